@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
 
+from provision.account.grown import Grown
 from provision.account.lines import KINDS, UNREADABLE, AnyLine, Header
-from provision.account.runs import RunState, fold
+from provision.account.runs import Folding, RunState, fold_on
 from provision.errors import BadInput
 from provision.home.places import HOME_VARIABLE, require_folder
 from provision.home.whole import sync_folder
 from remote.contract import Outcome
 
 Around = Callable[[AnyLine], AbstractContextManager[None]]
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's lines say of their places, those of a newer version among them."""
+
+    num_lines: int = 0
+    taking: int = 0  # the highest
+    last: tuple[int, int] | None = None  # taking and number of the last that has a number; None = none has
+
+    def after(self, line: Header) -> Head:
+        """The same with one line more."""
+        last = self.last
+        if line.number and (last is None or (line.taking, line.number) > last):
+            last = (line.taking, line.number)
+        return Head(num_lines=self.num_lines + 1, taking=max(self.taking, line.taking), last=last)
 
 
 def unattended(_line: AnyLine) -> AbstractContextManager[None]:
@@ -41,7 +57,8 @@ class Ledger:
         self._around = around
         self._decoder = msgspec.json.Decoder(AnyLine)
         self._header = msgspec.json.Decoder(Header)
-        self._folded: tuple[int, dict[str, RunState]] = (0, {})  # by the size of the file, which only grows
+        self._runs = Grown(path, Folding(), self._folded_on)
+        self._heads = Grown(path, dict[str, Head](), self._heads_with)
 
     def require_place(self) -> None:
         """Raises BadInput where something else stands in the file's or its folder's place."""
@@ -74,8 +91,7 @@ class Ledger:
         """Of a run whose state is shared the lines are numbered; one without a number would count as older than all of them."""
         if line.number:
             return line
-        heads = (self._header.decode(raw) for raw in self.raw_lines(line.run_id))
-        last = max(((head.taking, head.number) for head in heads if head.number), default=None)
+        last = self._head(line.run_id).last
         return line if last is None else msgspec.structs.replace(line, taking=last[0], number=last[1] + 1)
 
     def copy_in(self, *raw_lines: bytes) -> None:
@@ -118,20 +134,46 @@ class Ledger:
 
     def raw_lines(self, run_id: str) -> tuple[bytes, ...]:
         """One run's lines byte for byte, those of a newer version among them."""
-        return tuple(raw for raw in self._raw_lines() if self._run_of(raw) == run_id)
+        heads = ((raw, self._head_of(raw)) for raw in self._raw_lines() if raw)
+        return tuple(raw for raw, head in heads if head is not None and head.run_id == run_id)
+
+    def num_lines(self, run_id: str) -> int:
+        """How many `raw_lines` there are."""
+        return self._head(run_id).num_lines
 
     def takings(self, run_id: str) -> int:
         """How often charge of a run had been taken when the last of its lines here was written."""
-        return max((self._header.decode(raw).taking for raw in self.raw_lines(run_id)), default=0)
+        return self._head(run_id).taking
+
+    def _head(self, run_id: str) -> Head:
+        return self._heads.look().get(run_id, Head())
+
+    def _folded_on(self, folding: Folding, raw_lines: Sequence[bytes]) -> Folding | None:
+        return fold_on(folding, [line for line in map(self._line_of, raw_lines) if line is not None])
+
+    def _heads_with(self, heads: dict[str, Head], raw_lines: Sequence[bytes]) -> dict[str, Head]:
+        heads = dict(heads)
+        for head in filter(None, map(self._head_of, raw_lines)):
+            heads[head.run_id] = heads.get(head.run_id, Head()).after(head)
+        return heads
+
+    def _line_of(self, raw: bytes) -> AnyLine | None:
+        """None for one that is torn, damaged, or of a kind that this version does not know."""
+        try:
+            line: AnyLine = self._decoder.decode(raw)
+        except UNREADABLE:
+            return None
+        return line
+
+    def _head_of(self, raw: bytes) -> Header | None:
+        """Of a line of whatever version; None for one that is torn or damaged."""
+        try:
+            return self._header.decode(raw)
+        except UNREADABLE:
+            return None
 
     def _raw_lines(self) -> list[bytes]:
         return self.path.read_bytes().split(b"\n") if self.path.exists() else []
-
-    def _run_of(self, raw: bytes) -> str | None:
-        try:
-            return self._header.decode(raw).run_id if raw else None
-        except UNREADABLE:
-            return None
 
     def unreadable(self) -> tuple[int, ...]:
         """The numbers, from 1, of the lines that are torn or damaged; those of a newer version are not among them."""
@@ -144,28 +186,21 @@ class Ledger:
         for number, raw in enumerate(self.path.read_bytes().split(b"\n"), start=1):
             if not raw:
                 continue
-            try:
-                yield number, self._decoder.decode(raw)
-            except UNREADABLE:
-                if not self._is_newer(raw):
-                    yield number, None
+            line = self._line_of(raw)
+            if line is not None or not self._is_newer(raw):
+                yield number, line
 
     def _is_newer(self, raw: bytes) -> bool:
-        try:
-            return self._header.decode(raw).kind not in KINDS
-        except UNREADABLE:
-            return False
+        head = self._head_of(raw)
+        return head is not None and head.kind not in KINDS
 
     def runs(self) -> dict[str, RunState]:
-        """All runs by id, in the order in which they were opened. The file is read again only once it has grown.
+        """All runs by id, in the order in which they were opened. Of a file that has grown what is new alone is read.
 
         Raises BadInput where something else stands in the file's or its folder's place.
         """
         self.require_place()
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size != self._folded[0]:
-            self._folded = (size, fold(self.lines()))
-        return dict(self._folded[1])
+        return dict(self._runs.look().states)
 
 
 def damage(ledger: Ledger) -> str | None:

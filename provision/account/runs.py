@@ -5,7 +5,7 @@ How far a trainer came, and why it ended, its run's directory tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -31,6 +31,8 @@ from provision.provisioner import CLOCK_ERROR_S, Answer, Box, Resource, Teardown
 from remote.contract import Phase
 
 LineT = TypeVar("LineT")
+Place = tuple[int, int, bytes]
+FIRST: Final = (0, 0, b"")  # derived: of a line without a number, as no place is before it
 VOLUME: Final = "volume"  # of Resource.kind
 ANYWHERE: Final = "*"  # the region of an offer that has one price everywhere
 
@@ -173,18 +175,42 @@ def _renter(state: RunState, volume: Resource) -> str:
     return next(there, state.provider)
 
 
+class Folding(msgspec.Struct, frozen=True):
+    """Runs as far as their lines are known, and the places of these."""
+
+    states: dict[str, RunState] = {}  # by id, in the order in which they were opened
+    opened: dict[str, Place] = {}  # of the line that opened it
+    last: dict[str, Place] = {}  # of the last of its lines
+
+
 def fold(lines: Iterable[AnyLine]) -> dict[str, RunState]:
     """Runs by id, in the order in which they were opened: the same from the same lines, however the homes have them sorted."""
-    states: dict[str, RunState] = {}
-    for line in sorted(lines, key=_place):
+    return _folded(Folding(), sorted(lines, key=_place)).states
+
+
+def fold_on(folding: Folding, lines: Sequence[AnyLine]) -> Folding | None:
+    """With these lines as well; None where one belongs before one of its run that was folded: then all are folded anew."""
+    if any(_place(line) < folding.last.get(line.run_id, FIRST) for line in lines):
+        return None
+    return _folded(folding, sorted(lines, key=_place))
+
+
+def _folded(folding: Folding, lines: Iterable[AnyLine]) -> Folding:
+    """With these lines as well, each behind those of its run."""
+    states, opened, last = dict(folding.states), dict(folding.opened), dict(folding.last)
+    for line in lines:
+        place = last[line.run_id] = _place(line)
         if isinstance(line, Opened):
             states.setdefault(line.run_id, RunState(run_id=line.run_id, opened=line, deadline_at_s=line.deadline_at_s))
+            opened.setdefault(line.run_id, place)
         elif state := states.get(line.run_id):
             states[line.run_id] = msgspec.structs.replace(state, **_changes(state, line))
-    return states
+    if len(opened) > len(folding.opened):
+        states = {run_id: states[run_id] for run_id in sorted(states, key=opened.__getitem__)}
+    return Folding(states, opened, last)
 
 
-def _place(line: AnyLine) -> tuple[int, int, bytes]:
+def _place(line: AnyLine) -> Place:
     """Where a line stands among its run's. One that was written by a machine which was overtaken, and came through late, is
     before those of the next that took charge. Lines without a number stand as they were written.
     """

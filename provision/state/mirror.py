@@ -126,7 +126,7 @@ class MirroredLedger(Ledger):
     def _numbered_line(self, line: AnyLine) -> AnyLine:
         """The line in its place among all machines': behind what is known of the run here."""
         if self._mirror is None:
-            taking, num_lines = self.takings(self._seat.run_id), len(self.raw_lines(self._seat.run_id))
+            taking, num_lines = self.takings(self._seat.run_id), self.num_lines(self._seat.run_id)
         else:
             taking, num_lines = self._mirror.book.takings, len(self._mirror.book.lines)
         return msgspec.structs.replace(line, taking=taking, number=num_lines + 1)
