@@ -1,13 +1,13 @@
 """Fit the speed constants that planner/estimators/calibration.py marks "fitted", and show how far off they leave each group.
 
-    python benchmarks/fit_constants.py runs.jsonl [--fit] [--out benchmarks/results/estimate_speed_DATE.md]
-    python benchmarks/fit_constants.py --rows ~/.local/state/rentune/calibration.jsonl
+    python -m benchmarks.fit_constants runs.jsonl [--fit] [--out benchmarks/results/estimate_speed_DATE.md]
+    python -m benchmarks.fit_constants --rows ~/.local/state/rentune/calibration.jsonl
 
 A line of the input is {"case": {a case of the estimate contract}, "tokens_per_s_per_gpu": 3447.1}. A case says in `versions`
 which release brought its kernels where that is known: MPT's {"triton-pre-mlir": "2.0"}, its table's "flash (triton)". Without
 --fit the constants as they stand are scored. Coordinate descent on the mean |ln(predicted / measured)|, each clipped at 1;
 sources that are no PEFT weigh less. Each constant starts from what is known of it without these runs, and pays for leaving it
-(`PRIORS`).
+(`PRIORS`). The host of a campaign of ours (`data/`) is fitted with it, and tells a slow host from a wrong constant.
 The fitted values are rounded by hand before they are written down. The spreads of calibration.SPREADS follow from the errors
 on sources that the fit had not seen, by one rule (`spread_by_rule`); --leave-one-out sets the two side by side.
 
@@ -17,31 +17,21 @@ With --rows, nothing is fitted: what rentune predicted and metered in runs of on
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import platform
-import re
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from catalogs.bases.architectures import Architecture
-from catalogs.bases.models import ModelUnknown, resolve_model
-from catalogs.catalog import read_catalog
-from catalogs.hardware import Gpu
-from planner.asking.case import Case, read_case, stack_of, strategy_of
-from planner.estimators import attention, calibration, links, speed
-from planner.estimators.speed import flops_of, run_class, step_time, tokens_per_step
-from planner.estimators.timed import timed
-from planner.strategy.stack import Stack
-from planner.units import TERA
+from benchmarks.measured_runs import DATA, MOST_OF_THE_PEAK, Run, Scored, beyond_the_card, read_runs, score, slow_hosts
+from planner.estimators import attention, calibration, launches, links, speed
 from provision.account.receipt import Calibration
-from remote.contract import Strategy
 
 
 class Prior(NamedTuple):
@@ -57,9 +47,11 @@ PRIORS: Mapping[str, Prior] = {
     "ALPHA": Prior(60, 0.4),  # assumed: what a compiled block moves (20), and each piece of it in a kernel of its own
     "BETA_EAGER": Prior(6, 0.4),  # derived: dropout, a product's input, its output scaled and added
     "BETA_FUSED": Prior(2.5, 0.4),  # derived: read for the product, read and written where it is added
-    "HOST_S_EAGER": Prior(0.5e-3, 0.3),  # derived: some 50 launches of 10 us
+    "LAUNCH_S": Prior(12e-6, 0.3),  # assumed: 5 us of the driver's, and as much of Python's and torch's
+    "CHECKPOINT_LAUNCHES": Prior(50, 0.7),  # assumed: hooks, contexts, and the state of random numbers kept and put back
+    "PACKED_LAUNCHES": Prior(6, 0.7),  # assumed: an operator of Python's own, its look-ups, two kernels
     "HOST_S_PER_UNIT": Prior(0.4e-3, 0.7),  # assumed: hooks before and behind, a gather, a reduction: some 40 calls
-    "HOST_PER_EXPERT": Prior(0.25, 0.7),  # derived: 12 of a block's 50 launches
+    "LAUNCHES_PER_EXPERT": Prior(12, 0.7),  # derived: a look-up, a gather, three products, an activation, a sum
     "KAPPA_EARLY": Prior(20, 0.5),  # assumed: several times what later kernels move
     "EXPERT_HALF_WIDTH": Prior(5_000, 0.5),  # assumed
     "LOW_PRECISION_SPEEDUP": Prior(
@@ -69,102 +61,19 @@ PRIORS: Mapping[str, Prior] = {
     "OPTIMIZER_BYTES_16": Prior(28, 0.4),  # derived: seven reads and writes in 16 bits, twice, being foreach's
     "OPTIMIZER_BYTES_32": Prior(60, 0.4),  # derived: the same in 32 bits
 }
+# The host of a campaign of ours against those of the published runs, which are what a plan takes for the middle. It tells a
+# slow host from a wrong constant, and is no constant of the plan: which host a box will have, nobody knows.
+HOST_PRIOR = Prior(1.5, 1.0)  # assumed: of a shared machine, and next to nothing known
 STEPS = (1.25, 1.12, 1.06, 1.03, 1.015)
 
 
-class Run(NamedTuple):
-    """A measured run, ready to be predicted."""
-
-    case: Case
-    strategy: Strategy
-    stack: Stack
-    architecture: Architecture
-    gpu: Gpu
-    tokens_per_s_per_gpu: float
-
-    @property
-    def source(self) -> str:
-        return (self.case.id or "").rpartition("-")[0]
-
-    @property
-    def family(self) -> str:
-        """A100-SXM4-80GB and A100-PCIE-40GB are one family of GPUs, and so are all memory sizes of a card."""
-        found = re.match(r"RTX (PRO )?\w+|[A-Za-z]+\d+", self.gpu.name)
-        return found[0] if found else self.gpu.name
-
-    @property
-    def weight(self) -> float:
-        """PEFT counts most; pre-training runs only hold the compute and link terms in place."""
-        return (1.5 if self.case.method != "full" else 1.0) * (0.3 if self.source == "mpt" else 1.0)
-
-
-class Scored(NamedTuple):
-    run: Run
-    error: float  # ln(predicted / measured)
-    kind: calibration.RunClass
-
-    @property
-    def inside(self) -> bool:
-        """Whether the measurement lies between p10 and p90."""
-        return abs(self.error) <= math.log(calibration.SPREADS[self.kind])
-
-
-MOST_OF_THE_PEAK = 0.9  # assumed: no training comes nearer to what a card's datasheet promises
-
-
-def beyond_the_card(run: Run) -> bool:
-    """Whether it is told to have computed faster than its card can, nothing being computed twice: it ran on another."""
-    peak = run.gpu.bf16_tflops or run.gpu.fp16_tflops
-    if peak is None or run.stack.matmul_dtype != "as_compute":
-        return False
-    mean = run.case.mean_seq_len or float(run.case.seq_len)
-    once = msgspec.structs.replace(run.strategy, gradient_checkpointing="off")
-    job = timed(run.architecture, once, run.stack, task=run.case.task, mean_seq_len=mean)
-    return run.tokens_per_s_per_gpu * flops_of(job) / job.tokens > MOST_OF_THE_PEAK * peak * TERA
-
-
-def read_runs(path: Path) -> tuple[list[Run], int]:
-    """The runs, and how many have a model that the registry does not know."""
-    catalog = read_catalog()
-    runs, unknown = [], 0
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        case = read_case(row["case"])
-        try:
-            architecture = resolve_model(case.model)
-        except ModelUnknown:
-            unknown += 1
-            continue
-        gpu = catalog.gpu(case.gpu or "").gpu
-        runs.append(Run(case, strategy_of(case), stack_of(case), architecture, gpu, row["tokens_per_s_per_gpu"]))
-    return runs, unknown
-
-
-def score(run: Run) -> Scored:
-    case, strategy, stack = run.case, run.strategy, run.stack
-    mean = case.mean_seq_len or float(case.seq_len)
-    step = step_time(
-        run.architecture,
-        strategy,
-        task=case.task,
-        gpu=run.gpu,
-        stack=stack,
-        mean_seq_len=mean,
-        interconnect=case.interconnect,
-    )
-    per_gpu = tokens_per_step(strategy, stack, mean) / step.step_s(strategy.gradient_accumulation_steps) / case.num_gpus
-    error = math.log(per_gpu / run.tokens_per_s_per_gpu)
-    return Scored(run, error, run_class(run.architecture, strategy, run.gpu, step))
-
-
-def loss(runs: Sequence[Run]) -> float:
+def loss(runs: Sequence[Run], hosts: Mapping[str, float]) -> float:
     """Summed over runs, by weight."""
-    return sum(run.weight * min(1.0, abs(score(run).error)) for run in runs)
+    return sum(run.weight * min(1.0, abs(score(run, hosts).error)) for run in runs)
 
 
-def surprise(name: str, value: float) -> float:
+def surprise(prior: Prior, value: float) -> float:
     """What a value costs that lies so far from what was taken for it; a standard deviation weighs as much as a run lost."""
-    prior = PRIORS[name]
     return (math.log(value / prior.value) / prior.sigma) ** 2
 
 
@@ -179,7 +88,22 @@ class Reads:
         return getattr(calibration, name)
 
 
-READERS = (speed, attention, links)  # modules that read constants
+# What no constant moves, and a fit asks for thousands of times: which job a run is, and what follows from that alone.
+REMEMBERED = (
+    (speed, "timed"), (speed, "_flops_by_kernel"), (speed, "forward_share"), (speed, "adapted_linears"),
+    (speed, "adapter_params"), (speed, "expert_params"), (speed, "state_bytes"), (launches, "counted"),
+    (attention, "attention_kernel"),
+)  # fmt: skip
+
+
+def remember() -> None:
+    """Forget none of it while this process lives: the caches of a plan are smaller than the runs are many."""
+    for module, name in REMEMBERED:
+        function = vars(module)[name]
+        vars(module)[name] = lru_cache(maxsize=None)(getattr(function, "__wrapped__", function))
+
+
+READERS = (speed, attention, launches, links)  # modules that read constants
 
 
 def readers(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
@@ -197,21 +121,41 @@ def readers(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
     return found
 
 
-def fit(runs: Sequence[Run]) -> None:
-    """Move one constant at a time from its prior, in the module itself, where that makes loss and surprise less."""
+def fit(runs: Sequence[Run], beside: Sequence[Run] = ()) -> dict[str, float]:
+    """Move one constant at a time from its prior, in the module itself, where that makes loss and surprise less; and between
+    them the host of each campaign `beside`, whose pace is returned.
+    """
+    every = [*runs, *beside]
     for name, prior in PRIORS.items():
         setattr(calibration, name, prior.value)
-    reading = readers(runs)
+    reading = readers(every)
+    hosts = {run.source: HOST_PRIOR.value for run in beside}
+    of_source = {source: [run for run in beside if run.source == source] for source in hosts}
     for step in STEPS:
-        for name in PRIORS:
-            kept = getattr(calibration, name)
-            best = loss(reading[name]) + surprise(name, kept)
-            for value in (kept * step, kept / step):
+        for name, prior in PRIORS.items():
+
+            def moved(value: float, name: str = name, prior: Prior = prior) -> float:
                 setattr(calibration, name, value)
-                if loss(reading[name]) + surprise(name, value) < best - 1e-3:
-                    break
-            else:
-                setattr(calibration, name, kept)
+                return loss(reading[name], hosts) + surprise(prior, value)
+
+            moved(_better(getattr(calibration, name), step, moved))
+        for source, own in of_source.items():
+
+            def slowed(value: float, source: str = source, own: Sequence[Run] = own) -> float:
+                hosts[source] = value
+                return loss(own, hosts) + surprise(HOST_PRIOR, value)
+
+            slowed(_better(hosts[source], step, slowed))
+    return hosts
+
+
+def _better(value: float, step: float, cost: Callable[[float], float]) -> float:
+    """As many steps up or down as make it cost less; else where it was."""
+    best = cost(value)
+    for factor in (step, 1 / step):
+        while (other := cost(value * factor)) < best - 1e-3:
+            value, best = value * factor, other
+    return value
 
 
 GROUPS: Mapping[str, Callable[[Run], bool]] = {
@@ -264,22 +208,22 @@ def spreads(unseen: Sequence[Scored]) -> Iterable[str]:
         members = [item for item in unseen if item.kind == name]
         errors = [abs(item.error) for item in members]
         ruled = spread_by_rule(errors)
-        inside = sum(item.inside for item in members) / len(members)
+        inside = sum(item.inside_class for item in members) / len(members)
         yield f"| {name} | {len(members)} | {ruled:.2f} | {checked_in:.2f} | {inside:.0%} |"
 
 
 LONGEST_OF_ALL = 8192  # tokens; beyond them all runs here are one source's, MPT's
 
 
-def left_out(runs: Sequence[Run], group_of: Callable[[Run], str]) -> dict[str, list[Scored]]:
-    """Fit without a group and score it: what the constants are worth on runs not seen."""
+def left_out(runs: Sequence[Run], beside: Sequence[Run], group_of: Callable[[Run], str]) -> dict[str, list[Scored]]:
+    """Fit without a group and score it: what the constants are worth on runs not seen. `beside` is always fitted with."""
     kept = {name: getattr(calibration, name) for name in PRIORS}
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[group_of(run)].append(run)
     scored = {}
     for name, held in sorted(groups.items()):
-        fit([run for run in runs if group_of(run) != name])
+        fit([run for run in runs if group_of(run) != name], beside)
         scored[name] = [score(run) for run in held]
     for constant, value in kept.items():
         setattr(calibration, constant, value)
@@ -315,7 +259,7 @@ def _left_out_row(name: str, scored: Sequence[Scored], unseen: Mapping[int, bool
     sizes = sorted(abs(item.error) for item in scored)
     bias = statistics.median(item.error for item in scored)
     inside = sum(item.inside for item in scored) / len(scored)
-    width = statistics.median(calibration.SPREADS[item.kind] ** 2 for item in scored)
+    width = statistics.median(item.spread.fast * item.spread.slow for item in scored)
     p90 = sizes[int(0.9 * len(sizes))]
     share = sum(unseen[id(item)] for item in scored) / len(scored)
     middle = statistics.median(sizes)
@@ -347,15 +291,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--leave-one-out", action="store_true", help="also fit without each source and each GPU family, and score it (minutes)"
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        nargs="*",
+        default=sorted(DATA.glob("*.jsonl")),
+        help="campaigns of ours, fitted with but never scored",
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.rows:
         print("\n".join(calibration_rows(options.rows)))
         return 0
+    remember()
     told, unknown = read_runs(options.runs)
     runs = [run for run in told if not beyond_the_card(run)]
-    if options.fit:
-        fit(runs)
+    beside = [run for path in options.beside for run in read_runs(path)[0]]
+    hosts = fit(runs, beside) if options.fit else {}
     scored = [score(run) for run in runs]
     lines = [
         "# Speed: predicted against measured",
@@ -368,10 +320,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "",
         "Constants: " + ", ".join(f"{name} {getattr(calibration, name):g}" for name in PRIORS) + ".",
     ]
+    if hosts:
+        paces = ", ".join(f"{source} {pace:.2f}" for source, pace in sorted(hosts.items()))
+        lines += ["", f"Seconds of a launch in campaigns of our own, as a multiple: {paces}."]
+    lines += ["", *slow_hosts(beside)]
     if options.leave_one_out:
-        by_source = left_out(runs, lambda run: run.source)
+        by_source = left_out(runs, beside, lambda run: run.source)
         lines += ["", "Fitted without a group of runs, scored on it:", "", *render_left_out(by_source, "source")]
-        lines += ["", *render_left_out(left_out(runs, lambda run: run.family), "GPU family")]
+        lines += ["", *render_left_out(left_out(runs, beside, lambda run: run.family), "GPU family")]
         lines += [
             "",
             "Spreads: the 80th percentile of |error| of each class, its source left out, as a factor, rounded up.",

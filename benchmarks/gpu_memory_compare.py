@@ -32,6 +32,7 @@ class Pair(NamedTuple):
     quantity: str
     predicted: int
     measured: int
+    inside: bool | None = None  # whether p10 to p90 hold it, of what has a range
 
     @property
     def error(self) -> float:
@@ -53,9 +54,9 @@ def pairs(lines: Iterator[Mapping[str, Any]], catalog: Catalog, engine: str) -> 
             if measured.get(quantity):
                 yield Pair(line["name"].partition("/")[0], quantity, predicted, measured[quantity])
         if "time" in made and line.get("tokens_per_s"):
-            yield Pair(
-                line["name"].partition("/")[0], SPEED, round(made["time"]["tokens_per_s"]["p50"]), round(line["tokens_per_s"])
-            )
+            planned, measured_speed = made["time"]["tokens_per_s"], line["tokens_per_s"]
+            held = planned["p10"] <= measured_speed <= planned["p90"]
+            yield Pair(line["name"].partition("/")[0], SPEED, round(planned["p50"]), round(measured_speed), held)
 
 
 def quantities_predicted(vram: Mapping[str, Any]) -> dict[str, int]:
@@ -119,8 +120,8 @@ def table(found: list[Pair], left_out: list[str]) -> str:
 def rows(by_case: Mapping[str, list[Pair | str]]) -> str:
     """A line for each case, as Markdown: what was measured, and how far off the estimate is."""
     lines = [
-        "| case | allocated, GiB | error | reserved, GiB | error | evaluation, GiB | error | tokens/s | error |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| case | allocated, GiB | error | reserved, GiB | error | evaluation, GiB | error | tokens/s | error | p10-p90 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, found in by_case.items():
         told = {pair.quantity: pair for pair in found if isinstance(pair, Pair)}
@@ -128,11 +129,20 @@ def rows(by_case: Mapping[str, list[Pair | str]]) -> str:
             f"{pair.measured / GIB:.2f} | {pair.error:+.2%}" if pair is not None else " | "
             for pair in (told.get("allocated"), told.get("reserved"), told.get("evaluation"))
         ]
-        speed = told.get(SPEED)
-        cells.append(f"{speed.measured:,} | {speed.error:+.0%}" if speed is not None else " | ")
+        cells.append(_speed_cells(told.get(SPEED)))
         if told:
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _speed_cells(speed: Pair | None) -> str:
+    return " | | " if speed is None else f"{speed.measured:,} | {speed.error:+.0%} | {'inside' if speed.inside else 'outside'}"
+
+
+def held(found: list[Pair]) -> str:
+    """How many of what has a range lie within it."""
+    ranged = [pair.inside for pair in found if pair.inside is not None]
+    return f"Tokens per second lie between p10 and p90 in {sum(ranged)} of {len(ranged)} cases." if ranged else ""
 
 
 def lines_of(file: Path) -> Iterator[dict[str, Any]]:
@@ -156,12 +166,12 @@ def main() -> int:
     made = [each for found in by_case.values() for each in found]
     found = [pair for pair in made if isinstance(pair, Pair)]
     text = table(found, [sentence for sentence in made if isinstance(sentence, str)])
-    print(text)
+    print(text, held(found), sep="\n\n")
     if said.write and found:
         device = lines[0]["device_name"].replace(" ", "-")
         versions = ", ".join(f"{name} {version}" for name, version in lines[0]["versions"].items())
         title = f"# GPU memory: predicted ({said.engine}) against measured on {lines[0]['device_name']}\n\n{versions}\n\n"
-        whole = f"{title}{text}\n\n## Case by case\n\n{rows(by_case)}\n"
+        whole = f"{title}{text}\n\n{held(found)}\n\n## Case by case\n\n{rows(by_case)}\n"
         (RESULTS / f"gpu_memory_{device}_{said.engine}.md").write_text(whole, encoding="utf-8")
     return 0
 

@@ -51,6 +51,11 @@ def scored_bytes(job: Job, gpu: Gpu) -> float:
     return job.tokens * job.seq_len * heads * per_pair
 
 
+def writes_in_fp32(job: Job, gpu: Gpu) -> bool:
+    """Whether torch itself writes attention out, for want of a kernel: it widens 16-bit tensors before."""
+    return _kernel(job, gpu) == "mathematics"
+
+
 EAGER: frozenset[AttentionKernel] = frozenset({"eager", "mathematics"})
 
 

@@ -95,7 +95,7 @@ SCORE_BYTES_BACKWARD: Final = 26.0  # derived
 ATTENTION_BACKWARD: Final = 2.5  # derived: five products where forward has two (the same)
 OWN_ATTENTION_STACKS: Final = frozenset({"nemo", "megatron"})  # cuDNN's kernels, made for each card
 BANDWIDTH_SHARE: Final = 0.85  # assumed: of the datasheet's memory bandwidth
-ALPHA: Final = 57.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
+ALPHA: Final = 56.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
 ALPHA_COMPILED: Final = 20.0  # derived: what products and attention read and write; the rest is part of its neighbours' kernels
 # Elements read and written per element and pass, in 16-bit elements, counted in transformers' code.
 NORM_EAGER: Final[dict[str, float]] = {
@@ -109,7 +109,7 @@ ROTARY_EAGER: Final = 8.0  # derived: two products, a half turned, a sum
 ROTARY_FUSED: Final = 2.0  # derived: read and written
 GATED_MLP: Final = 5.0  # derived: an activation read and written, a product of two
 PLAIN_MLP: Final = 2.0  # derived: an activation read and written
-BETA_EAGER: Final = 6.3  # fitted: the same per wrapped linear's input and output
+BETA_EAGER: Final = 6.4  # fitted: the same per wrapped linear's input and output
 BETA_FUSED: Final = 2.5  # fitted
 # derived: bytes read and written per logit, forward and backward; a cast, a shift and the softmax in fp32, unless in place
 LOGIT_BYTES: Final[dict[str, float]] = {
@@ -127,12 +127,12 @@ OPTIMIZER_BYTES_32: Final = 60.0  # fitted: per fp32 parameter and step
 NEWTON_SCHULZ_STEPS: Final = 5  # derived: the default of torch.optim.Muon
 OPTIMIZER_BYTES_HOST: Final = 32.0  # derived: fp32 master and two moments read and written, the gradient read, the copy written
 HOST_MEMORY_GB_PER_S: Final = 20.0  # assumed: of a rank's share of a server's memory bandwidth
-HOST_S_EAGER: Final = 0.52e-3  # fitted: seconds of Python per block and pass
-HOST_S_FUSED: Final = 0.2e-3  # assumed: no run that was measured is bound by it
+LAUNCH_S: Final = 17e-6  # fitted: seconds of Python and of the driver per launch, hosts of published runs
+CHECKPOINT_LAUNCHES: Final = 75.0  # fitted: what keeping and taking up a block costs the host, in launches
+PACKED_LAUNCHES: Final = 7.7  # fitted: a packed linear's Python per pass, in launches
 HOST_S_PER_UNIT: Final = 0.62e-3  # fitted: of a block that FSDP gathers, per pass; the GPU waits for it
 HOST_PER_MATRIX: Final = 1 / 4  # measured: of a unit that is one small matrix, as a share of a block's (the same runs)
-HOST_PER_WRAPPED: Final = 1 / 3  # assumed: a wrapped linear's Python, as a share of a block's
-HOST_PER_EXPERT: Final = 0.39  # fitted: an expert's Python, as a share of a block's
+LAUNCHES_PER_EXPERT: Final = 13.0  # fitted: of an expert that Python multiplies by itself, per pass
 EXPERT_HALF_WIDTH: Final = 5600.0  # fitted: width of an expert at which its matmuls run at half the best speed
 LOW_PRECISION_SPEEDUP: Final = 1.5  # fitted: of an 8-bit product against a 16-bit one, its casts included
 NVFP4_SPEEDUP: Final = 2.2  # assumed: the products of 4 bits take half of those of 8, their casts as long
@@ -163,6 +163,9 @@ SPREADS: Final[Mapping[RunClass, float]] = {
     "several_gpus": 1.17,  # derived (158, 82 %)
     "one_gpu": 1.11,  # derived (116, 84 %); PEFT of dense models
 }
+# How many times as long as planned a slow host takes for what it does: the 80th percentile over the 60 steps of our own
+# campaign that their host held up, on two rented virtual machines.
+SLOW_HOST: Final = 2.1  # derived by benchmarks/fit_constants.py from benchmarks/data, 2026-11-27
 MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200, with HBM
 
 # ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,8 @@ from planner.estimators.memory.held.optimizers import state_bytes
 from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.phases import moving, scaled, span, total
 from planner.estimators.sequences import Sequences, laid_out, padded_mean, share_used
-from planner.estimators.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
+from planner.estimators.speed import StepTime, cpu_step_time, step_time, tokens_per_step
+from planner.estimators.trust import run_class, spread_of
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
 from planner.strategy.precision import quantization_of
@@ -70,8 +71,9 @@ def pace_of(
         step = step_time(
             architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
         )
-        fast = slow = known.SPREADS[run_class(architecture, strategy, gpu, step)]
-    learned = earlier(slow)
+        kind = run_class(architecture, strategy, gpu, step)
+        fast, slow = spread_of(kind, step, strategy.gradient_accumulation_steps)
+    learned = earlier(round(slow, 2))  # so that many jobs ask the same
     fast, slow = min(fast, learned.spread), min(slow, learned.spread)
     seconds = step.step_s(strategy.gradient_accumulation_steps) * learned.factor
     tokens = tokens_per_step(strategy, stack, mean_seq_len)
@@ -92,7 +94,7 @@ def _learned(seen: tuple[Seen, ...], strategy: Strategy, *, gpu: Gpu | None, off
 
 def least_learned(seen: tuple[Seen, ...], quants: Iterable[Quant], *, gpu: Gpu | None, offer: Offer, num_gpus: int) -> Learned:
     """The least factor that earlier runs teach of any run there, on one GPU or all, with its weights in one of these forms."""
-    spreads = known.SPREADS.values() if gpu is not None else (known.SPREAD_CPU_SLOW,)
+    spreads = (*known.SPREADS.values(), known.SLOW_HOST) if gpu is not None else (known.SPREAD_CPU_SLOW,)
     every = [
         learned_from(seen, **_names(gpu, offer), num_gpus=number, quant=quant, spread=spread)
         for quant, number, spread in itertools.product(quants, {1, num_gpus}, spreads)

@@ -46,13 +46,17 @@ REUSED_ENVIRONMENT: Final = span(0.3, 1, 3)  # assumed: a hash is compared, the 
 HUB_BYTES_PER_S: Final = span(1.5 * GB, 0.4 * GB, 0.06 * GB)
 LOAD_BYTES_PER_S: Final = span(2.5 * GB, 1.1 * GB, 0.3 * GB)  # measured: 1.1 GB/s from disk to one H200 (vLLM's documentation)
 FETCH_BYTES_PER_S: Final = span(80 * MB, 20 * MB, 3 * MB)  # assumed: a laptop's downlink
-DISK_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)  # assumed: a cloud's block volume, or this machine's disk
+# measured: checkpoints of 2.5 and 5 GB at 0.51 to 0.65 GB/s, a virtual machine with an H200, 2026-11-27 (benchmarks/gpu_runs);
+# assumed: how far a cloud's block volume, or this machine's disk, lies from that
+DISK_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)
 
-IMPORT_S: Final = span(6, 10, 25)  # measured: 5.5 to 16 s to import torch, transformers and peft, cold
+# measured: 5.5 to 16 s to import torch, transformers and peft, cold; 13 to 15 s on that virtual machine
+IMPORT_S: Final = span(6, 12, 25)
 QUANTIZE_SLOWDOWN: Final = 1.5  # measured: 38 s against 26 s for 13B in 4 bits (Hugging Face's blog)
-PROBE_OVERHEAD_S: Final = span(1, 3, 8)  # assumed
-VERIFY_S: Final = span(2, 5, 15)  # assumed: reload the adapter and compare logits
-TOKEN_LATENCY_S: Final = span(0.015, 0.03, 0.08)  # assumed: one generated token, eager, whatever the GPU
+PROBE_OVERHEAD_S: Final = span(0.8, 2, 8)  # measured: 0.7 to 0.9 s beside the steps on that machine; assumed: where it is slow
+# measured: 0.6 s to reload a 1B base's adapter and compare logits, 5 s for its whole weights; assumed: larger ones
+VERIFY_S: Final = span(0.6, 4, 15)
+TOKEN_LATENCY_S: Final = span(0.015, 0.03, 0.08)  # measured: 0.026 to 0.08 s a generated token, eager, whatever the GPU
 MAX_TOKEN_LATENCY_SHARE: Final = 1.5  # assumed: on a CPU a token costs its share of a step, and half again
 
 

@@ -21,7 +21,8 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.attention import attention_flops, attention_penalty, scored_bytes
+from planner.estimators.attention import attention_flops, attention_penalty, scored_bytes, writes_in_fp32
+from planner.estimators.launches import host_s, walked_s
 from planner.estimators.links import (
     fetched_bytes,
     host_bytes_per_s,
@@ -64,6 +65,7 @@ class StepTime(msgspec.Struct, frozen=True):
     link_s: float  # beside the computing: gathered weights, reduced gradients, streamed weights
     summed_s: float  # between products that wait for it: tensor-parallel sums, and what DeepSpeed gathers
     once_s: float  # per optimizer step: reductions and the optimizer itself
+    walked_s: float  # per optimizer step: Python's walk through what is trained, beside the GPU's own part
     forward_share: float  # what an evaluation costs of the same tokens' training
 
     @property
@@ -79,7 +81,13 @@ class StepTime(msgspec.Struct, frozen=True):
 
     def step_s(self, accumulation: int) -> float:
         """One optimizer step."""
-        return accumulation * self.micro_step_s + self.once_s
+        return accumulation * self.micro_step_s + max(self.once_s, self.walked_s)
+
+    def on_host(self, factor: float) -> StepTime:
+        """The same where everything that waits for Python takes so many times as long."""
+        return msgspec.structs.replace(
+            self, host_s=factor * self.host_s, held_s=factor * self.held_s, walked_s=factor * self.walked_s
+        )
 
     @property
     def bound(self) -> Bound:
@@ -115,11 +123,12 @@ def step_time(
     return StepTime(
         compute_s=_compute_s(job, gpu) / together,
         memory_s=(_traffic_bytes(job) + scored_bytes(job, gpu) + _dequantized_bytes(job)) / together / bandwidth,
-        host_s=_host_s(job),
+        host_s=host_s(job),
         held_s=_held_s(job),
         link_s=linked_bytes(job) / link - gathered_s + fetched_bytes(job) / host_bytes_per_s(gpu),
         summed_s=summed_bytes(job) / inside + gathered_s,
         once_s=_step_s(job, gpu, bandwidth) + reduced_bytes(job) / link,
+        walked_s=walked_s(job),
         forward_share=forward_share(job),
     )
 
@@ -195,7 +204,7 @@ def _compute_s(job: Job, gpu: Gpu) -> float:
         a = job.architecture
         own_tokens = job.tokens * a.experts_per_token / a.num_experts
         dense += flops.experts * max(1 + known.EXPERT_HALF_WIDTH / a.intermediate_size, least_tokens / own_tokens)
-    return dense / _product_flops(gpu, job) + flops.attention * attention_penalty(job, gpu) / achievable
+    return dense / _product_flops(gpu, job) + flops.attention * attention_penalty(job, gpu) / _score_flops(gpu, job)
 
 
 def _achievable_flops(gpu: Gpu) -> float:
@@ -214,6 +223,17 @@ def _product_flops(gpu: Gpu, job: Job) -> float:
             else flops
         )
     if strategy.autocast == "none" and strategy.param_dtype == "float32" and gpu.fp32_tflops is not None:
+        return min(flops, gpu.fp32_tflops * TERA)
+    return flops
+
+
+def _score_flops(gpu: Gpu, job: Job) -> float:
+    """The same of what attention is multiplied in: fp32 where all is, and where torch writes it out (sdp_utils_cpp: it widens
+    16-bit queries unless told otherwise).
+    """
+    strategy, flops = job.strategy, _achievable_flops(gpu)
+    wide = strategy.autocast == "none" and strategy.param_dtype == "float32"
+    if (wide or writes_in_fp32(job, gpu)) and gpu.fp32_tflops is not None:
         return min(flops, gpu.fp32_tflops * TERA)
     return flops
 
@@ -310,18 +330,6 @@ def _step_s(job: Job, gpu: Gpu, bandwidth: float) -> float:
 # ── host ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _host_s(job: Job) -> float:
-    """Python and kernel launches: so much per block and pass, and shares of it per wrapped linear and per expert."""
-    a, strategy = job.architecture, job.strategy
-    wrapped = sum(times for _, times in adapted_linears(a, strategy)) if strategy.rank else 0
-    experts = sum(part.num_layers * part.num_experts for part in a.parts)
-    loops = not job.fused and not job.stack.groups_experts
-    own = known.HOST_PER_EXPERT * experts if loops else 0.0
-    per_block = known.HOST_S_FUSED if job.fused else known.HOST_S_EAGER
-    python = per_block * (a.depth + known.HOST_PER_WRAPPED * wrapped + own)
-    return python * job.passes / job.stack.pipeline_parallel_size
-
-
 def _held_s(job: Job) -> float:
     """Python between FSDP's units. With the first FSDP, peft's policy makes each matrix of an adapter a unit of its own."""
     if cut_of(job.strategy).engine != "fsdp" or job.ranks == 1:
@@ -339,21 +347,6 @@ def tokens_per_step(strategy: Strategy, stack: Stack, mean_seq_len: float) -> fl
     return strategy.micro_batch_size * mean_seq_len * strategy.gradient_accumulation_steps * stack.replicas(strategy)
 
 
-def run_class(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: StepTime) -> known.RunClass:
-    """Which runs this one is like, as far as trusting its estimate goes: the class with the widest spread that applies."""
-    applies: dict[known.RunClass, bool] = {
-        "link_bound": step.bound == "link",
-        "other_vendor": gpu.vendor != "nvidia",
-        "host_bound": step.bound == "host" and not architecture.num_experts,
-        "experts": architecture.num_experts > 0,
-        "other_card": gpu.architecture not in known.MEASURED_ARCHITECTURES or gpu.memory_type != "HBM",
-        "full": "weights" in METHODS[strategy.method].moves,
-        "several_gpus": strategy.num_gpus > 1,
-        "one_gpu": True,
-    }
-    return next(name for name in known.SPREADS if applies[name])
-
-
 def cpu_step_time(
     architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack, mean_seq_len: float, cores: float
 ) -> StepTime:
@@ -364,10 +357,11 @@ def cpu_step_time(
     return StepTime(
         compute_s=flops_of(job) / (gflops * GFLOPS * cores),
         memory_s=0.0,
-        host_s=_host_s(job),
+        host_s=host_s(job),
         held_s=0.0,
         link_s=0.0,
         summed_s=0.0,
         once_s=0.0,
+        walked_s=0.0,
         forward_share=forward_share(job),
     )

@@ -1,6 +1,6 @@
 """The ways to tune: the table of methods, the linears that they reach, and what they train."""
 
-from planner.methods.adapters import ADAPTERS
+from planner.methods.adapters import ADAPTERS, LAUNCHES
 from planner.methods.counts import (
     NUM_LABELS,
     adapted_names,
@@ -27,7 +27,7 @@ from planner.methods.experts import Fused, Parameter, adapted_experts
 from planner.methods.layers import LAYERS, chosen_layers, require_layers
 from planner.methods.limits import require_within
 from planner.methods.linears import dials_of
-from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind
+from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind, Launches
 from planner.methods.parts import TOP_BLOCKS
 from planner.methods.table import (
     METHODS,
@@ -45,6 +45,7 @@ __all__ = [
     "DEFAULT_RANK",
     "DEFAULT_TARGETS",
     "EVERYTHING",
+    "LAUNCHES",
     "LAYERS",
     "METHODS",
     "NF4",
@@ -55,6 +56,7 @@ __all__ = [
     "Dials",
     "Fused",
     "Kind",
+    "Launches",
     "Parameter",
     "adapted_experts",
     "adapted_linears",

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from catalogs.bases.architectures import Linear
 from planner.methods.layers import LAYERS
-from planner.methods.method import Adapter, Dials, Kind, Places
+from planner.methods.method import Adapter, Dials, Kind, Launches, Places
 from planner.strategy.precision import BITSANDBYTES
 
 
@@ -206,3 +206,18 @@ FOURIERFT: Final = Adapter("fourierft", _fourierft, OPTIONS["fourierft"])
 IA3: Final = Adapter("ia3", _ia3, widens=BITSANDBYTES, names_blocks=False)
 
 ADAPTERS: Final = {row.kind: row for row in (LORA, DORA, ADALORA, LOHA, LOKR, OFT, BOFT, VERA, FOURIERFT, IA3)}
+
+# What each launches for one linear, beside that one's own product, in the adapter's own dtype (`planner.estimators.launches`).
+# derived: counted in peft's layers, below autograd, without views; AdaLoRA's regularization and LoHa's product come once
+LAUNCHES: Final[Mapping[Kind, Launches]] = {
+    "lora": Launches(4, 6),
+    "dora": Launches(19, 19),
+    "adalora": Launches(7, 34, once=16),
+    "loha": Launches(1, 16, once=8),
+    "lokr": Launches(9, 12),
+    "oft": Launches(19, 29),
+    "boft": Launches(15, 18),
+    "vera": Launches(7, 12),
+    "fourierft": Launches(7, 8),
+    "ia3": Launches(0, 2),
+}

@@ -31,6 +31,18 @@ class Dials(msgspec.Struct, frozen=True):
         return dict(self.options)[option]
 
 
+class Launches(msgspec.Struct, frozen=True):
+    """Kernels that something launches: forward, in backward, and in the first forward alone, which no checkpoint repeats."""
+
+    forward: int
+    backward: int
+    once: int = 0
+
+    def times(self, number: int) -> Launches:
+        """As many of the same."""
+        return Launches(number * self.forward, number * self.backward, number * self.once)
+
+
 Places = tuple[tuple[Linear, int], ...]  # linears that carry an adapter, with how often each occurs
 
 

@@ -10,7 +10,8 @@ from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimators import calibration as known
-from planner.estimators.speed import StepTime, run_class, step_time
+from planner.estimators.speed import StepTime, step_time
+from planner.estimators.trust import run_class, spread_of
 from planner.strategy.stack import SECOND_FLASH
 
 CATALOG = read_catalog()
@@ -175,3 +176,68 @@ def test_a_card_that_nobody_measured_is_trusted_less(gpu: str, expected: str) ->
     found = run_class(resolve_model("7b"), strategy_of(case), CATALOG.gpu(gpu).gpu, step("7b", gpu, seq_len=4096))
     assert found == expected
     assert known.SPREADS[found] >= known.SPREADS["one_gpu"]
+
+
+def test_a_slow_host_makes_a_step_slower_only_where_the_host_is_near() -> None:
+    """p90 lies as far as a slow host would take it; p10 is its class's, since no host makes a GPU faster."""
+    short, long = (step("llama-3.2-1b", "H200 SXM", seq_len=length, **HELD) for length in (256, 16_384))
+    near = spread_of("host_bound", short, 1)
+    assert short.bound == "host"
+    assert near.fast == known.SPREADS["host_bound"] < near.slow == pytest.approx(known.SLOW_HOST, rel=0.02)
+    assert long.bound != "host"
+    assert spread_of("one_gpu", long, 1) == (known.SPREADS["one_gpu"], known.SPREADS["one_gpu"])
+
+
+def test_a_gpu_that_a_slow_host_would_hold_up_is_trusted_less_to_be_fast_enough() -> None:
+    """Between the two: the GPU decides p50, and a slow host p90."""
+    between = step("llama-3.2-1b", "H200 SXM", seq_len=4096, **HELD)
+    assert between.bound != "host"
+    assert known.SPREADS["one_gpu"] < spread_of("one_gpu", between, 1).slow < known.SLOW_HOST
+
+
+# ── the host ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+HELD: dict[str, Any] = {"micro_batch_size": 1}
+
+
+def test_what_hangs_on_linears_costs_its_launches_whatever_the_tokens() -> None:
+    """DoRA launches more than LoRA, which launches more than scaling an output; full tuning hangs nothing on a linear."""
+
+    def seconds(method: str, **more: Any) -> float:
+        return step("llama-3.2-1b", "H200 SXM", method=method, seq_len=512, **more).host_s
+
+    assert seconds("full") < seconds("ia3") < seconds("lora") < seconds("vera") < seconds("dora") < seconds("oft")
+    assert seconds("lora", target_modules="default") < seconds("lora")
+    assert seconds("lora") == step("llama-3.2-1b", "L4", method="lora", seq_len=4096).host_s
+
+
+def test_a_packed_base_and_a_checkpoint_cost_the_host_more() -> None:
+    def seconds(**more: Any) -> float:
+        return step("llama-3.2-1b", "H200 SXM", seq_len=512, **more).host_s
+
+    plain, packed, kept = seconds(), seconds(quant="nf4"), seconds(gradient_checkpointing="off")
+    blocks, linears, passes = 16, 7, 3
+    assert packed - plain >= 0.99 * known.LAUNCH_S * known.PACKED_LAUNCHES * blocks * linears * passes
+    assert plain - kept > known.LAUNCH_S * known.CHECKPOINT_LAUNCHES * blocks
+
+
+def test_only_blocks_that_learn_are_walked_through_again() -> None:
+    """A backward pass ends at the lowest block that carries something."""
+    every, top = (step("llama-3.2-1b", "H200 SXM", **said).host_s for said in (
+        {"method": "full"}, {"method": "freeze", "trainable_layers": 2}
+    ))  # fmt: skip
+    assert top < every / 2
+
+
+def test_an_optimizer_that_walks_through_its_tensors_takes_its_time_once_a_step() -> None:
+    walking, fused = (step("llama-3.2-1b", "H200 SXM", optimizer=name) for name in ("lora_fa", "adamw_torch_fused"))
+    assert walking.walked_s > walking.once_s
+    assert walking.step_s(4) - 4 * walking.micro_step_s == pytest.approx(walking.walked_s)
+    assert fused.walked_s == 0
+
+
+def test_attention_that_torch_writes_out_is_multiplied_in_fp32() -> None:
+    """Falcon-7B's one key head meets its query heads as a broadcast, which no fused kernel takes."""
+    said = {"seq_len": 2048, "gradient_checkpointing": "off"}
+    written_out, eager = (step("falcon-7b", "H200 SXM", attention=name, **said).compute_s for name in ("sdpa", "eager"))
+    assert written_out > 1.5 * eager
