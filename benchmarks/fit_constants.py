@@ -91,7 +91,7 @@ class Reads:
 # What no constant moves, and a fit asks for thousands of times: which job a run is, and what follows from that alone.
 REMEMBERED = (
     (speed, "timed"), (speed, "_flops_by_kernel"), (speed, "forward_share"), (speed, "adapted_linears"),
-    (speed, "adapter_params"), (speed, "expert_params"), (speed, "state_bytes"), (launches, "counted"),
+    (speed, "adapter_params"), (speed, "expert_params"), (speed, "state_bytes"), (launches, "_counted"),
     (attention, "attention_kernel"),
 )  # fmt: skip
 

@@ -77,9 +77,14 @@ class Counted(msgspec.Struct, frozen=True):
     tensors_walked: float  # per optimizer step: launches of a walk through what is trained
 
 
-@lru_cache  # a search asks for the same job on every card
 def counted(job: Job) -> Counted:
-    """What one job makes its host do, whatever the card."""
+    """What one job makes its host do, whatever the card and however many the tokens."""
+    alike = msgspec.structs.replace(job.strategy, micro_batch_size=1, seq_len=1, gradient_accumulation_steps=1)
+    return _counted(msgspec.structs.replace(job, strategy=alike, tokens=1.0, seq_len=1.0))
+
+
+@lru_cache  # a search asks for the same in many sizes and on every card
+def _counted(job: Job) -> Counted:
     architecture, strategy = job.architecture, job.strategy
     above = trained_blocks(architecture, strategy) / architecture.depth  # the share of the blocks that backward goes through
     again = job.recomputes * above
