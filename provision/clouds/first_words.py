@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -14,9 +13,8 @@ from provision.clouds.container import render_start
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import ENDS_EARLY, TIMER_AFTER_S, Image, KeptVolume, resource_name
 from provision.clouds.reuse import mounted
-from provision.home.places import RunFolder
 from provision.provisioner import Launch
-from provision.ssh.keys import make_key
+from provision.ssh.keys import new_key
 
 RENDERED: Final = {"cloud-init": render_user_data, "start command": render_start}  # by Image.told_by
 LOOKS: Final = {"cloud-init": bootstrap.render_look, "start command": container.render_look}  # by the same
@@ -36,7 +34,7 @@ def lease_of(cloud: Cloud) -> float | None:
 
 def first_words(launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolume | None, now_s: float) -> FirstWords:
     """For a machine of this image. `now_s` and the launch's deadline are by the clock that the machine will have."""
-    private, public = _one_time_host_key(RunFolder(launch.folder).engine, launch.run_id)
+    private, public = new_key(comment=resource_name(launch.run_id))  # for one login: on no disk of ours
     boot = FirstBoot(
         user=image.user,
         folder=box_folder(image, launch.run_id),
@@ -54,15 +52,3 @@ def first_words(launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolum
 def box_folder(image: Image, run_id: str) -> str:
     """Below which everything of ours lies on the box."""
     return f"{image.home}/{resource_name(run_id)}"
-
-
-def _one_time_host_key(folder: Path, run_id: str) -> tuple[str, str]:
-    """A fresh host key as text; on disk only for the moment of making it, for after the first contact it is dead."""
-    path = folder / "host_key"
-    for file in (path, path.with_suffix(".pub")):
-        file.unlink(missing_ok=True)
-    pair = make_key(path, comment=resource_name(run_id))
-    private = path.read_text()
-    for file in (path, path.with_suffix(".pub")):
-        file.unlink(missing_ok=True)
-    return private, pair.public

@@ -8,7 +8,7 @@ way. Therefore every operation is followed by an export, and the caller asks the
 mix. The run's lock sees to it that one process controls a run; a second run is a second process.
 
 All of a run's engine files lie in one folder (0700): `home` (PULUMI_HOME), `state` (the backend), `work` (project and
-stack settings), `log` (what the engine printed), `passphrase`. Nothing of them is shared but the provider plugins.
+stack settings), `log` (what the engine printed), `passphrase`, `hosts.json`. Nothing of them is shared but the provider plugins.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from pulumi.automation import errors as automation_errors
 from provision.clouds.patience import OPERATION_S as OPERATION_S
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, ProvisionError, Reason, RentuneError, Scope
-from provision.home.processes import living
+from provision.home.processes import boot_id, living
+from provision.home.whole import write_whole
 from provision.redact import redact, secrets_of
 
 PROJECT: Final = "rentune"
+HOSTS: Final = "hosts.json"  # in the folder: names that machines had as their engines began
 HOME_MARK: Final = "PULUMI_HOME"  # the SDK gives it to each engine that it starts
 OF_THE_ENGINE: Final = "pulumi:"  # what its own resources' types begin with: stack and providers
 COLOUR: Final = re.compile(r"<\{%.*?%\}>")
@@ -110,8 +112,8 @@ class Stack:
         for part in ("home", "state", "work", "log"):
             (self.folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self._passphrase.exists():
-            self._passphrase.touch(mode=0o600)
-            self._passphrase.write_text(secrets.token_urlsafe(32))
+            write_whole(self._passphrase, secrets.token_urlsafe(32).encode())
+        note_host(self.folder)
         if not (link := self.folder / "home" / "plugins").is_symlink():
             plugins.mkdir(parents=True, exist_ok=True)
             link.symlink_to(plugins)
@@ -175,7 +177,7 @@ class Stack:
         for engine in living_engines(self.folder / "log"):
             outwait(engine)
         for lock in (self.folder / "state" / ".pulumi" / "locks").rglob("*.json"):
-            if (owner := _owner_here(lock)) is None:
+            if (owner := _owner_here(lock, read_hosts(self.folder))) is None:
                 continue
             if (engine := _engine(owner, self.folder / "home")) is not None:
                 outwait(engine)
@@ -238,8 +240,9 @@ def remove_engine_files(folder: Path) -> None:
     """What may go once nothing of the run is left: state, passphrase and logs. What else lies in the folder stays."""
     for part in ("home", "state", "work", "log"):
         shutil.rmtree(folder / part, ignore_errors=True)
-    with suppress(OSError):  # what can't be removed costs nothing; the box is gone
-        (folder / "passphrase").unlink()
+    for file in ("passphrase", HOSTS):
+        with suppress(OSError):  # what can't be removed costs nothing; the box is gone
+            (folder / file).unlink()
 
 
 class _Reasons:
@@ -301,13 +304,33 @@ def _recorded(resource: dict[str, Any]) -> Recorded:
     return Recorded(type=resource["type"], urn=resource["urn"], id=id, outputs=outputs)
 
 
-def _owner_here(lock: Path) -> int | None:
-    """Pid of who holds a lock of the engine's; None where another machine does, or it is freed or written this moment."""
+def note_host(folder: Path) -> None:
+    """What this machine is called in this boot, before an engine of it writes that into a lock: it may be called otherwise
+    when somebody reads it.
+    """
+    hosts, name = read_hosts(folder), socket.gethostname()
+    if hosts.get(name) != boot_id():
+        write_whole(folder / HOSTS, msgspec.json.encode(hosts | {name: boot_id()}))
+
+
+def read_hosts(folder: Path) -> dict[str, str]:
+    """Which boot of which machine had a name when an engine of the run was started. Damaged, it says of none."""
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode((folder / HOSTS).read_bytes(), type=dict[str, str])
+    return {}
+
+
+def _owner_here(lock: Path, hosts: Mapping[str, str]) -> int | None:
+    """Pid of who holds a lock of the engine's; None where another machine does, or it is freed or written this moment.
+
+    Whoever holds it has written the name that its machine had. This one may have another by now: its boot tells.
+    """
     try:
         owner = json.loads(lock.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return int(owner["pid"]) if owner["hostname"] == socket.gethostname() else None
+    is_here = owner["hostname"] == socket.gethostname() or hosts.get(owner["hostname"]) == boot_id()
+    return int(owner["pid"]) if is_here else None
 
 
 def _engine(pid: int, home: Path) -> psutil.Process | None:

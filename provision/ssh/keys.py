@@ -15,16 +15,21 @@ class KeyPair:
     public: str
 
 
-def make_key(path: Path, *, comment: str) -> KeyPair:
-    """Write a new key to `path` and its public half beside it (`.pub`). Raises FileExistsError rather than overwrite."""
+def new_key(*, comment: str) -> tuple[str, str]:
+    """A new key: its private half (OpenSSH format) and its public line. Nothing is written."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    line = f"{public.decode()} {comment}"
-    _write_new(path, private, mode=0o600)
+    return private.decode(), f"{public.decode()} {comment}"
+
+
+def make_key(path: Path, *, comment: str) -> KeyPair:
+    """Write a new key to `path` and its public half beside it (`.pub`). Raises FileExistsError rather than overwrite."""
+    private, line = new_key(comment=comment)
+    _write_new(path, private.encode(), mode=0o600)
     _write_new(path.with_name(path.name + ".pub"), f"{line}\n".encode(), mode=0o644)
     return KeyPair(private=path, public=line)
 

@@ -486,6 +486,16 @@ def test_so_it_is_before_anything_is_destroyed(tmp_path: Path, launch: Launch) -
     assert stack.asked[:3] == ["recover", "state", "destroy"]
 
 
+def test_the_one_time_host_key_is_never_on_a_disk_of_ours(tmp_path: Path, launch: Launch) -> None:
+    """A kill would leave it there, and nothing ever removes it."""
+    sky = Sky()
+    order = provisioner(sky, tmp_path)._order(OFFER, launch)
+    again = provisioner(sky, tmp_path)._order(OFFER, launch)
+    assert "OPENSSH PRIVATE KEY" in order.user_data
+    assert order.host_key != again.host_key
+    assert not [path for path in launch.folder.rglob("*") if path.is_file()]
+
+
 def test_what_the_engine_knows_stays_until_nothing_is_left(tmp_path: Path, launch: Launch) -> None:
     """State and passphrase are what the next try ends the rest by; only a clean verdict needs them no more."""
     engine = RunFolder(launch.folder).engine

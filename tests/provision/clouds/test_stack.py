@@ -14,8 +14,9 @@ import psutil
 import pytest
 from pulumi.automation import CommandResult, errors
 
-from provision.clouds.stack import Stack, remove_engine_files
+from provision.clouds.stack import HOSTS, Stack, note_host, read_hosts, remove_engine_files
 from provision.errors import Declined, ProvisionError, RentuneError, WrongHostKey
+from provision.home.processes import boot_id
 from provision.redact import HIDDEN
 
 FOREIGN = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
@@ -207,6 +208,44 @@ def test_a_lock_is_dropped_only_when_its_owner_is_proven_dead(stack: Stack, host
     lock = lock_of(stack, dead_pid(), host)
     stack.recover()
     assert lock.exists() is stays
+
+
+@pytest.mark.parametrize(
+    ("boot", "stays"), [(boot_id(), False), ("another boot", True)], ids=["this machine", "another of that name"]
+)
+@pytest.mark.fault("F6", tier="code")
+def test_a_machine_that_is_called_otherwise_by_now_drops_its_own_lock(stack: Stack, boot: str, *, stays: bool) -> None:
+    """A laptop takes the name that the next network gives it, and would hold its run's stack for ever."""
+    assert read_hosts(stack.folder) == {socket.gethostname(): boot_id()}
+    (stack.folder / HOSTS).write_text(json.dumps({"laptop.at.home": boot}))
+    lock = lock_of(stack, dead_pid(), "laptop.at.home")
+    stack.recover()
+    assert lock.exists() is stays
+
+
+def test_two_machines_note_their_names_side_by_side_and_a_damaged_note_keeps_none_from_working(stack: Stack) -> None:
+    (stack.folder / HOSTS).write_text(json.dumps({"laptop.at.home": "another boot"}))
+    note_host(stack.folder)
+    assert read_hosts(stack.folder) == {"laptop.at.home": "another boot", socket.gethostname(): boot_id()}
+    (stack.folder / HOSTS).write_text("{")
+    note_host(stack.folder)
+    assert read_hosts(stack.folder) == {socket.gethostname(): boot_id()}
+
+
+def test_a_passphrase_is_there_whole_or_not_at_all(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one that a kill has left would be taken for the run's, for ever."""
+
+    def killed(*_: object) -> None:
+        raise SystemExit(9)
+
+    (stack.folder / "passphrase").unlink()
+    with monkeypatch.context() as dying:
+        dying.setattr(os, "fsync", killed)
+        with pytest.raises(SystemExit):
+            stack._prepare_folder(tmp_path / "plugins")
+    assert not (stack.folder / "passphrase").exists()
+    stack._prepare_folder(tmp_path / "plugins")
+    assert len((stack.folder / "passphrase").read_text()) >= 32
 
 
 def test_a_lock_cut_short_is_left_alone(stack: Stack) -> None:
