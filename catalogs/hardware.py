@@ -20,6 +20,7 @@ CpuArchitecture = Literal["x86_64", "arm64"]
 Purchase = Literal["on_demand", "spot"]
 Hosts = Literal["data centre", "community"]  # whose machines they are: a provider's own kind, or anybody's
 SourceKind = Literal["data", "fact", "assumption"]
+ANYWHERE: Final = "*"  # of Offer.region: one price everywhere, so whoever rents or the cloud finds the place
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +60,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that can be rented, at one price. On-demand and spot are two offers."""
 
     provider: str
-    region: str  # "*" = one price everywhere
+    region: str  # ANYWHERE = one price everywhere
     instance_type: str
     purchase: Purchase
     gpu: str | None  # a name in the GPU table; None = a CPU box

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from catalogs.catalog import Catalog
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from planner.units import GIB
 from provision.aboard.ship import stack_is_here
 from provision.account.ledger import Ledger, damage
@@ -112,7 +112,7 @@ def _credentials_words(found: Finding, where_from: str) -> str:
 
 def _offer_words(offer: Offer, catalog: Catalog) -> str:
     card = f"{offer.gpu}, {catalog.gpus[offer.gpu].memory_gib:g} GiB" if offer.gpu else "no GPU"
-    where = "" if offer.region == "*" else f" in {offer.region}"
+    where = "" if offer.region == ANYWHERE else f" in {offer.region}"
     return f"{offer.instance_type}{where} ({card}): ${offer.usd_per_hour.normalize():f} an hour"
 
 

@@ -34,6 +34,8 @@ CLOCKS_AGREE_S: Final = 2.0  # assumed: less than a whole second and the way the
 DEADLINE_GRACE_S: Final = 300.0  # assumed: so long after its deadline a controller that lives has ended its box, or is at it
 CLOCK_ERROR_S: Final = 300.0  # assumed: by how much two clocks that nobody has set may differ
 SET_CLOCK: Final = "Set the clock: sudo timedatectl set-ntp true"
+MACHINE: Final = "instance"  # of Resource.kind
+VOLUME: Final = "volume"  # likewise, of a disk that is to outlive its machine
 TEXTS: Final = ("region", "run_id", "owner", "installation", "name", "zone")  # of a Resource, from its tags or beside them
 
 

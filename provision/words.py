@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 from planner.units import GIB, MIB
+
+Note = Callable[[str], None]  # says a sentence to whoever watches
 
 
 def bytes_words(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from catalogs.hardware import Hosts, Offer
+from catalogs.hardware import ANYWHERE, Hosts, Offer
 from planner.asking.request import OWN_MACHINES, Budget, RequestError
 
 Key = Literal["providers", "regions", "hosts", "max_usd_per_hour", "max_usd_per_run"]
@@ -112,7 +112,6 @@ def _meant(name: str, known: Iterable[str], key: Key) -> str:
 
 
 LEAST_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
-ANYWHERE: Final = "*"  # the region of an offer that names none
 PER_RUN: Final = "max_usd_per_run"  # a limit on a plan, not on an offer: see `cap`
 _About = tuple[Callable[[Offer, Any], bool], Callable[[Any], str]]  # refuses?, the reason
 _ABOUT: Final[Mapping[str, _About]] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from catalogs.catalog import STALE_AFTER_DAYS
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from planner.plan import NOT_READY, Plan, Range, Rejection
 from planner.strategy.words import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
@@ -155,7 +155,7 @@ def offer(plan: Plan) -> str:
 def sold(offer: Offer) -> str:
     """Provider, place, machine type and how it is bought."""
     spot = " spot" if offer.purchase == "spot" else ""
-    region = "" if offer.region == "*" else f" {offer.region}"
+    region = "" if offer.region == ANYWHERE else f" {offer.region}"
     return f"{offer.provider}{region} {offer.instance_type}{spot}"
 
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from catalogs.hardware import Billing
+from catalogs.hardware import ANYWHERE, Billing
 from planner.estimators.cost import disks_usd_per_s, round_to_bill, sending_usd
 from planner.units import SECONDS_PER_HOUR
-from provision.account.runs import ANYWHERE, Rental, RunState
+from provision.account.runs import Rental, RunState
 from provision.account.upkeep import Upkeep, is_billed, kept_usd_per_gib_month, upkeep
 from provision.provisioner import Answer, Resource
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from catalogs.hardware import Billing, Offer
+from catalogs.hardware import ANYWHERE, Billing, Offer
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import UNBILLED_PHASES
 from provision.account.lines import (
@@ -27,14 +27,12 @@ from provision.account.lines import (
     Sent,
     Tried,
 )
-from provision.provisioner import CLOCK_ERROR_S, Answer, Box, Resource, Teardown
+from provision.provisioner import CLOCK_ERROR_S, VOLUME, Answer, Box, Resource, Teardown
 from remote.contract import Phase
 
 LineT = TypeVar("LineT")
 Place = tuple[int, int, bytes]
 FIRST: Final = (0, 0, b"")  # derived: of a line without a number, as no place is before it
-VOLUME: Final = "volume"  # of Resource.kind
-ANYWHERE: Final = "*"  # the region of an offer that has one price everywhere
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,12 +16,11 @@ import msgspec
 from catalogs.hardware import Billing, WhileOff
 from planner.estimators.cost import SECONDS_PER_MONTH
 from planner.units import SECONDS_PER_HOUR
-from provision.provisioner import Answer, Resource
+from provision.provisioner import MACHINE, VOLUME, Answer, Resource
 from provision.words import usd_words
 
 HOURS_PER_MONTH: Final = Decimal(SECONDS_PER_MONTH) / SECONDS_PER_HOUR
-MACHINE: Final = "instance"  # of Resource.kind
-DISKS: Final = frozenset({"volume", "disk"})
+DISKS: Final = frozenset({VOLUME, "disk"})
 Bound = Literal["exactly", "at most", "at least"]
 BOUND_WORDS: Final[dict[Bound, str]] = {"exactly": "", "at most": "at most ", "at least": "at least "}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from provision.account.ledger import Ledger
@@ -13,8 +11,7 @@ from provision.errors import RentuneError
 from provision.home.places import Places
 from provision.provisioner import ResourceEnd, Teardown
 from provision.state.shared import ledger_of
-
-Note = Callable[[str], None]
+from provision.words import Note
 
 
 def with_ends(before: Teardown, ends: tuple[ResourceEnd, ...], after: Teardown) -> Teardown:

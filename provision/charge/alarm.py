@@ -6,7 +6,7 @@ organisation's policy.toml and of the user's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -19,9 +19,9 @@ from provision.home.places import Places
 from provision.prepare.policy import read_policies
 from provision.provisioner import Resource
 from provision.watch.alerts import Alert, Post
+from provision.words import Note
 
 Stray = tuple[str, Resource]  # who has it, and what it is
-Note = Callable[[str], None]
 NO_NAME: Final = "unknown"  # of a run that its tag does not name
 
 

@@ -13,12 +13,11 @@ from typing import Final
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
 from provision.account.runs import RunState
-from provision.charge.afterwards import Note
 from provision.charge.controller import Hands, hands_of, is_alive, is_locked, is_suspended, lock_of, opened_lock
 from provision.errors import Held, Refused
 from provision.home.interrupt import SAME_MOMENT_S
 from provision.home.places import RunFolder
-from provision.words import seconds_words
+from provision.words import Note, seconds_words
 from remote.contract import Phase
 
 ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first

@@ -18,8 +18,7 @@ from provision.errors import EndUnseen, Exit
 from provision.home.places import Places, RunFolder
 from provision.provisioner import Teardown
 from provision.watch.alerts import Alert, Post
-
-Note = Callable[[str], None]
+from provision.words import Note
 
 
 class How(StrEnum):

@@ -26,8 +26,8 @@ from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner, cloc
 from provision.ssh import Shell
 from provision.ssh.keys import known_key
 from provision.walk.held import Connect, MakeProvisioner
+from provision.walk.rescue import REACH_S
 
-REACH_S: Final = 20.0  # assumed: a box that is well answers at once
 # Derived: the last to strike is a limit by uptime where a cloud's own limit comes first; with a minute for clocks that differ.
 LATE_S: Final = UPTIME_MARGIN_S + max(TIMER_AFTER_S.values()) + 60.0
 HERE: Final = (Standing.ASKED, Standing.UP)  # in these a box may be there

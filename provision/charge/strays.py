@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 from catalogs.user_file import printable, shortened
 from provision.account.ledger import Ledger
-from provision.charge.afterwards import Note, goes_on, write_stray_end
+from provision.charge.afterwards import goes_on, write_stray_end
 from provision.charge.control import provisioners
 from provision.charge.controller import LOOK_S
 from provision.charge.handover import Ask, handed_over, require_nobody
@@ -18,6 +18,7 @@ from provision.errors import BadInput, Held
 from provision.home.places import Places, RunFolder
 from provision.provisioner import Answer, Claim, Resource, ResourceEnd, Teardown
 from provision.walk.held import MakeProvisioner
+from provision.words import Note
 
 
 def tell_nameless(provider: str, resource: Resource, *, at_s: float) -> Teardown:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from provision.account.ledger import Ledger
-from provision.charge.afterwards import Note, with_ends, write_end
+from provision.charge.afterwards import with_ends, write_end
 from provision.charge.orphans import Orphans
 from provision.clouds.patience import GRACE_S
 from provision.clouds.programs import CLOUDS, load_cloud
@@ -14,6 +14,7 @@ from provision.errors import ProvisionError, Refused
 from provision.home.places import Places
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown, seen
 from provision.redact import without_secrets
+from provision.words import Note
 
 Volume = tuple[str, Resource]  # who has it, and which it is
 

@@ -12,7 +12,7 @@ import msgspec
 from provision.clouds.patience import Patience
 from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
-from provision.provisioner import Answer, Claim, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import MACHINE, Answer, Claim, Owned, Resource, ResourceEnd, Teardown
 
 PAUSE_S: Final = 5.0  # assumed: between two looks at what does not go away
 AT_ONCE: Final = 8  # assumed: regions asked side by side
@@ -152,7 +152,7 @@ def with_blank_volumes(listed: Owned, claim: Claim) -> Owned:
     """
     if claim.volumes is None:
         return listed
-    is_ending = any(each.kind == "instance" for each in listed.resources)
+    is_ending = any(each.kind == MACHINE for each in listed.resources)
     blank = tuple(each for each in listed.kept if each.id not in claim.volumes and (is_ending or not each.in_use))
     kept = tuple(each for each in listed.kept if each not in blank)
     return msgspec.structs.replace(listed, resources=(*listed.resources, *blank), kept=kept)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.compiled import read_compiled
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.first_words import LOOKS, box_folder, first_words, lease_of
@@ -37,7 +37,19 @@ from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
 from provision.home.installation import installation_id
 from provision.home.places import Places, RunFolder
-from provision.provisioner import SET_CLOCK, Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown, clock_trouble
+from provision.provisioner import (
+    MACHINE,
+    SET_CLOCK,
+    Answer,
+    Box,
+    Claim,
+    Launch,
+    Layer,
+    Owned,
+    Resource,
+    Teardown,
+    clock_trouble,
+)
 from provision.redact import redact
 
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
@@ -116,7 +128,7 @@ class PulumiProvisioner:
 
         Another type may have others.
         """
-        if offer.region == "*" and offer.region not in self._all_regions():
+        if offer.region == ANYWHERE and offer.region not in self._all_regions():
             raise Refused(f"{offer.key} names no region.", hint="Choose one with --region.")
         if offer.gpu is None:
             return
@@ -329,14 +341,14 @@ class PulumiProvisioner:
     def console(self, claim: Claim) -> str:
         """The boot log of the run's instance. cloud-init may have written user data into it, whose host key stays here."""
         listed = self.inventory.listed(self._regions_of(claim), claim.run_id)
-        instances = (resource for resource in listed.resources if resource.kind == "instance")
+        instances = (resource for resource in listed.resources if resource.kind == MACHINE)
         said = "\n".join(self.cloud.console(instance, self.environment) for instance in instances)
         return redact(said, environment=self.environment)
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         """What the cloud has of each instance: its own limit where it has one, and the tag by which anybody finds it late."""
         listed = self.inventory.listed(self._regions_of(claim), claim.run_id)
-        instances = [resource for resource in listed.resources if resource.kind == "instance"]
+        instances = [resource for resource in listed.resources if resource.kind == MACHINE]
         return tuple(layer for each in instances for layer in (*self._guards(each), deadline_tag(each)))
 
     def _guards(self, instance: Resource) -> tuple[Layer, ...]:
@@ -347,7 +359,7 @@ class PulumiProvisioner:
 
 
 def _resource(kind: str, region: str, run_id: str, recorded: Recorded) -> Resource:
-    return Resource(kind=kind, id=recorded.id, region=region, run_id=run_id, bills=kind == "instance")
+    return Resource(kind=kind, id=recorded.id, region=region, run_id=run_id, bills=kind == MACHINE)
 
 
 def deadline_tag(instance: Resource) -> Layer:

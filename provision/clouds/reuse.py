@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from provision.clouds.bootstrap import Volume
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.order import CACHE as CACHE
 from provision.clouds.programs.order import INSTALLATION_TAG, KEPT_TAG, MOUNT, KeptVolume
-from provision.clouds.programs.rest import ANYWHERE
 from provision.errors import Declined, ProvisionError, Reason, Refused, Scope
 from provision.provisioner import Answer, Launch, Owned, Resource
 

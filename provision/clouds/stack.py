@@ -8,7 +8,7 @@ way. Therefore every operation is followed by an export, and the caller asks the
 mix. The run's lock sees to it that one process controls a run; a second run is a second process.
 
 All of a run's engine files lie in one folder (0700): `home` (PULUMI_HOME), `state` (the backend), `work` (project and
-stack settings), `log` (what the engine printed), `passphrase`, `hosts.json`. Nothing of them is shared but the provider plugins.
+stack settings), `log` (what the engine printed), `passphrase`, `hosts.json`. Only the provider plugins are shared.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from provision.account.bill import cost_usd, costs_on
 from provision.account.ledger import Ledger
 from provision.account.naming import LEAST_LETTERS, fitting
 from provision.account.runs import RunState
-from provision.account.upkeep import BOUND_WORDS, MACHINE, Spent, Upkeep, is_billed, spent, spent_together, upkeep
+from provision.account.upkeep import BOUND_WORDS, Spent, Upkeep, is_billed, spent, spent_together, upkeep
 from provision.charge import control
 from provision.charge.alarm import ring_for_strays
 from provision.charge.knell import ended_and_told
@@ -39,7 +39,7 @@ from provision.errors import BadInput, Held, HeldElsewhere
 from provision.home.installation import known_installation
 from provision.home.places import Places
 from provision.prepare.opening import lost_papers
-from provision.provisioner import Answer, Teardown
+from provision.provisioner import MACHINE, Answer, Teardown
 from provision.watch.progress import LineDisplay
 from provision.words import spent_words as spent_usd_words
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalogs.hardware import ANYWHERE
 from planner.asking.options import USD, request_options
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _draw_preview(seen: Preview) -> None:
         title = f"{each.kind} ({each.name})"
         rows = tuple(each.properties.items())
         console().print(draw(Table(title=title, columns=("property", "value"), rows=rows, of_words=True)))
-    where = "" if seen.provider in OWN_MACHINES or seen.region == "*" else f" in {seen.region}"
+    where = "" if seen.provider in OWN_MACHINES or seen.region == ANYWHERE else f" in {seen.region}"
     price = "" if not seen.usd_per_hour else f", {seen.purchase.replace('_', ' ')}: ${seen.usd_per_hour} an hour"
     deadline = dt.datetime.fromtimestamp(seen.deadline_at_s).astimezone()
     order = (

@@ -30,11 +30,11 @@ from provision.state.link import Link, write_link
 from provision.state.papers import pack, unpack
 from provision.state.seal import name_of, seal, unseal
 from provision.store.bucket import Bucket
+from provision.words import Note
 from remote.contract import Outcome, encode
 
 LINE_S: Final = 10.0  # assumed: the papers of a long run, 1 MB packed, at 100 kB/s; an act waits no longer for its line
 AGAIN_S: Final = 5.0  # assumed: between two tries to write what has to stand in the store
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,11 @@ from provision.state.book import (
     signed,
 )
 from provision.state.link import Link, is_damaged, read_link, write_link
-from provision.state.mirror import MirroredLedger, Note, Seat, papers_name, take_in, take_papers
+from provision.state.mirror import MirroredLedger, Seat, papers_name, take_in, take_papers
 from provision.state.papers import pack
 from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
 from provision.store.bucket import QUESTION_S, Bucket
+from provision.words import Note
 
 PASSPHRASE: Final = "RENTUNE_STATE_PASSPHRASE"  # noqa: S105 - a variable's name
 

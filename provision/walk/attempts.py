@@ -28,7 +28,7 @@ MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is 
 MAX_UNKNOWN: Final = 2  # assumed: what nobody has understood twice may be a fault of ours, and each try may cost
 MAX_ZONES: Final = 3  # assumed: a region whose first three zones are full has no room, and each try takes minutes
 MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
-TOO_LATE: Final = "The run's deadline has passed, so nothing was rented."
+TOO_LATE_TO_RENT: Final = "The run's deadline has passed, so nothing was rented."
 NOTHING_REFUSED: Final[Mapping[str, str]] = {}
 DEARER: Final = 1.25  # assumed: what a person would call about the same price
 
@@ -110,7 +110,7 @@ def choose(plans: Sequence[Plan], past: Past, refused: Mapping[str, str] = NOTHI
 def _first(agreed: Plan, past: Past, refused: Mapping[str, str]) -> Next | NoneLeft:
     """What was agreed to, and nothing in its place: nobody has said yes to another while that one was not asked for."""
     if past.left_s <= 0:
-        return NoneLeft(why=TOO_LATE)
+        return NoneLeft(why=TOO_LATE_TO_RENT)
     why = refused.get(agreed.offer.key)
     return Next(plan=agreed) if why is None else NoneLeft(why=why)
 

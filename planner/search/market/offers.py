@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.catalog import Catalog
-from catalogs.hardware import Gpu, Offer
-from planner.asking.policy import ANYWHERE, Rule, matches, refusal
+from catalogs.hardware import ANYWHERE, Gpu, Offer
+from planner.asking.policy import Rule, matches, refusal
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, Where
 from planner.estimators.learned import machine_of
 from planner.plan import Rejection
@@ -239,7 +239,9 @@ def _beside_volume(request: Request, kept_at: tuple[Place, ...]) -> Iterable[Wis
     if kept_at:
         yield Wish(
             ("kept_at", kept_at),
-            lambda offer: not any(offer.provider == provider and offer.region in (region, "*") for provider, region in kept_at),
+            lambda offer: (
+                not any(offer.provider == provider and offer.region in (region, ANYWHERE) for provider, region in kept_at)
+            ),
             f"not where the volume {request.keep.volume_name} is: {either('/'.join(place) for place in kept_at)}",
             "keep.volume_name",
             "under another name one is made elsewhere",

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import pulumi
 
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
@@ -39,7 +39,7 @@ from provision.clouds.programs.order import (
     require_no_spot,
     tagged_resource,
 )
-from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned, token_of
+from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal

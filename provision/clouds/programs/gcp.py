@@ -21,6 +21,7 @@ import msgspec
 import pulumi
 import pulumi_gcp as gcp
 
+from catalogs.hardware import ANYWHERE
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.gcp_api import BILLING, connect, path_of, rows
 from provision.clouds.programs.accounts.gcp_quotas import GPU_QUOTAS as GPU_QUOTAS
@@ -41,7 +42,7 @@ from provision.clouds.programs.order import (
     tagged_resource,
     written_tags,
 )
-from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned
+from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.errors import Refused
 from provision.provisioner import Answer, Layer, Owned, Resource

@@ -14,7 +14,7 @@ import msgspec
 import pulumi
 import pulumi_hcloud as hcloud
 
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
@@ -28,12 +28,12 @@ from provision.clouds.programs.order import (
     require_no_spot,
     tagged_resource,
 )
-from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned, token_of
+from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import from_label, label
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Scope
-from provision.provisioner import Answer, Layer, Owned, Resource
+from provision.provisioner import MACHINE, VOLUME, Answer, Layer, Owned, Resource
 
 PLUGIN: Final = "hcloud"
 KINDS: Final = {
@@ -207,9 +207,9 @@ def _resource(kind: str, row: Json) -> Resource:
     tags = {from_label(key): from_label(value) for key, value in row["labels"].items()}
     region = (row.get("location") or {}).get("name", "")
     found = tagged_resource(kind, str(row["id"]), region, tags, bills=kind in BILLING, made_at=row.get("created"))
-    if kind == "instance":
+    if kind == MACHINE:
         return msgspec.structs.replace(found, runs=RUNS.get(row["status"], Answer.UNKNOWN))
-    if kind == "volume":
+    if kind == VOLUME:
         return msgspec.structs.replace(found, size_gib=row["size"], in_use=row["server"] is not None)
     return found
 

@@ -15,12 +15,12 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.asking.request import OUR_TAGS, WIDEST_PREFIX
+from planner.units import GIB
 from provision.errors import Refused
-from provision.provisioner import Launch, Resource
+from provision.provisioner import MACHINE, Launch, Resource
 
 RUN_TAG: Final = f"{OUR_TAGS}run"  # lower case and hyphens: a tag on AWS and a label on GCP
 SSH_PORT: Final = 22
-GIB: Final = 2**30
 OURS: Final = OUR_TAGS  # names at a cloud begin so, too
 OWNER_TAG: Final = f"{OUR_TAGS}owner"
 INSTALLATION_TAG: Final = f"{OUR_TAGS}installation"
@@ -146,7 +146,7 @@ def tagged_resource(
         deadline_at_s=_deadline_at_s(tags.get(DEADLINE_TAG, "")),
         name=tags.get(KEPT_TAG),
         bills=bills,
-        usd_per_hour=_usd_per_hour(tags.get(PRICE_TAG, "")) if kind == "instance" else None,
+        usd_per_hour=_usd_per_hour(tags.get(PRICE_TAG, "")) if kind == MACHINE else None,
         since_s=instant_s(made_at or ""),
     )
 

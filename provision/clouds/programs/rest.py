@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from catalogs.hardware import ANYWHERE
 from planner.units import KIB, MIB
 from provision.clouds.programs.clocks import Heard
 from provision.errors import ProvisionError
@@ -24,7 +25,6 @@ from provision.provisioner import Answer, Owned, Resource
 
 Json = dict[str, Any]
 
-ANYWHERE: Final = "*"  # in an offer: one price everywhere, so the program or the cloud finds the place
 EVERYWHERE: Final = (ANYWHERE,)  # where to look: one look sees all
 TIMEOUT_S: Final = 10.0  # assumed: of silence
 ANSWER_S: Final = 30.0  # assumed: for all of an answer; a page of a list is there in one

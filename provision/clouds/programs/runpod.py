@@ -19,8 +19,9 @@ from typing import Any, Final
 import msgspec
 import pulumi
 
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from catalogs.sellers import RUNPOD_GPU_IDS, RUNPOD_TYPE
+from planner.units import GIB
 from provision.clouds.container import ENTRYPOINT, START_VARIABLE
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.runpod_api import (
@@ -36,7 +37,6 @@ from provision.clouds.programs.accounts.runpod_api import (
     volumes,
 )
 from provision.clouds.programs.order import (
-    GIB,
     INSTALLATION_TAG,
     KEPT_TAG,
     MOUNT,
@@ -51,7 +51,7 @@ from provision.clouds.programs.order import (
     tagged_resource,
     written_tags,
 )
-from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned
+from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned
 from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.programs.tagging import LETTERS, escaped, unescaped
 from provision.clouds.quotas import Quota

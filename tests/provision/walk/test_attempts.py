@@ -14,7 +14,7 @@ from planner.plan import Plan
 from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
-from provision.walk.attempts import MAX_DECLINED, MAX_LOST, MAX_ZONES, TOO_LATE, Next, NoneLeft, Past, choose
+from provision.walk.attempts import MAX_DECLINED, MAX_LOST, MAX_ZONES, TOO_LATE_TO_RENT, Next, NoneLeft, Past, choose
 from tests.provision.plans import exactly, rental, tiny_plan
 
 
@@ -56,7 +56,7 @@ def test_the_plan_that_was_agreed_to_comes_first() -> None:
 
 def test_nothing_is_asked_for_past_the_deadline() -> None:
     """Whoever resumes days later has no time left: a box would be rented to be ended."""
-    assert choose(PLANS, Past(left_s=0.0)) == NoneLeft(why=TOO_LATE)
+    assert choose(PLANS, Past(left_s=0.0)) == NoneLeft(why=TOO_LATE_TO_RENT)
 
 
 def test_an_offer_that_is_asked_for_again_keeps_its_deadline_and_another_has_one_of_its_own() -> None:

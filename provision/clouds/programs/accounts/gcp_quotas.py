@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from catalogs.hardware import Offer
+from catalogs.hardware import ANYWHERE, Offer
 from provision.clouds.programs.accounts.gcp_api import connect, project_of
-from provision.clouds.programs.rest import ANYWHERE, Json
+from provision.clouds.programs.rest import Json
 from provision.clouds.quotas import Quota
 
 EVERYWHERE: Final = "GPUS_ALL_REGIONS"
