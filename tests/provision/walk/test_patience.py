@@ -123,7 +123,7 @@ def test_a_home_that_takes_no_event_asks_nobody_either(
 ) -> None:
     there = waiting(HERE)
 
-    def full(*_asked: object) -> Never:
+    def full(*_asked: object, **_more: object) -> Never:
         raise HomeFailed("The disk is full.")
 
     monkeypatch.setattr(job, "events", full)
