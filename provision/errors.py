@@ -8,6 +8,8 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── MissingPart              2   a tool, an extra or a credential is not there
 ├── PapersLost               3   a run's directory is gone, and its box may go on billing
 ├── ProvisionError           1   the provider did not give us a box
+│   ├── NoCredentials        1   nobody was asked: there are none
+│   ├── NotOrdered           1   it could not be asked what it holds, so nothing was asked for
 │   └── Declined             1   and why, and what else it will not give us either
 ├── ConnectionFailed         1   no answer within the deadline
 │   └── WrongHostKey         2   somebody else answered; nothing was sent
@@ -77,6 +79,14 @@ class PapersLost(RentuneError):
 
 
 class ProvisionError(RentuneError):
+    pass
+
+
+class NoCredentials(ProvisionError):
+    pass
+
+
+class NotOrdered(ProvisionError):
     pass
 
 

@@ -72,10 +72,11 @@ def parts_here(places: Places, environment: Mapping[str, str]) -> tuple[Finding,
 
 def require_parts(provider: str, places: Places, environment: Mapping[str, str] = os.environ) -> None:
     """Raises MissingPart that names all that is missing, in a plan's order, with what to type first. Where only credentials
-    are, nothing is raised: they hide well, and are the cloud's to judge.
+    are, and may lie where nobody looks but the cloud's own library, nothing is raised: they are the cloud's to judge.
     """
     missing = missing_for(provider, needed_parts(places, environment))
-    if any(finding.part != credentials_of(provider) for finding in missing):
+    hides = provider in CLOUDS and CLOUDS[provider].credential_file is not None
+    if any(not hides or finding.part != credentials_of(provider) for finding in missing):
         details = "; ".join(f"{finding.part}: {finding.detail}" for finding in missing)
         more = f". Then the rest: {DOCTOR} lists it" if len(missing) > 1 else ""
         raise MissingPart(f"{provider} is not ready here: {details}.", hint=f"{missing[0].remedy}{more}")

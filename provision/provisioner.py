@@ -192,6 +192,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""  # without secrets
     kept: tuple[Resource, ...] = ()  # beside those: what its user wanted to outlive its box
     ahead_s: float | None = None  # of the provider's clock this machine's, by the answers themselves; None = they told no time
+    asked: bool = True  # False = nobody was: there are no credentials, and no later try of this process has any
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "message", redact(self.message))
@@ -255,7 +256,9 @@ class Provisioner(Protocol):
     look: str  # shell that a box of this kind tells its own layers by (provision/aboard/layers.py); empty = `layers` tells all
 
     def up(self, offer: Offer, launch: Launch) -> Box:
-        """Create the machine; returns when it runs (not when it answers). Raises ProvisionError, with what it left."""
+        """Create the machine; returns when it runs (not when it answers). Raises ProvisionError, with what it left; NotOrdered
+        where nothing was asked for.
+        """
         ...
 
     def destroy(self, claim: Claim) -> Teardown:

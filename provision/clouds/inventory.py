@@ -69,6 +69,7 @@ class Inventory:
             message="; ".join(unseen),
             kept=tuple(resource for answer in answers for resource in answer.kept),
             ahead_s=min((answer.ahead_s for answer in answers if answer.ahead_s is not None), default=None),
+            asked=any(answer.asked for answer in answers),
         )
 
     def to_end(self, regions: tuple[str, ...], claim: Claim) -> Owned:
@@ -92,13 +93,20 @@ class Inventory:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
 
     def end(self, regions: tuple[str, ...], claim: Claim, notes: Notes) -> Owned:
-        """End what is listed until two listings, the grace apart, are empty; the last one when patience is over."""
+        """End what is listed until two listings, the grace apart, are empty; the last one when patience is over.
+
+        Where there is nobody to ask, that is at once.
+        """
         ends_at_s = self.patience.clocks.steady() + self.patience.teardown_s
         was_empty = False
         while True:
             listed = self.to_end(regions, claim)
             notes.look(listed, at_s=self.told_s(listed))
-            if (listed.nothing and was_empty) or (not listed.nothing and self.patience.clocks.steady() >= ends_at_s):
+            if (
+                not listed.asked
+                or (listed.nothing and was_empty)
+                or (not listed.nothing and self.patience.clocks.steady() >= ends_at_s)
+            ):
                 return listed
             was_empty = listed.nothing
             self._end_each(listed.resources, notes)

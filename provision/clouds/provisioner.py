@@ -34,7 +34,7 @@ from provision.clouds.refusals import read_refusal
 from provision.clouds.reuse import CACHE, kept_volume
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
-from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
+from provision.errors import Declined, MissingPart, NotOrdered, ProvisionError, Reason, Refused, RentuneError, Scope
 from provision.home.installation import installation_id
 from provision.home.places import Places, RunFolder
 from provision.provisioner import (
@@ -157,10 +157,12 @@ class PulumiProvisioner:
             raise MissingPart(f"Pulumi's plugin for {self.name}, version {version}, is missing.", hint=INSTALL)
 
     def _refuse_leftovers(self, state: State, region: str, run_id: str) -> float:
-        """How far this machine's clock is ahead of the cloud's. Raises ProvisionError where something of it may be there."""
+        """How far this machine's clock is ahead of the cloud's. Raises NotOrdered where that can't be told, and ProvisionError
+        where something of it may be there.
+        """
         listed = self.inventory.listed((region,), run_id)
         if listed.complete is not Answer.YES:
-            raise ProvisionError(f"{self.name} can't be asked what it holds, so nothing is bought: {listed.message}.")
+            raise NotOrdered(f"{self.name} can't be asked what it holds, so nothing is bought: {listed.message.rstrip('.')}.")
         if (trouble := clock_trouble(listed.ahead_s)) is not None:  # the box's own deadline would be as far off
             raise Refused(f"{trouble} Nothing is bought.", hint=SET_CLOCK)
         if listed.resources or not state.empty:

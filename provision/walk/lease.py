@@ -15,7 +15,7 @@ import msgspec
 from catalogs.hardware import Offer
 from provision.account.ledger import Ledger
 from provision.account.lines import Created, Ended
-from provision.errors import BoxLost, ControlLost, ResultOnBox
+from provision.errors import BoxLost, ControlLost, NotOrdered, ResultOnBox
 from provision.home.interrupt import answered
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, ResourceEnd, Teardown
 
@@ -48,9 +48,14 @@ def leased(
     deadline, with `spare_on_failure` also one whose block raised any other Exception; then no Ended is written.
     """
     lease: Lease | None = None
+    ordered = True
     try:
         if box is None:
-            box = provisioner.up(offer, launch)
+            try:
+                box = provisioner.up(offer, launch)
+            except NotOrdered:
+                ordered = not _is_first(launch.run_id, ledger)
+                raise
             ledger.append(Created(run_id=launch.run_id, at_s=clock(), box=box))
         lease = Lease(box)
         try:
@@ -61,8 +66,15 @@ def leased(
             lease.spared = spare_on_failure or isinstance(error, ResultOnBox)
             raise
     finally:
-        if lease is None or not lease.spared:
+        if not ordered:
+            give_up(Teardown.destroyed(launch.run_id, "Nothing was ordered."), ledger=ledger, clock=clock)
+        elif lease is None or not lease.spared:
             end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
+
+
+def _is_first(run_id: str, ledger: Ledger) -> bool:
+    """Whether nothing that an earlier attempt asked for may be there."""
+    return all(rental.ended_at_s is not None for rental in ledger.runs()[run_id].rentals[:-1])
 
 
 def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:

@@ -28,7 +28,8 @@ def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...], *, fi
     for key, known in known_names(catalog, offers).items() if where.providers or where.regions else ():
         for place, name in enumerate(getattr(where, key)):
             if not any(matches(each, (name,)) for each in known):
-                raise _unknown(name, known, what=key[:-1], place=("where", key, place), first=first)
+                meant = {offer.region for offer in offers if offer.provider in where.providers} if key == "regions" else set()
+                raise _unknown(name, meant or known, what=key[:-1], place=("where", key, place), first=first)
     for place, name in enumerate(where.instance_types):
         if not any(name == offer.instance_type for offer in offers):
             known = {offer.instance_type for offer in offers if not where.providers or offer.provider in where.providers}

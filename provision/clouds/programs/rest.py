@@ -20,7 +20,7 @@ import msgspec
 from catalogs.hardware import ANYWHERE
 from planner.units import KIB, MIB
 from provision.clouds.programs.clocks import Heard
-from provision.errors import ProvisionError
+from provision.errors import NoCredentials, ProvisionError
 from provision.provisioner import Answer, Owned, Resource
 
 Json = dict[str, Any]
@@ -177,24 +177,26 @@ def checked_url(cloud: str, url: str) -> str:
 
 
 def token_of(cloud: str, environment: Mapping[str, str], names: Iterable[str]) -> str:
-    """The first that is set. Raises ProvisionError where none is."""
+    """The first that is set. Raises NoCredentials where none is."""
     for name in names:
         if token := environment.get(name):
             return token
-    raise ProvisionError(f"{cloud} asks for a token.", hint=f"Set {' or '.join(names)}.")
+    raise NoCredentials(f"{cloud} asks for a token.", hint=f"Set {' or '.join(names)}.")
 
 
 def as_owned(reach: Callable[[], Api], look: Callable[[Api], Iterable[Resource]]) -> Owned:
     """What a look has found, also before the cloud did not let us see the rest: all of it is unknown then."""
-    found, message, heard = list[Resource](), "", Heard()
+    found, message, heard, asked = list[Resource](), "", Heard(), True
     try:
         api = reach()
         heard = api.heard
         found.extend(look(api))
+    except NoCredentials as error:
+        message, asked = f"{error} {error.hint}", False
     except ProvisionError as error:
         message = str(error)
     except Exception as error:  # noqa: BLE001 - an answer that can't be read is not an empty one, and hides nothing read before
         message = f"its answer could not be read ({type(error).__name__}: {error})"
     ending, kept = (tuple(each for each in found if (each.name is not None) is named) for named in (False, True))
     complete = Answer.UNKNOWN if message else Answer.YES
-    return Owned(resources=ending, complete=complete, message=message, kept=kept, ahead_s=heard.ahead_s)
+    return Owned(resources=ending, complete=complete, message=message, kept=kept, ahead_s=heard.ahead_s, asked=asked)

@@ -656,3 +656,13 @@ def test_a_machine_of_ones_own_is_no_spot_machine() -> None:
 def test_two_figures_of_a_refusal_never_read_alike(pair: tuple[float, float], told: tuple[str, str]) -> None:
     """Of "needs 7.2 GiB, of which 7.2 can be used" nobody learns the reason."""
     assert told_apart(*pair) == told
+
+
+def test_a_region_that_its_provider_does_not_have_is_answered_with_that_provider_s() -> None:
+    """Not with the like-sounding ones of another cloud."""
+    where, catalog = Where(providers=("aws",), regions=("us-west-9",)), read_catalog()
+    with pytest.raises(RequestError) as told:
+        check_names(where, catalog, catalog.offers)
+    theirs = {offer.region for offer in catalog.offers if offer.provider == "aws"}
+    assert any(region in str(told.value.hint) for region in theirs)
+    assert "us-west4" not in str(told.value.hint)

@@ -23,7 +23,7 @@ from provision.doctor import examine, provider_words, usable_providers
 from provision.errors import Exit, MissingPart
 from provision.extras import extra_with, install_command, installer, requirements
 from provision.home.places import Places
-from provision.parts import Finding, require_parts
+from provision.parts import Finding, needed_parts, require_parts
 from provision.providers import known_providers, make_provisioner, providers_here
 from tests.provision.plans import tiny_files, tiny_plan
 
@@ -247,6 +247,23 @@ def test_what_is_there_is_not_asked_for(bare: Places) -> None:
     with pytest.raises(MissingPart, match=r"aws is not ready here: Pulumi engine.*; aws plugin: .*; aws credentials") as told:
         require_parts("aws", bare, {"PATH": "", "HOME": str(bare.home)})
     assert str(told.value.hint).startswith("rentune doctor --install. Then the rest: ")
+
+
+@pytest.mark.parametrize(
+    ("cloud", "token"), [("runpod", "RUNPOD_API_KEY"), ("hetzner", "HCLOUD_TOKEN"), ("digitalocean", "DIGITALOCEAN_TOKEN")]
+)
+def test_a_token_that_can_only_be_in_the_environment_is_asked_for_before_anything(
+    monkeypatch: pytest.MonkeyPatch, bare: Places, cloud: str, token: str
+) -> None:
+    """Nobody who was not asked to may wait for a cloud that will not answer."""
+    rest = tuple(each for each in needed_parts(bare, {token: "a token"}) if each.part == f"{cloud} credentials")
+    lacking = tuple(each for each in needed_parts(bare, {}) if each.part == f"{cloud} credentials")
+    monkeypatch.setattr("provision.parts.needed_parts", lambda *_: lacking)
+    with pytest.raises(MissingPart, match=f"{cloud} is not ready here: {cloud} credentials: not in the environment") as told:
+        require_parts(cloud, bare, {})
+    assert token in str(told.value.hint)
+    monkeypatch.setattr("provision.parts.needed_parts", lambda *_: rest)
+    require_parts(cloud, bare, {})
 
 
 def test_every_provider_says_what_it_has_met(places: Places) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from catalogs.hardware import Billing
 from provision.account.ledger import Ledger
-from provision.account.lines import Opened
+from provision.account.lines import Opened, PhaseEnded
 from provision.account.runs import RunState
 from provision.direct.local import local_offer
-from provision.errors import BadInput, BoxLost, ProvisionError
+from provision.errors import BadInput, BoxLost, NotOrdered, ProvisionError
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
 from provision.walk.lease import end, leased
 from tests.provision.plans import attempted
@@ -162,6 +162,35 @@ def test_an_up_that_failed_halfway_is_destroyed_all_the_same(launch: Launch, led
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
+
+
+class Unasked(Rented):
+    """Its cloud can't be asked what it holds, so nothing was asked for."""
+
+    def up(self, offer: object, launch: Launch) -> Box:
+        self.asked.append("up")
+        raise NotOrdered("Nobody answers.")
+
+
+def test_what_was_never_ordered_is_no_orphan_and_costs_nothing(launch: Launch, ledger: Ledger) -> None:
+    """Without a line or with a key that is none a cloud says for ten minutes that it can't be asked, and for ever after."""
+    rented = Unasked()
+    ledger.append(attempted("run-1", at_s=2.0))
+    ledger.append(PhaseEnded(run_id="run-1", at_s=5.0, phase="create", duration_s=3.0, ok=False))
+    with pytest.raises(NotOrdered), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
+        pytest.fail("there is no box to work in")
+    assert rented.asked == ["up"]
+    assert _state(ledger).ended
+    assert not _state(ledger).rentals[-1].bought
+
+
+def test_what_an_earlier_attempt_may_have_left_is_ended_before(launch: Launch, ledger: Ledger) -> None:
+    rented = Unasked()
+    ledger.append(attempted("run-1", at_s=2.0))
+    ledger.append(attempted("run-1", at_s=3.0))
+    with pytest.raises(NotOrdered), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
+        pytest.fail("there is no box to work in")
+    assert rented.asked == ["up", "destroy"]
 
 
 @pytest.mark.fault("F19", tier="code")
