@@ -35,7 +35,7 @@ PASSING: Final = frozenset({429, 500, 502, 503, 504})  # assumed: a later try ma
 REPEATABLE: Final = frozenset({"GET", "DELETE"})  # a second POST could buy a second box
 ABSENT: Final = 404  # source=RFC 9110, section 15.5.5
 DECLINED: Final = 300  # derived (RFC 9110, section 15): from here on a status is a no, and no redirect is followed
-PIECE_BYTES: Final = 64 * KIB
+PIECE_BYTES: Final = 64 * KIB  # assumed: as much as a connection has at once
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 

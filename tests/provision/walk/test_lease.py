@@ -180,7 +180,7 @@ def test_what_was_never_ordered_is_no_orphan_and_costs_nothing(launch: Launch, l
     with pytest.raises(NotOrdered), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up"]
-    assert _state(ledger).ended
+    assert _state(ledger).over
     assert not _state(ledger).rentals[-1].bought
 
 
