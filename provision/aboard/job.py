@@ -15,6 +15,7 @@ import msgspec
 
 from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
+from provision.aboard.result import sober
 from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
 from provision.errors import ProvisionError, TrainingFailed, TransferFailed
 from provision.provisioner import CLOCKS_AGREE_S, Box
@@ -184,7 +185,7 @@ def last_events(shell: Shell, box: Box) -> list[Event]:
 
 
 def outcome(shell: Shell, box: Box) -> Outcome | None:
-    """The trainer's outcome.json; None while there is none.
+    """The trainer's outcome.json, without files that no result has; None while there is none.
 
     Raises TransferFailed when it can't be read or is longer than any outcome, TrainingFailed where it is another run's.
     """
@@ -200,7 +201,7 @@ def outcome(shell: Shell, box: Box) -> Outcome | None:
         raise TransferFailed(f"The outcome on {box.host} is not whole: {error}") from error
     if found is not None and found.run_id != box.run_id:
         raise TrainingFailed(f"The outcome on {box.host} is that of another run: {found.run_id[:60]!r}.")
-    return found
+    return None if found is None else sober(found)
 
 
 def log(shell: Shell, box: Box) -> str:

@@ -17,9 +17,9 @@ from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal
 
 WEIGHTS = b"weights"
-ADAPTER = AdapterFile(path="adapter.bin", size_bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest())
+ADAPTER = AdapterFile(path="adapter.safetensors", size_bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest())
 # What a trainer that succeeds leaves behind.
-FINISH = "mkdir -p output; printf weights > output/adapter.bin; cp $HERE/outcome.json outcome.json"
+FINISH = "mkdir -p output; printf weights > output/adapter.safetensors; cp $HERE/outcome.json outcome.json"
 # What one has saved that has done four steps; the best were the first two.
 LEARN = """for step in 00000002 00000004; do
   mkdir -p checkpoints/.making; printf "weights of $step" > checkpoints/.making/trainable.safetensors

@@ -201,7 +201,7 @@ def test_what_is_full_here_is_trained_there(rehearsal: Rehearsal, line: Proxy) -
     assert (receipt.offer, receipt.usd_per_hour) == (THERE, Decimal("7.20"))
     assert receipt.tries[0].usd == 0
     require_bill(receipt, run)
-    assert (run.folder.adapter / "adapter.bin").exists()
+    assert (run.folder.adapter / "adapter.safetensors").exists()
 
 
 def test_a_box_that_never_answers_is_ended_and_another_asked_for(rehearsal: Rehearsal, line: Proxy) -> None:

@@ -28,7 +28,7 @@ from tests.faults.test_resume import boots_fast, left_behind, start_trainer
 
 pytestmark = pytest.mark.box
 
-FINISH_DAMAGED = f"{FINISH}; printf garbage > output/adapter.bin"
+FINISH_DAMAGED = f"{FINISH}; printf garbage > output/adapter.safetensors"
 TRAINING = """printf '{"seq":0,"kind":"phase_started","phase":"train","at_s":1.0,"monotonic_s":1.0}\\n' > events.jsonl
 while :; do sleep 0.05; done"""
 # A trainer that has saved, and has far to go.
@@ -67,7 +67,7 @@ def test_an_adapter_that_its_folder_does_not_take_comes_into_the_runs_own(rehear
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH), change=kept_in(taken / "adapter"))
     receipt = walk(shown_to(run, watcher := Quiet()))
     assert (receipt.exit_code, receipt.adapter_folder) == (Exit.OK, str(run.folder.adapter))
-    assert (run.folder.adapter / "adapter.bin").read_bytes() == WEIGHTS
+    assert (run.folder.adapter / "adapter.safetensors").read_bytes() == WEIGHTS
     assert any(str(taken) in note and str(run.folder.adapter) in note for note in watcher.notes)
 
 
@@ -104,10 +104,10 @@ def test_a_result_that_cannot_be_fetched_keeps_its_box(rehearsal: Rehearsal, lin
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH_DAMAGED))
     receipt = walk(run)
     assert (receipt.exit_code, receipt.trained, receipt.teardown) == (Exit.STILL_BILLS, False, None)
-    assert "adapter.bin is damaged" in receipt.message
+    assert "adapter.safetensors is damaged" in receipt.message
     assert f"rentune resume {run.run_id}" in receipt.message
     assert not rehearsal.is_gone(run.run_id)
-    (boxes_folder(rehearsal.places) / run.run_id / "job/output/adapter.bin").write_bytes(WEIGHTS)
+    (boxes_folder(rehearsal.places) / run.run_id / "job/output/adapter.safetensors").write_bytes(WEIGHTS)
     assert walk(run).exit_code == Exit.OK
     assert rehearsal.is_gone(run.run_id)
 
@@ -198,7 +198,7 @@ def test_down_brings_home_what_is_finished(rehearsal: Rehearsal, line: Proxy, di
     """Unless it is told not to."""
     run = finished(rehearsal, ScriptedBox(rehearsal, line, FINISH))
     assert ended(rehearsal, run, discard=discard).clean
-    assert (run.folder.adapter / "adapter.bin").exists() is not discard
+    assert (run.folder.adapter / "adapter.safetensors").exists() is not discard
     billed = rehearsal.state(run.run_id).billed
     assert billed is not None
     assert billed.exit_code == (Exit.INTERRUPTED if discard else Exit.OK)
@@ -227,7 +227,7 @@ def test_down_does_not_end_a_box_whose_result_does_not_come(rehearsal: Rehearsal
     run = finished(rehearsal, ScriptedBox(rehearsal, line, FINISH_DAMAGED))
     teardown = ended(rehearsal, run)
     assert (teardown.verdict, teardown.command) == ("orphaned", f"rentune down --discard {run.run_id}")
-    assert "adapter.bin is damaged" in teardown.message
+    assert "adapter.safetensors is damaged" in teardown.message
     assert not rehearsal.is_gone(run.run_id)
     assert ended(rehearsal, run, discard=True).clean
     assert rehearsal.is_gone(run.run_id)

@@ -131,7 +131,7 @@ def test_a_box_that_was_silent_at_first_and_never_started_is_started(rehearsal: 
         line.cut()
         later(1.5, line.heal)
         train(run, Phases(run.run_id, run.ledger, run.display, clock=run.clock, crash_point=None), shell, box)
-    assert (run.folder.adapter / "adapter.bin").exists()
+    assert (run.folder.adapter / "adapter.safetensors").exists()
 
 
 @pytest.mark.fault("F12", tier="box")

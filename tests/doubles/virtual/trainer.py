@@ -9,7 +9,7 @@ from typing import Any, Final
 from remote.contract import AdapterFile, EndReason, Event, JobSpec, Measured, Outcome, encode
 
 WEIGHTS: Final = b"weights"
-ADAPTER: Final = AdapterFile(path="adapter.bin", size_bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest())
+ADAPTER: Final = AdapterFile(path="adapter.safetensors", size_bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest())
 CHECKPOINT_S: Final = 120.0
 SAVING_S: Final = 120.0  # before its deadline it saves and leaves
 

@@ -62,7 +62,7 @@ OUTCOME: Final = Outcome(
     trainable_params=64,
     before=JUDGED,
     after=JUDGED,
-    adapter=(AdapterFile(path="adapter.bin", size_bytes=7, sha256="0" * 64),),
+    adapter=(AdapterFile(path="adapter.safetensors", size_bytes=7, sha256="0" * 64),),
 )
 KINDS: Final = ("step", "probe", "checkpoint", "checkpoint_pushed", "evaluation", "phase_ended", "base", "ended")
 
@@ -124,7 +124,9 @@ def told(value: object, **changes: object) -> bytes:
     return json.dumps(json.loads(encode(cast("Any", value))) | changes).encode()
 
 
-@pytest.mark.parametrize("path", ["adapter\0.bin", "../adapter.bin", "/etc/adapter.bin", "a/../../b", "", ".", "a\n", "\x7f"])
+@pytest.mark.parametrize(
+    "path", ["adapter\0.bin", "../adapter.safetensors", "/etc/adapter.safetensors", "a/../../b", "", ".", "a\n", "\x7f"]
+)
 def test_a_file_of_the_result_has_a_name_below_its_folder(run: Run, path: str) -> None:
     """An outcome with any other is none: nothing of it can be fetched, and nothing waits for it."""
     file = {"path": path, "size_bytes": 7, "sha256": "0" * 64}
