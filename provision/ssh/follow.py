@@ -137,7 +137,7 @@ def _rest(line: Line, remote: str, offset: int, tell: Tell) -> Iterator[bytes]:
                 fruitless, offset = 0, offset + len(chunk)
                 yield chunk
                 if offset >= most or time.monotonic() >= ends_at_s:
-                    tell(f"There is more of {remote} than comes within {MOST_REST_S:.0f} s: what is left of it stays there.")
+                    tell(f"There is more of {remote} than is waited for after its end: what is left of it stays there.")
                     return
             wait_rc(channel, timeout_s=REST_S)
             return
