@@ -63,6 +63,11 @@ CASE_BOUNDS: Final[Mapping[str, Bounds]] = {  # keys of the estimate contract; a
     "gpu_memory_gib": Bounds(0, SOME, open_low=True),
     "host_ram_gib": Bounds(0, 1e6, open_low=True),
 }
+EVALUATION_BOUNDS: Final[Mapping[str, Bounds]] = {  # of its section there
+    "micro_batch_size": CASE_BOUNDS["micro_batch_size"],
+    "seq_len": CASE_BOUNDS["seq_len"],
+    "generate_tokens": Bounds(0, CASE_BOUNDS["seq_len"].high),
+}
 REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its sections; assumed likewise
     "global_batch_size": Bounds(1, 1_000_000),
     "top": Bounds(1, 1_000),

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from catalogs.hardware import Interconnect
-from planner.asking.bounds import CASE_BOUNDS, complaint
+from planner.asking.bounds import CASE_BOUNDS, EVALUATION_BOUNDS, complaint
 from planner.asking.mistyped import mistyped
 from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
 from planner.nearest import nearest
@@ -129,6 +129,10 @@ def _check_numbers(case: Case) -> None:
         value = getattr(case, key)
         if value is not None and not bounds.admit(value):
             raise CaseError(key, complaint(key, value, bounds), example_of(key))
+    for key, bounds in EVALUATION_BOUNDS.items():
+        value = getattr(case.evaluation, key, None)
+        if value is not None and not bounds.admit(value):
+            raise CaseError("evaluation", complaint(f"evaluation.{key}", value, bounds), example_of("evaluation"))
 
 
 def _check_together(case: Case) -> None:

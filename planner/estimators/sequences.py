@@ -73,7 +73,8 @@ def share_used(data: DataAsked, seq_len: int) -> float:
     if data.beginnings is None or not _over(seq_len, data.beginnings.latest[:1]):
         return 1.0
     read = rows_read(data, seq_len)
-    return read.used / (read.used + read.left_out)
+    num_rows = read.used + read.left_out
+    return read.used / num_rows if num_rows else 0.0
 
 
 def _over(seq_len: int, rows: Sequence[tuple[int, int | None]]) -> list[int]:

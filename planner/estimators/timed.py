@@ -6,7 +6,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
-from planner.strategy.as_run import as_run
+from planner.strategy.as_run import as_run, at_rest
 from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True):
 
 def timed(architecture: Architecture, strategy: Strategy, stack: Stack, *, task: Task, mean_seq_len: float) -> Job:
     """The job as its stack runs it. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
-    strategy = as_run(architecture, strategy, stack)
+    strategy = at_rest(as_run(architecture, strategy, stack))
     return Job(
         architecture,
         strategy,

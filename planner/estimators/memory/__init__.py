@@ -29,7 +29,7 @@ from planner.estimators.memory.evaluation import as_evaluated, evaluation_parts
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.refused.support import require_closed_form
 from planner.plan import VramEstimate
-from planner.strategy.as_run import as_run
+from planner.strategy.as_run import as_run, at_rest
 from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy, Task
 
@@ -116,6 +116,6 @@ def resting_bytes(
     Counted without playing a block, so a search can pass over what is hopeless. Raises `Unsupported`.
     """
     require_closed_form(architecture, strategy, task=task, stack=stack)
-    strategy = as_run(architecture, strategy, stack)
+    strategy = at_rest(as_run(architecture, strategy, stack))
     share = held_of(architecture, strategy, task=task, stack=stack).share
     return share.weights + share.added + share.states

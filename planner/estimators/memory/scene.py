@@ -26,7 +26,7 @@ from planner.estimators.memory.step.played import (
 )
 from planner.estimators.memory.step.tape import Peak
 from planner.methods import carrying_blocks, trained_blocks
-from planner.strategy.as_run import as_run
+from planner.strategy.as_run import as_run, at_rest
 from planner.strategy.stack import Stack
 from planner.units import KIB, MIB
 from remote.contract import Strategy, Task
@@ -120,7 +120,7 @@ def scene_of(
     """Play one block of each kind and the head, and count what lies on the GPU beside them. Bytes in letters, or in numbers
     where `sizes` are.
     """
-    strategy = as_run(architecture, strategy, stack)
+    strategy = at_rest(as_run(architecture, strategy, stack))
     numerics = tuple(
         numerics_of(part, strategy, flash=card.flash, stack=stack, on_cpu=card.on_cpu, sizes=sizes, part_of=architecture)
         for part in architecture.parts

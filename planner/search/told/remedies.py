@@ -169,9 +169,13 @@ def _with_memory(request: Request, memory_gib: float | None) -> Relaxed:
 
 
 def _machine(found: Found) -> Changes:
-    """With a machine of one's own its provider: it overrules cards that a job file names."""
+    """With a machine of one's own its provider: it overrules cards that a job file names.
+
+    A number of GPUs says that so many train: where the plan leaves some of them idle none is said.
+    """
     gpu, own = found.kind.gpu, found.offer.provider
-    cards = {"where.gpus": (gpu.name,) if gpu else None, "where.num_gpus": found.kind.num_gpus if gpu else None}
+    all_train = gpu is not None and found.fit.strategy.num_gpus == found.kind.num_gpus
+    cards = {"where.gpus": (gpu.name,) if gpu else None, "where.num_gpus": found.kind.num_gpus if all_train else None}
     return cards | ({"where.providers": (own,)} if own in OWN_MACHINES else {})
 
 

@@ -10,8 +10,9 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.advise import Advice, advise
 from planner.asking.case import read_case, strategy_of
-from planner.asking.request import Request, RequestError
+from planner.asking.request import DataAsked, Request, RequestError
 from planner.estimators.duration import steps_of
+from planner.estimators.sequences import share_used
 from planner.methods import LAYERS, METHODS, adapter_params, require_within
 from planner.notices import ESTIMATED
 from planner.refusals import CaseRefused
@@ -112,11 +113,27 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
             hint=f"--seq-len {least} at least; most rows need more",
             place=("training", "seq_len"),
         )
+    _require_something_to_learn(request.data, most if counted else int(most * ESTIMATE_MARGIN), said=most)
     if said is not None and not counted:
         return said
     longest = request.data.max_tokens * (1.0 if counted else ESTIMATE_MARGIN)
     needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
     return min(needed, architecture.max_positions if said is None else said)
+
+
+def _require_something_to_learn(data: DataAsked, seq_len: int, *, said: int) -> None:
+    """Of rows whose tokens are estimated none is known one by one. `seq_len`: the most that `said` tokens may be as estimated.
+
+    Raises RequestError.
+    """
+    if share_used(data, seq_len) > 0:
+        return
+    needed = -int(-data.max_tokens // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
+    raise RequestError(
+        f"no row leaves anything to learn within {said:,} tokens: its answer begins later",
+        hint=f"--seq-len {needed} keeps all of the longest row",
+        place=("training", "seq_len"),
+    )
 
 
 def strategies(

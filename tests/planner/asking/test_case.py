@@ -51,6 +51,18 @@ def test_a_key_takes_the_contract_s_words_and_no_others(key: str) -> None:
         ({"model": "7b", "rank": 0}, "rank", "at least 1 and at most 100,000; such as rank 16"),
         ({"model": "7b", "dropout": 1.0}, "dropout", "at least 0 and below 1"),
         ({"model": "7b", "gpu_memory_gib": -1}, "gpu_memory_gib", "above 0"),
+        (
+            {"model": "7b", "evaluation": {"micro_batch_size": -5}},
+            "evaluation",
+            "evaluation.micro_batch_size is -5 and must be at",
+        ),
+        ({"model": "7b", "evaluation": {"seq_len": 0}}, "evaluation", "evaluation.seq_len is 0 and must be at least 1"),
+        ({"model": "7b", "evaluation": {"seq_len": 10**12}}, "evaluation", "and must be at least 1 and at most 100,000,000"),
+        (
+            {"model": "7b", "evaluation": {"generate_tokens": -5}},
+            "evaluation",
+            "evaluation.generate_tokens is -5 and must be at",
+        ),
         ({"model": "7b", "evaluation": {"logit": "dropped"}}, "evaluation", 'has no key "logit"; did you mean "logits"?'),
         ({"model": "7b", "num_gpus": 2}, "sharding", "ddp"),
         ({"model": "7b", "num_gpus": 3, "tensor_parallel_size": 2}, "num_gpus", "groups of 2"),

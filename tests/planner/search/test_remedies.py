@@ -88,6 +88,19 @@ def test_the_plan_that_a_way_out_names_is_the_one_that_its_command_leads_to(wish
         assert (recommended.name, recommended.cost.total_usd) == (way.plan.name, way.plan.cost.total_usd), command
 
 
+def test_a_machine_of_whose_gpus_one_trains_is_named_without_their_number() -> None:
+    """To say eight is to say that eight train, which this version can't."""
+    large = make_offer(gpu="H200 SXM", instance_type="eight", num_gpus=Decimal(8), usd_per_hour=Decimal(20), ram_gib=2000.0)
+    market = make_catalog(make_offer(gpu="T4", instance_type="small"), large, gpus=tuple(read_catalog().gpus.values()))
+    words = ["--model", "7b", "--method", "full", "--gpu", "T4"]
+    (way,) = (each for each in ask(asked(words), market).ways_out if "where.gpus" in each.changes)
+    assert (way.plan.strategy.num_gpus, way.plan.offer.num_gpus) == (1, 8)
+    command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
+    recommended = ask(asked(shlex.split(command.removeprefix("rentune run "))), market).recommended
+    assert recommended is not None
+    assert recommended.offer.instance_type == "eight"
+
+
 def test_money_is_named_once_and_as_much_as_is_asked_for() -> None:
     """Row, heading and command say the same sum: the least that buys what can be rented."""
     words = ["--model", "7b", "--provider", "cloud", "--max-cost", "0.01"]

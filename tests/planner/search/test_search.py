@@ -20,7 +20,7 @@ from planner.report.job_file import write_job
 from planner.search.market.names import check_names
 from planner.search.told.notebook import told_apart
 from planner.units import GIB
-from remote.contract import CAPABILITIES, Loop
+from remote.contract import CAPABILITIES, Beginnings, Loop
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 FAST = make_gpu(
@@ -656,6 +656,29 @@ def test_a_machine_of_ones_own_is_no_spot_machine() -> None:
 def test_two_figures_of_a_refusal_never_read_alike(pair: tuple[float, float], told: tuple[str, str]) -> None:
     """Of "needs 7.2 GiB, of which 7.2 can be used" nobody learns the reason."""
     assert told_apart(*pair) == told
+
+
+@pytest.mark.parametrize(("seq_len", "is_refused"), [(256, True), (420, False)])
+def test_data_of_which_nothing_can_be_learned_is_refused_where_its_tokens_are_estimated_too(
+    seq_len: int, is_refused: bool
+) -> None:
+    """Its answers begin behind 518 tokens, give or take what an estimate may be off."""
+    late = Beginnings(longest=((1, 519), (2, 519)), latest=((1, 518), (2, 518)), profile=((518.0, 1.0),))
+    data = DataAsked(
+        num_examples=2,
+        mean_tokens=519,
+        max_tokens=519,
+        profile=((519.0, 1.0),),
+        basis="estimated from characters",
+        beginnings=late,
+    )
+    asked = make_request(data=data, training={"seq_len": seq_len})
+    if is_refused:
+        with pytest.raises(RequestError, match="no row leaves anything to learn within 256 tokens") as refused:
+            ask(asked, market(make_offer()))
+        assert refused.value.hint == "--seq-len 520 keeps all of the longest row"
+    else:
+        ask(asked, market(make_offer()))
 
 
 def test_a_region_that_its_provider_does_not_have_is_answered_with_that_provider_s() -> None:
