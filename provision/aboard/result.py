@@ -9,8 +9,8 @@ import msgspec
 
 from remote.contract import AdapterFile, Outcome
 
-# What Transformers and peft write of a model and a tokenizer, and the trainer beside it (remote/result/save.py). Others may run
-# code when they are loaded: a pickle (.bin, .pt, .pkl) does.
+# What Transformers and peft write of a model and a tokenizer, and the trainer beside it (remote/result/save.py). Others, of the
+# suffixes .bin, .pt or .pkl for some, may run code when they are loaded.
 SUFFIXES: Final = frozenset(
     (".safetensors", ".json", ".txt", ".md", ".jinja", ".model", ".spm", ".codes", ".tokenizer", ".tiktoken")
 )

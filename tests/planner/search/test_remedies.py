@@ -94,7 +94,7 @@ def test_a_machine_of_whose_gpus_one_trains_is_named_without_their_number() -> N
     market = make_catalog(make_offer(gpu="T4", instance_type="small"), large, gpus=tuple(read_catalog().gpus.values()))
     words = ["--model", "7b", "--method", "full", "--gpu", "T4"]
     (way,) = (each for each in ask(asked(words), market).ways_out if "where.gpus" in each.changes)
-    assert (way.plan.strategy.num_gpus, way.plan.offer.num_gpus) == (1, 8)
+    assert (way.plan.strategy.num_gpus, way.plan.offer.num_gpus) == (1, Decimal(8))
     command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
     recommended = ask(asked(shlex.split(command.removeprefix("rentune run "))), market).recommended
     assert recommended is not None

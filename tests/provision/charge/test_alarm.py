@@ -16,6 +16,7 @@ from provision.home.places import Places
 from provision.provisioner import Answer, Owned, Resource
 from tests.doubles.provisioners import Paper
 from tests.doubles.services.webhook import Heard, webhook
+from tests.provision.looks import let_every_look_find
 
 NOW_S = 1_795_752_000.0
 LOST = Resource(
@@ -43,9 +44,8 @@ def told_of(places: Places, monkeypatch: pytest.MonkeyPatch, *resources: Resourc
     """What every look finds, at a provider whose machines are names on a list."""
     paper = Paper()
     paper.boxes = {str(each.run_id): each for each in resources if each.kind == "instance"}
-    for module in ("charge.looking", "commands.ending"):
-        monkeypatch.setattr(f"provision.{module}.look_for_orphans", lambda _places: found(places, *resources))
-    monkeypatch.setattr("provision.charge.control.provisioners", lambda *_, **__: lambda _claim: paper)
+    let_every_look_find(monkeypatch, lambda: found(places, *resources))
+    monkeypatch.setattr("provision.charge.control.provisioner_of_run", lambda *_, **__: paper)
     return paper
 
 

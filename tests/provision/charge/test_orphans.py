@@ -42,6 +42,7 @@ from provision.home.processes import boot_id
 from provision.providers import Lists, boxes_folder, make_provisioner
 from provision.provisioner import DEADLINE_GRACE_S, Answer, Claim, Owned, Provisioner, Resource, Teardown
 from tests.doubles.provisioners import Paper
+from tests.provision.looks import let_every_look_find
 from tests.provision.plans import attempted, between_attempts
 
 
@@ -101,9 +102,7 @@ def test_the_earliest_clock_counts_where_providers_differ(ledger: Ledger) -> Non
 def test_a_clock_that_is_off_is_named_by_each_look(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In text and in JSON, whether or not anything was found."""
     found = find_orphans({}, seen(ahead_s=7200.0), installation="here", now_s=10_000.0)
-    # the importer first: imported afterwards it would hold the stand-in for good
-    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _: found)
-    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
+    let_every_look_find(monkeypatch, lambda: found)
     for words in (["ls", "--orphans"], ["down", "--orphans"], ["down", "--volumes"]):
         assert call(words) == Exit.OK
         assert "This machine's clock is 2 h 00 min ahead" in " ".join(capsys.readouterr().out.split())
@@ -368,9 +367,7 @@ def test_what_was_rented_from_here_and_lost_its_name_is_told_until_somebody_ends
     """Its tag was changed by hand: it bills, so it is 3, with where to end it, and no command that could not."""
     box = resource("changed by hand", installation="here", usd_per_hour=Decimal(1), runs=Answer.YES)
     found = find_orphans({}, seen(box), installation="here", now_s=1000.0)
-    # the importer first: imported afterwards it would hold the stand-in for good
-    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _: found)
-    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
+    let_every_look_find(monkeypatch, lambda: found)
     for words in (["ls", "--orphans"], ["down", "--orphans"]):
         assert call(words) == Exit.STILL_BILLS
         told = capsys.readouterr().out

@@ -38,7 +38,7 @@ from provision.home.places import Places
 from provision.home.processes import living
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Claim, Resource, Teardown
+from provision.provisioner import Resource, Teardown
 from provision.walk.held import Run, read_run
 from provision.watch import alerts
 from provision.watch.alerts import Alert, Post, Undelivered, target_of
@@ -462,7 +462,7 @@ def rented(plan: Plan, places: Places, url: str, monkeypatch: pytest.MonkeyPatch
     run_id, paper = opened(plan, places, url), Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     Ledger(places.ledger).append(attempted(run_id, plan, at_s=time.time() - 2 * 3600.0))
-    monkeypatch.setattr("provision.charge.control.provisioners", lambda *_, **__: lambda _claim: paper)
+    monkeypatch.setattr("provision.charge.control.provisioner_of_run", lambda *_, **__: paper)
     return run_id, paper
 
 
@@ -498,18 +498,18 @@ def test_what_down_could_not_end_rings_each_time(
 def test_what_stops_down_itself_rings_where_a_box_may_live(plan: Plan, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that is missing here, and somebody who would not wait: nobody has seen the box gone."""
 
-    def missing(_claim: Claim) -> Paper:
+    def missing(*_: object, **__: object) -> Paper:
         raise MissingPart("The SDK is not installed.")
 
     with webhook(Heard()) as heard:
         run_id, paper = rented(plan, places, heard.url, monkeypatch)
-        monkeypatch.setattr("provision.charge.control.provisioners", lambda *_, **__: missing)
+        monkeypatch.setattr("provision.charge.control.provisioner_of_run", missing)
         assert call(["down", run_id]) == Exit.STILL_BILLS
 
         def cut_off(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("provision.charge.control.provisioners", lambda *_, **__: lambda _claim: paper)
+        monkeypatch.setattr("provision.charge.control.provisioner_of_run", lambda *_, **__: paper)
         monkeypatch.setattr("provision.charge.control.end_with_books", cut_off)
         assert call(["down", run_id]) == Exit.STILL_BILLS
     assert heard.kinds().count("still_bills") == 2
