@@ -314,7 +314,7 @@ def _with_end(rental: Rental, line: Ended, ended_at_s: float, *, deadline_at_s: 
         rental,
         started_at_s=since_s or rental.started_at_s,
         ended_at_s=ended_at_s,
-        off_at_s=None if rental.billing.stopped_compute_bills else _off_at_s(line, deadline_at_s=deadline_at_s),
+        off_at_s=_off_at_s(line, deadline_at_s=deadline_at_s) if rental.billing.stopped_compute_bills is False else None,
         shown=shown,
     )
 

@@ -54,7 +54,7 @@ def leased(
             try:
                 box = provisioner.up(offer, launch)
             except NotOrdered:
-                ordered = not _is_first(launch.run_id, ledger)
+                ordered = not _earlier_ones_are_gone(launch.run_id, ledger)
                 raise
             ledger.append(Created(run_id=launch.run_id, at_s=clock(), box=box))
         lease = Lease(box)
@@ -72,7 +72,7 @@ def leased(
             end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
 
 
-def _is_first(run_id: str, ledger: Ledger) -> bool:
+def _earlier_ones_are_gone(run_id: str, ledger: Ledger) -> bool:
     """Whether nothing that an earlier attempt asked for may be there."""
     return all(rental.ended_at_s is not None for rental in ledger.runs()[run_id].rentals[:-1])
 

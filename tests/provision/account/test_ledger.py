@@ -243,10 +243,11 @@ def test_a_box_that_nobody_saw_is_billed_to_its_deadline_at_most(ledger: Ledger)
         pytest.param(700.0, False, 700.0, id="since its provider's word"),
         pytest.param(None, False, 1000.0, id="else since its deadline: nothing but that switches it off"),
         pytest.param(700.0, True, 5000.0, id="to its end where a machine that is off is billed like one that runs"),
+        pytest.param(700.0, None, 5000.0, id="and where nobody says whether it is"),
     ],
 )
 def test_a_machine_that_is_found_switched_off_is_billed_until_it_was(
-    ledger: Ledger, off_since_s: float | None, bills_when_off: bool, billed_to_s: float
+    ledger: Ledger, off_since_s: float | None, bills_when_off: bool | None, billed_to_s: float
 ) -> None:
     """It asked for its own end and was given a stop; hours later somebody deletes it."""
     off = Resource(kind="instance", id="i", runs=Answer.NO, off_since_s=off_since_s)
