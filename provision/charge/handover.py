@@ -13,6 +13,7 @@ from typing import Final
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
 from provision.account.runs import RunState
+from provision.charge.afterwards import goes_on
 from provision.charge.controller import Hands, hands_of, is_alive, is_locked, is_suspended, lock_of, opened_lock
 from provision.errors import Held, Refused
 from provision.home.interrupt import SAME_MOMENT_S
@@ -112,3 +113,20 @@ def require_nobody(run_id: str, state: RunState | None, *, held: bool) -> None:
     if not held or (state is not None and hands_of(state, None, now_s=time.time()) is Hands.HELD):
         who = f"process {state.controlled.pid}" if state and state.controlled else "a process that has just taken it up"
         raise Held(f"Run {run_id} is controlled by {who}.")
+
+
+@contextmanager
+def alone_with(run_id: str, folder: RunFolder, ledger: Ledger, note: Note) -> Iterator[None]:
+    """Hold the lock of a run of this home that is over. One that this home never had has none, and nobody to hold it.
+
+    Raises Held where it goes on, or a process here has it in hand: nobody is asked to let go.
+    """
+    if not folder.root.exists() and run_id not in ledger.runs():
+        yield
+        return
+    with handed_over(run_id, folder, ledger, note, ask=Ask.NOTHING, patience_s=LOOK_S) as held:
+        state = ledger.runs().get(run_id)
+        require_nobody(run_id, state, held=held)
+        if state is not None and goes_on(state):
+            raise Held(f"Run {run_id} is not over.")
+        yield

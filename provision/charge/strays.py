@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 
 from catalogs.user_file import printable, shortened
 from provision.account.ledger import Ledger
-from provision.charge.afterwards import goes_on, write_stray_end
+from provision.charge.afterwards import write_stray_end
 from provision.charge.control import provisioners
-from provision.charge.controller import LOOK_S
-from provision.charge.handover import Ask, handed_over, require_nobody
+from provision.charge.handover import alone_with
 from provision.charge.orphans import by_hand_words
-from provision.errors import BadInput, Held
-from provision.home.places import Places, RunFolder
+from provision.errors import BadInput
+from provision.home.places import Places
 from provision.provisioner import Answer, Claim, Resource, ResourceEnd, Teardown
 from provision.walk.held import MakeProvisioner
 from provision.words import Note
@@ -52,21 +51,7 @@ def end_stray(
         said = f"Something at {provider} carries the tag '{shortened(run_id)}', which is no run's id: {way}."
         return Teardown.unknown(printable(run_id), said)
     make, ledger = make or provisioners(places, environment), Ledger(places.ledger)
-    with nullcontext() if meant else _alone_with(run_id, places.run(run_id), ledger, note):
+    with nullcontext() if meant else alone_with(run_id, places.run(run_id), ledger, note):
         teardown = make(claim).destroy(claim)
         write_stray_end(teardown, provider, at_s=time.time(), places=places, note=note)
     return teardown
-
-
-@contextmanager
-def _alone_with(run_id: str, folder: RunFolder, ledger: Ledger, note: Note) -> Iterator[None]:
-    """Hold the lock of a run of this home that is over. One that this home never had has none, and nobody to hold it."""
-    if not folder.root.exists() and run_id not in ledger.runs():
-        yield
-        return
-    with handed_over(run_id, folder, ledger, note, ask=Ask.NOTHING, patience_s=LOOK_S) as held:
-        state = ledger.runs().get(run_id)
-        require_nobody(run_id, state, held=held)
-        if state is not None and goes_on(state):
-            raise Held(f"Run {run_id} is not over.")
-        yield

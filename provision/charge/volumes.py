@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 
 from provision.account.ledger import Ledger
+from provision.account.lines import UNREADABLE
+from provision.account.runs import RunState
 from provision.charge.afterwards import with_ends, write_end
+from provision.charge.handover import alone_with
 from provision.charge.orphans import Orphans
 from provision.clouds.patience import GRACE_S
 from provision.clouds.programs import CLOUDS, load_cloud
-from provision.errors import ProvisionError, Refused
+from provision.errors import Held, ProvisionError, Refused
 from provision.home.places import Places
+from provision.prepare.opening import read_launch
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown, seen
 from provision.redact import without_secrets
 from provision.words import Note
@@ -49,7 +54,50 @@ def end_volume(
 ) -> Teardown:
     """Delete one and look whether it is gone: twice, further apart than the cloud's lists lag behind. The ledger is told, where
     it has the run, and the store where its state lies. A delete that was refused has ended nothing, whatever a list says.
+
+    Raises Held where a run goes on with it, or a machine has it: that is left alone.
     """
+    with _unused(volume, places, note):
+        return _end(provider, volume, places=places, environment=environment, note=note, sleep=sleep)
+
+
+@contextmanager
+def _unused(volume: Resource, places: Places, note: Note) -> Iterator[None]:
+    """Hold the lock of the run that made it, and look once more, since the list is older: between two attempts no machine has
+    it, and the next one will.
+    """
+    ledger, run_id = Ledger(places.ledger), volume.run_id
+    user = _user(volume, ledger, places)
+    if user is not None:
+        raise Held(f"Run {user.run_id} goes on with {volume.words} ({volume.name}).", hint=f"rentune down {user.run_id}")
+    if volume.in_use:
+        raise Held(f"A machine has {volume.words} ({volume.name}).", hint="rentune ls --orphans tells whose")
+    of_run = run_id is not None and volume.names_run
+    with alone_with(run_id, places.run(run_id), ledger, note) if run_id and of_run else nullcontext():
+        yield
+
+
+def _user(volume: Resource, ledger: Ledger, places: Places) -> RunState | None:
+    """A run of this home that has not ended and has made it, or asks for one of its name."""
+    going_on = (state for state in ledger.runs().values() if not state.over)
+    return next((each for each in going_on if volume.run_id == each.run_id or _asks_for(volume, each, places)), None)
+
+
+def _asks_for(volume: Resource, state: RunState, places: Places) -> bool:
+    with suppress(OSError, *UNREADABLE):
+        return volume.name is not None and read_launch(places.run(state.run_id)).volume_name == volume.name
+    return False
+
+
+def _end(
+    provider: str,
+    volume: Resource,
+    *,
+    places: Places,
+    environment: Mapping[str, str],
+    note: Note,
+    sleep: Callable[[float], None],
+) -> Teardown:
     run_id, names_run = volume.run_id or "a run without a name", volume.names_run
     cloud, own = load_cloud(provider), without_secrets(environment, but=CLOUDS[provider].secret_variables)
     trouble = ""

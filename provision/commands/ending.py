@@ -104,17 +104,26 @@ def end_one(places: Places, run: str | None, *, discard: bool) -> Ended:
 
 
 def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - no volume holds a result
-    """The volumes that were kept: all of them, a run's, or the one of that name."""
+    """The volumes that were kept: all of them, a run's, or the one of that name. What a run goes on with is left and told.
+
+    Raises Held where that is all that was asked for.
+    """
     found = look_for_orphans(places)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
-    said = _said()
+    said, teardowns, held = _said(), list[Teardown](), list[str]()
+    for provider, each in volumes:
+        try:
+            teardowns.append(end_volume(provider, each, places=places, environment=os.environ, note=said))
+        except Held as error:
+            if run is not None and len(volumes) == 1:
+                raise
+            held.append(f"{error} It is left alone.")
     return Ended(
-        teardowns=tuple(
-            end_volume(provider, each, places=places, environment=os.environ, note=said) for provider, each in volumes
-        ),
+        teardowns=tuple(teardowns),
         unseen=found.unseen,
         limits=(*unasked_sentences(found), *clock_sentences(found.ahead_s)),
-        nothing=(f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
+        others=tuple(held),
+        nothing=() if volumes else (f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
         costs={each.id: upkeep(each, found.billing.get(provider)) for provider, each in volumes},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from planner.plan import Plan, SearchResult
 from planner.report import render_plan, render_result
 from provision.account.bill import bill, kept_usd_per_month
 from provision.account.ledger import Ledger
-from provision.account.lines import Ended
+from provision.account.lines import Ended, Tried
 from provision.account.runs import RunState, kept_at
+from provision.charge.controller import lock_of
 from provision.charge.orphans import Orphans, find_orphans, kept_sentences
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.cli import call
@@ -28,10 +30,11 @@ from provision.clouds.inventory import Notes, verdict_of
 from provision.clouds.patience import GRACE_S
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.commands.ls import describe, stands
-from provision.errors import Exit, ProvisionError, Refused
+from provision.errors import Exit, Held, ProvisionError, Reason, Refused, Scope
 from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
-from provision.prepare.opening import launch_of
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import launch_of, open_run
 from provision.provisioner import Answer, Owned, Resource, Teardown
 from provision.report.tables import bill_table, teardown_table
 from tests.provision.account.receipts import receipt_of
@@ -185,6 +188,68 @@ def test_the_disk_of_a_run_that_goes_on_is_not_ended(run_id: str, ledger: Ledger
     with pytest.raises(Refused, match="has not ended") as caught:
         kept_volumes(found_at(ledger), run_id, ledger=ledger, installation=None)
     assert caught.value.hint == f"rentune down {run_id}"
+
+
+@pytest.fixture
+def deleted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What EC2, which is played here, was asked to delete."""
+    ids: list[str] = []
+    monkeypatch.setattr(aws, "destroy_stray", lambda volume, _environment: ids.append(volume.id))
+    monkeypatch.setattr(aws, "owned", lambda *_asked: Owned(resources=(), complete=Answer.YES))
+    return ids
+
+
+def tried_in_vain(run_id: str, ledger: Ledger) -> None:
+    """Its attempt came to nothing, and another is to follow."""
+    usd, reason, scope = Decimal(0), Reason.CAPACITY, Scope.ZONE
+    ledger.append(Tried(run_id=run_id, at_s=3.0, offer="aws", reason=reason, scope=scope, message="", took_s=1.0, usd=usd))
+
+
+def end_all_kept(kept: RunState, monkeypatch: pytest.MonkeyPatch, *named: str) -> int:
+    owned = Owned(resources=(), complete=Answer.YES, kept=(of(kept.run_id),))
+    found = find_orphans({kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, billing=read_billing())
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _places: found)
+    monkeypatch.setattr("provision.charge.volumes.GRACE_S", 0.0)
+    return call(["down", "--volumes", *named])
+
+
+def test_the_disk_of_a_run_between_two_attempts_is_left_and_told(
+    kept: RunState, ledger: Ledger, deleted: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No machine has it, and the controller that lives is about to ask for one that will."""
+    tried_in_vain(kept.run_id, ledger)
+    assert end_all_kept(kept, monkeypatch) == Exit.OK
+    said = f"Run {kept.run_id} goes on with volume vol-1 (models). It is left alone."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert not deleted
+
+
+def test_the_disk_that_another_run_asks_for_by_name_is_left(
+    kept: RunState, ledger: Ledger, deleted: list[str], places: Places, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That run has opened, and no machine has it yet; asked for by name it is refused, with the run that has to end first."""
+    keep = msgspec.structs.replace(plan.request.keep, volume_name="models")
+    naming = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, keep=keep))
+    user = open_run(naming, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    with pytest.raises(Held, match=f"Run {user} goes on with volume vol-1") as caught:
+        end_volume("aws", of(kept.run_id), places=places, environment={})
+    assert caught.value.hint == f"rentune down {user}"
+    assert end_all_kept(kept, monkeypatch, "models") == Exit.REFUSED
+    assert not deleted
+
+
+def test_a_disk_that_a_machine_has_is_left(kept: RunState, deleted: list[str], places: Places) -> None:
+    """Of a run that is in no ledger here, too."""
+    with pytest.raises(Held, match="A machine has volume vol-1"):
+        end_volume("aws", msgspec.structs.replace(of(kept.run_id), in_use=True), places=places, environment={})
+    assert not deleted
+
+
+def test_a_disk_is_ended_under_the_lock_of_its_run(kept: RunState, deleted: list[str], places: Places) -> None:
+    """A process that has just taken the run up, and has written nothing yet, keeps its disk."""
+    with lock_of(places.run(kept.run_id)), pytest.raises(Held, match="just taken it up"):
+        end_volume("aws", of(kept.run_id), places=places, environment={})
+    assert not deleted
 
 
 def test_what_was_ended_is_in_the_list_no_more(
