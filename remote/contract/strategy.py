@@ -1,0 +1,85 @@
+"""What is trained, and how: one way to train, with every field filled."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from remote.contract.value import Value
+
+Quant = Literal[
+    "none", "int8", "nf4", "fp4", "gptq_int4", "gptq_int8", "awq_int4", "hqq_int4", "hqq_int3", "hqq_int2", "mxfp4", "fp8"
+]
+KbitUpcast = Literal["none", "norms", "full"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+StorageDtype = Literal["uint8", "bfloat16", "float16", "float32"]
+Autocast = Literal["none", "bfloat16", "float16"]
+Optimizer = Literal[
+    "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_4bit", "paged_adamw_32bit", "paged_adamw_8bit", "adafactor",
+    "sgd", "sgd_momentum", "lion_32bit", "lion_8bit", "muon", "lora_fa", "galore_adamw",
+]  # fmt: skip
+Checkpointing = Literal["off", "reentrant", "non_reentrant", "offloaded"]
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+Loss = Literal["hf", "hf_shifted", "chunked", "chunked_logits", "liger", "fused_inplace"]
+Kernels = Literal["eager", "fused", "compiled"]
+Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "device_map"]
+Offload = Literal["none", "optimizer", "params", "stream"]
+
+
+class Streaming(Value, frozen=True, kw_only=True):
+    """How frozen blocks pass through the GPU when `offload` is "stream".
+
+    Part of the contract, so that a Strategy can say it; this version neither plans nor runs it (see CAPABILITIES).
+    """
+
+    num_slots: int
+    num_resident_blocks: int
+    num_visits: int  # micro-batches served by one visit of a block
+    num_blocks_without_recompute: int  # the last K blocks keep their activations
+
+
+ALPHA_PER_RANK: Final = 2.0  # assumed: the field's habit, as in TRL 1.10 (r 16, alpha 32)
+
+
+class Strategy(Value, frozen=True, kw_only=True):
+    """One way to train, complete: chosen by the planner, carried out by the trainer to the letter.
+
+    Field names and values are those of the estimate contract. Nothing here is "auto". A change would be an Event.
+    """
+
+    method: str  # as the estimate contract names it; qlora is resolved to lora + nf4 + double_quant before it gets here
+    rank: int | None = None  # None where the method has no rank
+    alpha: float | None = None  # None = ALPHA_PER_RANK × rank
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | Literal["all-linear", "default"] = "all-linear"
+    modules_to_save: tuple[str, ...] = ()
+    num_virtual_tokens: int | None = None
+    trainable_layers: int | None = None
+    method_options: dict[str, Any] = {}
+    quant: Quant = "none"
+    double_quant: bool = False
+    quant_storage: StorageDtype = "uint8"
+    kbit_upcast: KbitUpcast = "none"
+    param_dtype: Dtype = "bfloat16"
+    autocast: Autocast = "bfloat16"
+    adapter_dtype: Dtype = "float32"
+    optimizer: Optimizer = "adamw_torch_fused"
+    optimizer_in_backward: bool = False
+    micro_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    seq_len: int = 2048
+    padded: bool = False  # batches hold padding, so a mask reaches the kernels
+    gradient_checkpointing: Checkpointing = "non_reentrant"
+    activation_offload: bool = False
+    attention: Attention = "sdpa"
+    loss: Loss = "hf"
+    kernels: Kernels = "eager"
+    num_gpus: int = 1
+    num_nodes: int = 1
+    sharding: Sharding = "none"
+    offload: Offload = "none"
+    streaming: Streaming | None = None  # how blocks pass under offload "stream"; None = by two slots, none resident
+
+    def __hash__(self) -> int:
+        """Equal strategies have equal hashes; `method_options`, which have none, are left to the comparison."""
+        model = self.method, self.rank, self.target_modules, self.quant, self.param_dtype, self.optimizer
+        return hash((*model, self.gradient_checkpointing, self.sharding, self.num_gpus, self.seq_len, self.micro_batch_size))
