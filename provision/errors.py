@@ -14,6 +14,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── ConnectionFailed         1   no answer within the deadline
 │   └── WrongHostKey         2   somebody else answered; nothing was sent
 ├── TransferFailed           1   bytes differ, the box's disk is full, cut off
+│   └── Spoilt               1   what lies on the box is not what it should be: asked again it is the same
 ├── HomeFailed               1   this machine can't take a file: its disk is full, or not ours to write
 ├── StoreFailed              1   object storage can't be asked, or says no
 ├── ControlLost              3   another machine has taken the run over: its box goes on, and not in our hands
@@ -132,6 +133,10 @@ class WrongHostKey(ConnectionFailed):
 
 
 class TransferFailed(RentuneError):
+    pass
+
+
+class Spoilt(TransferFailed):
     pass
 
 

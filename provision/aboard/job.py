@@ -17,7 +17,7 @@ from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
 from provision.aboard.result import sober
 from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
-from provision.errors import ProvisionError, TrainingFailed, TransferFailed
+from provision.errors import ProvisionError, Spoilt, TrainingFailed, TransferFailed
 from provision.provisioner import CLOCKS_AGREE_S, Box
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
@@ -157,16 +157,18 @@ def events(
     local: Path,
     *,
     tell: Callable[[str], object] = lambda _: None,
+    given_up: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Event]:
-    """The job's events from `local`'s size on, live; ends when the job no longer runs and all are read.
+    """The job's events from `local`'s size on, live; ends when the job no longer runs and all are read, or once it is
+    `given_up`, whatever the box says.
 
     A line that can't be read (cut off by a kill) is passed over; it stays in the file. `tell` is told of more than
     any trainer says. Raises ConnectionFailed when the box stays away for longer than the shell's patience.
     """
 
     def alive() -> bool:
-        return state(shell, box).state in ("running", "unknown")
+        return not given_up() and state(shell, box).state in ("running", "unknown")
 
     for line in shell.follow(f"{job_folder(box)}/{EVENTS_FILE}", local, alive=alive, tell=tell):
         if (event := parse_event(line)) is None:
@@ -187,7 +189,7 @@ def last_events(shell: Shell, box: Box) -> list[Event]:
 def outcome(shell: Shell, box: Box) -> Outcome | None:
     """The trainer's outcome.json, without files that no result has; None while there is none.
 
-    Raises TransferFailed when it can't be read or is longer than any outcome, TrainingFailed where it is another run's.
+    Raises Spoilt when it can't be read or is longer than any outcome, TrainingFailed where it is another run's.
     """
     place = shlex.quote(f"{job_folder(box)}/{OUTCOME_FILE}")
     complaint = f'{{ echo "it is no file of at most {MOST_OUTCOME_BYTES:,} bytes" >&2; exit 1; }}'
@@ -195,10 +197,10 @@ def outcome(shell: Shell, box: Box) -> Outcome | None:
     done = shell.run(f"[ ! -e {place} ] || {{ {is_sound} || {complaint}; head -c {MOST_OUTCOME_BYTES} {place}; }}")
     try:
         if done.rc != 0:
-            raise TransferFailed(f"{box.host} could not read the outcome: {done.err.strip()}")
+            raise Spoilt(f"{box.host} could not read the outcome: {done.err.strip()}")
         found = decode(done.out, Outcome) if done.out else None
     except msgspec.DecodeError as error:
-        raise TransferFailed(f"The outcome on {box.host} is not whole: {error}") from error
+        raise Spoilt(f"The outcome on {box.host} is not whole: {error}") from error
     if found is not None and found.run_id != box.run_id:
         raise TrainingFailed(f"The outcome on {box.host} is that of another run: {found.run_id[:60]!r}.")
     return None if found is None else sober(found)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from provision.aboard import detached
 from provision.aboard.marks import marks
-from provision.errors import ConnectionFailed, Declined, ProvisionError, Reason, Scope, TransferFailed
+from provision.errors import ConnectionFailed, Declined, ProvisionError, Reason, Scope, Spoilt, TransferFailed
 from provision.provisioner import Box
 from remote import contract
 from remote.contract import LOG_FILE, OUTPUT_DIR, Outcome
@@ -199,7 +199,7 @@ def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path) -> Non
     for file in outcome.adapter:
         local = folder / file.path
         if not local.resolve().is_relative_to(folder.resolve()):
-            raise TransferFailed(f"The box names an adapter file outside its folder: {file.path!r}.")
+            raise Spoilt(f"The box names an adapter file outside its folder: {file.path!r}.")
         if not (local.exists() and sha256_of(local) == file.sha256):
             shell.get(str(remote / file.path), local, sha256=file.sha256, num_bytes=file.size_bytes)
 

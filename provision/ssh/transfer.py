@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from provision.errors import ConnectionFailed, TransferFailed, WrongHostKey
+from provision.errors import ConnectionFailed, Spoilt, TransferFailed, WrongHostKey
 from provision.home.whole import at_home
 from provision.ssh.channel import CHUNK_BYTES, Flooded, Unreachable, begin, lost_connection, wait_rc
 from provision.ssh.line import Line
@@ -81,9 +81,9 @@ def _remote_size(line: Line, remote: str, wanted: int | None) -> int:
         case _:
             raise TransferFailed(f"{complaint} on {line.box.host}: it does not say how long that is.")
     if not is_file:
-        raise TransferFailed(f"{complaint} on {line.box.host}: it is no file.")
+        raise Spoilt(f"{complaint} on {line.box.host}: it is no file.")
     if num_bytes != (wanted if wanted is not None else num_bytes):
-        raise TransferFailed(f"{remote} on {line.box.host} has {num_bytes:,} bytes instead of {wanted:,}.")
+        raise Spoilt(f"{remote} on {line.box.host} has {num_bytes:,} bytes instead of {wanted:,}.")
     return num_bytes
 
 
@@ -98,7 +98,7 @@ def _get(line: Line, remote: str, local: Path, size: int, sha256: str | None, pr
             return home
         part.remove()
         if sha256 and sent != sha256:
-            raise TransferFailed(f"{remote} is damaged on {line.box.host} (sha256 {sent[:12]}… instead of {sha256:.12}…).")
+            raise Spoilt(f"{remote} is damaged on {line.box.host} (sha256 {sent[:12]}… instead of {sha256:.12}…).")
     raise TransferFailed(f"{remote} came home damaged {FETCHES} times (sha256 {home[:12]}… instead of {sent[:12]}…).")
 
 

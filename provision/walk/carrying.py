@@ -72,7 +72,7 @@ def meter_pushes(run: Run, events: Iterable[Event] | None = None) -> None:
 @contextmanager
 def ended_after(shell: Shell, seconds: float) -> Iterator[None]:
     """Whatever still waits on the line then is told that it is closed."""
-    timer = threading.Timer(seconds, shell.close)
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), shell.close)
     timer.daemon = True
     timer.start()
     try:

@@ -11,6 +11,7 @@ from provision.errors import (
     ConnectionFailed,
     HomeFailed,
     RentuneError,
+    Spoilt,
     TrainingFailed,
     TransferFailed,
     WrongHostKey,
@@ -18,7 +19,7 @@ from provision.errors import (
 from provision.home.whole import at_home
 from provision.prepare.deadline import limit_of
 from provision.prepare.outlay import Taken
-from provision.provisioner import Box, Owned, seen
+from provision.provisioner import DEADLINE_GRACE_S, Box, Owned, seen
 from provision.walk.held import Run
 from provision.words import seconds_words
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that has gone silent
 SOON_S: Final = 5.0  # assumed: lists that lag no more than this may be asked at every try to reconnect
 MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a box's full disk takes a moment to clear; what fails more often will fail again
+MAX_SPOILT: Final = 1  # assumed: what can't be read was perhaps being written; seen so twice, it stays so
+OVERDUE_S: Final = DEADLINE_GRACE_S / 2  # derived: its own timer forces a box off after 120 s (provision/clouds/bootstrap.py)
 
 FORSAKEN: Final = f"Before its trainer begins, a box that nobody reaches for {seconds_words(LEASE_S)} ends itself."
 TOO_LATE: Final = "The deadline came before the trainer was done."
@@ -36,9 +39,10 @@ def patiently(run: Run, act: Callable[[], T]) -> T:
     """What `act` returns, tried again whenever the line is cut or home can't take a file, until the deadline.
 
     `act` must bear being repeated. Raises BoxLost or TrainingFailed when the box has gone, ConnectionFailed or HomeFailed
-    at the deadline, TransferFailed when bytes go on being refused although the box answers, WrongHostKey at once.
+    at the deadline, TransferFailed when bytes go on being refused although the box answers, Spoilt when what lies there is seen
+    twice to be nothing that can be fetched, WrongHostKey at once.
     """
-    broken, said = 0, ""
+    broken, spoilt, said = 0, 0, ""
     error: RentuneError
     while True:
         try:
@@ -49,7 +53,8 @@ def patiently(run: Run, act: Callable[[], T]) -> T:
         except (ConnectionFailed, TransferFailed, HomeFailed) as met:
             error = met
             broken += isinstance(error, TransferFailed)
-            if broken > MAX_BROKEN_TRANSFERS or (isinstance(error, HomeFailed) and run.left_s <= 0):
+            spoilt += isinstance(error, Spoilt)
+            if broken > MAX_BROKEN_TRANSFERS or spoilt > MAX_SPOILT or (isinstance(error, HomeFailed) and run.left_s <= 0):
                 raise
             said = _say_once(run, error, said)
         if isinstance(error, ConnectionFailed):
@@ -111,6 +116,11 @@ def require_time(run: Run) -> None:
     """Raises ConnectionFailed once the deadline has come."""
     if run.left_s <= 0:
         raise ConnectionFailed(TOO_LATE, hint=more_time(run))
+
+
+def is_overdue(run: Run) -> bool:
+    """Whether its deadline passed so long ago that no box of ours runs any more, whatever this one says."""
+    return run.left_s <= -OVERDUE_S
 
 
 def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from provision.errors import (
     RentuneError,
     ResultOnBox,
     Scope,
+    Spoilt,
     TrainingFailed,
     WrongHostKey,
 )
@@ -33,10 +34,10 @@ from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.books import result_waits
-from provision.walk.carrying import Carrier, bring_learned, granted
+from provision.walk.carrying import Carrier, bring_learned, ended_after, granted
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
-from provision.walk.patience import more_time, patiently, pause, require_time, wait_for_box
+from provision.walk.patience import is_overdue, more_time, patiently, pause, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.walk.stopping import leaving_s
 from provision.watch.view import read_events
@@ -45,6 +46,8 @@ from remote.contract import EndReason, Event, JobSpec, Outcome, Phase, decode, e
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
 LOG_TAIL_LINES: Final = 5
+PAST_S: Final = 600.0  # assumed: past its deadline a box that bills is listened to no longer; 1 GB of adapter at 2 MB/s
+OVERDUE: Final = "The box says that its trainer runs, long past the deadline, so the run counts as over."
 
 
 def require_inputs(run: Run) -> None:
@@ -56,15 +59,16 @@ def require_inputs(run: Run) -> None:
 
 def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is: where there is no
-    result, what it had saved.
+    result, what it had saved. One that its box says to run on and on after the deadline is asked for a result once.
 
     Ctrl-C stops the trainer; where that had a result already, it comes home all the same, else its last checkpoint does, unless
     Ctrl-C comes once more.
     Raises ResultOnBox when there is a result and it can't be brought home.
     """
     try:
-        _follow(run, phases, shell, box)
-        outcome = _bring_home(run, phases, shell, box)
+        with ended_after(shell, max(0.0, run.left_s) + PAST_S) if box.ours else nullcontext():
+            _follow(run, phases, shell, box)
+            outcome = _bring_home(run, phases, shell, box)
     except KeyboardInterrupt:
         _announce_end(run)
         if not stopped_with_result(run, shell, box, otherwise="once more Ctrl-C goes straight to the teardown"):
@@ -162,7 +166,7 @@ def _handoff(run: Run, box: Box) -> Handoff:
 
 
 def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
-    """Until the job has ended, started where it is not. A silent box is waited for until the deadline."""
+    """Until the job has ended, started where it is not, or is overdue. A silent box is waited for until the deadline."""
     restarts, hearers = 0, (phases.heard, Carrier(run, shell, box).heard, Foresight(run).heard)
     while True:
         seen = job.state(shell, box)
@@ -177,6 +181,9 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         elif standing == "unknown":
             wait_for_box(run)
             continue
+        elif standing == "running" and is_overdue(run):
+            run.display.note(OVERDUE)
+            return
         _hear(run, shell, box, hearers)
         if job.state(shell, box).state == "ended":
             return
@@ -193,7 +200,8 @@ def _hear(run: Run, shell: Shell, box: Box, hearers: tuple[Callable[[Event], obj
     """The trainer's events, each told to every hearer, until it ends or the line is cut."""
     try:
         with at_home(run.folder.events):
-            for event in job.events(shell, box, run.folder.events, tell=run.display.note):
+            heard = job.events(shell, box, run.folder.events, tell=run.display.note, given_up=lambda: is_overdue(run))
+            for event in heard:
                 for tell in hearers:
                     tell(event)
     except WrongHostKey:
@@ -226,7 +234,7 @@ def stopped_with_result(run: Run, shell: Shell, box: Box, *, otherwise: str) -> 
         run.display.note(f"Stopping the trainer, which may take up to {seconds_words(patience_s)}; {otherwise}.")
     try:
         job.stop(shell, box, patience_s=patience_s)
-        with suppress(TrainingFailed):  # its word is another's
+        with suppress(TrainingFailed, Spoilt):  # its word is another's, or none
             _fetch_outcome(run, shell, box)
     except (RentuneError, OSError):
         return result_waits(run)
@@ -249,7 +257,8 @@ def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
     outcome = _fetch_outcome(run, shell, box)
     if outcome is None:
         _fetch_log(run, shell, box)
-        raise TrainingFailed(f"The trainer left no outcome. Its last words: {last_words(run.folder.log)}")
+        past = f"{OVERDUE} " if is_overdue(run) else ""
+        raise TrainingFailed(f"{past}The trainer left no outcome. Its last words: {last_words(run.folder.log)}")
     if outcome.adapter:
         _fetch_adapter(run, shell, box, outcome)
     _fetch_log(run, shell, box)
