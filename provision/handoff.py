@@ -49,9 +49,9 @@ def hand_off(
         run_id=run_id,
         model=_model_source(plan, base, place),
         data=DataSource(
-            train=place(data.path, f"train{Path(data.path).suffix}"),
+            train=place(data.path, f"train{_form(data.path)}"),
             name=Path(data.path).name,
-            held_out=place(data.held_out_path, f"held_out{Path(data.held_out_path).suffix}") if data.held_out_path else None,
+            held_out=place(data.held_out_path, f"held_out{_form(data.held_out_path)}") if data.held_out_path else None,
             held_out_rows=data.held_out_rows,
             format=data.format,
             max_rows=data.max_rows,
@@ -67,6 +67,11 @@ def hand_off(
         notice_from=NOTICES.get(plan.offer.provider) if plan.offer.purchase == "spot" else None,
     )
     return Handoff(spec=spec, files=files)
+
+
+def _form(path: str) -> str:
+    """The end of a file's name that tells its form, and what it is packed by: ".jsonl.gz"."""
+    return "".join(Path(path).suffixes[-2:])
 
 
 def trainer_deadline_s(plan: Plan, *, started_at_s: float, deadline_at_s: float) -> float:

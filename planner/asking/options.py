@@ -141,7 +141,7 @@ class Option(msgspec.Struct, frozen=True):
 OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--model",), "model", str, 'Size ("32b"), registry name, hub id, config.json, model folder or GGUF file.'),
     Option(("--revision",), "revision", str, "Commit, tag or branch of a hub's base (default its newest commit)."),
-    Option(("--data",), "data", str, "JSONL, JSON, CSV or text file; its tokens are counted."),
+    Option(("--data",), "data", str, "JSONL, JSON, CSV, Parquet or text file, packed or not; its tokens are counted."),
     Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
     Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
     Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),

@@ -1,16 +1,15 @@
-"""Rows as people write them: JSON lines, JSON, CSV or plain text; a document, an instruction pair or a conversation."""
+"""Rows as people write them: a document, an instruction pair or a conversation, out of the records of a file."""
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from remote.data.files import BEYOND, records
+from remote.data.files import UnreadableData as UnreadableData
 
 Role = Literal["system", "user", "assistant"]
 
@@ -22,9 +21,6 @@ CHAT_KEYS: Final = ("messages", "conversations")
 USABLE_KEYS: Final = (
     'use "messages", "prompt" with "completion", "question" with "answer", "instruction" with "output", or "text"'
 )
-NEW_LINE: Final = b"\n"
-UNDER_DATA: Final = re.compile(r'"data"\s*:\s*\[')
-BETWEEN_ROWS: Final = frozenset(" \t\r\n,")
 SEPARATORS: Final = (";", "\t", "|", ",")  # of tables in the wild; one of them stands in no key
 ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
@@ -80,10 +76,6 @@ class Rows:
     broken: tuple[Broken, ...]
 
 
-class UnreadableData(Exception):
-    """The file as a whole can't be read; the message says why and what to do."""
-
-
 class _BadRow(Exception):
     """One row can't be read; `column` is where, in its line."""
 
@@ -101,7 +93,7 @@ def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) ->
     rows: list[Row] = []
     lines: list[int] = []
     broken: list[Broken] = []
-    for line, raw in _records(path):
+    for line, raw in records(path):
         try:
             record = raw if isinstance(raw, Mapping) else _parsed(raw)
             chosen = chosen or kind_of(record)
@@ -155,129 +147,6 @@ def _plain(key: str) -> str:
     return key.strip().lower().replace('"', "")
 
 
-# ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, raw record) pairs; JSON lines stay text until the row is read, so that one bad line is one bad row."""
-    reader = _FILES.get(path.suffix.lower())
-    if reader is None:
-        raise UnreadableData(f"{path.name}: unknown kind of file; write it as {', '.join(_FILES)}")
-    try:
-        yield from reader(path)
-    except UnicodeDecodeError as error:
-        raise UnreadableData(f"{_not_utf_8(path)}; save it as UTF-8") from error
-    except OSError as error:
-        raise UnreadableData(f"{path.name} can't be read: {error.strerror}") from error
-
-
-def _not_utf_8(path: Path) -> str:
-    """Where a file that was read in pieces first holds what is no UTF-8."""
-    content = path.read_bytes()
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        return f"{path.name}:{before.count(NEW_LINE) + 1}: not UTF-8 text (byte {content[error.start]:#04x})"
-    return f"{path.name}: not UTF-8 text"  # it has changed since
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, line.rstrip()  # else what is missing at its end would be missing on the next line
-
-
-def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
-    try:
-        whole = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UnreadableData(f"{path.name}:{error.lineno}:{error.colno}: not JSON ({error.msg})") from error
-    except RecursionError as error:
-        raise UnreadableData(f"{path.name} is nested too deep") from error
-    except ValueError as error:  # of Python's integers, which have a longest
-        raise UnreadableData(f"{path.name} holds a number of too many digits") from error
-    opening = 0
-    if isinstance(whole, dict) and isinstance(whole.get("data"), list):
-        whole, opening = whole["data"], _opening_of(text, whole["data"])
-    if not isinstance(whole, list):
-        raise UnreadableData(f'{path.name} must hold a list of rows, or an object with a list under "data"')
-    yield from zip(_lines_of(text, opening, len(whole)), whole, strict=True)
-
-
-def _opening_of(text: str, rows: list[Any]) -> int:
-    """Where the list under "data" begins."""
-    decode = json.JSONDecoder().raw_decode
-    found = (match.end() - 1 for match in UNDER_DATA.finditer(text))
-    return next(place for place in found if decode(text, place)[0] == rows)
-
-
-def _lines_of(text: str, opening: int, num_rows: int) -> Iterator[int]:
-    """On which line each row of the list begins that stands behind `opening`."""
-    decode = json.JSONDecoder().raw_decode
-    at, counted, line = text.index("[", opening) + 1, 0, 1
-    for _ in range(num_rows):
-        while text[at] in BETWEEN_ROWS:
-            at += 1
-        line += text.count("\n", counted, at)
-        counted = at
-        yield line
-        _, at = decode(text, at)
-
-
-BEYOND = ""  # under which a table's row has the cells that no column of the header names
-
-
-def _table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
-    def read(path: Path) -> Iterator[tuple[int, Any]]:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, delimiter=delimiter, restkey=BEYOND, strict=True)
-            try:
-                names = tuple(rows.fieldnames or ())
-                if twice := next((name for name in names if name and names.count(name) > 1), None):
-                    raise UnreadableData(f"{path.name}:1: the header names {twice!r} twice; give each column a name of its own")
-                while (record := _next_record(rows)) is not None:
-                    yield rows.line_num, record
-            except csv.Error as error:
-                raise UnreadableData(f"{path.name}:{rows.reader.line_num}: not a table ({error})") from error
-
-    return read
-
-
-def _next_record(rows: csv.DictReader[str]) -> dict[str, Any] | None:
-    with _cells_of_any_length():
-        return next(rows, None)
-
-
-@contextmanager
-def _cells_of_any_length() -> Iterator[None]:
-    """A cell may be as long as a JSON row's text. The limit is the whole process's, so it is put back."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _text_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, {"text": line.rstrip("\n")}
-
-
-_FILES: Final[Mapping[str, Callable[[Path], Iterator[tuple[int, Any]]]]] = {
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_list,
-    ".csv": _table(","),
-    ".tsv": _table("\t"),
-    ".txt": _text_lines,
-}
-
-
 def _parsed(raw: Any) -> Mapping[str, Any]:
     if isinstance(raw, str):
         try:
@@ -300,7 +169,7 @@ def _name(value: object) -> str:
 
 
 def _of_characters(row: Row) -> Row:
-    """The row itself. Raises `_BadRow` for half a surrogate pair: JSON can say it, and no tokenizer takes it."""
+    """The row itself. Raises `_BadRow` for half a surrogate pair, which JSON can say and no tokenizer takes."""
     texts = (row.text,) if isinstance(row, Document) else (message.content for message in row.messages)
     for text in texts:
         try:

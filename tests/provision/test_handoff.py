@@ -44,6 +44,17 @@ def test_held_out_rows_and_an_earlier_adapter_travel_too(plan: Plan, tmp_path: P
     assert made.spec.loop.init_adapter == made.files[str(tmp_path / "adapter")]
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("rows.jsonl", ".jsonl"), ("rows.jsonl.gz", ".jsonl.gz"), ("v2.rows.csv.zst", ".csv.zst"), ("rows.parquet", ".parquet")],
+)
+def test_the_form_of_the_data_is_to_be_told_by_its_name_on_the_box(plan: Plan, tmp_path: Path, name: str, form: str) -> None:
+    request = msgspec.structs.replace(plan.request, data=msgspec.structs.replace(plan.request.data, path=str(tmp_path / name)))
+    plan = msgspec.structs.replace(plan, request=request)
+    made = hand_off(plan, find_base(request.model), run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    assert made.spec.data.train.endswith(form)
+
+
 def test_no_rows_are_held_out_where_none_were_asked_for(plan: Plan) -> None:
     """Nothing is not the trainer's default."""
     for number in (0, 8):

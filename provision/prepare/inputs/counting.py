@@ -31,7 +31,10 @@ from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check
 from remote.data.rows import UnreadableData
 from remote.digest import sha256_of
 
-HINT: Final = 'JSONL, JSON or CSV of rows with "prompt" and "completion", with "messages" or with "text"; or a text file'
+HINT: Final = (
+    'JSONL, JSON, CSV or Parquet of rows with "prompt" and "completion", with "messages" or with "text"; or a text file; any'
+    " of them packed by gzip or zstd, too"
+)
 STACK: Final = ("torch", "transformers", "tokenizers")  # what reads a tokenizer; a GGUF file needs all three
 TOKENIZER_NAMES: Final = ("*token*", "vocab*", "merges*", "spiece*", "chat_template*", "config.json")  # what moves its tokens
 CODE: Final = ("data", "base.py")  # of the trainer's package: what reads rows, and what loads a tokenizer

@@ -96,7 +96,11 @@ def test_a_broken_conversation_says_which_message_is_wrong(tmp_path: Path, turns
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("a.parquet", "", "unknown kind of file; write it as .jsonl, .ndjson, .json, .csv, .tsv, .txt"),
+        (
+            "a.xlsx",
+            "",
+            "unknown kind of file; write it as .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, or one of them packed",
+        ),
         ("a.jsonl", "\n", "holds no rows"),
         ("a.json", '{"rows": []}', "must hold a list of rows"),
         ("a.json", "[1,", "a.json:1:4: not JSON"),

@@ -1,0 +1,54 @@
+"""From a file of data to its records, whatever form it has: each with the place where it stands, in the file's order.
+
+A new form is a row in `FORMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+from remote.data.files.columns import parquet_rows
+from remote.data.files.encodings import what_it_is
+from remote.data.files.packed import PACKED, unpacked
+from remote.data.files.texts import BEYOND as BEYOND
+from remote.data.files.texts import json_lines, json_list, table, text_lines
+from remote.data.files.unreadable import UnreadableData as UnreadableData
+
+Record = tuple[int, Any]  # the line, or of a form without lines the row, from 1; text of a JSON line, otherwise a mapping
+Reader = Callable[[Path], Iterator[Record]]
+
+FORMS: Final[Mapping[str, Reader]] = {
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_list,
+    ".csv": table(","),
+    ".tsv": table("\t"),
+    ".txt": text_lines,
+    ".parquet": parquet_rows,
+}
+
+
+def records(path: Path) -> Iterator[Record]:
+    """The records of a file. A JSON line stays text until its row is read, so that one bad line is one bad row.
+
+    Raises `UnreadableData` where the file as a whole can't be read.
+    """
+    reader = FORMS.get(form_of(path))
+    if reader is None:
+        forms = f"{', '.join(FORMS)}, or one of them packed ({', '.join(PACKED)})"
+        raise UnreadableData(f"{path.name}: unknown kind of file; write it as {forms}")
+    try:
+        yield from reader(path)
+    except UnicodeDecodeError as error:
+        with unpacked(path) as file:
+            raise UnreadableData(what_it_is(path.name, file)) from error
+    except OSError as error:
+        raise UnreadableData(f"{path.name} can't be read: {error.strerror or error}") from error
+
+
+def form_of(path: PurePath) -> str:
+    """The suffix that tells the form: ".jsonl" of `rows.jsonl.gz`."""
+    suffix = path.suffix.lower()
+    return PurePath(path.stem).suffix.lower() if suffix in PACKED else suffix
