@@ -12,7 +12,8 @@ MIB: Final = 2**20
 MAX_DATA_BYTES: Final = 4_096 * MIB  # assumed: a corpus above it is not read whole on the machine that plans
 MAX_CONFIG_BYTES: Final = 16 * MIB  # assumed: a config.json has kilobytes; the longest known label maps stay below one MiB
 MAX_CASES_BYTES: Final = 256 * MIB  # assumed: half a million estimate cases of half a kilobyte
-MAX_JOB_BYTES: Final = 1 * MIB  # assumed: a job file has a page; a saved plan some kilobytes
+MAX_JOB_BYTES: Final = 128 * 1024  # assumed: a job file has a page, and YAML is read at 100 kB/s
+MAX_PLAN_BYTES: Final = 4 * MIB  # assumed: a saved plan has some kilobytes, `plan --json` of 500 offers a megabyte
 
 
 class FileUnusable(Exception):

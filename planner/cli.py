@@ -20,7 +20,7 @@ from catalogs.bases.models import hub_id_of, is_gated, resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
-from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
+from catalogs.user_file import MAX_JOB_BYTES, MAX_PLAN_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.asking.checks import checked
 from planner.asking.command_line import run_command, spelled
 from planner.asking.earlier import continued
@@ -102,7 +102,7 @@ def _read_start(path: Path, options: Mapping[str, Any], *, measure: Measure) -> 
     if path.suffix.lower() in DATA_SUFFIXES:
         raise RequestError(f"{shortened(name)} is no job file, by its name", hint=f"rows to train on: --data {shortened(name)}")
     try:
-        text = read_text(path, max_bytes=MAX_JOB_BYTES)
+        text = read_text(path, max_bytes=MAX_PLAN_BYTES if path.suffix == PLAN_SUFFIX else MAX_JOB_BYTES)
     except FileUnusable as error:
         raise RequestError(f"{shortened(name)} {error}", hint="a job file (YAML), a saved plan (JSON), or --model") from None
     if path.suffix == PLAN_SUFFIX:

@@ -8,6 +8,7 @@ This guards against mistakes, not against whoever sits at the keyboard: what an 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,8 @@ from provision.errors import BadInput, Refused
 from provision.home.places import Places
 
 LINES: Final = 'write lines such as `max_usd_per_hour = 4` and `regions = ["us-*"]`'
+MAX_DEPTH: Final = 20  # assumed: a policy has keys and lists; a key of 30,000 parts takes tomllib 35 s
+QUOTED: Final = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 MAX_POLICY_BYTES: Final = 64 * 1024  # assumed: a policy has ten lines
 DEFAULT: Final = Rule(key="hosts", allows="data centre", said_in=THE_DEFAULT, may_be_overruled=True)
 
@@ -107,7 +110,7 @@ def _read(file: Path) -> PolicyFile:
 
     values: Any = None
     try:
-        values = tomllib.loads(read_text(file, max_bytes=MAX_POLICY_BYTES), parse_float=Decimal)
+        values = tomllib.loads(_shallow(read_text(file, max_bytes=MAX_POLICY_BYTES)), parse_float=Decimal)
         policy = msgspec.convert(values, PolicyFile)
     except FileUnusable as error:
         raise BadInput(f"{file} {error}.", hint="Without it nothing is planned: it may forbid it.") from None
@@ -119,6 +122,13 @@ def _read(file: Path) -> PolicyFile:
         wrong = mistyped(error, values, PolicyFile, written=_written)
         raise BadInput(f"{file}: {wrong.sentence}.", hint=wrong.hint) from None
     return _checked(policy, file)
+
+
+def _shallow(text: str) -> str:
+    """The same. Raises RecursionError for a line with a key of more parts than any policy has."""
+    if any(QUOTED.sub("", line).count(".") > MAX_DEPTH for line in text.splitlines()):
+        raise RecursionError
+    return text
 
 
 def _written(key: str, value: Any) -> str:

@@ -77,6 +77,6 @@ def _short(quota: Quota, needed: float, today: dt.date) -> QuotaShort:
 
 def _read(file: Path) -> dict[str, QuotaShort]:
     """Nothing where there is no file, or none that can be read: it only spares a question."""
-    with suppress(OSError, msgspec.MsgspecError):
+    with suppress(OSError, RecursionError, msgspec.MsgspecError):
         return msgspec.json.decode(file.read_bytes(), type=dict[str, QuotaShort])
     return {}

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from catalogs.failure import KeyPath
@@ -62,6 +63,7 @@ def read_document(text: str, *, name: str) -> Document:
     yaml = YAML(typ="safe", pure=True)
     positions: dict[Path, tuple[int, int]] = {}
     try:
+        _require_small(text, name)
         root = yaml.compose(text)
         values = _value(yaml, root, (), positions, name) if root is not None else None
     except MarkedYAMLError as error:
@@ -75,6 +77,23 @@ def read_document(text: str, *, name: str) -> Document:
         problem = str(error).splitlines()[0]
         raise JobFileError(f"{name}: not valid YAML: {problem}", hint=_remedy(problem)) from None
     return Document(name=name, values=values, positions=positions)
+
+
+def _require_small(text: str, name: str) -> None:
+    """Raises JobFileError for what no job is, before any of it is kept: a parser that follows 20,000 levels takes minutes."""
+    depth, num_values = 0, 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
+        num_values += isinstance(event, (ScalarEvent, AliasEvent))
+        if depth > MAX_DEPTH:
+            mark = event.start_mark
+            what = f"nested more than {MAX_DEPTH} levels deep"
+            raise JobFileError(f"{name}:{mark.line + 1}:{mark.column + 1}: {what}", hint=OF_LINES)
+        if num_values > 2 * MAX_VALUES:
+            raise JobFileError(f"{name}: holds more than {MAX_VALUES:,} values", hint=OF_LINES)
 
 
 OF_LINES: Final = "a job file is `key: value` lines, in sections that are indented by two spaces"

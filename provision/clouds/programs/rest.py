@@ -163,7 +163,7 @@ def _whole(answer: Any, *, steady: Callable[[], float]) -> bytes:
 def _read(text: bytes) -> Json:
     try:
         read = json.loads(text or b"{}")
-    except ValueError:  # a proxy's page, for one
+    except (ValueError, RecursionError):  # a proxy's page, for one
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -99,7 +99,7 @@ def _asked(base: BaseModel, revision: str, endpoint: str, environment: Mapping[s
                 hint=f"See {endpoint}/{base.hub_id}; a private or gated one needs {TOKEN}=… of somebody who may read it.",
             ) from None
         raise _Silent(f"it answered with status {error.code}") from None
-    except (OSError, HTTPException, ValueError, msgspec.DecodeError) as error:
+    except (OSError, HTTPException, ValueError, RecursionError, msgspec.DecodeError) as error:
         raise _Silent(str(getattr(error, "reason", error))) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -23,16 +24,18 @@ from planner.asking.jobfile.marks import CHOSEN
 from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
 from planner.asking.options import request_of
-from planner.asking.request import Budget, DataAsked, DataFile, Keep, Purpose, Request, Where, measured_data
+from planner.asking.request import Budget, DataAsked, DataFile, Keep, Purpose, Request, RequestError, Where, measured_data
 from planner.asking.rules import AUTO, said_of_loop, with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
+from planner.cli import read_asked
 from planner.refusals import CaseError
 from planner.report.job_file import COMMENTS, NO_FILE, pinned, write_job
 from remote.contract import Loop
 from tests.planner.builders import ask, counted, make_catalog, make_offer, make_plan, make_request, parsed
 
 ROOT = Path(__file__).parents[3]
+REFUSED_WITHIN_S = 10.0  # measured 3 s for as many values as are looked at, on a machine that is busy
 CONTRACT = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
 SCHEMA = ROOT / "docs/schemas/job-file.schema.json"
 EXAMPLES = sorted(ROOT.glob("examples/**/*.yaml"))
@@ -221,18 +224,32 @@ def test_a_mistake_is_told_with_line_column_and_the_nearest_word(text: str, comp
         ("a: &a [*a]", "job.yaml:1:4: nested more than 20 levels deep"),
         ("a: !!python/object:os.system x", "job.yaml:1:4: not valid YAML"),
         ("a: \x07", "job.yaml: not valid YAML"),
-        ("[" * 5_000, "job.yaml: nested more than 20 levels deep"),
+        ("[" * 20_000, "job.yaml:1:21: nested more than 20 levels deep"),
+        ("model: " + "{a: " * 20_000, "job.yaml:1:84: nested more than 20 levels deep"),
+        ("- " * 20_000, "job.yaml:1:41: nested more than 20 levels deep"),
+        ("? " * 20_000, "job.yaml:1:41: nested more than 20 levels deep"),
+        ("[" + "a," * 30_000 + "]", "job.yaml: holds more than 10,000 values"),
         ("a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)), "10,000 values"),
         ("a: " + "9" * 5_000, "job.yaml:1:1: this is no number"),
         ("a: 2026-13-45", "job.yaml:1:1: this is no number and no date"),
     ],
 )
 def test_what_is_no_plain_yaml_is_refused(text: str, complaint: str) -> None:
-    """Nothing is executed, nothing is endless."""
+    """Nothing is executed, nothing is endless, and nothing takes long: 20,000 levels took half a minute to refuse."""
+    began_s = time.process_time()
     with pytest.raises(JobFileError) as refused:
         read_document(text, name="job.yaml")
+    assert time.process_time() - began_s < REFUSED_WITHIN_S
     assert complaint in str(refused.value)
     assert refused.value.hint, "what to type instead"
+
+
+def test_a_file_longer_than_any_job_is_not_read(tmp_path: Path) -> None:
+    """A megabyte of YAML takes ten seconds; a saved plan is JSON, and may have that."""
+    job = tmp_path / "job.yaml"
+    job.write_text("\n".join(f"k{n}: {'x' * 100}" for n in range(2000)))
+    with pytest.raises(RequestError, match=r"job\.yaml is too large: .* at most 131,072 are read"):
+        read_asked(parsed("job.yaml"), folder=tmp_path, measure=counted)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,17 @@ def test_pages_are_read_until_there_is_none(api: Api, server: Server) -> None:
     assert server.heard == [f"GET /things?tag=ours&page={page}&per_page=50 Bearer {TOKEN}" for page in (1, 2)]
 
 
-@pytest.mark.parametrize("body", [b"<html>Sign in to the network</html>", b"[]", b"{}", b"", b'{"things": {}}'], ids=str)
+BODIES = {
+    "a page": b"<html>Sign in to the network</html>",
+    "a list": b"[]",
+    "an object": b"{}",
+    "nothing": b"",
+    "no list": b'{"things": {}}',
+    "nested without end": b"[" * 5000,
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_what_is_no_list_is_not_an_empty_one(api: Api, server: Server, body: bytes) -> None:
     """A page of a proxy, for one: nothing may seem to be gone because it could not be read."""
     server.answers = [(200, {}, body)]
