@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,9 +14,12 @@ from provision.errors import Exit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.panel import Panel
+
     from planner.asking.request import Request
 
 JOB_SUFFIXES = (".yaml", ".yml")
+LEARNED: Final = "⟦⟧"  # around what carries loss: a terminal may show no colour
 
 
 @click.command("check")
@@ -40,12 +43,45 @@ def _data_file(path: Path, model: str | None, *, as_json: bool) -> int:
     from provision.envelope.show import show
 
     data = _data(path, model, quiet=as_json)
-    data["notes"] = [] if model is None else list(_cut_by(model, data))
-    broken: int = data["num_broken"]
-    told = f"1 row can't be used: {data['broken'][0]}" if broken == 1 else f"{broken:,} rows can't be used"
-    errors = (Problem(message=told),) if broken else ()
-    code = Exit.REFUSED if broken else Exit.OK
+    data["notes"] = [
+        *([] if model is None else _cut_by(model, data)),
+        *_twins_words(data["repeats"], "said word for word in an earlier one, and learned as often"),
+    ]
+    errors = tuple(Problem(message=message, hint=hint) for message, hint in _faults(data))
+    code = Exit.REFUSED if errors else Exit.OK
     return show("check", data, lambda: _draw_data(data), as_json=as_json, errors=errors, exit_code=code)
+
+
+FAULTS: Final = (  # key of the report, what it is that a row does, what to do
+    ("untaught", "teach nothing: no token of them carries loss", "the model's chat template leaves their answers out"),
+    ("begin_twice", "begin with two beginning-of-sequence tokens", "leave out the one that the text brings itself"),
+    (
+        "unended",
+        "hold an answer that no token ends, so that the model learns to talk on",
+        "take a model whose chat template ends each turn, such as its instruct version, or rows of one answer each",
+    ),
+)
+
+
+def _faults(data: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """What is wrong with rows of the file, and what to do."""
+    broken: int = data["num_broken"]
+    if broken:
+        yield (f"1 row can't be used: {data['broken'][0]}" if broken == 1 else f"{broken:,} rows can't be used"), None
+    for key, what, hint in FAULTS:
+        found = data[key]
+        if found["rows"]:
+            lines = ", ".join(f"{line:,}" for line in found["first"])
+            more = ", …" * (found["rows"] > len(found["first"]))
+            yield f"{found['rows']:,} of {data['rows']:,} rows {what} (line {lines}{more})", hint
+
+
+def _twins_words(twins: dict[str, Any], what: str) -> Iterator[str]:
+    """How many rows stand twice, with the first pairs of lines."""
+    if twins["rows"]:
+        pairs = ", ".join(f"{line:,} as {first:,}" for line, first in twins["first"])
+        rows = "1 row is" if twins["rows"] == 1 else f"{twins['rows']:,} rows are"
+        yield f"{rows} {what} (line {pairs}{', …' * (twins['rows'] > len(twins['first']))})"
 
 
 def _job(path: Path, *, as_json: bool) -> int:
@@ -60,13 +96,16 @@ def _job(path: Path, *, as_json: bool) -> int:
     from provision.envelope.show import show
     from provision.home.places import read_places
     from provision.prepare.choosing import KeyQuestion, lacking_here, look_at_job
+    from provision.prepare.inputs.counting import twins_of
 
     request, unread = _asked(path, quiet=as_json)
     refused, plan = look_at_job(request, str(path), KeyQuestion(None, ask=None), unread=unread)
     seq_len = request.training.get("seq_len") or _most_tokens(request.model)
     cut = cut_words(request.data, seq_len) if seq_len is not None and not unread else None
     lacking = [] if plan is None or refused else lacking_here(plan, read_places(), os.environ)
-    notes = [*filter(None, [cut, _rehearsed(request)]), *(f"`run` would stop here: {each}" for each in lacking)]
+    twins = msgspec.to_builtins(twins_of(request.data))
+    leaks = _twins_words(twins, "held out and learned from, too, so that its loss says little")
+    notes = [*filter(None, [cut, _rehearsed(request)]), *leaks, *(f"`run` would stop here: {each}" for each in lacking)]
     job = None if unread else msgspec.to_builtins(request, builtin_types=())
     data = {"file": str(path), "job": job, "held_out": held_out_words(request.data), "notes": notes}
     code = Exit.REFUSED if refused else Exit.OK
@@ -196,8 +235,25 @@ def _draw_data(data: dict[str, Any]) -> None:
     out.print(draw(Table(title=f"{data['file']}: {data['format']}", columns=("data", "amount"), rows=sizes, note=note)))
     if spread:
         out.print(draw(Table(title="Rows by length", columns=("length", "rows"), rows=spread)))
+    for row in data["seen"]:
+        out.print(_as_seen(row))
     if data["num_broken"] > 1:  # a single one stands in the error
         for line in data["broken"]:
             out.print(line, markup=False)
     for note in data["notes"]:
         say(f"Note: {note}.")
+
+
+def _as_seen(row: dict[str, Any]) -> Panel:
+    """A row with every mark that template and tokenizer put there; what is learned stands in brackets."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from catalogs.user_file import printable
+
+    text = Text()
+    for piece in row["pieces"]:
+        words = "\n".join(map(printable, piece["text"].split("\n")))
+        text.append(*((f"{LEARNED[0]}{words}{LEARNED[1]}", "green") if piece["learned"] else (words,)))
+    title = f"Line {row['line']:,} as the model sees it: {row['tokens']:,} tokens, of which it learns {row['learned_tokens']:,}"
+    return Panel(text, title=Text(f"{title}, in {' '.join(LEARNED)}"), title_align="left")

@@ -13,9 +13,11 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from remote.contract import Beginnings, Value
+from remote.contract import LINES_TOLD, Beginnings, Value
 from remote.data.byte_tokenizer import num_byte_tokens
-from remote.data.rows import Document, Message, Row, UnreadableData, read_rows
+from remote.data.rows import Document, Message, Row, Rows, UnreadableData, read_rows
+from remote.data.seen import SHOWN_ROWS, Seen, seen_by, seen_in_bytes
+from remote.data.twins import NO_TWINS, Twins, repeated
 
 # assumed: English text under vocabularies of 32k to 150k. Bytes, since a letter of another script is more of a token:
 # of Cyrillic two bytes and about 0.4 tokens a letter, of Chinese three and about 0.7 (Qwen2.5's vocabulary).
@@ -52,13 +54,26 @@ class Size(NamedTuple):
 
     tokens: int
     to_first_target: int | None
+    begins_twice: bool = False  # two beginning-of-sequence tokens: the model has never seen that
+    unended: bool = False  # an answer without a token that ends it: the model learns to talk on
 
 
 class Counter(NamedTuple):
-    """A way to tell the tokens of rows: how many each has, and what that rests on."""
+    """A way to tell the tokens of rows: how many each has, what that rests on, and what the model sees of them."""
 
     sizes: Callable[[Sequence[Row]], list[Size]]
     basis: Basis
+    seen: Callable[[Sequence[Row], Sequence[int]], tuple[Seen, ...]] | None = None  # None = nobody knows the template
+
+
+class Lines(Value, frozen=True, kw_only=True):
+    """Some rows of a file."""
+
+    rows: int
+    first: tuple[int, ...]  # lines, at most `LINES_TOLD`
+
+
+NO_LINES: Final = Lines(rows=0, first=())
 
 
 class DataReport(Value, frozen=True, kw_only=True):
@@ -77,6 +92,11 @@ class DataReport(Value, frozen=True, kw_only=True):
     basis: Basis
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
     beginnings: Beginnings | None = None
+    repeats: Twins = NO_TWINS  # rows that stand in the file before
+    untaught: Lines = NO_LINES  # rows with no token that carries loss
+    begin_twice: Lines = NO_LINES  # see `Size`
+    unended: Lines = NO_LINES  # see `Size`
+    seen: tuple[Seen, ...] = ()  # the first rows; empty where the tokens are estimated
 
 
 def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: int | None = None) -> DataReport:
@@ -84,6 +104,7 @@ def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: in
     rows = read_rows(path, kind=kind, max_rows=max_rows)
     try:
         sizes = counter.sizes(rows.rows)
+        seen = () if counter.seen is None else counter.seen(rows.rows[:SHOWN_ROWS], rows.lines[:SHOWN_ROWS])
     except UnreadableData as error:
         raise UnreadableData(f"{path.name}, {error}") from error
     lengths = [size.tokens for size in sizes]
@@ -103,7 +124,17 @@ def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: in
         basis=counter.basis,
         least_seq_len=None if counter.basis == ESTIMATED else _least(sizes),
         beginnings=_beginnings(rows.lines, sizes),
+        repeats=repeated(rows),
+        untaught=_those(rows, [size.to_first_target is None for size in sizes]),
+        begin_twice=_those(rows, [size.begins_twice for size in sizes]),
+        unended=_those(rows, [size.unended for size in sizes]),
+        seen=seen,
     )
+
+
+def _those(rows: Rows, which: Sequence[bool]) -> Lines:
+    lines = [line for line, marked in zip(rows.lines, which, strict=True) if marked]
+    return Lines(rows=len(lines), first=tuple(lines[:LINES_TOLD]))
 
 
 def _least(sizes: Sequence[Size]) -> int | None:
@@ -153,15 +184,21 @@ def counter_of(tokenizer: Any) -> Counter:
     """Exactly, by the tokenizer that will be trained with."""
 
     def sizes(rows: Sequence[Row]) -> list[Size]:
-        from remote.data.tokens import UntokenizableRow, first_target, ready, tokenized
+        from remote.data.tokens import UntokenizableRow, begins_twice, first_target, ready, tokenized, unended
 
         ready(tokenizer)
         try:
-            return [Size(len(ids), first_target(labels)) for ids, labels in tokenized(rows, tokenizer)]
+            return [
+                Size(len(ids), first_target(labels), begins_twice(ids, tokenizer), unended(ids, labels, tokenizer))
+                for ids, labels in tokenized(rows, tokenizer)
+            ]
         except UntokenizableRow as error:
             raise UnreadableData(str(error)) from error
 
-    return Counter(sizes, "counted by the model's tokenizer")
+    def seen(rows: Sequence[Row], lines: Sequence[int]) -> tuple[Seen, ...]:
+        return seen_by(rows, lines, tokenizer)
+
+    return Counter(sizes, "counted by the model's tokenizer", seen)
 
 
 def _in_bytes(row: Row) -> Size:
@@ -194,4 +231,6 @@ def _tokens_of(text: str) -> int:
 
 GUESSED: Final = Counter(lambda rows: [_guessed(row) for row in rows], ESTIMATED)
 # Exactly, and without any library: for models of random weights, which are trained over bytes.
-BYTES: Final = Counter(lambda rows: [_in_bytes(row) for row in rows], "counted as bytes, for the model has no tokenizer")
+BYTES: Final = Counter(
+    lambda rows: [_in_bytes(row) for row in rows], "counted as bytes, for the model has no tokenizer", seen_in_bytes
+)

@@ -13,6 +13,7 @@ from remote.data.rows import Conversation, Document, Message, Row
 from remote.ends import first_line
 
 IGNORED: Final = -100  # the label that torch's cross-entropy leaves out (its default ignore_index)
+MARK_TOKENS: Final = 3  # assumed: after the token that ends a turn templates write a line's end, which is one or two
 ROWS_PER_CALL: Final = 512  # the tokenizer works on a batch in parallel; assumed, far from critical
 
 # For models that bring no chat template: text as it is, an answer ends with the end-of-sequence token.
@@ -83,6 +84,22 @@ def first_target(labels: Ids) -> int | None:
     """How many tokens a sequence must have, counted from its start, to teach one; None where there is nothing to learn."""
     targets = np.flatnonzero(labels[1:] != IGNORED)
     return int(targets[0]) + 2 if targets.size else None
+
+
+def begins_twice(ids: Ids, tokenizer: Any) -> bool:
+    """Whether two beginning-of-sequence tokens stand first: a template wrote one, and the text or the tokenizer the other."""
+    start = tokenizer.bos_token_id
+    return start is not None and len(ids) > 1 and ids[0] == ids[1] == start
+
+
+def unended(ids: Ids, labels: Ids, tokenizer: Any) -> bool:
+    """Whether an answer has no special token among its last `MARK_TOKENS`: a model that learns it does not learn to stop."""
+    learned = np.append(labels != IGNORED, False)
+    if np.count_nonzero(learned[1:] < learned[:-1]) <= 1:
+        return False  # a last one is ended in any case: see `labelled`
+    ends = np.flatnonzero(learned[:-1] & ~learned[1:])
+    special = np.isin(ids, tokenizer.all_special_ids) & learned[:-1]
+    return any(not special[max(0, end + 1 - MARK_TOKENS) : end + 1].any() for end in ends)
 
 
 def tokenized(rows: Sequence[Row], tokenizer: Any) -> Iterator[tuple[Ids, Ids]]:

@@ -21,14 +21,15 @@ import click
 import msgspec
 
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
-from planner.asking.request import DataFile, Lengths, RequestError
+from planner.asking.request import DataAsked, DataFile, Lengths, RequestError
 from provision.home.interrupt import interruptible
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.redact import without_secrets
 from remote import contract
 from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
-from remote.data.rows import UnreadableData
+from remote.data.rows import UnreadableData, read_rows
+from remote.data.twins import NO_TWINS, Twins, shared
 from remote.digest import sha256_of
 
 HINT: Final = (
@@ -117,6 +118,17 @@ def look_through(
     if isinstance(answers[0], RequestError):
         raise answers[0]
     return answers[0]
+
+
+def twins_of(data: DataAsked) -> Twins:
+    """The rows of a job's held-out file that it learns from, too. None where it has no such file, or one can't be read."""
+    if data.path is None or data.held_out_path is None:
+        return NO_TWINS
+    try:
+        learned = read_rows(Path(data.path), kind=data.format, max_rows=data.max_rows)
+        return shared(learned, read_rows(Path(data.held_out_path), kind=data.format))
+    except UnreadableData:  # told where its rows are counted
+        return NO_TWINS
 
 
 def _keep(place: Path, report: DataReport) -> None:

@@ -6,10 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from provision.cli import call
 from provision.errors import Exit
+from provision.prepare.inputs import counting
+from remote.data.check import Lines
 
 DATA = "data: {file: rows.jsonl}\n"
 HERE = "where: {providers: [local]}\n"
@@ -181,3 +184,50 @@ def test_what_to_type_takes_a_files_name_as_a_shell_does(tmp_path: Path, capsys:
     job.write_text(DATA)
     assert call(["check", str(job), "--model", "x"]) == Exit.REFUSED
     assert f"Hint: rentune check '{job}'\n" in capsys.readouterr().err
+
+
+def test_what_the_model_sees_is_shown_with_what_it_learns_in_brackets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a bare configuration in bytes; a control character of the file moves no cursor."""
+    checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch)
+    capsys.readouterr()
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "Go\x1b[2J?", "completion": "No."}) + "\n")
+    assert call(["check", "rows.jsonl", "--model", "config.json"]) == Exit.OK
+    told = capsys.readouterr().out
+    assert "Line 1 as the model sees it: 12 tokens, of which it learns 4, in ⟦ ⟧" in told
+    assert "⟦No.<|eos|>⟧" in told
+    assert "\x1b[2J" not in told
+
+
+def test_rows_that_stand_twice_are_a_note_and_held_out_rows_that_are_learned_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "judged.jsonl").write_text('{"text": "never seen"}\n{"text": "a row of some words"}\n')
+    held_out = "data: {file: rows.jsonl, held_out: judged.jsonl}\n"
+    assert checked(f"model: config.json\n{held_out}{HERE}", tmp_path, monkeypatch) == Exit.OK
+    assert "1 row is held out and learned from, too, so that its loss says little (line 2 as 1)" in plain(
+        capsys.readouterr().out
+    )
+    assert call(["check", "rows.jsonl"]) == Exit.OK
+    assert "39 rows are said word for word in an earlier one" in plain(capsys.readouterr().out)
+
+
+def test_rows_that_teach_nothing_are_refused_by_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found by whoever counts, by a chat template that leaves answers out."""
+    checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch)
+    capsys.readouterr()
+    found = {"untaught": Lines(rows=7, first=(1, 2, 3, 4, 5)), "begin_twice": Lines(rows=1, first=(9,))}
+    look = counting.look_through
+    monkeypatch.setattr(counting, "look_through", lambda *asked, **how: msgspec.structs.replace(look(*asked, **how), **found))
+    assert call(["check", "rows.jsonl"]) == Exit.REFUSED
+    told = plain(capsys.readouterr().err)
+    assert "7 of 40 rows teach nothing: no token of them carries loss (line 1, 2, 3, 4, 5, …)" in told
+    assert "1 of 40 rows begin with two beginning-of-sequence tokens (line 9)" in told
+
+
+def plain(text: str) -> str:
+    """The words, however they are broken into lines."""
+    return " ".join(text.split())

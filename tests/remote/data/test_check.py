@@ -18,10 +18,12 @@ from planner.estimators.sequences import rows_read
 from remote.__main__ import main
 from remote.contract import LINES_TOLD, DataSource
 from remote.data.byte_tokenizer import byte_tokenizer
-from remote.data.check import BORDERS, BYTES, DataReport, check_data, counter_of, profile_of
-from remote.data.rows import read_rows
+from remote.data.check import BORDERS, BYTES, DataReport, Lines, check_data, counter_of, profile_of
+from remote.data.rows import Document, Rows, read_rows
+from remote.data.seen import MOST_CHARACTERS, Piece, Seen
 from remote.data.split import load_data
 from remote.data.tokens import encode_rows, ready
+from remote.data.twins import Twins, repeated, shared
 
 
 def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -213,3 +215,95 @@ def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest
     code, report = checked(capsys, str(tmp_path / "nowhere.jsonl"))
     assert code == 2
     assert report == {"error": "nowhere.jsonl can't be read: No such file or directory"}
+
+
+# ── what the model sees ────────────────────────────────────────────────────────────────────────────────────────────
+
+TURNS = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Yes?"},
+    {"role": "user", "content": "Bye"},
+    {"role": "assistant", "content": "So soon"},
+]
+
+
+@pytest.mark.torch
+def test_the_first_rows_are_shown_as_the_model_sees_them_with_what_is_learned_marked(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text("\n" + json.dumps({"messages": TURNS}))
+    (seen,) = check_data(tmp_path / "data.jsonl", counter_of(byte_tokenizer())).seen
+    assert seen == Seen(
+        line=2,
+        tokens=3 + 5 + 4 + 8,
+        learned_tokens=5 + 8,
+        pieces=(
+            Piece(text="Hi\n", learned=False),
+            Piece(text="Yes?<|eos|>", learned=True),
+            Piece(text="Bye\n", learned=False),
+            Piece(text="So soon<|eos|>", learned=True),
+        ),
+    )
+
+
+def test_of_a_long_row_both_ends_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text(f"begin {'x' * 10_000} end")
+    (piece,) = check_data(tmp_path / "data.txt", BYTES).seen[0].pieces
+    assert len(piece.text) <= MOST_CHARACTERS
+    assert piece.text.startswith("begin xxx")
+    assert piece.text.endswith("xxx end<|eos|>")
+
+
+@pytest.mark.torch
+def test_a_template_that_ends_no_turn_is_told_by_the_lines_of_rows_with_several(tmp_path: Path) -> None:
+    """The last answer is ended in any case; one before it would teach the model to talk on."""
+    tokenizer = byte_tokenizer()
+    each = "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}"
+    tokenizer.chat_template = each + "{% if add_generation_prompt %}assistant: {% endif %}"
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps({"messages": turns}) for turns in (TURNS[:2], TURNS, TURNS)))
+    assert check_data(tmp_path / "data.jsonl", counter_of(tokenizer)).unended == Lines(rows=2, first=(2, 3))
+
+
+@pytest.mark.torch
+def test_a_start_that_text_and_template_both_write_is_told(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    ready(tokenizer)
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    rows = [{"prompt": "<|bos|>Hi", "completion": "Yes?"}, {"prompt": "Hi", "completion": "Yes?"}]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert check_data(tmp_path / "data.jsonl", counter_of(tokenizer)).begin_twice == Lines(rows=1, first=(1,))
+
+
+@pytest.mark.torch
+def test_a_row_without_a_token_that_carries_loss_is_told(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for message in messages if message['role'] == 'user' %}{{ message['content'] }}{% endfor %}"
+    (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "Hi", "completion": "Yes?"}))
+    assert check_data(tmp_path / "data.jsonl", counter_of(tokenizer)).untaught == Lines(rows=1, first=(1,))
+
+
+# ── rows that stand twice ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_row_that_stands_twice_is_told_with_both_lines(tmp_path: Path) -> None:
+    (tmp_path / "data.txt").write_text("a\nb\n\na\na\nb\n")
+    assert repeated(read_rows(tmp_path / "data.txt")) == Twins(rows=3, first=((4, 1), (5, 1), (6, 2)))
+
+
+def test_a_row_is_the_same_in_whatever_form_it_was_written(tmp_path: Path) -> None:
+    """Keys beside it and the order of keys are none of the row."""
+    (tmp_path / "learned.jsonl").write_text(json.dumps({"prompt": "Hi", "completion": "Yes?", "id": 7}))
+    (tmp_path / "judged.csv").write_text("answer,question\nNo,Ho\nYes?,Hi\n")
+    learned, judged = read_rows(tmp_path / "learned.jsonl"), read_rows(tmp_path / "judged.csv")
+    assert shared(learned, judged) == Twins(rows=1, first=((3, 1),))
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=40))
+def test_as_many_rows_are_twins_as_are_not_the_first_of_their_kind(texts: list[str]) -> None:
+    folder_rows = read_rows_of(texts)
+    assert repeated(folder_rows).rows == len(texts) - len(set(texts))
+    assert shared(folder_rows, folder_rows).rows == len(texts)
+
+
+def read_rows_of(texts: list[str]) -> Rows:
+    return Rows(
+        format="text", rows=tuple(Document(text=text) for text in texts), lines=tuple(range(1, len(texts) + 1)), broken=()
+    )
