@@ -86,7 +86,12 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_stated(self) -> bool:
         """Whether its RAM and its cores are known: what is not told is never taken to be enough."""
-        return self.ram_gib is not None and self.vcpus is not None
+        return not self.unstated
+
+    @property
+    def unstated(self) -> str:
+        """What of it nobody states, RAM before cores; empty where all is known."""
+        return "RAM" if self.ram_gib is None else "cores" if self.vcpus is None else ""
 
 
 class WhileOff(StrEnum):

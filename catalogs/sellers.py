@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
+from catalogs.hardware import Offer
+
 RUNPOD_TYPE: Final = re.compile(r"(\d+)x-(.+)-(secure|community)")  # as the catalog names what RunPod rents
+
+# Machines of the price list that no account can simply order, by seller: docs.digitalocean.com, "GPU Droplets" (read 2026-11),
+# has them by contract alone, under slugs of the contract's own.
+BY_CONTRACT: Final[Mapping[str, frozenset[str]]] = {"digitalocean": frozenset({"1x-b300", "1x-mi325x", "1x-mi350x"})}
 
 # The catalog's word for a GPU -> RunPod's id (docs.runpod.io/references/gpu-types and its live list of 2026-08-27). The
 # trainer's stack is CUDA's, so AMD's cards have no row.
@@ -40,3 +47,8 @@ RUNPOD_GPU_IDS: Final = {
     "v100-pcie": "Tesla V100-PCIE-16GB",
     "v100-sxm2": "Tesla V100-SXM2-16GB",
 }
+
+
+def by_contract(offer: Offer) -> bool:
+    """Whether no account can simply order it."""
+    return offer.instance_type in BY_CONTRACT.get(offer.provider, ())

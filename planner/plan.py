@@ -20,10 +20,11 @@ PLAN_VERSION: Final = 1
 LEAST_USD_PER_HOUR: Final = 0.0001  # assumed: nobody rents out a machine for less; a price of zero is a gap in some list
 
 
-# The words by which a plan's table, and what explains it, call three states.
+# The words by which a plan's table, and what explains it, call four states.
 PRICE_ONLY: Final = "price only"
 NOT_YET: Final = "not yet runnable"
 NOT_READY: Final = "not ready here"
+UNTOLD: Final = "unknown"  # behind what nobody states of a machine: its RAM, or its cores
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +177,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()  # what the planner filled in, and why; in plans of earlier versions among `assumptions`
     missing: tuple[str, ...] = ()  # what its provider lacks on this machine, e.g. "SDK", "credentials"
     quota: QuotaShort | None = None  # the limit of the account that does not admit its machine, where that is known
+    asks_ram: bool = False  # nobody states its machine's RAM: the order asks for what the job needs, and takes no less
     schema_version: int = PLAN_VERSION
 
     @property
@@ -186,7 +188,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubts(self) -> Doubts:
         """What speaks against recommending it."""
-        return not self.ready, self.verdict == "tight", not self.offer.is_stated
+        return not self.ready, self.verdict == "tight"
 
     @property
     def ready(self) -> bool:
@@ -194,9 +196,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not self.missing and self.quota is None
 
 
-# Each for which a plan comes after all without it: its provider lacks something here, its memory is tight, its machine's RAM
-# or cores are not known. What can't be begun weighs more than what may fail.
-Doubts = tuple[bool, bool, bool]
+# Each for which a plan comes after all without it: its provider lacks something here, its memory is tight. What can't be begun
+# weighs more than what may fail.
+Doubts = tuple[bool, bool]
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +222,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...] = ()  # what it lacks on this machine, e.g. "SDK", "credentials"
     keeps_volumes: bool = False  # whether a disk may outlive its box there
     has_firewall: bool = True  # whether `where.allow_from` can be kept there
+    asks_ram: bool = False  # whether an order there says how much RAM is needed, and gets no machine with less
     caution: str | None = None  # what whoever rents there must know, in one sentence
     short: Mapping[str, QuotaShort] = {}  # by an offer's key: what the account lacks for it, where that is known
 
@@ -230,6 +233,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     def ready(self, offer: Offer) -> bool:
         """Whether nothing is known to be missing here for renting it."""
         return not self.missing and self.quota_of(offer) is None
+
+    def is_told(self, offer: Offer) -> bool:
+        """Whether its RAM and its cores are stated, or are made sure of by the order."""
+        return offer.is_stated or self.asks_ram
 
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -137,6 +137,7 @@ def known_providers() -> dict[str, Provider]:
             status=kind.status,
             keeps_volumes=name in CLOUDS and CLOUDS[name].keeps_volumes,
             has_firewall=name not in CLOUDS or CLOUDS[name].firewall,
+            asks_ram=name in CLOUDS and CLOUDS[name].asks_ram,
             caution=_caution(name),
         )
         for name, kind in KINDS.items()

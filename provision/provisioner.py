@@ -130,6 +130,7 @@ class Launch(Claim, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
+    ram_gib: int = 0  # at least, of a machine whose RAM nobody states; 0 = its seller does
     volume_name: str | None = None  # of a disk that outlives it: used where there is one of that name, else made
     volume_gib: int = 0  # of that disk, if it is made
     keep_environment: bool = True  # on a host of the user's: the trainer's packages outlive the run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -49,6 +50,11 @@ ENFORCED_RAM_SHARE: Final = 0.95  # derived: what the local box's limit lets a j
 def usable_ram_bytes(ram_gib: float) -> int:
     """What of a box's RAM a job may be planned to take."""
     return int(ram_gib * GIB * USABLE_RAM_SHARE)
+
+
+def least_ram_gib(ram_bytes: int) -> int:
+    """The RAM of the smallest box that a job of so many bytes may be planned on."""
+    return math.ceil(ram_bytes / (GIB * USABLE_RAM_SHARE))
 
 
 def vcpus_of(strategy: Strategy) -> int:

@@ -1,4 +1,4 @@
-"""Plans by what can be done with them: what fits, what is tight, what cannot be run yet, what is a price alone."""
+"""Plans by what can be done with them: what fits, is tight, may not suffice, cannot be run yet, is a price alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from planner.plan import NOT_YET, PRICE_ONLY, Plan
+from planner.report.words import is_untold
 
-ORDER: Final = ("fits", "tight", NOT_YET, PRICE_ONLY)
+NOT_KNOWN: Final = "not known to suffice"  # nobody states the machine's RAM or cores
+ORDER: Final = ("fits", "tight", NOT_KNOWN, NOT_YET, PRICE_ONLY)
 
 
 def grouped(plans: Iterable[Plan]) -> dict[str, list[Plan]]:
@@ -26,4 +28,6 @@ def in_order(plans: Iterable[Plan]) -> list[Plan]:
 def _word(plan: Plan) -> str:
     if plan.runnable is None:
         return "tight" if plan.verdict == "tight" else "fits"
+    if is_untold(plan):
+        return NOT_KNOWN
     return PRICE_ONLY if plan.runnable.startswith(PRICE_ONLY) else NOT_YET

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from catalogs.catalog import STALE_AFTER_DAYS
+from catalogs.sellers import by_contract
 from planner.asking.request import OWN_MACHINES
-from planner.estimators.host import vcpus_of
-from planner.plan import NOT_YET, PRICE_ONLY, Plan
+from planner.estimators.host import least_ram_gib, vcpus_of
+from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Plan
 from planner.report import tables, words
 
 TIGHT: Final = "it needs more than is surely there and may run out of memory"
@@ -41,10 +42,11 @@ def _tight(plans: Sequence[Plan]) -> str | None:
 
 
 def _price_only(plans: Sequence[Plan]) -> str | None:
-    seen = any(words.readiness(plan) == PRICE_ONLY for plan in plans)
-    return (
-        f"{PRICE_ONLY}: this version knows the price and cannot rent there; rent it yourself and use --host." if seen else None
-    )
+    seen = [plan for plan in plans if words.readiness(plan) == PRICE_ONLY]
+    sellers = ", ".join(dict.fromkeys(plan.offer.provider for plan in seen if by_contract(plan.offer)))
+    contract = f", or it is sold by contract alone ({sellers})" if sellers else ""
+    told = f"this version knows the price and cannot rent there{contract}; rent it yourself and use --host"
+    return f"{PRICE_ONLY}: {told}." if seen else None
 
 
 def _not_yet(plans: Sequence[Plan]) -> str | None:
@@ -73,14 +75,29 @@ def _first_words(plans: Iterable[Plan]) -> str:
 
 
 def _unknown(plans: Sequence[Plan]) -> str | None:
-    unknown = [plan for plan in plans if not plan.offer.is_stated]
+    unknown = [plan for plan in plans if words.unknown_words(plan)]
     if not unknown:
         return None
     ram_bytes, cores = max(plan.host.ram_peak_bytes for plan in unknown), max(vcpus_of(plan.strategy) for plan in unknown)
+    advice = ""
+    if any(words.is_untold(plan) for plan in unknown):
+        advice = " State it in a list of your own (rentune catalog import), or rent the machine yourself and use --host."
     return (
-        f"unknown: the seller does not state it, and the job needs up to {words.memory_gib(ram_bytes)} GiB of RAM and "
-        f"{cores} cores; recommended only where nothing else can be run."
+        f"{UNTOLD}: the seller does not state it, and the job needs up to {words.memory_gib(ram_bytes)} GiB of RAM and "
+        f"{cores} cores; never recommended.{advice}"
     )
+
+
+def _asked(plans: Sequence[Plan]) -> str | None:
+    """Whose list states no RAM, and what an order there asks for."""
+    most_gib: dict[str, int] = {}
+    for plan in plans:
+        if plan.asks_ram:
+            needed_gib = least_ram_gib(plan.host.ram_peak_bytes)
+            most_gib[plan.offer.provider] = max(needed_gib, most_gib.get(plan.offer.provider, 0))
+    lists = " and ".join(f"{provider} (up to {gib} GiB)" for provider, gib in most_gib.items())
+    asked = "the order asks for what the job needs, and gets no machine with less"
+    return f"RAM is not stated by {lists}: {asked}." if lists else None
 
 
 def _prices(plans: Sequence[Plan]) -> str | None:
@@ -102,4 +119,4 @@ def _least(plans: Sequence[Plan]) -> str | None:
     return f"{words.AT_LEAST}: no price is known for {lists}; ranked as if it were the dearest known." if lists else None
 
 
-WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _not_ready, _unknown, _least, _met)
+WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _not_ready, _unknown, _asked, _least, _met)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.hardware import ANYWHERE, Offer
-from planner.plan import NOT_READY, Plan, Range, Rejection
+from planner.plan import NOT_READY, UNTOLD, Plan, Range, Rejection
 from planner.strategy.words import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
@@ -179,8 +179,8 @@ def age_days(plan: Plan) -> int | None:
 
 def status(plan: Plan) -> str:
     """Whether it can be begun now, or what is missing first (the legend has all), and what is not known of the machine."""
-    unknown = f", {unknown_words(plan.offer)} unknown" if not plan.offer.is_stated else ""
-    return f"{readiness(plan)}{unknown}"
+    ready, unknown = readiness(plan), unknown_words(plan)
+    return ready if unknown in ("", ready) else f"{ready}, {unknown}"
 
 
 def readiness(plan: Plan) -> str:
@@ -194,14 +194,19 @@ def readiness(plan: Plan) -> str:
     return READY if plan.quota is None else f"needs {plan.quota.figures}"  # the legend has the rest
 
 
-def unknown_words(offer: Offer) -> str:
-    """What of the machine nobody has stated, RAM before cores; empty where all of it is known."""
-    return next((word for word, value in (("RAM", offer.ram_gib), ("cores", offer.vcpus)) if value is None), "")
+def unknown_words(plan: Plan) -> str:
+    """What of the machine nobody states and no order makes sure of, as "RAM unknown"; empty where there is nothing."""
+    return f"{plan.offer.unstated} {UNTOLD}" if plan.offer.unstated and not plan.asks_ram else ""
+
+
+def is_untold(plan: Plan) -> bool:
+    """Whether that alone keeps it from being run."""
+    return plan.runnable is not None and readiness(plan) == unknown_words(plan)
 
 
 def doubt(plan: Plan, beside: Plan) -> str:
     """What speaks against a plan, and not against the one beside it."""
-    sayings = (readiness(plan), "tight", f"{unknown_words(plan.offer)} unknown")
+    sayings = (readiness(plan), "tight")
     pairs = zip(plan.doubts, beside.doubts, sayings, strict=True)
     return next((saying for here, there, saying in pairs if here and not there), readiness(plan))
 

@@ -34,7 +34,7 @@ def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim
     floors = Floors(question, figures, lambda kind: quickest_doable(kind, question, figures))
 
     def floor(kind: Kind, offer: Offer) -> Rank:
-        surely = not question.provider(offer.provider).ready(offer), False, not offer.is_stated
+        surely = not question.provider(offer.provider).ready(offer), False
         return surely, aim(floors.usd(kind, offer), floors.wall_s(kind), float(offer.usd_per_hour))
 
     found: Found | None = None
@@ -50,4 +50,5 @@ def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim
 
 
 def _rentable(kind: Kind, question: Question) -> list[Offer]:
-    return [offer for offer in kind.offers if question.provider(offer.provider).runnable]
+    sellers = ((offer, question.provider(offer.provider)) for offer in kind.offers)
+    return [offer for offer, seller in sellers if seller.runnable and seller.is_told(offer)]

@@ -13,7 +13,7 @@ from planner.plan import Plan
 RISKS: Final[Mapping[str, Callable[[Plan], bool]]] = {
     "spot": lambda plan: plan.offer.purchase == "spot",
     "memory is tight": lambda plan: plan.verdict == "tight",
-    "RAM or cores unknown": lambda plan: not plan.offer.is_stated,
+    "RAM or cores unknown": lambda plan: not plan.offer.is_stated and not plan.asks_ram,
     "price stale or undated": lambda plan: plan.offer.provider not in OWN_MACHINES and _is_stale(plan),
 }
 

@@ -14,6 +14,7 @@ import msgspec
 
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
+from catalogs.sellers import by_contract
 from planner.advise import Advice
 from planner.asking.checks import batch_comes_out
 from planner.asking.policy import Cap, Rule, cap
@@ -21,18 +22,16 @@ from planner.asking.request import HOST, Budget, Request
 from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
-from planner.plan import NOT_YET, PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
+from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures, key_of
 from planner.search.market.offers import Kind, Place
+from planner.search.obstacles import obstacle
 from planner.search.told.notebook import Notebook, Over, Short
 from planner.search.ways.fit import Fit, fitting
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
-from remote.machine.drivers import unfit_card
 
-BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
-BOX_CPU: Final = "x86_64"  # and for this machine language
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
 
 
@@ -73,7 +72,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubts(self) -> Doubts:
         """As those of the plan that it becomes."""
-        return not self.ready, self.fit.verdict == "tight", not self.offer.is_stated
+        return not self.ready, self.fit.verdict == "tight"
 
     @property
     def order(self) -> tuple[float, float, str, str]:
@@ -200,12 +199,12 @@ def on_kind(
     fits = _fastest_first(kind, offers[0], question, figures, notebook, only_doable=only_doable)
     doable = tuple(fit for fit in fits if question.doable(fit.strategy))
     # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had
-    placed: set[tuple[str, str, bool, bool, bool]] = set()
+    placed: set[tuple[str, str, tuple[bool, ...], bool]] = set()
     for offer in offers:
         provider = question.provider(offer.provider)
         can_rent = provider.runnable
         for only_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
-            place = offer.provider, offer.purchase, offer.is_stated, provider.ready(offer), only_doable
+            place = offer.provider, offer.purchase, _can_be_had(offer, provider), only_doable
             if place in placed or not choice:
                 continue
             fit = _held(choice, kind, offer, question, figures, notebook)
@@ -213,6 +212,11 @@ def on_kind(
             if found is not None and _within_budget(found, question, notebook):
                 placed.add(place)
                 yield found
+
+
+def _can_be_had(offer: Offer, provider: Provider) -> tuple[bool, ...]:
+    """What else of an offer decides whether it can be run."""
+    return provider.is_told(offer), provider.ready(offer), by_contract(offer)
 
 
 def _fastest_first(
@@ -263,7 +267,7 @@ def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures, *,
 
 
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
-    billing = question.catalog.billing[offer.provider]
+    billing, provider = question.catalog.billing[offer.provider], question.provider(offer.provider)
     figures.priced.add((offer.key, fit.strategy.rank, fit.strategy.target_modules, *key_of(fit.strategy)))
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
     adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
@@ -288,41 +292,9 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
             keeps_volume=question.request.keep.volume_name is not None,
             dearest=figures.dearest(question.catalog.billing),
         ),
-        runnable=_not_runnable(fit, kind, offer, question),
-        ready=question.provider(offer.provider).ready(offer),
+        runnable=obstacle(fit.strategy, kind.gpu, offer, question.request, provider, question.capabilities),
+        ready=provider.ready(offer),
     )
-
-
-def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str | None:
-    """Why this version can't run the plan, in one sentence; None = it can. That it can't rent the machine comes last: whoever
-    rents it by himself still needs a trainer that can do the rest.
-    """
-    provider = question.provider(offer.provider)
-    missing = question.capabilities.missing(fit.strategy, question.request.task)
-    capability = kind.gpu.compute_capability if kind.gpu is not None else None
-    unfit = unfit_card(capability) if capability is not None else None
-    reasons: tuple[tuple[bool, str], ...] = (
-        (
-            question.request.keep.volume_name is not None and not provider.keeps_volumes,
-            f"{NOT_YET}: at {provider.name} no disk can be kept",
-        ),
-        (
-            bool(question.request.where.allow_from) and not provider.has_firewall,
-            f"{NOT_YET}: {provider.name} has no firewall, so SSH is open to everybody there, whatever allow_from says",
-        ),
-        (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
-        (
-            kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,
-            f"{NOT_YET}: the trainer's stack is built for {BOX_VENDOR.upper()} cards",
-        ),
-        (unfit is not None, f"{NOT_YET}: {unfit}"),
-        (offer.cpu_architecture != BOX_CPU, f"{NOT_YET}: the trainer's stack is built for {BOX_CPU}"),
-        (
-            not provider.runnable,
-            f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",
-        ),
-    )
-    return next((sentence for wrong, sentence in reasons if wrong), None)
 
 
 def _held(
@@ -369,6 +341,7 @@ def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool
             cap=dear,
             limit_s=limit_s if slow else None,
             runnable=found.runnable is None,
+            is_told=question.provider(found.offer.provider).is_told(found.offer),
         )
     )
     return False

@@ -184,6 +184,7 @@ class PulumiProvisioner:
             instance_type=offer.instance_type,
             max_usd_per_hour=offer.usd_per_hour if offer.purchase == "spot" else None,
             disk_gib=launch.disk_gib,
+            ram_gib=launch.ram_gib,
             volume=volume,
             image=self.image,
             public_key=launch.public_key,

@@ -20,7 +20,8 @@ def alternatives_of(plan: Plan, found: Iterable[Plan], offers: Iterable[Offer], 
     """The same job elsewhere, cheapest first: the other plans that can be run, and each on equal machines in other regions.
 
     `found`: what the search has ranked; of equal machines it names the cheapest only. Nothing stands in for a machine of
-    one's own; what is tight only for what is tight, and a machine of untold RAM only for another.
+    one's own; what is tight only for what is tight, and a machine of untold RAM, of which the order asks for none, only
+    for another.
     """
     if plan.offer.provider in OWN_MACHINES:
         return ()
@@ -34,7 +35,7 @@ def alternatives_of(plan: Plan, found: Iterable[Plan], offers: Iterable[Offer], 
 
 def _can_take_its_place(each: Plan, plan: Plan) -> bool:
     ready = each.runnable is None and each.ready
-    no_less_known = each.offer.is_stated or not plan.offer.is_stated
+    no_less_known = each.offer.is_stated or each.asks_ram or not plan.offer.is_stated
     return ready and no_less_known and each.offer.provider not in OWN_MACHINES and each.verdict in ("fits", plan.verdict)
 
 
@@ -42,7 +43,8 @@ def _in_other_regions(plan: Plan, market: Iterable[Offer]) -> Iterator[Plan]:
     ours, regions = plan.offer, plan.request.where.regions
     for offer in market:
         same = (offer.provider, offer.instance_type, offer.purchase) == (ours.provider, ours.instance_type, ours.purchase)
-        if same and offer.key != ours.key and (not regions or matches(offer.region, regions)):
+        told = offer.is_stated or plan.asks_ram or not ours.is_stated
+        if same and told and offer.key != ours.key and (not regions or matches(offer.region, regions)):
             yield msgspec.structs.replace(
                 plan, offer=offer, cost=_at_price(plan, offer.usd_per_hour), catalog_as_of=offer.observed_on
             )

@@ -13,6 +13,7 @@ import msgspec
 
 from planner.asking.request import RequestError
 from planner.estimators.cost import disk_gib, volume_gib
+from planner.estimators.host import least_ram_gib
 from planner.plan import Plan, read_plan, write_plan
 from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE, Opened
@@ -122,6 +123,7 @@ def launch_of(
         tags=plan.request.tags,
         allow_from=plan.request.where.allow_from,
         disk_gib=disk_gib(plan.host, plan.billing),
+        ram_gib=asked_ram_gib(plan),
         volume_name=plan.request.keep.volume_name,
         volume_gib=volume_gib(plan.host) if plan.request.keep.volume_name is not None else 0,
         keep_environment=plan.request.keep.environment,
@@ -129,6 +131,11 @@ def launch_of(
         user_at_host=plan.request.where.host,
         host_key=host_key,
     )
+
+
+def asked_ram_gib(plan: Plan) -> int:
+    """What the order must ask for; 0 where the machine's RAM is stated, and was held against the need already."""
+    return least_ram_gib(plan.host.ram_peak_bytes) if plan.asks_ram else 0
 
 
 def new_run_id(now_s: float) -> str:

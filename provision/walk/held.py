@@ -19,7 +19,7 @@ from provision.account.runs import Rental, RunState
 from provision.home.clocks import CLOCKS, Clocks, passing_s
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
-from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch
+from provision.prepare.opening import asked_ram_gib, read_alternatives, read_base, read_claim, read_launch
 from provision.provisioner import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints
@@ -93,6 +93,7 @@ class Run:
             provider=rental.offer.provider,
             region=rental.offer.region,
             disk_gib=rental.disk_gib,
+            ram_gib=asked_ram_gib(self.plan),
             full_zones=full_zones(self.state.rentals, rental.offer),
             deadline_at_s=self.state.deadline_at_s,
         )

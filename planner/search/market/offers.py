@@ -273,10 +273,10 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog, *, short: frozenset[str], 
     """Group by what moves memory and time. Of equal machines in several regions only the cheapest is kept, of those first that
     the account may rent.
     """
-    cheapest: dict[tuple[str, str, str], Offer] = {}
-    num_sold: dict[tuple[str, str, str], int] = {}
+    cheapest: dict[tuple[str, str, str, bool], Offer] = {}
+    num_sold: dict[tuple[str, str, str, bool], int] = {}
     for offer in offers:
-        key = (offer.provider, offer.instance_type, offer.purchase)
+        key = _machine(offer)
         num_sold[key] = num_sold.get(key, 0) + 1
         best = cheapest.setdefault(key, offer)
         if short and (offer.key in short) != (best.key in short):
@@ -295,10 +295,15 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog, *, short: frozenset[str], 
             gpu=_card(catalog.gpus[gpu], members[0]) if gpu is not None else None,
             num_gpus=num_gpus,
             offers=tuple(sorted(members, key=lambda offer: (offer.usd_per_hour, offer.key))),
-            num_sold=sum(num_sold[offer.provider, offer.instance_type, offer.purchase] for offer in members),
+            num_sold=sum(num_sold[_machine(offer)] for offer in members),
         )
         for (gpu, num_gpus, _, _), members in grouped.items()
     )
+
+
+def _machine(offer: Offer) -> tuple[str, str, str, bool]:
+    """What is the same machine in every region. One whose RAM is told takes no place of one whose RAM is not."""
+    return offer.provider, offer.instance_type, offer.purchase, offer.is_stated
 
 
 def _card(gpu: Gpu, offer: Offer) -> Gpu:

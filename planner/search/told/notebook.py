@@ -63,6 +63,7 @@ class Over(msgspec.Struct, frozen=True, kw_only=True):
     cap: Cap | None  # the limit of money that it breaks
     limit_s: float | None  # the limit of time that it breaks
     runnable: bool
+    is_told: bool  # of its machine what RAM and cores it has
 
 
 class Notebook:
@@ -164,12 +165,12 @@ def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
 
 def nearest_of(entries: Iterable[Over], figure: Callable[[Over], float]) -> Over | None:
     """The one with the least of a figure; what RAM or cores nobody states only where there is no other."""
-    return min(entries, key=lambda each: (not each.offer.is_stated, figure(each)), default=None)
+    return min(entries, key=lambda each: (not each.is_told, figure(each)), default=None)
 
 
 def _known(nearest: Over, group: list[Over]) -> str:
     """What sets it apart from others that may need less, and may have too little RAM."""
-    return " of known RAM" if nearest.offer.is_stated and not all(each.offer.is_stated for each in group) else ""
+    return " of known RAM" if nearest.is_told and not all(each.is_told for each in group) else ""
 
 
 def _beyond(limit: str, least: str, nearest: Over, needed: dict[str, float], *, num_offers: int, complete: bool) -> Rejection:

@@ -16,7 +16,8 @@ from planner.methods import METHODS
 from planner.plan import Cards, Layout, LayoutKind, Streamed
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.ranking import BOX_VENDOR, Question
+from planner.search.obstacles import BOX_VENDOR
+from planner.search.ranking import Question
 from planner.strategy.stack import PINNED_STACK
 from planner.units import GB
 from remote.contract import Dtype, Strategy

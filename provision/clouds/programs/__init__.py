@@ -86,6 +86,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     limits: str  # which of an account's are asked before an order
     keeps_volumes: bool = False  # whether its program keeps a disk beside the machine's own
     firewall: bool = True  # whether anybody can be kept from SSH there
+    asks_ram: bool = False  # whether its program makes sure of an order's RAM before anything is bought
     spot: bool  # whether its program rents machines that may be taken away
     spot_until: str  # whether a date on the order itself ends such a machine; where none does, why
     waits: Waits
@@ -137,6 +138,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         one_look=True,
         limits="none: its API publishes none",
         keeps_volumes=True,
+        asks_ram=True,
         spot=False,
         spot_until="no spot machines are rented",
         waits=Waits(
@@ -158,6 +160,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         one_look=True,
         limits="droplets; of GPUs its API publishes none",
         keeps_volumes=True,
+        asks_ram=True,
         spot=False,
         spot_until="no spot machines are rented",
         waits=Waits(
@@ -200,6 +203,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         one_look=True,
         limits="none: what its API calls its limit of dollars an hour was read nowhere",
         keeps_volumes=True,
+        asks_ram=True,
         firewall=False,
         spot=False,
         spot_until="no spot machines are rented",

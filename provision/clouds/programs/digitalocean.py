@@ -20,6 +20,7 @@ import msgspec
 import pulumi
 
 from catalogs.hardware import ANYWHERE, Offer
+from planner.units import MIB
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
@@ -31,12 +32,14 @@ from provision.clouds.programs.order import (
     PRICE_TAG,
     RUN_TAG,
     SSH_PORT,
+    TOO_LITTLE_RAM,
     Image,
     KeptVolume,
     Order,
     PowerOff,
     require_disk,
     require_no_spot,
+    require_ram,
     tagged_resource,
 )
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
@@ -92,6 +95,7 @@ GPU_QUOTAS: Final = (DROPLETS,)
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.digitalocean.com, Droplet pricing: until a droplet is destroyed
 # Texts of the API: it has one code for all of these (recorded by others, 2026-11). An account has one limit of droplets.
 REFUSALS: Final = (
+    TOO_LITTLE_RAM,
     Refusal(r"\bsize\b.*(unavailable|not available)", Reason.CAPACITY, Scope.OFFER, "no machine of this size is free there"),
     Refusal("droplet limit", Reason.QUOTA, Scope.CLOUD, "the account may have no more droplets"),
     Refusal("unable to authenticate", Reason.CREDENTIALS, Scope.CLOUD, "the token is not valid"),
@@ -152,6 +156,7 @@ def program(order: Order) -> Callable[[], None]:
     def run() -> None:
         size = _size(slug)
         require_disk(order, int(size.disk) * GB)
+        require_ram(order, int(size.memory) * MIB)
         # The engine leaves the tag where it is: without it a droplet that the state does not know could not be found.
         tag = digitalocean.Tag("tag", name=word, opts=pulumi.ResourceOptions(retain_on_delete=True))
         key = digitalocean.SshKey("key", name=word, public_key=order.public_key)

@@ -20,12 +20,14 @@ from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     RUN_TAG,
     SSH_PORT,
+    TOO_LITTLE_RAM,
     Image,
     KeptVolume,
     Order,
     PowerOff,
     require_disk,
     require_no_spot,
+    require_ram,
     tagged_resource,
 )
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
@@ -57,6 +59,7 @@ GPU_QUOTAS: Final[tuple[str, ...]] = ()
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.hetzner.com, billing FAQ: until a server is deleted
 # Error codes of the API (docs.hetzner.cloud, "Errors", 2026-11), which the provider repeats. Limits are a project's.
 REFUSALS: Final = (
+    TOO_LITTLE_RAM,
     Refusal(
         "resource_unavailable|placement_error|unsupported location",
         Reason.CAPACITY,
@@ -106,6 +109,7 @@ def program(order: Order) -> Callable[[], None]:
     def run() -> None:
         type = hcloud.get_server_type(name=order.instance_type)
         require_disk(order, type.disk * GB)
+        require_ram(order, int(type.memory * GB))
         key = hcloud.SshKey("key", name=order.name, public_key=order.public_key, labels=labels)
         firewall = hcloud.Firewall("ssh", name=order.name, labels=labels, rules=[_ssh_from(order.allow_from)])
         server = _server(order, key, firewall, labels)

@@ -16,7 +16,8 @@ import msgspec
 from catalogs.hardware import Offer
 from planner.asking.request import OUR_TAGS, WIDEST_PREFIX
 from planner.units import GIB
-from provision.errors import Refused
+from provision.clouds.refusals import Refusal
+from provision.errors import Declined, Reason, Refused, Scope
 from provision.provisioner import MACHINE, Launch, Resource
 
 RUN_TAG: Final = f"{OUR_TAGS}run"  # lower case and hyphens: a tag on AWS and a label on GCP
@@ -33,6 +34,12 @@ DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 PRICE_LENGTH: Final = 32  # assumed: of a price's text on a tag; those of the catalog have at most ten characters, 2026-11
 MOST_USD_PER_HOUR: Final = Decimal(100_000)  # assumed: no machine costs more
 LEAST_USD_PER_HOUR: Final = Decimal("0.000001")  # assumed: nor less, but what is free
+
+
+# What `require_ram` says, as it comes back through the engine.
+TOO_LITTLE_RAM: Final = Refusal(
+    r"(?P<said>\S+ has [\d.]+ GiB of RAM, and the run needs \d+ GiB)", Reason.HOST, Scope.INSTANCE_TYPE, r"\g<said>"
+)
 
 
 class PowerOff(StrEnum):
@@ -87,6 +94,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
     max_usd_per_hour: Decimal | None  # a spot bid; None = on demand
     disk_gib: int  # 0 = as large as the image asks for
+    ram_gib: int = 0  # at least; 0 = the offer states what the machine has
     volume: KeptVolume | None = None
     image: Image
     public_key: str
@@ -111,6 +119,13 @@ def require_disk(order: Order, disk_bytes: int) -> None:
             f"{order.instance_type} has a disk of {has_gib} GiB, and the run needs {order.disk_gib} GiB.",
             hint="Choose an offer with a larger disk.",
         )
+
+
+def require_ram(order: Order, ram_bytes: int) -> None:
+    """Raises Declined where the machine has less RAM than the order asks for: another type may have more."""
+    if order.ram_gib * GIB > ram_bytes:
+        has = f"{order.instance_type} has {ram_bytes / GIB:.1f} GiB of RAM"
+        raise Declined(f"{has}, and the run needs {order.ram_gib} GiB.", reason=Reason.HOST, scope=Scope.INSTANCE_TYPE)
 
 
 def resource_name(run_id: str) -> str:

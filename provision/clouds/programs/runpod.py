@@ -93,6 +93,7 @@ REFUSALS: Final = (  # by our own words for what its API says (accounts/runpod_a
 )
 TAGS_VARIABLE: Final = "RENTUNE_TAGS"
 MIN_CUDA: Final = f"{TORCH_CUDA[0]}.0"  # derived: that of the first runs a whole major version (remote.machine.drivers)
+LEAST_VCPUS: Final = 4  # derived: no machine of the price list has fewer for each whole GPU, where they are stated (2026-11)
 LEAST_DISK_GB: Final = 20  # assumed; RunPod's own default, and without a size it refuses a pod
 GB: Final = 10**9
 CLOUDS: Final = {"secure": "SECURE", "community": "COMMUNITY"}
@@ -140,7 +141,7 @@ def _body(order: Order) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": order.name,
         "image": order.image.name,
-        "gpu": {"id": gpu, "count": count, "minCudaVersion": MIN_CUDA},
+        "gpu": {"id": gpu, "count": count, "minCudaVersion": MIN_CUDA} | _host_of(order, count),
         "cloud": cloud,
         "disk": max(LEAST_DISK_GB, math.ceil(order.disk_gib * GIB / GB)),
         "ports": [f"{SSH_PORT}/tcp"],
@@ -151,6 +152,14 @@ def _body(order: Order) -> dict[str, Any]:
         mounted = {"mounts": {"network": [{"volumeId": order.volume.id, "path": MOUNT}]}}
         return body | mounted | {"dataCenterIds": [order.volume.place]}
     return body if order.region == ANYWHERE else body | {"dataCenterIds": [order.region]}
+
+
+def _host_of(order: Order, count: int) -> dict[str, int]:
+    """What its host must have for each GPU, where nobody states it; a host with less is not taken."""
+    if not order.ram_gib:
+        return {}
+    ram_gb = order.ram_gib * GIB / GB
+    return {"minRamPerGpu": math.ceil(ram_gb / count), "minVcpuCountPerGpu": LEAST_VCPUS}
 
 
 def _volume(order: Order) -> dict[str, Any]:

@@ -209,7 +209,7 @@ def _get_server_type(api: Api, args: Properties) -> Properties:
     found = api.ask("GET", "/server_types", name=args["name"])["server_types"]
     if not found:
         raise LookupError(f"server type {args['name']} not found")
-    return {"id": found[0]["id"], "name": found[0]["name"], "disk": found[0]["disk"]}
+    return {key: found[0][key] for key in ("id", "name", "disk", "memory")}
 
 
 HCLOUD: Final = Double(

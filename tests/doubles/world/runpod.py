@@ -42,7 +42,8 @@ FIELDS: Final = {
     "dataCenterIds": list,
     "mounts": dict,
 }
-GPU_FIELDS: Final = {"id": str, "count": int, "minCudaVersion": str}
+GPU_FIELDS: Final = {"id": str, "count": int, "minCudaVersion": str, "minRamPerGpu": int, "minVcpuCountPerGpu": int}
+HOST_RAM_GB, HOST_VCPUS = 64, 16  # for each GPU of every host here
 ACTIONS: Final = ("start", "stop", "restart", "terminate")
 
 SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
@@ -87,6 +88,8 @@ def _create(world: World, asked: Asked) -> Reply:
     _require(all(isinstance(value, str) for value in body.get("env", {}).values()), "$.env: got something else, want string")
     _require(bool(re.fullmatch(r"\d+\.\d+", body["gpu"].get("minCudaVersion", "12.0"))), "$.gpu.minCudaVersion: no match")
     _require(body["gpu"]["id"] in PRICES_USD_PER_HOUR, f"GPU type {body['gpu']['id']} not found")
+    if body["gpu"].get("minRamPerGpu", 1) > HOST_RAM_GB or body["gpu"].get("minVcpuCountPerGpu", 1) > HOST_VCPUS:
+        raise Declined(Reason.NO_CAPACITY, "no host has so much")
     _require("disk" in body, "You must either provide a template id or pod configuration parameters")
     for mount in body.get("mounts", {}).get("network", []):
         volume = world.read(VOLUME, int(mount["volumeId"].removeprefix("vol")))

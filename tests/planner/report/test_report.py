@@ -270,8 +270,17 @@ def test_one_word_says_whether_a_plan_can_be_begun_now(changes: dict[str, object
 def test_what_nobody_states_is_told_with_what_the_job_needs_of_it() -> None:
     """Below the table, where it stands in it."""
     told = shown(result(make_plan(offer=make_offer(ram_gib=None))))
-    assert "unknown: the seller does not state it, and the job needs up to 8.0 GiB of RAM and 3 cores" in told
+    assert "unknown: the seller does not state it, and the job needs up to 8.0 GiB of RAM and 3 cores; never recomm" in told
     assert "unknown: " not in shown(result(make_plan()))
+
+
+def test_ram_that_an_order_asks_for_is_told_below_the_table_and_is_no_doubt() -> None:
+    """With as much as is asked for: a box is planned to use nine tenths of what it has."""
+    plan = make_plan(offer=make_offer(ram_gib=None), asks_ram=True)
+    told = " ".join(shown(result(plan)).split())
+    assert "RAM is not stated by cloud (up to 9 GiB): the order asks for what the job needs, and gets no machine" in told
+    assert "unknown" not in told
+    assert status(plan) == "ready"
 
 
 def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None:
@@ -289,10 +298,10 @@ def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None
 def test_what_would_be_better_and_is_not_recommended_is_told_with_its_reason() -> None:
     """Else a larger budget seems to lead to a dearer machine for nothing."""
     dear = make_plan(cost=msgspec.structs.replace(make_plan().cost, total_usd=exactly(3.0)))
-    untold = make_plan(offer=make_offer(instance_type="untold", ram_gib=None))
+    untold = make_plan(offer=make_offer(instance_type="untold", ram_gib=None), runnable="RAM unknown: nobody states it")
     tight, lacking = make_plan(verdict="tight"), make_plan(missing=("credentials",))
     told = " ".join(shown(result(untold, tight, lacking, dear)).split())
-    assert "Cheaper, and not recommended: 1 (RAM unknown); 2 (no credentials); 4 (tight)." in told
+    assert "Cheaper, and not recommended: 1 (no credentials); 3 (tight); 4 (RAM unknown)." in told
     assert "not recommended" not in shown(result(make_plan(), dear))
     assert "not recommended" not in shown(result(untold, untold))
 

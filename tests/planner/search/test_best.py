@@ -197,16 +197,44 @@ def test_the_cheapest_hour_is_told_with_what_the_job_would_cost_by_it() -> None:
 
 
 @pytest.mark.parametrize("unknown", ["ram_gib", "vcpus"])
-def test_a_machine_whose_ram_or_cores_nobody_states_is_recommended_only_where_there_is_no_other(unknown: str) -> None:
-    """It is shown, and never taken to be enough."""
+def test_a_machine_whose_ram_or_cores_nobody_states_is_shown_and_never_recommended(unknown: str) -> None:
+    """Nor where there is no other: whatever else is sold or allowed, it may be too small. Why, its status says."""
     cheap = msgspec.structs.replace(SLOW, instance_type="untold", usd_per_hour=Decimal("0.10"), **{unknown: None})
     result = ask(make_request(), make_catalog(cheap, SLOW, gpus=CARDS))
     assert result.recommended is not None
     assert result.recommended.offer.instance_type == "slow"
     assert "untold" in [plan.offer.instance_type for plan in result.plans]
-    alone = ask(make_request(), make_catalog(cheap, gpus=CARDS)).recommended
-    assert alone is not None
-    assert alone.offer.instance_type == "untold"
+    alone = ask(make_request(), make_catalog(cheap, gpus=CARDS))
+    assert (alone.recommended, alone.by_the_hour, alone.ways_out) == (None, None, ())
+    assert [plan.runnable for plan in alone.plans] == [untold_words({"ram_gib": "RAM", "vcpus": "cores"}[unknown])]
+
+
+def untold_words(what: str) -> str:
+    """Why such a machine can't be rented, and what would help."""
+    return (
+        f"{what} unknown: nobody states it, and no order at cloud asks for it; state vcpus and ram_gib in a list of your own"
+        " (rentune catalog import), or rent it yourself and use --host"
+    )
+
+
+def test_where_the_order_asks_for_ram_nobody_need_state_it() -> None:
+    """No machine with less is got, so the cheaper one is recommended as any other."""
+    cheap = msgspec.structs.replace(SLOW, instance_type="untold", usd_per_hour=Decimal("0.10"), ram_gib=None, vcpus=None)
+    asking = msgspec.structs.replace(CLOUD, asks_ram=True)
+    chosen = ask(make_request(), make_catalog(cheap, SLOW, gpus=CARDS), providers=(asking,)).recommended
+    assert chosen is not None
+    assert (chosen.offer.instance_type, chosen.asks_ram) == ("untold", True)
+    told = ask(make_request(), make_catalog(SLOW, gpus=CARDS), providers=(asking,)).recommended
+    assert told is not None
+    assert not told.asks_ram
+
+
+def test_of_one_machine_in_two_regions_the_cheaper_hides_none_whose_ram_is_known() -> None:
+    """Where only one region's list states it."""
+    cheap = msgspec.structs.replace(SLOW, region="south", usd_per_hour=Decimal("0.10"), ram_gib=None)
+    chosen = ask(make_request(), make_catalog(cheap, SLOW, gpus=CARDS)).recommended
+    assert chosen is not None
+    assert chosen.offer.region == SLOW.region
 
 
 def test_what_an_account_may_rent_comes_before_what_needs_a_quota_first() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final, get_args
 
 import click
@@ -22,15 +23,16 @@ from planner.asking.request import Budget, Purpose, Request, Where, stated_data
 from planner.choice.recipes import ACCURACIES, DEPLOYMENTS, USE_CASES
 from planner.estimators.memory import estimate_vram
 from planner.methods import supported_methods
-from planner.plan import Plan, Range, SearchResult
+from planner.plan import Plan, Provider, Range, SearchResult
 from planner.refusals import CaseRefused
 from remote.contract import Attention, Autocast, Checkpointing, Dtype, Kernels, Loss, Optimizer, Quant, Task
-from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request
+from tests.planner.builders import CLOUD, ask, make_catalog, make_gpu, make_offer, make_request
 
 SMALL = make_gpu("Card 8GB", memory_gib=8.0, driver_memory_mib=8192, achievable_tflops=40.0)
 MIDDLE = make_gpu()
 LARGE = make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81559, achievable_tflops=776.0)
 CARDS = (SMALL, MIDDLE, LARGE)
+ASKING = Provider(name="asking", runnable=True, status="tested", asks_ram=True)
 
 # ── requests and markets ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -38,19 +40,27 @@ CARDS = (SMALL, MIDDLE, LARGE)
 @st.composite
 def offers(draw: st.DrawFn) -> tuple[Offer, ...]:
     """One to four machines."""
+    sellers = ["cloud", "asking", "elsewhere"]
     rows = st.tuples(
-        st.sampled_from(CARDS), st.integers(1, 2), st.integers(5, 900), st.sampled_from(["on_demand", "spot"]), st.booleans()
+        st.sampled_from(CARDS),
+        st.integers(1, 2),
+        st.integers(5, 900),
+        st.sampled_from(["on_demand", "spot"]),
+        st.sampled_from(sellers),
+        st.sampled_from([64.0, 64.0, None]),
     )
+    drawn = draw(st.lists(rows, min_size=1, max_size=4))
     return tuple(
         make_offer(
-            provider="cloud" if known else "elsewhere",
+            provider=provider,
+            ram_gib=ram_gib,
             instance_type=f"machine-{number}",
             gpu=gpu.name,
             num_gpus=Decimal(num_gpus),
             usd_per_hour=Decimal(cents) / 100,
             purchase=purchase,
         )
-        for number, (gpu, num_gpus, cents, purchase, known) in enumerate(draw(st.lists(rows, min_size=1, max_size=4)))
+        for number, (gpu, num_gpus, cents, purchase, provider, ram_gib) in enumerate(drawn)
     )
 
 
@@ -76,8 +86,8 @@ def requests(draw: st.DrawFn) -> Request:
 
 
 def asked(request: Request, market: tuple[Offer, ...]) -> SearchResult:
-    """The search's answer on this market."""
-    return ask(request, make_catalog(*market, gpus=CARDS))
+    """The answer on this market. Of what "asking" sells an order makes sure of the RAM; "elsewhere" can't be rented."""
+    return ask(request, make_catalog(*market, gpus=CARDS), providers=(CLOUD, ASKING))
 
 
 def worth(result: SearchResult) -> tuple[float, tuple[bool, float]]:
@@ -119,6 +129,30 @@ def test_more_memory_budget_or_time_never_makes_the_best_plan_worse(
     little, more, any_amount = within(limit), within(3 * limit), within(None)
     assert no_worse(more, little)
     assert no_worse(any_amount, more)
+
+
+@settings(max_examples=25)
+@given(requests(), offers())
+def test_the_best_plan_never_gets_dearer_where_a_limit_of_money_or_time_admits_one_more(
+    request: Request, market: tuple[Offer, ...]
+) -> None:
+    """Limits at what each plan needs, from the least to the most: there the answers change. What nobody states of a cheap
+    machine makes no exception, for it is recommended under no limit.
+    """
+    everything = asked(msgspec.structs.replace(request, top=10), market).plans
+    budgets = (
+        [Budget(max_usd=enough) for enough in sorted({cents_above(plan.cost.held_usd.p90) for plan in everything})],
+        [Budget(max_hours=hours) for hours in sorted({plan.duration.wall_s.p90 / 3_600 * 1.001 for plan in everything})],
+    )
+    for growing in budgets:
+        answers = [asked(msgspec.structs.replace(request, budget=budget), market) for budget in growing]
+        for less, more in pairwise(answers):
+            assert no_worse(more, less)
+
+
+def cents_above(usd: float) -> Decimal:
+    """The least whole cents that pay it."""
+    return Decimal(usd).quantize(Decimal("0.01"), ROUND_CEILING)
 
 
 @settings(max_examples=25)

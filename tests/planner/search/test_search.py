@@ -21,7 +21,7 @@ from planner.search.market.names import check_names
 from planner.search.told.notebook import told_apart
 from planner.units import GIB
 from remote.contract import CAPABILITIES, Beginnings, Loop
-from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
+from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 FAST = make_gpu(
     "Card 80GB", memory_gib=80.0, driver_memory_mib=81559, achievable_tflops=776.0, memory_bandwidth_gb_per_s=3350.0
@@ -159,6 +159,17 @@ def test_where_nobody_can_rent_only_the_price_is_known() -> None:
     assert result.plans[0].provider_status == "price only"
     assert result.recommended is not None
     assert result.recommended.offer.provider == "cloud"
+
+
+def test_what_is_sold_by_contract_alone_is_a_price_alone() -> None:
+    """Also where its seller can be rented from; what anybody can order of the same GPU there is not hidden by it."""
+    contract = make_offer(provider="digitalocean", instance_type="1x-b300", usd_per_hour=Decimal("0.01"))
+    seller = Provider(name="digitalocean", runnable=True, status="tested")
+    for other in (make_offer(), make_offer(provider="digitalocean", instance_type="gpu-b300x1", usd_per_hour=Decimal(1))):
+        result = ask(make_request(), make_catalog(contract, other), providers=(CLOUD, seller))
+        by_type = {plan.offer.instance_type: plan.runnable for plan in result.plans}
+        assert by_type["1x-b300"] == "price only: digitalocean sells it by contract alone; rent it yourself and use --host"
+        assert by_type[other.instance_type] is None
 
 
 def test_what_can_be_run_is_shown_however_many_are_cheaper() -> None:

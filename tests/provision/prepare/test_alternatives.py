@@ -75,6 +75,16 @@ def test_a_machine_of_untold_ram_takes_no_place_of_one_whose_ram_is_known() -> N
     assert alternatives_of(FIRST, (untold,), (), ()) == ()
     other = plan_at("b", offer=msgspec.structs.replace(plan_at("b").offer, ram_gib=None))
     assert keys(alternatives_of(untold, (other,), (), ())) == ["cloud/b/big/on_demand"]
+    elsewhere = msgspec.structs.replace(plan_at("c").offer, ram_gib=None)
+    assert alternatives_of(FIRST, (), [elsewhere], ()) == ()
+
+
+def test_a_machine_whose_order_asks_for_its_ram_takes_the_place_of_any() -> None:
+    """In every region: there is none with less."""
+    offer = msgspec.structs.replace(plan_at("a").offer, ram_gib=None)
+    asked = plan_at("a", offer=offer, asks_ram=True)
+    market = [msgspec.structs.replace(offer, region="b")]
+    assert keys(alternatives_of(FIRST, (asked,), market, ())) == ["cloud/a/big/on_demand", "cloud/b/big/on_demand"]
 
 
 def test_the_wish_for_a_region_and_the_policy_hold_for_them_as_well() -> None:

@@ -13,6 +13,8 @@ import pulumi_digitalocean as sdk
 import pytest
 from pulumi.runtime import mocks
 
+from catalogs.catalog import read_catalog
+from catalogs.sellers import BY_CONTRACT
 from provision.clouds.programs import digitalocean, plugin_version
 from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.errors import Refused
@@ -43,7 +45,7 @@ THEIRS = msgspec.structs.replace(
 
 
 class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are not followed
-    """Takes down what the program asks for, in its order; every size has a disk of 80 GB, but one that nobody knows."""
+    """Takes down what is asked for, in its order; every size but one that nobody knows has 80 GB of disk and 4 GiB of RAM."""
 
     def __init__(self) -> None:
         self.inputs: dict[str, dict[str, Any]] = {}
@@ -54,7 +56,7 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         [slug] = args.args["filters"][0]["values"]
-        size = {"slug": slug, "disk": 80, "regions": [] if slug == "soldout" else ["nyc2", "tor1"]}
+        size = {"slug": slug, "disk": 80, "memory": 4096, "regions": [] if slug == "soldout" else ["nyc2", "tor1"]}
         return {"id": "sizes", "sizes": [] if slug == "nobodys" else [size]}
 
 
@@ -123,6 +125,19 @@ def test_a_size_whose_disk_is_too_small_or_that_nobody_lists_is_refused() -> Non
         inputs(disk_gib=75)
     with pytest.raises(Exception, match="DigitalOcean lists no size nobodys"):
         inputs(instance_type="nobodys")
+
+
+def test_a_size_with_less_ram_than_the_order_asks_for_is_not_bought() -> None:
+    """DigitalOcean's own list says what it has, where the list of prices does not."""
+    assert inputs(ram_gib=4)[DROPLET]["size"] == "s-2vcpu-4gb"
+    with pytest.raises(Exception, match=r"s-2vcpu-4gb has 4\.0 GiB of RAM, and the run needs 5 GiB"):
+        inputs(ram_gib=5)
+
+
+def test_each_machine_of_the_price_list_has_a_slug_or_is_sold_by_contract() -> None:
+    """So a plan recommends none that no account can order."""
+    listed = {each.instance_type for each in read_catalog().offers if each.provider == "digitalocean"}
+    assert listed == digitalocean.SLUGS.keys() | BY_CONTRACT["digitalocean"]
 
 
 def test_an_offer_without_a_place_is_rented_where_there_is_one() -> None:

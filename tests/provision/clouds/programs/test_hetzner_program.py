@@ -43,7 +43,7 @@ HETZNERS = msgspec.structs.replace(ORDER, region="fsn1", instance_type="ccx13", 
 
 
 class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are not followed
-    """Takes down what the program asks for; every type has a disk of 80 GB."""
+    """Takes down what the program asks for; every type has a disk of 80 GB and 8 GB of RAM."""
 
     def __init__(self) -> None:
         self.inputs: dict[str, dict[str, Any]] = {}
@@ -53,7 +53,7 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are
         return str(len(self.inputs)), {"location": "hel1", **args.inputs, "ipv4Address": "198.51.100.4"}
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
-        return {"id": 1, "name": args.args["name"], "disk": 80}
+        return {"id": 1, "name": args.args["name"], "disk": 80, "memory": 8.0}
 
 
 def inputs(**changes: Any) -> dict[str, dict[str, Any]]:
@@ -112,6 +112,13 @@ def test_a_type_whose_disk_is_too_small_is_refused() -> None:
     """80 GB are 74 GiB."""
     with pytest.raises(Exception, match="ccx13 has a disk of 74 GiB, and the run needs 75 GiB"):
         inputs(disk_gib=75)
+
+
+def test_a_type_with_less_ram_than_the_order_asks_for_is_not_bought() -> None:
+    """Its price list may not tell what it has; Hetzner's gigabytes are taken for decimal ones, the smaller."""
+    assert inputs(ram_gib=7)[SERVER]["serverType"] == "ccx13"
+    with pytest.raises(Exception, match=r"ccx13 has 7\.5 GiB of RAM, and the run needs 8 GiB"):
+        inputs(ram_gib=8)
 
 
 def test_a_volume_that_is_kept_is_made_where_the_server_is_and_one_that_is_there_draws_the_server_to_it() -> None:

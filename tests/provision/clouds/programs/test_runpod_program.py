@@ -86,6 +86,19 @@ def test_a_pod_of_our_image_with_the_gpus_of_the_offer() -> None:
     assert type(asked["gpu"]["count"]) is type(asked["disk"]) is int
 
 
+def test_a_host_must_have_the_ram_that_nobody_states() -> None:
+    """Told for each GPU, in RunPod's gigabytes; of a machine whose RAM is stated nothing is asked."""
+    asked = body(ram_gib=60)["gpu"]
+    assert (asked["minRamPerGpu"], asked["minVcpuCountPerGpu"]) == (33, runpod.LEAST_VCPUS)
+    assert "minRamPerGpu" not in body()["gpu"]
+
+
+def test_no_whole_gpu_of_the_price_list_has_fewer_cores_than_a_pod_is_asked_for() -> None:
+    """As far as they are stated."""
+    offers = [each for each in read_catalog().offers if each.vcpus is not None and each.num_gpus >= 1]
+    assert min(each.vcpus / float(each.num_gpus) for each in offers if each.vcpus) == runpod.LEAST_VCPUS
+
+
 def test_secure_and_community_are_two_offers() -> None:
     assert body()["cloud"] == "SECURE"
     assert body(instance_type="1x-l40-community")["cloud"] == "COMMUNITY"
