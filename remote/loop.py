@@ -28,8 +28,9 @@ from remote.data.batches import Shape, batch_of_step, longest_batch, total_steps
 from remote.data.tokens import Example
 from remote.ends import Ended
 from remote.machine.meters import Meters
-from remote.optimizers import build_optimizer, learning_rate, set_learning_rate
+from remote.optimizers import build_optimizer, set_learning_rate
 from remote.result.evaluate import evaluate
+from remote.schedule import learning_rate
 from remote.step import StepSettings, scaler_of, step
 from remote.telemetry import Events
 from remote.watch import Watch
@@ -66,6 +67,7 @@ class TrainingLoop:
     ) -> None:
         self._spec, self._train, self._held_out = spec, train, held_out
         self._shape, self._settings, self._checkpoints, self._desk = shape, settings, checkpoints, desk
+        self._steps_per_epoch = len(train) / shape.sequences_per_step
         self.total_steps = total_steps(len(train), spec.loop.epochs, spec.loop.max_steps, shape.sequences_per_step)
         self._trained = self._with_optimizer(model)
         self._step_s = list(progress.step_s)
@@ -151,7 +153,7 @@ class TrainingLoop:
         self._desk.events.enter(Phase.TRAIN)
         self._desk.watch.check(needed_s=SLACK * (self._step_s[-1] if self._step_s else 0.0))
         number = self.progress.step
-        rate = learning_rate(number, self.total_steps, self._spec.loop)
+        rate = learning_rate(number, self.total_steps, self._spec.loop, steps_per_epoch=self._steps_per_epoch)
         set_learning_rate(self._trained.optimizer, rate)
         if self._trained.ranks is not None:
             self._trained.ranks.step = number + 1

@@ -1,8 +1,7 @@
-"""Optimizers by their contract names, and the learning rate as a function of the step."""
+"""Optimizers by their contract names."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -82,23 +81,6 @@ OPTIMIZERS: Final[Mapping[str, Build]] = {
 def build_optimizer(strategy: Strategy, model: Any, loop: Loop) -> Any:
     """The Strategy's optimizer over every trainable parameter of `model`."""
     return OPTIMIZERS[strategy.optimizer](strategy, model, loop)
-
-
-# Share of the peak rate at `progress` (0 … 1) of the way between warm-up and end.
-_DECAY: Final[Mapping[str, Callable[[float], float]]] = {
-    "constant": lambda _: 1.0,
-    "linear": lambda progress: 1.0 - progress,
-    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),  # Loshchilov & Hutter, arXiv:1608.03983, one cycle
-}
-
-
-def learning_rate(step: int, total_steps: int, loop: Loop) -> float:
-    """The rate of optimizer step `step` (from 0): linear warm-up over `warmup_ratio` of the steps, then the schedule."""
-    warmup_steps = math.ceil(loop.warmup_ratio * total_steps)
-    if step < warmup_steps:
-        return loop.learning_rate * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return loop.learning_rate * _DECAY[loop.schedule](progress)
 
 
 def set_learning_rate(optimizer: Any, rate: float) -> None:

@@ -74,7 +74,10 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its
     "loop.epochs": Bounds(0, 10_000, open_low=True),
     "loop.max_steps": Bounds(1, MANY),
     "loop.learning_rate": Bounds(0, 1, open_low=True),
+    "loop.cycles": Bounds(1, 10_000),
     "loop.warmup_ratio": Bounds(0, 1),
+    "loop.warmup_steps": Bounds(0, MANY),
+    "loop.warmup_epochs": Bounds(0, 10_000),
     "loop.weight_decay": Bounds(0, 10),
     "loop.max_grad_norm": Bounds(0, 1e6, open_low=True),
     "loop.seed": Bounds(0, 2**32 - 1),  # what NumPy's generators take

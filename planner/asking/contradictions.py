@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 import msgspec
@@ -72,6 +73,24 @@ CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
         "layers says which blocks are trained, and method {method} chooses none",
         "leave layers out, or choose method lora",
         ("loop", "layers"),
+    ),
+    Contradiction(
+        lambda request: request.loop.warmup_steps is not None and request.loop.warmup_epochs is not None,
+        "the warm-up is said in steps and in epochs",
+        "leave warmup_steps or warmup_epochs out",
+        ("loop", "warmup_epochs"),
+    ),
+    Contradiction(
+        lambda request: request.loop.warmup_steps is not None and request.loop.warmup_steps >= (request.loop.max_steps or inf),
+        "the warm-up of {request.loop.warmup_steps} steps leaves none of max_steps {request.loop.max_steps} at the whole rate",
+        "a smaller warmup_steps, or a larger max_steps",
+        ("loop", "warmup_steps"),
+    ),
+    Contradiction(
+        lambda request: request.loop.warmup_epochs is not None and request.loop.warmup_epochs >= request.loop.epochs,
+        "the warm-up of {request.loop.warmup_epochs:g} epochs leaves none of {request.loop.epochs:g} at the whole rate",
+        "a smaller warmup_epochs, or more epochs",
+        ("loop", "warmup_epochs"),
     ),
     Contradiction(
         lambda request: request.loop.early_stopping_evaluations is not None and request.loop.evaluations == 0,

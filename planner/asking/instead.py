@@ -13,7 +13,14 @@ Written = Callable[[str, Any], str]  # a key and its value as the file has them:
 # Of keys whose default is no example, by the name that a file gives them
 USUAL: Final[Mapping[str, Any]] = {  # assumed: examples, as those of options
     JOB_PLACES.get(field, (field.rpartition(".")[2],))[-1]: example for field, example in EXAMPLES.items()
-} | {"max_steps": 500, "early_stopping_evaluations": 3, "held_out_rows": 200, "max_rows": 1000, "max_tokens": 1024}
+} | {
+    "max_steps": 500,
+    "warmup_steps": 100,
+    "early_stopping_evaluations": 3,
+    "held_out_rows": 200,
+    "max_rows": 1000,
+    "max_tokens": 1024,
+}
 BY_KIND: Final[Mapping[str, Any]] = {"int": 1, "float": 0.5, "decimal": "12.50"}  # assumed: examples
 NUMBERS: Final[Mapping[str, str]] = {
     "int": "a whole number alone, such as",

@@ -17,8 +17,11 @@ class Loop(Value, frozen=True, kw_only=True):
     epochs: float = 3.0
     max_steps: int | None = None  # an upper bound in optimizer steps, when wanted
     learning_rate: float = 2e-4
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup_ratio: float = 0.03
+    schedule: Literal["constant", "linear", "cosine", "cosine_with_restarts"] = "cosine"
+    cycles: int = 4  # of cosine_with_restarts, each from the whole rate to none; assumed, like transformers' example
+    warmup_ratio: float = 0.03  # of the run's steps
+    warmup_steps: int | None = None  # said so, instead of `warmup_ratio`
+    warmup_epochs: float | None = None  # likewise
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 42

@@ -12,7 +12,7 @@ from typing import Final
 
 from remote.adapters import is_adapter, way_of
 from remote.checkpoints.checkpoint import Progress
-from remote.contract import Evaluation, JobSpec, Sample
+from remote.contract import Evaluation, JobSpec, Loop, Sample
 from remote.result.licence import licence_of
 from remote.result.saved import base_name
 
@@ -121,7 +121,7 @@ def _method(spec: JobSpec, progress: Progress, trainable_params: int) -> dict[st
         "longest sequence": f"{strategy.seq_len} tokens",
         "steps": f"{progress.step}, at most {loop.epochs:g} epochs",
         "optimizer": f"{strategy.optimizer}, weight decay {loop.weight_decay:g}, gradients clipped at {loop.max_grad_norm:g}",
-        "learning rate": f"{loop.learning_rate:g}, {loop.schedule}, warmed up over {loop.warmup_ratio:.0%} of the steps",
+        "learning rate": f"{loop.learning_rate:g}, {_schedule_words(loop)}",
         "seed": f"{loop.seed}",
     }
     if way_of(strategy).trains_base:
@@ -176,3 +176,12 @@ def _cost(spec: JobSpec, progress: Progress) -> list[str]:
         f"{progress.step} steps of {metered} each{planned}. Dollars, planned beside metered, stand in [cost.md](cost.md).",
         "",
     ]
+
+
+def _schedule_words(loop: Loop) -> str:
+    schedule = f"cosine in {loop.cycles} cycles" if loop.schedule == "cosine_with_restarts" else loop.schedule
+    if loop.warmup_steps is not None:
+        return f"{schedule}, warmed up over {loop.warmup_steps:,} steps"
+    if loop.warmup_epochs is not None:
+        return f"{schedule}, warmed up over {loop.warmup_epochs:g} epochs"
+    return f"{schedule}, warmed up over {loop.warmup_ratio:.0%} of the steps"

@@ -23,6 +23,9 @@ EXCLUDING = [
     (make_request(training={"method": "full"}, loop=Loop(init_adapter="a")), "and method full can't"),
     (make_request(training={"method": "prompt_tuning"}, loop=Loop(layers=(0,))), "method prompt_tuning chooses none"),
     (make_request(loop=Loop(early_stopping_evaluations=2, evaluations=0)), "there are none"),
+    (make_request(loop=Loop(warmup_steps=10, warmup_epochs=0.5)), "said in steps and in epochs"),
+    (make_request(loop=Loop(warmup_steps=10, max_steps=10)), "leaves none of max_steps 10 at the whole rate"),
+    (make_request(loop=Loop(warmup_epochs=3, epochs=2)), "leaves none of 2 at the whole rate"),
 ]
 GOING_TOGETHER = [
     make_request(where=Where(host="me@box", providers=("host",), spot=False)),
@@ -33,6 +36,8 @@ GOING_TOGETHER = [
     make_request(training={"method": "ln_tuning", "quant": "nf4"}),
     make_request(training={"method": "auto"}, loop=Loop(layers=(0,))),
     make_request(training={"method": "full"}, loop=Loop(evaluations=0)),
+    make_request(loop=Loop(warmup_steps=10)),
+    make_request(loop=Loop(warmup_epochs=0.5, epochs=2, max_steps=11)),
 ]
 
 
