@@ -18,6 +18,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── HomeFailed               1   this machine can't take a file: its disk is full, or not ours to write
 ├── StoreFailed              1   object storage can't be asked, or says no
 ├── ControlLost              3   another machine has taken the run over: its box goes on, and not in our hands
+│   └── OwnEnded             3   the same, and what this machine had ordered beside that was ended, or may still bill
 ├── EndUnseen                3   cut off while it was ending a run: the box may go on billing
 ├── BooksOpen              130   cut off once the box was gone, before the books were closed
 ├── ResultOnBox              3   trained, and not at home: the box is left to its deadline
@@ -158,6 +159,14 @@ class BoxLost(RentuneError):
 
 class ControlLost(RentuneError):
     exit_code = Exit.STILL_BILLS
+
+
+class OwnEnded(ControlLost):
+    """`bills`: whether what this machine has ordered may still be there."""
+
+    def __init__(self, message: str, *, bills: bool, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.bills = bills
 
 
 class EndUnseen(RentuneError):

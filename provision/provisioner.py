@@ -21,6 +21,12 @@ from provision.home.places import is_run_id
 from provision.redact import redact
 from provision.words import seconds_words
 
+InCharge = Callable[[], None]  # raises ControlLost once another machine has the run
+
+
+def unshared() -> None:
+    """Nobody else can have it."""
+
 
 class Answer(StrEnum):
     """What a probe can say."""
@@ -106,6 +112,20 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[Resource, ...] = ()
 
 
+class Own(msgspec.Struct, frozen=True, kw_only=True):
+    """Of all that carries a run's tag, what one home has ordered: the most that it may end once another machine has the run."""
+
+    installation: str  # of that home
+    ids: frozenset[str] = frozenset()  # what its order is known to have brought
+    theirs: frozenset[str] = frozenset()  # by id, what the other machine has in its books, whoever ordered it
+
+    def has(self, resource: Resource) -> bool:
+        """By its tag; what carries no home's is known by its id alone. Where ids are names, one may have been given twice."""
+        by_tag = resource.installation == self.installation
+        by_id = resource.installation is None and resource.id in self.ids
+        return (by_tag or by_id) and resource.id not in self.theirs
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What is enough to find a run at its provider, and to end it."""
 
@@ -119,6 +139,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     volumes: frozenset[str] | None = (
         None  # by id, those of its own that stay: a further one is blank; None = whichever there are
     )
+    own: Own | None = None  # the part of it that is to end; None = all of it
 
 
 class Launch(Claim, frozen=True, kw_only=True):
@@ -262,8 +283,12 @@ class Provisioner(Protocol):
         """
         ...
 
-    def destroy(self, claim: Claim) -> Teardown:
-        """End everything of this run, asked by tag as well as by state. Safe to call twice, and when `up` never ran."""
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
+        """End everything of this run, asked by tag as well as by state. Safe to call twice, and when `up` never ran.
+
+        `in_charge` is asked before each act, and what it raises is let through: what carries the tag by then may be another
+        machine's.
+        """
         ...
 
     def owned(self, claim: Claim | None = None) -> Owned:

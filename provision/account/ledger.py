@@ -41,6 +41,14 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         return Head(num_lines=self.num_lines + 1, taking=max(self.taking, line.taking), last=last)
 
 
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """What the book of a run says of it that another machine has taken over."""
+
+    here: str  # the installation whose ledger this is
+    holder: str | None  # the one that has it; None = it has let go of it again
+    known: frozenset[str]  # by id, all that any box had which stands in the book: whoever has the run can find and end it
+
+
 def unattended(_line: AnyLine) -> AbstractContextManager[None]:
     """Around a line that nothing happens around."""
     return nullcontext()
@@ -72,6 +80,12 @@ class Ledger:
 
     def require_charge(self) -> None:
         """Before an act that no line precedes. Raises ControlLost where it is shared, and another machine has the run."""
+
+    def elsewhere(self) -> Elsewhere | None:
+        """What the book says that was taken over; None where nobody else can have it. Raises RentuneError where that can't be
+        seen.
+        """
+        return None
 
     def put_away(self, outcome: Outcome, adapter: Path) -> None:
         """Keep a result that is whole in this folder where the run's state lies, too. Of one that lies here alone nowhere."""

@@ -16,7 +16,7 @@ from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.budget import note_told, untold_shares
-from provision.errors import BadInput, ControlLost, Exit
+from provision.errors import BadInput, ControlLost, Exit, OwnEnded
 from provision.home.places import RunFolder
 from provision.report.words import trained_words
 from provision.walk.held import Run
@@ -36,6 +36,9 @@ def bell(run: Run) -> Iterator[Bell]:
     ringing = Bell(run, post)
     try:
         yield ringing
+    except OwnEnded as error:
+        ringing.own_ended(error)
+        raise
     except ControlLost:
         raise  # the run goes on, and whoever has it rings
     except Exception as error:
@@ -87,6 +90,13 @@ class Bell:
         if self._is_rung:
             text = f"The controller of run {self._id} failed ({type(error).__name__}); its box may still bill."
             self._ring("crashed", text, command=f"rentune resume {self._id}")
+
+    def own_ended(self, error: OwnEnded) -> None:
+        """Another machine has the run, which rings for it; what was ordered here beside that rings here."""
+        if error.bills:
+            self._ring("still_bills", str(error), exit_code=Exit.STILL_BILLS, command=f"rentune down {self._id}")
+        else:
+            self._ring("moved", str(error), command=error.hint)
 
     def cut_off(self) -> None:
         """Somebody would not wait for the end that was asked for, after it took charge."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.hardware import Offer
 from provision.errors import Refused
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Teardown
+from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Teardown, unshared
 
 
 class NothingRented:
@@ -17,7 +17,7 @@ class NothingRented:
     def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 - the seam's form
         raise Refused(f"{offer.key} can't be rented here.")
 
-    def destroy(self, claim: Claim) -> Teardown:
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:  # noqa: ARG002
         return Teardown.destroyed(claim.run_id, "Nothing was rented.")
 
     def owned(self, claim: Claim | None = None) -> Owned:  # noqa: ARG002

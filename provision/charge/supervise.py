@@ -26,6 +26,7 @@ from provision.home.interrupt import answered, interruptible
 from provision.home.places import Places, read_places
 from provision.state.shared import ledger_of
 from provision.walk import lease
+from provision.walk.shielded import SHIELDED
 from provision.watch.progress import LineDisplay
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this
@@ -54,7 +55,7 @@ def start_supervisor(
             if _takes_charge(ledger, run_id, pid, start_s):
                 return pid
     except KeyboardInterrupt:
-        with answered(lease.SHIELDED, lambda _number, _frame: None):  # what was asked for takes its time
+        with answered(SHIELDED, lambda _number, _frame: None):  # what was asked for takes its time
             _give_up(pid, run_id, places, ledger)
         raise
     _give_up(pid, run_id, places, ledger)

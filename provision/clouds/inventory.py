@@ -12,7 +12,18 @@ import msgspec
 from provision.clouds.patience import Patience
 from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
-from provision.provisioner import MACHINE, Answer, Claim, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import (
+    MACHINE,
+    Answer,
+    Claim,
+    InCharge,
+    Own,
+    Owned,
+    Resource,
+    ResourceEnd,
+    Teardown,
+    unshared,
+)
 
 PAUSE_S: Final = 5.0  # assumed: between two looks at what does not go away
 AT_ONCE: Final = 8  # assumed: regions asked side by side
@@ -74,7 +85,8 @@ class Inventory:
 
     def to_end(self, regions: tuple[str, ...], claim: Claim) -> Owned:
         """What carries the tag of a run, and among what is to end each volume that nothing was put on."""
-        return with_blank_volumes(self.listed(regions, claim.run_id), claim)
+        listed = self.listed(regions, claim.run_id)
+        return with_blank_volumes(listed, claim) if claim.own is None else own_part(listed, claim.own, kept=claim.volumes)
 
     def as_shown(self, resources: Iterable[Resource], region: str, run_id: str) -> tuple[Resource, ...]:
         """The same resources, in the cloud's own words where it shows them by now."""
@@ -92,10 +104,10 @@ class Inventory:
             message = f"{region}: its answer could not be read ({type(error).__name__}: {error})"
             return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
 
-    def end(self, regions: tuple[str, ...], claim: Claim, notes: Notes) -> Owned:
+    def end(self, regions: tuple[str, ...], claim: Claim, notes: Notes, in_charge: InCharge = unshared) -> Owned:
         """End what is listed until two listings, the grace apart, are empty; the last one when patience is over.
 
-        Where there is nobody to ask, that is at once.
+        Where there is nobody to ask, that is at once. Raises what `in_charge` raises, before anything more is ended.
         """
         ends_at_s = self.patience.clocks.steady() + self.patience.teardown_s
         was_empty = False
@@ -109,6 +121,8 @@ class Inventory:
             ):
                 return listed
             was_empty = listed.nothing
+            if listed.resources:
+                in_charge()
             self._end_each(listed.resources, notes)
             self.patience.clocks.sleep(self.patience.grace_s if listed.nothing else PAUSE_S)
 
@@ -164,6 +178,20 @@ def with_blank_volumes(listed: Owned, claim: Claim) -> Owned:
     blank = tuple(each for each in listed.kept if each.id not in claim.volumes and (is_ending or not each.in_use))
     kept = tuple(each for each in listed.kept if each not in blank)
     return msgspec.structs.replace(listed, resources=(*listed.resources, *blank), kept=kept)
+
+
+def own_part(listed: Owned, own: Own, *, kept: frozenset[str] | None) -> Owned:
+    """What one home has ordered of it, and of the volumes only those that its order made: not these of earlier ones (`kept`).
+
+    Such a one is blank. It is to end once no machine has it, where the other home has one of that name as well; else that
+    home may be about to use this very one, so it stays, and is named.
+    """
+    others = {each.name for each in listed.kept if not own.has(each)}
+    made = tuple(each for each in listed.kept if own.has(each) and kept is not None and each.id not in kept)
+    spare = tuple(each for each in made if not each.in_use and each.name in others)
+    resources = tuple(each for each in listed.resources if own.has(each))
+    stays = tuple(each for each in made if each not in spare)
+    return msgspec.structs.replace(listed, resources=(*resources, *spare), kept=stays)
 
 
 def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:

@@ -34,7 +34,17 @@ from provision.clouds.refusals import read_refusal
 from provision.clouds.reuse import CACHE, kept_volume
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
-from provision.errors import Declined, MissingPart, NotOrdered, ProvisionError, Reason, Refused, RentuneError, Scope
+from provision.errors import (
+    ControlLost,
+    Declined,
+    MissingPart,
+    NotOrdered,
+    ProvisionError,
+    Reason,
+    Refused,
+    RentuneError,
+    Scope,
+)
 from provision.home.installation import installation_id
 from provision.home.places import Places, RunFolder
 from provision.provisioner import (
@@ -43,12 +53,14 @@ from provision.provisioner import (
     Answer,
     Box,
     Claim,
+    InCharge,
     Launch,
     Layer,
     Owned,
     Resource,
     Teardown,
     clock_trouble,
+    unshared,
 )
 from provision.redact import redact
 
@@ -271,14 +283,19 @@ class PulumiProvisioner:
 
     # ── destroy ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def destroy(self, claim: Claim) -> Teardown:
-        """Looked at, then ended by state, then by tag, then looked at twice."""
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
+        """Looked at, then ended by state, then by tag, then looked at twice. A part of a run is ended by its ids alone."""
         notes, seen_before = Notes(), False
         try:
             regions = self._regions_of(claim)
-            seen_before = self._look_first(claim, regions, notes)
-            self._destroy_by_state(claim, regions, notes)
-            listed = self.inventory.end(regions, claim, notes)
+            if claim.own is None:
+                seen_before = self._look_first(claim, regions, notes)
+                self._destroy_by_state(claim, regions, notes, in_charge)
+            else:
+                self._outlast_engine(claim, notes)
+            listed = self.inventory.end(regions, claim, notes, in_charge)
+        except ControlLost:
+            raise
         except RentuneError as error:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
         now_s = self.inventory.told_s(listed)
@@ -302,7 +319,16 @@ class PulumiProvisioner:
     def _all_regions(self) -> tuple[str, ...]:
         return self.regions or self.cloud.regions(self.environment)
 
-    def _destroy_by_state(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> None:
+    def _outlast_engine(self, claim: Claim, notes: Notes) -> None:
+        """Until none of this home's goes on with what it was told to make."""
+        if not (RunFolder(claim.folder).engine / "state").exists():
+            return
+        try:
+            self._stack(claim).recover()
+        except Exception as error:  # noqa: BLE001 - as below: what is listed is ended all the same
+            notes.troubles.append(f"its engine could not be waited for: {error}")
+
+    def _destroy_by_state(self, claim: Claim, regions: tuple[str, ...], notes: Notes, in_charge: InCharge) -> None:
         if not (RunFolder(claim.folder).engine / "state").exists():
             return
         try:
@@ -314,8 +340,11 @@ class PulumiProvisioner:
                 stack.adopt(self._ids_by_type(regions, claim.run_id))
                 stack.refresh()
             if not state.empty:
+                in_charge()
                 stack.destroy()
                 _require_empty(stack.state())
+        except ControlLost:
+            raise
         except RentuneError as error:
             notes.troubles.append(str(error))  # the tag decides; this only explains
         except Exception as error:  # noqa: BLE001 - a full disk or a torn state must not keep the box from ending by tag

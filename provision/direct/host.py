@@ -22,8 +22,8 @@ from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
 from provision.direct.address import address_of
 from provision.direct.verdict import unseen, verdict
-from provision.errors import ProvisionError, Refused, RentuneError, WrongHostKey
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
+from provision.errors import ControlLost, ProvisionError, Refused, RentuneError, WrongHostKey
+from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
 from provision.words import bytes_words
 
 if TYPE_CHECKING:
@@ -124,14 +124,17 @@ class ExistingHost:
                 resources=(Resource(kind="folder", id=folder, region=self._host, run_id=launch.run_id, bills=False),),
             )
 
-    def destroy(self, claim: Claim) -> Teardown:
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
         """Clean the host of this run: processes, folder with caches and checkpoints, admitted key."""
         try:
             with self._login() as shell:
                 before = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
+                in_charge()
                 _script(shell, scripts.CLEAN, run=claim.run_id)
                 left = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
                 waiting = self._waiting_words(_said(shell, scripts.WAITING))
+        except ControlLost:
+            raise
         except RentuneError as error:
             return unseen(claim.run_id, str(error), at_s=self._clock())
         message = f"Nothing of the run is left on {self._host}; the host itself was not touched.{waiting}"

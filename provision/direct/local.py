@@ -28,7 +28,7 @@ from provision.direct.reaper import Reaping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
 from remote.contract import decode
 
 START_S = 60.0  # assumed: five attempts of the reaper on a busy machine
@@ -116,10 +116,11 @@ class LocalBox:
             resources=self.owned(launch).resources,
         )
 
-    def destroy(self, claim: Claim) -> Teardown:
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
         """Ask the reaper, wait, and do what it could not. Found by mark: needs neither ledger nor pid file."""
         before = self.owned(claim)
         folder = self._root / claim.run_id
+        in_charge()
         self._end(claim.run_id)
         remove_limit(limit_name(folder))
         shutil.rmtree(folder, ignore_errors=True)

@@ -102,7 +102,7 @@ class Held:
         if there.holder is None or there.holder.token != self._holder.token:
             who = _who(there.holder) if there.holder else "another machine, which has let it go again"
             raise ControlLost(
-                f"Run {run_id} was taken over from {who}; this process does nothing more about it.",
+                f"Run {run_id} was taken over from {who}, and is left to it.",
                 hint=f"rentune ls --state {shlex.quote(self._bucket.url)}",
             )
         self._version = stored.version

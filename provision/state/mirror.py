@@ -19,13 +19,14 @@ from typing import Final
 
 import msgspec
 
-from provision.account.ledger import Around, Ledger, unattended
-from provision.account.lines import AnyLine, Attempted
+from provision.account.ledger import Around, Elsewhere, Ledger, unattended
+from provision.account.lines import AnyLine, Attempted, Created
 from provision.errors import ControlLost, StoreFailed
 from provision.home.places import Places, RunFolder
 from provision.home.whole import write_whole
+from provision.provisioner import Resource
 from provision.state import results
-from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, require_genuine, signed, take
+from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, book_name, read_book, require_genuine, signed, take
 from provision.state.link import Link, write_link
 from provision.state.papers import pack, unpack
 from provision.state.seal import name_of, seal, unseal
@@ -136,6 +137,23 @@ class MirroredLedger(Ledger):
         with self._one_at_a_time:
             if self._mirror is not None:
                 self._mirror.send_unless_away()
+
+    def elsewhere(self) -> Elsewhere:
+        """Raises StoreFailed, and Refused where somebody without the run's key has written the book."""
+        book, _ = read_book(self._book_bucket, book_name(self._seat.run_id))
+        require_genuine(book, self._seat.link.key)
+        return Elsewhere(
+            here=self._seat.holder.home,
+            holder=book.holder.home if book.holder else None,
+            known=frozenset(resource.id for raw in book.lines for resource in self._resources_in(bytes(raw))),
+        )
+
+    def _resources_in(self, raw: bytes) -> tuple[Resource, ...]:
+        """Those of the box that a line tells of. Raises StoreFailed for a line that can't be read: it may tell of one."""
+        line = self._line_of(raw)
+        if line is None:
+            raise StoreFailed(f"A line of the book of run {self._seat.run_id} is of a newer version of rentune, or damaged.")
+        return line.box.resources if isinstance(line, Created) else ()
 
     def put_away(self, outcome: Outcome, adapter: Path) -> None:
         """Put a result that is whole at home into the store, too. What fails is told: the result is at home."""

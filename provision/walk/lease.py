@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
+from functools import partial
 
 import msgspec
 
@@ -16,10 +14,9 @@ from catalogs.hardware import Offer
 from provision.account.ledger import Ledger
 from provision.account.lines import Created, Ended
 from provision.errors import BoxLost, ControlLost, NotOrdered, ResultOnBox
-from provision.home.interrupt import answered
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, ResourceEnd, Teardown
-
-SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Owned, Provisioner, ResourceEnd, Teardown
+from provision.walk.overtaken import end_own_part
+from provision.walk.shielded import shielded
 
 
 @dataclass
@@ -44,11 +41,12 @@ def leased(
     """Bring up a box (or take over `box`, after a crash) and end it on every way out.
 
     The caller has written Attempted. This writes Created and, whatever happens, Ended; the verdict is in the ledger.
+    Once another machine has the run, only what was ordered here and that one does not know is ended: raises ControlLost.
     Ctrl-C during the destroy is answered after it. A box that holds a result which is not at home is left to its
     deadline, with `spare_on_failure` also one whose block raised any other Exception; then no Ended is written.
     """
     lease: Lease | None = None
-    ordered = True
+    ordered, is_new = True, box is None
     try:
         if box is None:
             try:
@@ -60,7 +58,7 @@ def leased(
         lease = Lease(box)
         try:
             yield lease
-        except BoxLost:
+        except (BoxLost, ControlLost):
             raise
         except Exception as error:
             lease.spared = spare_on_failure or isinstance(error, ResultOnBox)
@@ -69,7 +67,14 @@ def leased(
         if not ordered:
             give_up(Teardown.destroyed(launch.run_id, "Nothing was ordered."), ledger=ledger, clock=clock)
         elif lease is None or not lease.spared:
-            end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
+            try:
+                end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
+            except ControlLost as lost:
+                if not is_new:
+                    raise
+                with shielded():
+                    claim = _with_used_volumes(launch, ledger)
+                    raise end_own_part(lost, claim, box, provisioner=provisioner, ledger=ledger) from None
 
 
 def _earlier_ones_are_gone(run_id: str, ledger: Ledger) -> bool:
@@ -83,9 +88,10 @@ def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callab
     Raises ControlLost, and nothing is touched, where another machine has taken the run over. Nothing else stops it: neither
     a store nor a home that takes no byte. A verdict that can't be written says so itself.
     """
-    with _shielded():
-        _require_charge(ledger)
-        teardown = _destroy(provisioner, _with_used_volumes(claim, ledger))
+    with shielded():
+        in_charge = partial(_require_charge, ledger)
+        in_charge()
+        teardown = _destroy(provisioner, _with_used_volumes(claim, ledger), in_charge)
         now_s = clock()
         try:
             teardown = _with_what_had_gone(teardown, ledger, now_s)
@@ -160,28 +166,11 @@ def _with_what_had_gone(teardown: Teardown, ledger: Ledger, now_s: float) -> Tea
     return msgspec.structs.replace(teardown, resources=ends + gone)
 
 
-def _destroy(provisioner: Provisioner, claim: Claim) -> Teardown:
-    """The provisioner's verdict; a fault of the program is a verdict, too: unknown."""
+def _destroy(provisioner: Provisioner, claim: Claim, in_charge: InCharge) -> Teardown:
+    """The provisioner's verdict; a fault of the program is a verdict, too: unknown. Raises ControlLost."""
     try:
-        return provisioner.destroy(claim)
+        return provisioner.destroy(claim, in_charge)
+    except ControlLost:
+        raise
     except Exception as error:  # noqa: BLE001 (whatever it was, somebody has to be told that a box may live)
         return Teardown.unknown(claim.run_id, f"The destroy itself failed ({type(error).__name__}: {error}).")
-
-
-@contextmanager
-def _shielded() -> Iterator[None]:
-    """Signals that arrive inside are answered at the end, the way they would have been."""
-    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
-        yield
-        return
-    arrived: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        arrived.append(number)
-
-    try:
-        with answered(SHIELDED, note):
-            yield
-    finally:
-        for each in dict.fromkeys(arrived):
-            signal.raise_signal(each)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from catalogs.hardware import Offer
 from provision.errors import Declined, Reason, Scope
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 
 
 class Paper:
@@ -25,7 +25,7 @@ class Paper:
     def up(self, offer: Offer, launch: Launch) -> Box:
         raise NotImplementedError
 
-    def destroy(self, claim: Claim) -> Teardown:
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
         held = self.boxes.get(claim.run_id)
         if held is not None and self.stubborn:
             end_of = ResourceEnd(resource=held, gone=Answer.NO, at_s=0.0)

@@ -14,7 +14,19 @@ from provision.clouds.patience import Patience
 from provision.clouds.programs import Cloud
 from provision.errors import ProvisionError, Refused
 from provision.home.clocks import Clocks
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown, clock_trouble
+from provision.provisioner import (
+    Answer,
+    Box,
+    Claim,
+    InCharge,
+    Launch,
+    Layer,
+    Owned,
+    Resource,
+    Teardown,
+    clock_trouble,
+    unshared,
+)
 from tests.doubles.virtual.lives import Life
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.trainer import Job
@@ -91,10 +103,10 @@ class VirtualCloud:
             resources=(_resource(machine),),
         )
 
-    def destroy(self, claim: Claim) -> Teardown:
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
         self.life.tick()
         notes = Notes()
-        listed = self.inventory.end((claim.region,), claim, notes)
+        listed = self.inventory.end((claim.region,), claim, notes, in_charge)
         return verdict_of(self.name, claim.run_id, listed, notes, at_s=self.inventory.told_s(listed))
 
     def owned(self, claim: Claim | None = None) -> Owned:

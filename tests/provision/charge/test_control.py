@@ -35,7 +35,7 @@ from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Box, Claim, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, InCharge, Owned, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.held import read_run
 from provision.walk.rescue import RESCUE_S
 from provision.walk.stopping import MOST_S
@@ -355,8 +355,8 @@ class WithVolumes(Paper):
     def owned(self, claim: Claim | None = None) -> Owned:
         return msgspec.structs.replace(super().owned(claim), kept=self.kept)
 
-    def destroy(self, claim: Claim) -> Teardown:
-        return msgspec.structs.replace(super().destroy(claim), kept=self.kept)
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
+        return msgspec.structs.replace(super().destroy(claim, in_charge), kept=self.kept)
 
 
 def test_a_volume_that_is_listed_late_stands_in_the_ledger_once_somebody_looks(
@@ -481,8 +481,8 @@ def controlled_by(process: psutil.Process, run_id: str) -> Controlled:
 class Told(Paper):
     """Names what it has ended."""
 
-    def destroy(self, claim: Claim) -> Teardown:
-        held, teardown = self.boxes.get(claim.run_id), super().destroy(claim)
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
+        held, teardown = self.boxes.get(claim.run_id), super().destroy(claim, in_charge)
         if held is None or not teardown.clean:
             return teardown
         return msgspec.structs.replace(teardown, resources=(ResourceEnd(resource=held, gone=Answer.YES, at_s=9.0),))

@@ -12,7 +12,7 @@ from provision.clouds.inventory import Notes
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.clouds.stack import State
 from provision.home.places import RunFolder
-from provision.provisioner import Claim
+from provision.provisioner import Claim, InCharge
 from tests.doubles.bench import Bench
 from tests.doubles.faults import Moment
 from tests.provision.engine.killing import PATIENCE_S, called, controllers, the_engine, wait_until
@@ -62,8 +62,8 @@ class Looking(PulumiProvisioner):
     left: State | None = None
     locks: tuple[str, ...] = ()
 
-    def _destroy_by_state(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> None:
-        super()._destroy_by_state(claim, regions, notes)
+    def _destroy_by_state(self, claim: Claim, regions: tuple[str, ...], notes: Notes, in_charge: InCharge) -> None:
+        super()._destroy_by_state(claim, regions, notes, in_charge)
         engine = RunFolder(claim.folder).engine
         if (engine / "state").exists():
             self.left = self._stack(claim).state()

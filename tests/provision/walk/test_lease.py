@@ -18,7 +18,7 @@ from provision.account.lines import Opened, PhaseEnded
 from provision.account.runs import RunState
 from provision.direct.local import local_offer
 from provision.errors import BadInput, BoxLost, NotOrdered, ProvisionError
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import end, leased
 from tests.provision.plans import attempted
 
@@ -50,7 +50,7 @@ class Rented:
             folder="/f",
         )
 
-    def destroy(self, claim: Claim) -> Teardown:
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
         if self.interrupt_destroy:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
@@ -135,12 +135,12 @@ def test_books_that_cannot_be_read_after_the_destroy_lose_no_verdict(
     """It says that it is not written down, and why."""
 
     class Destroyed(Rented):
-        def destroy(self, claim: Claim) -> Teardown:
+        def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
             def broken() -> dict[str, RunState]:
                 raise error
 
             monkeypatch.setattr(ledger, "runs", broken)
-            return super().destroy(claim)
+            return super().destroy(claim, in_charge)
 
     told = end(launch, provisioner=Destroyed(), ledger=ledger)
     assert told.verdict == "destroyed"
@@ -203,7 +203,7 @@ def test_what_had_gone_before_anybody_looked_is_billed_until_its_deadline(launch
     )
 
     class Late(Rented):
-        def destroy(self, claim: Claim) -> Teardown:
+        def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
             return Teardown.destroyed(claim.run_id, "Gone.", resources=ends)
 
     written = end(launch, provisioner=Late(), ledger=ledger)

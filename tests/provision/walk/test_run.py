@@ -22,7 +22,7 @@ from provision.home.places import Places
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Owned, Resource, Teardown, unshared
 from provision.walk.books import read_receipt
 from provision.walk.held import read_run
 from provision.walk.patience import wait_for_box
@@ -98,10 +98,10 @@ def test_ctrl_c_on_a_full_disk_is_ctrl_c_all_the_same(run: Callable[[Paper], Rec
             resource.setrlimit(resource.RLIMIT_FSIZE, (places.ledger.stat().st_size + 5, hard))
             return super().up(offer, launch)
 
-        def destroy(self, claim: Claim) -> Teardown:
+        def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
             if claim.run_id not in self.boxes:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            return super().destroy(claim)
+            return super().destroy(claim, in_charge)
 
     try:
         receipt = run(OnAFullDisk(KeyboardInterrupt(), buys=True))

@@ -33,7 +33,7 @@ from provision.charge.guard import SENTINEL
 from provision.charge.knell import How, ended_and_told, tell_end
 from provision.charge.orphans import find_orphans
 from provision.cli import call
-from provision.errors import BadInput, Exit, MissingPart, ProvisionError, Reason, Scope
+from provision.errors import BadInput, ControlLost, Exit, MissingPart, OwnEnded, ProvisionError, Reason, Scope
 from provision.home.places import Places
 from provision.home.processes import living
 from provision.prepare.inputs import find_base
@@ -563,6 +563,30 @@ def test_who_is_cut_off_while_a_run_is_driven_tells_what_may_bill(plan: Plan, pl
             with pytest.raises(KeyboardInterrupt):
                 cut_off()
         assert sorted(heard.kinds()) == sorted([kind, "started"])
+
+
+@pytest.mark.parametrize(("bills", "kind"), [(True, "still_bills"), (False, "moved")])
+def test_what_an_overtaken_controller_had_ordered_rings_where_it_was_ordered(
+    plan: Plan, places: Places, bills: bool, kind: str
+) -> None:
+    """Whoever has the run now does not know of it. What else becomes of the run rings there."""
+    for error, kinds in (
+        (OwnEnded("An order came too late.", bills=bills, hint="rentune ls"), [kind]),
+        (ControlLost("Lost."), []),
+    ):
+        with webhook(Heard()) as heard:
+            run_id = opened(plan, places, heard.url)
+            run = held(run_id, places)
+
+            def lost(run: Run = run, error: ControlLost = error) -> None:
+                with ring(run):
+                    raise error
+
+            with pytest.raises(ControlLost):
+                lost()
+        assert heard.kinds() == kinds
+        assert [body["text"] for body in heard.bodies] == [str(error)] * len(kinds)
+        assert [body["command"] for body in heard.bodies] == [f"rentune down {run_id}" if bills else "rentune ls"] * len(kinds)
 
 
 def test_the_supervisor_of_a_detached_run_tells_the_same(plan: Plan, places: Places) -> None:
