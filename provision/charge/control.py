@@ -34,6 +34,7 @@ from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
 from provision.walk.crash import crash_around, read_crash_point
 from provision.walk.held import MakeProvisioner, Run, read_run
+from provision.walk.lease import Renting
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import forbidden, result_is_elsewhere, walk
@@ -184,7 +185,7 @@ def _end_locked(
         display.note(f"{ledger.path} takes no line ({error.strerror}). The run is ended all the same.")
     if lost := set(lost_papers(folder)) - {folder.launch}:
         display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
-        return lease.end(read_claim(folder, state), provisioner=provisioner, ledger=ledger)
+        return lease.end(read_claim(folder, state), Renting(provisioner, ledger, note=display.note))
     run = read_run(
         run_id,
         places=places,
@@ -211,7 +212,7 @@ def _ended_before(
     if not listed.resources and {each.id for each in listed.kept} <= state.volumes.keys():
         return verdict
     display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
-    return lease.end(claim, provisioner=provisioner, ledger=ledger)
+    return lease.end(claim, Renting(provisioner, ledger, note=display.note))
 
 
 def _pushed_if_seen(run_id: str, folder: RunFolder) -> PushedCheckpoints | None:
@@ -241,7 +242,7 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
         run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
         message = f"{message} Its result did not come home before its deadline, and is lost."
     run.display.phase("teardown")
-    teardown = lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
+    teardown = lease.end(run.claim, run.renting)
     outcome = read_outcome(run.folder)
     close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
     return teardown

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.charge.apart import spawn_apart
@@ -31,6 +32,7 @@ from provision.watch.progress import LineDisplay
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this
 POLL_S = 0.05  # assumed: as often as nobody notices
+ENDED_FIRST: Final = "The supervisor is ended first, with what it may have rented; pressing Ctrl-C again changes nothing."
 SUPERVISOR = (sys.executable, "-m", "provision.charge.supervise")
 
 
@@ -55,6 +57,7 @@ def start_supervisor(
             if _takes_charge(ledger, run_id, pid, start_s):
                 return pid
     except KeyboardInterrupt:
+        LineDisplay(sys.stderr).note(ENDED_FIRST)
         with answered(SHIELDED, lambda _number, _frame: None):  # what was asked for takes its time
             _give_up(pid, run_id, places, ledger)
         raise

@@ -286,9 +286,7 @@ def _lease(run: Run, adopted: Box | None) -> AbstractContextManager[Lease]:
     return leased(
         run.plan.offer,
         run.launch,
-        provisioner=run.provisioner,
-        ledger=run.ledger,
-        clock=run.clock,
+        run.renting,
         box=adopted,
         spare_on_failure=run.state.opened.keep_box_on_failure,
     )
@@ -352,7 +350,7 @@ def _standing_box(run: Run) -> Box | None:
 
 
 def _end(run: Run) -> Teardown:
-    return lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
+    return lease.end(run.claim, run.renting)
 
 
 def _end_what_is_left(run: Run) -> None:

@@ -23,7 +23,9 @@ from provision.prepare.opening import asked_ram_gib, read_alternatives, read_bas
 from provision.provisioner import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints
+from provision.walk.lease import Renting
 from provision.walk.phases import Display
+from remote.contract import Phase
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
 
@@ -96,6 +98,18 @@ class Run:
             ram_gib=asked_ram_gib(self.plan),
             full_zones=full_zones(self.state.rentals, rental.offer),
             deadline_at_s=self.state.deadline_at_s,
+        )
+
+    @property
+    def renting(self) -> Renting:
+        """The edges of the lease of the last attempt."""
+        planned = self.plan.duration.phase_s.get(Phase.TEARDOWN)
+        return Renting(
+            self.provisioner,
+            self.ledger,
+            clock=self.clock,
+            note=self.display.note,
+            teardown_s=planned.p50 if planned else None,
         )
 
     @property

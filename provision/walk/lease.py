@@ -16,7 +16,8 @@ from provision.account.lines import Created, Ended
 from provision.errors import BoxLost, ControlLost, NotOrdered, ResultOnBox
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Owned, Provisioner, ResourceEnd, Teardown
 from provision.walk.overtaken import end_own_part
-from provision.walk.shielded import shielded
+from provision.walk.shielded import said_first, shielded
+from provision.words import Note, seconds_words
 
 
 @dataclass
@@ -27,16 +28,37 @@ class Lease:
     spared: bool = False
 
 
+def _unheard(_sentence: str) -> None:
+    """Nobody is there."""
+
+
+@dataclass(frozen=True)
+class Renting:
+    """The edges of a lease: who rents, whose books are kept, by which clock, and who is told."""
+
+    provisioner: Provisioner
+    ledger: Ledger
+    clock: Callable[[], float] = time.time
+    note: Note = _unheard
+    teardown_s: float | None = None  # as it is planned; None = by no plan
+
+    def say_that_it_orders(self) -> None:
+        """For whoever presses Ctrl-C, and would see nothing until the end of it."""
+        self.note(
+            "An order is under way: what comes of it is waited for, and ended. Once more Ctrl-C waits for it no longer, and "
+            "goes on to the teardown."
+        )
+
+    def say_that_it_ends(self) -> None:
+        """Likewise."""
+        least_s = self.provisioner.list_lag_s
+        takes = f"at least {seconds_words(least_s)}" if self.teardown_s is None else f"about {seconds_words(self.teardown_s)}"
+        self.note(f"The box is ended first, which takes {takes}. Ctrl-C is answered then; pressing it again changes nothing.")
+
+
 @contextmanager
 def leased(
-    offer: Offer,
-    launch: Launch,
-    *,
-    provisioner: Provisioner,
-    ledger: Ledger,
-    clock: Callable[[], float] = time.time,
-    box: Box | None = None,
-    spare_on_failure: bool = False,
+    offer: Offer, launch: Launch, renting: Renting, *, box: Box | None = None, spare_on_failure: bool = False
 ) -> Iterator[Lease]:
     """Bring up a box (or take over `box`, after a crash) and end it on every way out.
 
@@ -46,11 +68,13 @@ def leased(
     deadline, with `spare_on_failure` also one whose block raised any other Exception; then no Ended is written.
     """
     lease: Lease | None = None
+    ledger, clock = renting.ledger, renting.clock
     ordered, is_new = True, box is None
     try:
         if box is None:
             try:
-                box = provisioner.up(offer, launch)
+                with said_first(renting.say_that_it_orders):
+                    box = renting.provisioner.up(offer, launch)
             except NotOrdered:
                 ordered = not _earlier_ones_are_gone(launch.run_id, ledger)
                 raise
@@ -68,13 +92,13 @@ def leased(
             give_up(Teardown.destroyed(launch.run_id, "Nothing was ordered."), ledger=ledger, clock=clock)
         elif lease is None or not lease.spared:
             try:
-                end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
+                end(launch, renting)
             except ControlLost as lost:
                 if not is_new:
                     raise
-                with shielded():
+                with shielded(renting.say_that_it_ends):
                     claim = _with_used_volumes(launch, ledger)
-                    raise end_own_part(lost, claim, box, provisioner=provisioner, ledger=ledger) from None
+                    raise end_own_part(lost, claim, box, provisioner=renting.provisioner, ledger=ledger) from None
 
 
 def _earlier_ones_are_gone(run_id: str, ledger: Ledger) -> bool:
@@ -82,17 +106,18 @@ def _earlier_ones_are_gone(run_id: str, ledger: Ledger) -> bool:
     return all(rental.ended_at_s is not None for rental in ledger.runs()[run_id].rentals[:-1])
 
 
-def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
+def end(claim: Claim, renting: Renting) -> Teardown:
     """Destroy what there is of a run, write the verdict, and only then answer to signals that came meanwhile.
 
     Raises ControlLost, and nothing is touched, where another machine has taken the run over. Nothing else stops it: neither
     a store nor a home that takes no byte. A verdict that can't be written says so itself.
     """
-    with shielded():
+    ledger = renting.ledger
+    with shielded(renting.say_that_it_ends):
         in_charge = partial(_require_charge, ledger)
         in_charge()
-        teardown = _destroy(provisioner, _with_used_volumes(claim, ledger), in_charge)
-        now_s = clock()
+        teardown = _destroy(renting.provisioner, _with_used_volumes(claim, ledger), in_charge)
+        now_s = renting.clock()
         try:
             teardown = _with_what_had_gone(teardown, ledger, now_s)
             _write(teardown, ledger, now_s)

@@ -108,7 +108,7 @@ def _ended(run: Run, phases: Phases) -> End:
     """Nothing is trained for that is at home, whatever became of the box; what is left of it is ended."""
     if run.state.standing in (Standing.ASKED, Standing.UP):
         with phases.timed(Phase.TEARDOWN):
-            lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
+            lease.end(run.claim, run.renting)
         confirm(run, phases)
     return Trained("")
 

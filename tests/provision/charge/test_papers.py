@@ -18,6 +18,7 @@ from provision.home.places import Places
 from provision.prepare.opening import read_claim
 from provision.provisioner import Box, Resource
 from provision.walk import lease
+from provision.walk.lease import Renting
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
@@ -174,8 +175,8 @@ def test_only_another_machine_that_took_the_run_over_stops_a_destroy(run_id: str
     claim = read_claim(places.run(run_id), ledger.runs()[run_id])
     faulty.error = ControlLost("taken over")
     with pytest.raises(ControlLost):
-        lease.end(claim, provisioner=paper, ledger=faulty)
+        lease.end(claim, Renting(paper, faulty))
     assert paper.boxes
     faulty.error = RuntimeError("a fault of ours")
-    assert lease.end(claim, provisioner=paper, ledger=faulty).clean
+    assert lease.end(claim, Renting(paper, faulty)).clean
     assert not paper.boxes

@@ -16,7 +16,7 @@ from provision.errors import ProvisionError
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer, Launch
-from provision.walk.lease import leased
+from provision.walk.lease import Renting, leased
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import Reason
 from tests.doubles.world.runpod import VOLUME
@@ -47,7 +47,7 @@ class Attempt:
 
     def rent(self) -> None:
         self.ledger.append(attempted(self.bench.run_id, self.plan, at_s=time.time()))
-        with leased(self.bench.row.offer, self.launch, provisioner=self.bench.provisioner(), ledger=self.ledger):
+        with leased(self.bench.row.offer, self.launch, Renting(self.bench.provisioner(), self.ledger)):
             pass
 
     def made_though_the_answer_is_no(self) -> None:

@@ -14,7 +14,7 @@ from provision.account.lines import AnyLine, Created, Ended
 from provision.direct.local import local_offer
 from provision.errors import ControlLost, Declined, OwnEnded, ProvisionError, Reason, RentuneError, Scope, StoreFailed
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
-from provision.walk.lease import end, leased
+from provision.walk.lease import Renting, end, leased
 from provision.walk.overtaken import SEVERAL
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
@@ -85,7 +85,7 @@ def gone(*resources: Resource, kept: tuple[Resource, ...] = ()) -> Teardown:
 
 def raised(cloudy: Cloudy, ledger: Ledger, launch: Launch, *, box: Box | None = None, spares: bool = False) -> ControlLost:
     """What a lease ends with, of which every line comes too late."""
-    lease = leased(local_offer(), launch, provisioner=cloudy, ledger=ledger, box=box, spare_on_failure=spares)
+    lease = leased(local_offer(), launch, Renting(cloudy, ledger), box=box, spare_on_failure=spares)
     with pytest.raises(ControlLost) as error, lease:
         ledger.append(attempted("r1", at_s=1.0))
     return error.value
@@ -196,6 +196,6 @@ def test_a_teardown_that_slept_ends_nothing_more_and_writes_no_verdict(tmp_path:
 
     cloudy, ledger = Cloudy(gone(MACHINE)), SoonOvertaken(tmp_path / "ledger", THERE)
     with pytest.raises(ControlLost):
-        end(launch, provisioner=cloudy, ledger=ledger)
+        end(launch, Renting(cloudy, ledger))
     assert cloudy.ended == []
     assert not any(isinstance(line, Created | Ended) for line in ledger.lines())
