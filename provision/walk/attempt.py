@@ -189,8 +189,10 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
 
 
 def _told(tell: Callable[..., None], *what: Phase) -> None:
-    """On the way out a line that the ledger can't take must not hide why: a box with the only copy of a result is spared."""
-    with suppress(OSError):
+    """On the way out a line that the ledger can't take must not hide why: a box with the only copy of a result is spared. Nor
+    one that it takes no more: the lease finds that out, and tells what becomes of its box.
+    """
+    with suppress(OSError, ControlLost):
         tell(*what)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from provision.account.ledger import Ledger
 from provision.account.lines import PhaseEnded, PhaseStarted
+from provision.errors import ControlLost
 from provision.walk.crash import crash_if
 from remote.contract import Event, Phase
 
@@ -48,6 +49,10 @@ class Phases:
         self.begin(phase)
         try:
             yield
+        except ControlLost:
+            with suppress(ControlLost):  # the first tells what else there is to know
+                self.end(ok=False)
+            raise
         except BaseException:
             self.end(ok=False)
             raise

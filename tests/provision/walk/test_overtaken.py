@@ -10,12 +10,15 @@ import pytest
 
 from catalogs.hardware import Offer
 from provision.account.ledger import Elsewhere, Ledger
-from provision.account.lines import AnyLine, Created, Ended
+from provision.account.lines import AnyLine, Created, Ended, PhaseEnded
 from provision.direct.local import local_offer
 from provision.errors import ControlLost, Declined, OwnEnded, ProvisionError, Reason, RentuneError, Scope, StoreFailed
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import Renting, end, leased
 from provision.walk.overtaken import SEVERAL
+from provision.walk.phases import Phases
+from remote.contract import Phase
+from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
 
@@ -181,6 +184,21 @@ def test_what_does_not_end_is_named_with_what_to_type(
     assert isinstance(error, OwnEnded)
     assert (error.bills, error.hint) == (True, WHERE)
     assert str(error).endswith(f"knows of it: {named} at cloudy. {why}")
+
+
+def test_what_became_of_the_order_is_not_hidden_by_the_line_about_its_phase(tmp_path: Path) -> None:
+    """That comes too late as well."""
+
+    class Late(Overtaken):
+        def append(self, line: AnyLine) -> None:
+            if isinstance(line, PhaseEnded):
+                raise LOST
+
+    phases = Phases("r1", Late(tmp_path / "ledger", THERE), Quiet(), clock=lambda: 1.0, crash_point=None)
+    error = OwnEnded("An order came too late.", bills=True)
+    with pytest.raises(ControlLost) as caught, phases.timed(Phase.CREATE):
+        raise error
+    assert caught.value is error
 
 
 def test_a_teardown_that_slept_ends_nothing_more_and_writes_no_verdict(tmp_path: Path, launch: Launch) -> None:
