@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import os
 import sys
 import tempfile
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,6 +22,7 @@ from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
     CHECKPOINT_DIR,
     EVENTS_FILE,
+    EXIT_CODES,
     JOB_FILE,
     MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
@@ -39,6 +42,7 @@ from remote.ends import Ended, bad_job, ended, first_line
 from remote.machine.notice import listen
 from remote.telemetry import Events, complain, say
 from remote.watch import RESERVE_S, Watch
+from remote.watchdog import Watchdog
 
 T = TypeVar("T")
 
@@ -84,12 +88,16 @@ def carry_out(job: Path, *, watch: Watch | None = None) -> int:
         with contextlib.suppress(OSError):  # a disk that is full now will say so at its first real write
             (folder / BALLAST_FILE).write_bytes(bytes(BALLAST_BYTES))
         outcome = _run(job, events, watch)
-        (folder / BALLAST_FILE).unlink(missing_ok=True)
-        write_whole(folder / OUTCOME_FILE, encode(outcome))
-        with contextlib.suppress(OSError):  # the outcome says the same
-            events.emit("ended", reason=outcome.reason, message=outcome.message, exit_code=exit_code(outcome))
-    complain(f"{outcome.reason}: {outcome.message}")
+        _leave_word(folder, outcome, events)
     return exit_code(outcome)
+
+
+def _leave_word(folder: Path, outcome: Outcome, events: Events) -> None:
+    (folder / BALLAST_FILE).unlink(missing_ok=True)
+    write_whole(folder / OUTCOME_FILE, encode(outcome))
+    with contextlib.suppress(OSError):  # the outcome says the same
+        events.emit("ended", reason=outcome.reason, message=outcome.message, exit_code=exit_code(outcome))
+    complain(f"{outcome.reason}: {outcome.message}")
 
 
 def _past_outcome(path: Path) -> Outcome | None:
@@ -167,12 +175,29 @@ def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome
     quiet()
     cache = Path(os.environ.get(MODEL_CACHE_VARIABLE) or folder / "cache")
     pusher = Pusher(grants, folder / CHECKPOINT_DIR, events) if grants is not None else None
+    cut = partial(_cut_off, spec.run_id, folder, events)
     try:
-        return run(spec, folder, cache=cache, desk=Desk(events=events, watch=watch, meters=Meters(spec.device), pusher=pusher))
+        with Watchdog(cut, planned_step_s=spec.planned_step_s).awake() as watchdog:
+            desk = Desk(events=events, watch=watch, meters=Meters(spec.device), watchdog=watchdog, pusher=pusher)
+            return run(spec, folder, cache=cache, desk=desk)
     except Ended as end:
         if pusher is not None and end.reason == EndReason.INTERRUPTED:  # the box may be taken away, and its disk with it
             pusher.finish()
         raise
+
+
+def _cut_off(run_id: str, folder: Path, events: Events, silent_s: float, longest_s: float) -> None:
+    """End this process, whose main thread waits for what never comes: with a word of it, and where it waits in the log.
+
+    No meter of the card is asked: it may be the card that gives no answer.
+    """
+    before = f", where none before took {longest_s:.0f} s" if longest_s else ""
+    message = f"during {events.phase} nothing went on for {silent_s:.0f} s{before}; the log says what it waited for"
+    faulthandler.dump_traceback(all_threads=True)
+    try:
+        _leave_word(folder, _without_result(run_id, Ended(EndReason.STALLED, message), events), events)
+    finally:
+        os._exit(EXIT_CODES[EndReason.STALLED])  # no thread of it is waited for
 
 
 def _without_result(run_id: str, end: Ended, events: Events) -> Outcome:

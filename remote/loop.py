@@ -34,6 +34,7 @@ from remote.schedule import learning_rate
 from remote.step import StepSettings, scaler_of, step
 from remote.telemetry import Events
 from remote.watch import Watch
+from remote.watchdog import Watchdog
 
 PROBE_STEPS = 2  # the first pays for warm-up, the second is the measure
 SLACK = 1.5  # a step or an evaluation may take so much longer than the last one; assumed
@@ -46,6 +47,7 @@ class Desk:
     events: Events
     watch: Watch
     meters: Meters
+    watchdog: Watchdog
     pusher: Pusher | None = None  # where the controller has granted places in object storage
 
 
@@ -181,8 +183,9 @@ class TrainingLoop:
     def _timed_step(self, batch: Any) -> tuple[float, float, float]:
         """(seconds, loss, gradient norm) of one step; reading the loss waits for the device, so the time is true."""
         started_s = time.perf_counter()
-        result = step(self._trained.model, batch, self._trained.optimizer, self._settings, scaler=self._trained.scaler)
-        loss, grad_norm = float(result.loss), float(result.grad_norm)
+        with self._desk.watchdog.watching():
+            result = step(self._trained.model, batch, self._trained.optimizer, self._settings, scaler=self._trained.scaler)
+            loss, grad_norm = float(result.loss), float(result.grad_norm)
         seconds = time.perf_counter() - started_s
         skipped = self._trained.scaler is not None and math.isfinite(loss)  # a scaler meets overflow now and then, and skips
         if not (math.isfinite(loss) and (skipped or math.isfinite(grad_norm))):
@@ -200,14 +203,16 @@ class TrainingLoop:
         watch.check(needed_s=SLACK * self._evaluation_s)
 
         def between(done: int, total: int) -> None:
+            self._desk.watchdog.beat()
             events.progress("evaluate", done, total)
             self._heed_notice()
             watch.check()
 
         started_s = time.monotonic()
-        found = evaluate(
-            self._trained.model, self._held_out, self._shape, self._settings, step=self.progress.step, between=between
-        )
+        with self._desk.watchdog.watching():
+            found = evaluate(
+                self._trained.model, self._held_out, self._shape, self._settings, step=self.progress.step, between=between
+            )
         self._evaluation_s = time.monotonic() - started_s
         self.progress = with_evaluation(self.progress, found)
         events.emit(

@@ -57,6 +57,9 @@ def require_inputs(run: Run) -> None:
         raise TrainingFailed(f"{missing[0]} is no longer there.", hint="Put it back and resume, or end the run.")
 
 
+UNFIT: Final = (EndReason.PREFLIGHT, EndReason.STALLED)  # ends that are a machine's fault, as far as anybody can tell
+
+
 def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is: where there is no
     result, what it had saved. One that its box says to run on and on after the deadline is asked for a result once.
@@ -86,9 +89,9 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
 
 
 def _without_result(run: Run, outcome: Outcome, box: Box) -> RentuneError:
-    """A rented machine that is not what was ordered is declined by us: another may be."""
+    """A rented machine that is not what was ordered, or on which a step hung, is declined by us: another may do."""
     words = f"The trainer ended without a result ({outcome.reason.value}): {outcome.message}"
-    if outcome.reason is EndReason.PREFLIGHT and box.ours:
+    if outcome.reason in UNFIT and box.ours:
         return Declined(words, reason=Reason.HOST, scope=Scope.OFFER)
     return TrainingFailed(words, hint=more_time(run) if outcome.reason is EndReason.DEADLINE else None)
 

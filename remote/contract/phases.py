@@ -37,6 +37,7 @@ class EndReason(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     DIVERGED = "diverged"  # loss or weights not finite
+    STALLED = "stalled"  # a step or an evaluation that went on and on, and was cut
     VERIFY_FAILED = "verify_failed"  # the saved adapter did not reload to the same logits
     CRASHED = "crashed"  # anything else; the message says what
 
@@ -53,4 +54,5 @@ EXIT_CODES: Final[dict[EndReason, int]] = {  # of a trainer that ends without a 
     EndReason.DIVERGED: 9,
     EndReason.VERIFY_FAILED: 10,
     EndReason.CRASHED: 11,
+    EndReason.STALLED: 12,
 }

@@ -219,12 +219,22 @@ LOOKS = "[ -e $HERE/looked ] || { touch $HERE/looked; cp $HERE/unfit.json outcom
 
 
 @pytest.mark.fault("F11", tier="box")
-def test_a_box_that_is_not_what_was_ordered_is_ended_and_another_asked_for(rehearsal: Rehearsal, line: Proxy) -> None:
-    """No GPU, an old driver, memory that somebody has: the trainer says which; its seconds there are billed."""
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (EndReason.PREFLIGHT, "The driver is 470, and torch needs 580 or newer."),
+        (EndReason.STALLED, "during train nothing went on for 301 s, where none before took 2 s"),
+    ],
+)
+def test_a_box_that_is_not_what_was_ordered_is_ended_and_another_asked_for(
+    rehearsal: Rehearsal, line: Proxy, reason: EndReason, said: str
+) -> None:
+    """No GPU, an old driver, memory that somebody has, a card that gives no answer: the trainer says which; its seconds there
+    are billed.
+    """
     box = ScriptedBox(rehearsal, line, LOOKS)
-    said = "The driver is 470, and torch needs 580 or newer."
     run = opened(rehearsal, box)
-    unfit = Outcome(run_id=run.run_id, reason=EndReason.PREFLIGHT, message=said, phase_s={}, measured=Measured())
+    unfit = Outcome(run_id=run.run_id, reason=reason, message=said, phase_s={}, measured=Measured())
     (rehearsal.folder / "stack/unfit.json").write_bytes(encode(unfit))
     receipt = walk(run)
     assert receipt.exit_code == Exit.OK, receipt.message

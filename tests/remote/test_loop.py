@@ -22,7 +22,12 @@ from remote.machine.meters import Meters
 from remote.step import settings_of
 from remote.telemetry import Events
 from remote.watch import Watch
+from remote.watchdog import Watchdog
 from tests.remote.conftest import CONFIG, LOOP, STRATEGY
+
+
+def never(silent_s: float, _longest_s: float) -> None:
+    raise AssertionError(f"cut after {silent_s} s")
 
 
 @given(st.integers(1, 1000), st.integers(0, 20))
@@ -55,7 +60,7 @@ def test_the_probe_steps_for_real_and_leaves_no_trace(
     rows = encode_rows([Document(text="word " * n) for n in range(1, 9)], byte_tokenizer, 32).examples
     shape = Shape(micro_batch_size=4, gradient_accumulation_steps=1, seq_len=32, padded=False, pad_token_id=0, device="cpu")
     with Events(tmp_path / "events.jsonl") as events:
-        desk = Desk(events=events, watch=Watch(), meters=Meters("cpu"))
+        desk = Desk(events=events, watch=Watch(), meters=Meters("cpu"), watchdog=Watchdog(never))
         settings = settings_of(STRATEGY, "cpu", 1.0)
         loop = TrainingLoop(
             spec,
