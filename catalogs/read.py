@@ -92,8 +92,14 @@ def _check_header(file: str, header: list[str], fields: tuple[str, ...], needed:
             )
 
 
+Number = TypeVar("Number", float, Decimal)
 NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 LEAST_PRICE: Final = Decimal("0.000001")  # assumed: what is less than that in an hour is a slip of the hand
+MOST_USD_PER_HOUR: Final = 100_000  # assumed: no machine costs more; the dearest of the price list $216.32, 2026-11
+MOST_GPUS: Final = 72  # derived: the GPUs of an NVL72 rack, the largest that is one machine
+MOST_VCPUS: Final = 4_096  # assumed: over twice the cores of the largest that is rented (AWS u7inh-32tb: 1,920)
+MOST_RAM_GIB: Final = 131_072  # assumed: four times the RAM of the same
+MOST_DISK_GIB: Final = 1_048_576  # assumed: three times the disks of the largest (AWS d3en.12xlarge: 336 TB)
 MOST: Final = 1_000_000_000  # assumed: above it a dollar, a GiB or a clock is a slip of the hand, and what follows overflows
 
 # Parsers: a cell's text -> a value, or ValueError with a sentence that says what to write instead.
@@ -126,6 +132,41 @@ def price(text: str) -> Decimal:
         raise ValueError("a price of 0 is not an offer; leave it empty if there is none")
     if value < LEAST_PRICE:
         raise ValueError(f"{shortened(text)} is less than anything costs in an hour")
+    return _at_most(value, MOST_USD_PER_HOUR, text)
+
+
+def fee(text: str) -> Decimal:
+    """Dollars that are paid once, zero or more."""
+    return _at_most(_decimal(text), MOST_USD_PER_HOUR, text)
+
+
+def vcpus(text: str) -> float:
+    """Virtual cores of one machine."""
+    return _at_most(positive(text), MOST_VCPUS, text)
+
+
+def ram_gib(text: str) -> float:
+    """GiB of one machine's RAM."""
+    return _at_most(positive(text), MOST_RAM_GIB, text)
+
+
+def disk_gib(text: str) -> float:
+    """GiB of the disks in one machine."""
+    return _at_most(positive(text), MOST_DISK_GIB, text)
+
+
+def num_gpus(text: str) -> Decimal:
+    """Whole cards, or a share of one."""
+    value = _at_most(_decimal(text), MOST_GPUS, text)
+    if value > 1 and value != int(value):
+        raise ValueError(f"{shortened(text)} is neither a whole number nor a share of one card, which is below 1")
+    return value
+
+
+def _at_most(value: Number, most: int, text: str) -> Number:
+    """The value. Raises ValueError where no machine has so much."""
+    if value > most:
+        raise ValueError(f"{shortened(text)} is more than any machine has; at most {most:,}")
     return value
 
 

@@ -25,7 +25,22 @@ from catalogs.hardware import (
     Support,
     Vendor,
 )
-from catalogs.read import Row, count, day, not_negative, one_of, positive, price, rate, words, yes_no
+from catalogs.read import (
+    Row,
+    count,
+    day,
+    disk_gib,
+    not_negative,
+    num_gpus,
+    one_of,
+    positive,
+    price,
+    ram_gib,
+    rate,
+    vcpus,
+    words,
+    yes_no,
+)
 
 
 def _fields(columns: str) -> tuple[str, ...]:
@@ -109,11 +124,11 @@ def instance_of(row: Row) -> dict[str, object]:
         "provider": row.get("provider", str),
         "instance_type": row.get("instance_type", str),
         "gpu": row.maybe("gpu", str),
-        "num_gpus": row.get("num_gpus", rate),
+        "num_gpus": row.get("num_gpus", num_gpus),
         "interconnect": row.get("interconnect", _interconnect),
-        "vcpus": row.maybe("vcpus", positive),
-        "ram_gib": row.maybe("ram_gib", positive),
-        "local_disk_gib": row.maybe("local_disk_gib", positive),
+        "vcpus": row.maybe("vcpus", vcpus),
+        "ram_gib": row.maybe("ram_gib", ram_gib),
+        "local_disk_gib": row.maybe("local_disk_gib", disk_gib),
         "cpu_architecture": row.get("cpu_architecture", _cpu_architecture),
     }
 

@@ -14,12 +14,11 @@ import msgspec
 
 from catalogs.catalog import DATA, Catalog, read_hosts
 from catalogs.hardware import Billing, Hosts, Offer
-from catalogs.read import CatalogError, Row, one_of, rate, rows_of
+from catalogs.read import CatalogError, Row, fee, one_of, rows_of
 from catalogs.rows import INSTANCE_FIELDS, PRICE_FIELDS, HostsRow, instance_of, offers_of
 from catalogs.user_file import MIB, FileUnusable, read_text
 
 MAX_OWN_BYTES: Final = 16 * MIB  # assumed: a hundred thousand offers
-MOST_GPUS: Final = 72  # derived: the GPUs of an NVL72 rack, the largest that is one machine
 SOURCE: Final = "own-list"
 ASSUMED_HOUR_S: Final = 3600  # assumed, as for every provider whose rule is not known: the dearest that is usual
 NEEDED: Final = ("provider", "instance_type")
@@ -95,12 +94,10 @@ class _Table:
         instance = instance_of(whole)
         if (gpu is None) != (instance["num_gpus"] == 0):
             raise row.error("num_gpus", "must be 0 on a CPU box, and above 0 with a GPU")
-        if instance["num_gpus"] > MOST_GPUS:  # type: ignore[operator]  # a Decimal, by `instance_of`
-            raise row.error("num_gpus", f"is more than any machine has; at most {MOST_GPUS}")
         known = next((each.hosts for each in self.hosts if each.fit(provider, instance_type)), None)
         beside = {
             "hosts": row.maybe("hosts", one_of(get_args(Hosts))) or known,
-            "setup_usd": row.maybe("setup_usd", rate) or Decimal(0),
+            "setup_usd": row.maybe("setup_usd", fee) or Decimal(0),
         }
         offers = tuple(offers_of(whole, instance | beside))
         if len(offers) > 1 and offers[1].usd_per_hour > offers[0].usd_per_hour:

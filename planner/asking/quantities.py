@@ -11,9 +11,13 @@ _NUMBER = re.compile(rf"^\s*\$?\s*((?:{_WHOLE})(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-
 _POINT = r"\1.\2"
 _COMMA = re.compile(r"([0-9]),([0-9])")
 
-# GB is read as GiB: cards are sold by names such as "16 GB", and hold that many GiB.
-GIB_BY_UNIT = {unit + tail: gib for unit, gib in (("m", 1 / 1024), ("g", 1.0), ("t", 1024.0)) for tail in ("", "b", "ib")} | {
-    "": 1.0
+# GB is read as GiB: cards are sold by names such as "16 GB", and hold that many GiB. A thousand MB are such a GB, so 16000MB is
+# a card of 16 GB; of MiB, in which drivers count, it takes 1,024.
+GIB_BY_UNIT = {
+    **dict.fromkeys(("m", "mb"), 1 / 1000),
+    "mib": 1 / 1024,
+    **dict.fromkeys(("", "g", "gb", "gib"), 1.0),
+    **dict.fromkeys(("t", "tb", "tib"), 1024.0),
 }
 MAX_COUNT = 10**15  # assumed: beyond any corpus, and below what a float counts exactly
 COUNT_BY_UNIT = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000, "g": 1_000_000_000}
@@ -31,7 +35,7 @@ HOURS_BY_UNIT = {
 
 
 def parse_gib(text: str) -> float:
-    """GiB of memory. "16GB", "16GiB", "16" are the same 16; "512MB" is 0.5. Raises ValueError."""
+    """GiB of memory. "16GB", "16GiB", "16000MB", "16384MiB", "16" are the same 16. Raises ValueError."""
     number, unit = _split(text, GIB_BY_UNIT, 'a memory size such as "16GB", "80GiB" or "24"')
     return float(number) * GIB_BY_UNIT[unit]
 

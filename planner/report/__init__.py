@@ -13,7 +13,7 @@ from planner.report import tables, words
 from planner.report.goals import goal_lines
 from planner.report.groups import grouped
 from planner.report.legend import TIGHT, legend
-from planner.report.lines import Table, Words, render
+from planner.report.lines import BULLET, Table, Words, render
 from planner.report.ways import strategy_lines
 
 Part = str | Words | Table
@@ -201,7 +201,7 @@ def _explained(plan: Plan, considered: Considered | None) -> Iterator[Part]:
         f"{words.count_range(plan.duration.tokens_per_s)} tokens/s, {words.span_range(plan.duration.step_s)}"
         f" a step, {words.several(plan.duration.num_steps, 'step')} with {words.count(plan.duration.num_tokens)} tokens,"
         f" padding included, bound by {plan.duration.bound};"
-        f" {plan.duration.energy_kwh.p50:.2f} kWh"
+        f" {plan.duration.energy_kwh.p50:,.2f} kWh"
     )
     yield tables.cost_table(plan)
     if considered is not None:
@@ -209,7 +209,7 @@ def _explained(plan: Plan, considered: Considered | None) -> Iterator[Part]:
     yield "This rests on:"
     choices = (f"{choice.key} = {choice.value}: {choice.reason} ({choice.source})" for choice in plan.choices)
     for sentence in (*plan.assumptions, *choices):
-        yield f"  · {sentence}"
+        yield f"{BULLET}{sentence}"
 
 
 def _stuck(rejections: tuple[Rejection, ...]) -> str:

@@ -29,7 +29,9 @@ def _picks(result: SearchResult, best: dict[Goal, Plan]) -> Iterator[str]:
     """Each of these rows with all that it is the best for."""
     for number, plan in enumerate(in_order(result.plans), start=1):
         if goals := [goal for goal, each in best.items() if each is plan]:
-            yield f"{' and '.join(goals)} {number} ({_figures(plan)})"
+            *others, last = goals
+            named = f"{', '.join(others)} and {last}" if others else last
+            yield f"{named} {number} ({_figures(plan)})"
 
 
 def _figures(plan: Plan) -> str:

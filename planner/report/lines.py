@@ -7,6 +7,7 @@ may take in all (docs/LOG.md). All that a plan needs of it is here: columns that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import Final, Literal
 
 import msgspec
@@ -17,6 +18,7 @@ RESET: Final = "\x1b[0m"
 JOINTS: Final = "-/_"  # behind which a name may go on in the next line
 GAP: Final = "  "
 RULE: Final = "─"
+BULLET: Final = "  · "  # before each point of a list
 FIRST_WIDE: Final = "\u1100"  # no sign before it takes two cells (Unicode 15, East Asian Width)
 OUR_SIGNS: Final = str.maketrans("", "", "–—‘’“”•…→≤≥─")  # later ones that we use ourselves, and that take one
 
@@ -92,6 +94,11 @@ def wrapped(text: str, width: int) -> list[str]:
 def _wrapped_line(line: str, width: int) -> Iterator[str]:
     if cells_of(line) <= width:
         yield line
+        return
+    hanging = BULLET in line[: len(BULLET)] and width > 2 * len(BULLET)
+    if hanging:  # its lines stand below its words
+        inner = _wrapped_line(line[len(BULLET) :], width - len(BULLET))
+        yield from (f"{start}{piece}" for start, piece in zip(chain([BULLET], repeat(" " * len(BULLET))), inner, strict=False))
         return
     taken = ""
     for word in line.split(" "):

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from planner.estimators.cost import UNBILLED_PHASES
+from planner.estimators.cost import UNBILLED_PHASES, billed_range
 from planner.estimators.phases import scaled
 from planner.plan import Plan, Range, Rejection
 from planner.report import lines, words
@@ -41,6 +41,7 @@ ARROW: Final = "→"
 MACHINE_WIDTH: Final = 66  # derived: the words of all columns and the gaps; narrower, GPUs stand below their offer
 STRATEGY_WIDTH: Final = 112  # narrower, a sentence below the table says how the rows train
 ONE_LINE_WIDTH: Final = 100  # narrower, a range stands below its middle
+MOST_FIGURES: Final = 0.52  # of the width; where figures are larger, a range does so too, or names would have no room
 PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
 RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below those of the job
 
@@ -64,17 +65,27 @@ def plan_table(groups: Mapping[str, Iterable[Plan]], *, width: int, recommended:
     recommended has an arrow. A narrow terminal gets fewer columns.
     """
     columns = [column for column in COLUMNS if column.from_width <= width < column.below_width]
+    shown_groups = {word: list(plans) for word, plans in groups.items()}
     shown = (lines.Column(column.title, right=column.figure, wraps=not column.figure) for column in columns)
     table = Table((lines.Column("", right=True), *shown))
-    for word, plans in groups.items():
+    every = [plan for plans in shown_groups.values() for plan in plans]
+    stacks = width < ONE_LINE_WIDTH or _figures_width(columns, every) > width * MOST_FIGURES
+    for word, plans in shown_groups.items():
         if word:
             table.heading(f"{word}:")
         for number, plan in enumerate(plans, start=len(table.rows) + 1):
             mark = f"{ARROW} {number}" if plan is recommended else str(number)
             texts = (column.text(plan) for column in columns)
-            cells = (_stacked(text) if width < ONE_LINE_WIDTH else text for text in texts)
+            cells = (_stacked(text) if stacks else text for text in texts)
             table.add(mark, *cells, style="bold" if plan.runnable is None else "dim")
     return table
+
+
+def _figures_width(columns: Iterable[Column], plans: Iterable[Plan]) -> int:
+    """Signs that the figures take, each column as wide as its widest line."""
+    plans = tuple(plans)
+    texts = ([line for plan in plans for line in column.text(plan).split("\n")] for column in columns if column.figure)
+    return sum(max(map(len, lines), default=0) for lines in texts)
 
 
 def _stacked(text: str) -> str:
@@ -149,10 +160,10 @@ SELDOM = ("setup", REWORK)  # lines that most plans have not
 def cost_table(plan: Plan) -> Table:
     """Dollars by line; the lines sum to the total."""
     table = _figures("Dollars", "line", "p10", "p50", "p90")
-    hours = words.span_range(plan.cost.billed_s)
+    hours = words.billed_hours(billed_range(plan.duration, plan.billing, rework=False))
     for name, figure in (
         ("setup, once", plan.cost.setup_usd),
-        (f"compute: {hours} at {words.hourly(plan)}", plan.cost.compute_usd),
+        (f"compute: {hours}{_rule(plan)} at {words.hourly(plan)}", plan.cost.compute_usd),
         ("rework: done again when the machine is taken away", plan.cost.rework_usd),
         ("disk", plan.cost.disk_usd),
         (f"egress: the adapter{' and checkpoints' if plan.offer.purchase == 'spot' else ''} home", plan.cost.egress_usd),
@@ -168,6 +179,14 @@ def cost_table(plan: Plan) -> Table:
     if plan.cost.usd_per_million_tokens:
         table.add("a million tokens", "", words.per_million(plan), "")
     return table
+
+
+# Seconds that are always billed whole -> how a bill calls that; shorter ones change no figure that is shown
+STARTED: Final[Mapping[int, str]] = {60: ", by the started minute,", 3_600: ", by the started hour,"}
+
+
+def _rule(plan: Plan) -> str:
+    return STARTED.get(plan.billing.increment_s, "") if plan.offer.usd_per_hour else ""
 
 
 def _figures(title: str, name: str, *figures: str, note: str | None = None) -> Table:

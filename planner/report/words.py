@@ -13,12 +13,15 @@ from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
 
 SECONDS_PER_DAY: Final = 86_400
+MANY_DAYS: Final = 1_000  # more are told in years
+DAYS_PER_YEAR: Final = 365.25
 
 
 READY: Final = "ready"
 NO_CREDENTIALS: Final = "no credentials"
 CREDENTIALS: Final = "credentials"  # so ends the name of that part of a provider
 FREE: Final = "free"
+FOUR_DIGITS: Final = 1_000
 CENTS: Final = ((0.00995, 4), (0.0995, 3), (1_000, 2), (float("inf"), 0))  # dollars below, decimals that tell enough
 
 
@@ -38,20 +41,21 @@ SPANS: Final = (  # up to so many seconds, the unit, how many decimals
     (2 * SECONDS_PER_MINUTE, 1, "s", 0),
     (2 * SECONDS_PER_HOUR, SECONDS_PER_MINUTE, "min", 0),
     (3 * SECONDS_PER_DAY, SECONDS_PER_HOUR, "h", 1),
-    (float("inf"), SECONDS_PER_DAY, "days", 1),
+    (MANY_DAYS * SECONDS_PER_DAY, SECONDS_PER_DAY, "days", 1),
+    (float("inf"), DAYS_PER_YEAR * SECONDS_PER_DAY, "years", 1),
 )
 
 
 def span(seconds: float) -> str:
-    """0.4 s, 42 s, 12 min, 3.4 h or 5.1 days."""
+    """0.4 s, 42 s, 12 min, 3.4 h, 5.1 days or 5,115.0 years."""
     _, size, unit, decimals = next(row for row in SPANS if seconds < row[0])
-    return f"{seconds / size:.{decimals}f} {unit}"
+    return f"{seconds / size:,.{decimals}f} {unit}"
 
 
 def span_range(figure: Range) -> str:
     """The middle, and from where to where it may lie, in the middle's unit: 3.4 (2.9–4.4) h."""
     _, size, unit, decimals = next(row for row in SPANS if figure.p50 < row[0])
-    p10, p50, p90 = (f"{value / size:.{decimals}f}" for value in (figure.p10, figure.p50, figure.p90))
+    p10, p50, p90 = (f"{value / size:,.{decimals}f}" for value in (figure.p10, figure.p50, figure.p90))
     return f"{p50} ({p10}–{p90}) {unit}"
 
 
@@ -85,16 +89,27 @@ def _least(plan: Plan) -> str:
     return AT_LEAST if plan.cost.unknown else ""
 
 
+def billed_hours(figure: Range) -> str:
+    """Hours of a bill, with digits enough to multiply them by a price: 1.01 (0.853–1.432) h."""
+    p10, p50, p90 = (f"{_significant(value / SECONDS_PER_HOUR)}" for value in (figure.p10, figure.p50, figure.p90))
+    return f"{p50} ({p10}–{p90}) h"
+
+
+def _significant(number: float) -> str:
+    """To four digits, whatever its size, and never in powers of ten."""
+    return f"{number:,.0f}" if number >= FOUR_DIGITS else f"{number:.4g}"
+
+
 def hourly(plan: Plan) -> str:
     """The price of the machine's hour."""
     return f"${plan.offer.usd_per_hour}/h" if plan.offer.usd_per_hour else "no price an hour"
 
 
 def count(number: float) -> str:
-    """1,234, 12.3 k, 1.5 M or 32.8 B."""
-    for least, size, unit in ((1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+    """1,234, 12.3 k, 1.5 M, 32.8 B or 1.5 T."""
+    for least, size, unit in ((1e12, 1e12, "T"), (1e9, 1e9, "B"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if number >= least:
-            return f"{number / size:.1f} {unit}"
+            return f"{number / size:,.1f} {unit}"
     return f"{number:,.0f}"
 
 
@@ -106,7 +121,7 @@ def count_range(figure: Range) -> str:
 def several(number: float, thing: str) -> str:
     """1 offer, 2,043 offers; 1 strategy, 2 strategies; 2 days."""
     plural = thing[:-1] + "ies" if thing.endswith("y") and thing[-2] not in "aeiou" else thing + "s"
-    return f"{number:,.12g} {thing if number == 1 else plural}"
+    return f"{number:,.16g} {thing if number == 1 else plural}"
 
 
 def memory_gib(num_bytes: float) -> str:

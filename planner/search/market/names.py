@@ -12,10 +12,10 @@ from catalogs.read import CatalogError
 from catalogs.user_file import shortened
 from planner.asking.policy import LEAST_LETTERS, alike_patterns, matches
 from planner.asking.request import HERE, HOST, RequestError, Where
-from planner.units import GIB, MIB
 
 MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "au"})  # as regions begin that have one
+MB_OF_GB: Final = 1000
 SLIP: Final = 8  # assumed: times the largest card's memory; no card that is to come is beyond it
 KIB: Final = 1024  # derived: GiB of a TiB
 
@@ -77,11 +77,11 @@ def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> No
             hint=f"did you mean {memory_gib / KIB:g}GB?",
             place=("where", "gpu_budget"),
         )
-    in_mib = memory_gib * GIB / MIB
-    shown, meant_gib = (f"{memory_gib:g} GB", smallest_gib) if memory_gib >= 1 else (f"{in_mib:g} MB", in_mib)
+    in_mb = memory_gib * MB_OF_GB
+    shown, meant_gib = (f"{memory_gib:g} GB", smallest_gib) if memory_gib >= 1 else (f"{in_mb:g} MB", in_mb)
     raise RequestError(
         f"{said} says {shown} on a card, and the smallest card has {smallest_gib:g} GB",
-        hint=f"did you mean {max(meant_gib, smallest_gib):g}GB?",
+        hint=f"did you mean {meant_gib if smallest_gib <= meant_gib <= largest_gib else smallest_gib:g}GB?",
         place=("where", "gpu_budget"),
     )
 

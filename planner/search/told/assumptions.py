@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from catalogs.catalog import age_days, is_stale
 from planner.asking.request import Where
 from planner.estimators.cost import unpriced_line
+from planner.estimators.host import least_ram_gib
 from planner.estimators.interruptions import TAKEN_PER_HOUR
 from planner.notices import cut_words, kept_words
 from planner.search.ranking import Found, Question
@@ -20,7 +21,13 @@ def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[st
     name = question.request.keep.volume_name
     kept = (kept_words(name, found.host, found.billing),) if name is not None else ()
     price = _price(found, question.request.where, today)
-    return (*_job(question), *_machine(found), *price, *kept, *([caution] if caution is not None else ()))
+    return (
+        *_job(question),
+        *_machine(found, asks_ram=question.provider(found.offer.provider).asks_ram),
+        *price,
+        *kept,
+        *([caution] if caution is not None else ()),
+    )
 
 
 def _job(question: Question) -> Iterator[str]:
@@ -30,7 +37,7 @@ def _job(question: Question) -> Iterator[str]:
         yield cut
 
 
-def _machine(found: Found) -> Iterator[str]:
+def _machine(found: Found, *, asks_ram: bool) -> Iterator[str]:
     gpu, offer = found.kind.gpu, found.offer
     if found.duration.learned_from:
         runs = "run" if found.duration.learned_from == 1 else "runs"
@@ -45,7 +52,9 @@ def _machine(found: Found) -> Iterator[str]:
         yield f"{offer.gpu} in this machine: {offer.gpu_free_mib:,} MiB are free now; what the desktop holds is taken off"
     if offer.ram_gib is None:
         ram_gib = found.host.ram_peak_bytes / GIB
-        yield f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
+        told = f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
+        asked = f", and the order asks for {least_ram_gib(found.host.ram_peak_bytes)}"
+        yield f"{told}{asked if asks_ram else ''}"
     if found.fit.verdict == "tight":
         yield f"memory is tight: {-found.fit.margin_bytes / GIB:.1f} GiB of the safety margin are missing"
 

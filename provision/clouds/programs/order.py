@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from catalogs.hardware import Offer
+from catalogs.read import MOST_USD_PER_HOUR
 from planner.asking.request import OUR_TAGS, WIDEST_PREFIX
 from planner.units import GIB
 from provision.clouds.refusals import Refusal
@@ -32,7 +33,6 @@ MOUNT: Final = "/mnt/rentune"  # where a machine has the volume that is kept
 CACHE: Final = f"{MOUNT}/cache"  # what is on it
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 PRICE_LENGTH: Final = 32  # assumed: of a price's text on a tag; those of the catalog have at most ten characters, 2026-11
-MOST_USD_PER_HOUR: Final = Decimal(100_000)  # assumed: no machine costs more
 LEAST_USD_PER_HOUR: Final = Decimal("0.000001")  # assumed: nor less, but what is free
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -214,23 +214,27 @@ def _table(catalog: Catalog, offers: tuple[Offer, ...], *, num_offers: int) -> T
 
     today = dt.datetime.now(tz=dt.UTC).date()
     credits = " ".join(attributions(catalog, offers))
+    legend = f"{STALE} = stale, seen over {STALE_AFTER_DAYS} days ago. ? = not told."
     return Table(
         title=f"{len(offers):,} of {num_offers:,} offers",
         columns=("offer", "GPUs", "memory each", "vCPUs", "RAM", "$/h", "seen"),
         rows=tuple(_row(catalog, offer, today) for offer in offers),
-        note=f"Prices are of the whole machine; stale: seen over {STALE_AFTER_DAYS} days ago. ? = not told. {credits}".strip(),
-        unbroken=("GPUs", "$/h"),
+        note=f"Prices are of the whole machine; {legend} {credits}".strip(),
+        unbroken=("GPUs", "$/h", "seen"),
         spare=("vCPUs", "RAM"),
     )
 
 
+STALE: Final = "*"  # behind the age of a price that may have moved
+
+
 def _row(catalog: Catalog, offer: Offer, today: dt.date) -> tuple[str, ...]:
     from catalogs.catalog import age_days, is_stale
-    from planner.report.words import several, sold
+    from planner.report.words import sold
 
     memory_gib = catalog.gpu_memory_gib(offer)
     age = age_days(offer, today)
-    seen = "undated" if age is None else f"{several(age, 'day')} ago"
+    seen = "undated" if age is None else f"{age} d ago"
     return (
         sold(offer),
         f"{offer.num_gpus.normalize():f} × {offer.gpu}" if offer.gpu else "none",
@@ -238,5 +242,5 @@ def _row(catalog: Catalog, offer: Offer, today: dt.date) -> tuple[str, ...]:
         f"{offer.vcpus:g}" if offer.vcpus is not None else "?",
         f"{offer.ram_gib:g} GiB" if offer.ram_gib is not None else "?",
         f"{offer.usd_per_hour:.4f}",
-        f"{seen}, stale" if is_stale(offer, today) else seen,
+        f"{seen} {STALE}" if is_stale(offer, today) else seen,
     )

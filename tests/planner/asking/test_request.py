@@ -32,7 +32,18 @@ from tests.planner.builders import make_request
 
 @pytest.mark.parametrize(
     ("text", "gib"),
-    [("16GB", 16.0), ("16", 16.0), ("16 GiB", 16.0), ("16g", 16.0), ("512MB", 0.5), ("1TB", 1024.0), ("22.5gb", 22.5)],
+    [
+        ("16GB", 16.0),
+        ("16", 16.0),
+        ("16 GiB", 16.0),
+        ("16g", 16.0),
+        ("512MB", 0.512),
+        ("16000MB", 16.0),
+        ("16384MiB", 16.0),
+        ("8000m", 8.0),
+        ("1TB", 1024.0),
+        ("22.5gb", 22.5),
+    ],
 )
 def test_memory_is_meant_as_cards_are_sold(text: str, gib: float) -> None:
     """GB is GiB: a card sold as 16 GB holds 16 GiB."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 import pytest
@@ -14,7 +16,17 @@ from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejectio
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
 from remote.contract import Loop, Strategy
-from tests.planner.builders import exactly, make_duration, make_gpu, make_offer, make_plan, make_request
+from tests.planner.builders import (
+    ask,
+    exactly,
+    make_billing,
+    make_catalog,
+    make_duration,
+    make_gpu,
+    make_offer,
+    make_plan,
+    make_request,
+)
 
 REFUSED = Rejection(what="lora r16 bf16", reason="needs 66.9 GiB on one GPU", remedy="1 x H100 with 80 GiB")
 CHEAPER = make_plan(runnable="price only: this version cannot rent from elsewhere", provider_status="price only")
@@ -166,7 +178,7 @@ def test_plans_stand_in_groups_by_what_can_be_done_with_them_and_in_a_group_by_d
         "price only:",
         "known",
     ]
-    assert "cheapest and fastest and balanced 1 ($0.40" in text
+    assert "cheapest, fastest and balanced 1 ($0.40" in text
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
@@ -403,6 +415,50 @@ def test_explain_takes_the_plan_apart() -> None:
         "· an assumption",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize("purchase", ["on_demand", "spot"])
+@pytest.mark.parametrize(
+    ("increment_s", "rule"), [(1, ""), (60, ", by the started minute,"), (3_600, ", by the started hour,")]
+)
+def test_the_hours_of_the_table_of_dollars_times_the_price_are_its_dollars(
+    purchase: Literal["on_demand", "spot"], increment_s: int, rule: str
+) -> None:
+    """Whatever the billing rule; what a spot machine does again has a line of its own."""
+    offer = make_offer(purchase=purchase, usd_per_hour=Decimal("1.275685"))
+    catalog = make_catalog(offer, billing=(make_billing(increment_s=increment_s, minimum_s=60),))
+    (plan, *_) = ask(make_request(model="3b"), catalog).plans
+    text = shown(result(plan), explain=True, width=140)
+    found = re.search(r"compute: ([\d.,]+) \(([\d.,]+)–([\d.,]+)\) h(.*) at \$1\.275685/h", text)
+    assert found is not None
+    assert found[4] == rule
+    compute = plan.cost.compute_usd
+    for hours, dollars in zip(found.groups()[:3], (compute.p50, compute.p10, compute.p90), strict=True):
+        assert float(hours.replace(",", "")) * 1.275685 == pytest.approx(dollars, rel=6e-4)
+    assert ("rework:" in text) == (plan.cost.rework_usd.p90 > 0)
+    assert (plan.cost.rework_usd.p90 > 0) == (
+        purchase == "spot" and increment_s < 3_600
+    )  # an hour that is begun has room for it
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_figures_of_any_size_leave_the_names_their_room(width: int) -> None:
+    """A job of thousands of years and millions of dollars: ranges stand below their middles."""
+    years = 5_000 * 365 * 86_400.0
+    cost = msgspec.structs.replace(make_plan().cost, total_usd=Range(p10=52_804_363, p50=59_209_111, p90=67_111_428))
+    huge = make_plan(cost=cost, duration=make_duration(Range(p10=years * 0.9, p50=years, p90=years * 1.1)))
+    lines = shown(result(huge), width=width).splitlines()
+    assert any("cloud north" in line for line in lines)
+    assert any("4,996.6" in line for line in lines)
+    assert all(len(line) <= width for line in lines if not line.startswith("  rentune"))
+
+
+def test_a_point_that_takes_two_lines_goes_on_below_its_words() -> None:
+    """So that each point is seen to begin."""
+    long = make_plan(assumptions=("one two three four five six seven eight nine ten eleven twelve",))
+    lines = shown(result(long), explain=True, width=40).splitlines()
+    assert "  · one two three four five six seven" in lines
+    assert "    eight nine ten eleven twelve" in lines
 
 
 def test_a_price_that_is_stale_is_called_so_in_a_wide_table_and_below_a_narrow_one() -> None:
