@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-CHUNK_BYTES: Final = 1 << 16  # assumed: the deadline and the limit are looked at after each
+from provision.exchange import opener
+
+CHUNK_BYTES: Final = 1 << 16  # assumed: the limit is looked at after each
 SCHEMES: Final = ("http", "https")
 TOO_MANY: Final = 429  # derived: RFC 6585
 
@@ -49,10 +50,9 @@ def _pieces(url: str, *, max_bytes: int, within_s: float) -> Iterator[bytes]:
     """Piece by piece: one that drips, or never ends, holds nobody."""
     if urllib.parse.urlsplit(url).scheme not in SCHEMES:
         raise NotFetched(f"{url} is no address of the web")
-    until_s = time.monotonic() + within_s
     try:
-        with urllib.request.build_opener(_Redirects).open(url, timeout=within_s) as answer:
-            yield from _read(answer, max_bytes=max_bytes, until_s=until_s, promised=answer.headers.get("Content-Length"))
+        with opener(_Redirects, within_s=within_s).open(url, timeout=within_s) as answer:
+            yield from _read(answer, max_bytes=max_bytes, promised=answer.headers.get("Content-Length"))
     except urllib.error.HTTPError as error:
         with error:
             raise NotFetched(_status(error)) from None
@@ -65,14 +65,12 @@ def _pieces(url: str, *, max_bytes: int, within_s: float) -> Iterator[bytes]:
         raise NotFetched(f"it can't be reached: {getattr(reason, 'strerror', None) or reason}") from None
 
 
-def _read(answer: http.client.HTTPResponse, *, max_bytes: int, until_s: float, promised: str | None) -> Iterator[bytes]:
+def _read(answer: http.client.HTTPResponse, *, max_bytes: int, promised: str | None) -> Iterator[bytes]:
     num_bytes = 0
     while piece := answer.read1(CHUNK_BYTES):
         num_bytes += len(piece)
         if num_bytes > max_bytes:
             raise NotFetched(f"it is larger than {max_bytes:,} bytes")
-        if time.monotonic() > until_s:
-            raise TimeoutError
         yield piece
     if promised is not None and promised.isdigit() and num_bytes != int(promised):
         raise NotFetched(f"it was cut off after {num_bytes:,} of {int(promised):,} bytes")

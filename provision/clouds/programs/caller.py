@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
-import urllib.request
 from typing import Final
 
 from provision.errors import ProvisionError
+from provision.exchange import opener
 
 URL: Final = "https://checkip.amazonaws.com"  # AWS's own; answers with the caller's address and a newline, without an account
 TIMEOUT_S: Final = 10.0  # assumed
@@ -16,7 +16,7 @@ TIMEOUT_S: Final = 10.0  # assumed
 def caller_address() -> str:
     """The address that AWS sees this machine under, as one CIDR. Raises ProvisionError."""
     try:
-        with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as answer:
+        with opener(within_s=TIMEOUT_S).open(URL, timeout=TIMEOUT_S) as answer:
             address = ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip())
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
         raise ProvisionError(

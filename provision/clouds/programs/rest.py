@@ -21,13 +21,15 @@ from catalogs.hardware import ANYWHERE
 from planner.units import KIB, MIB
 from provision.clouds.programs.clocks import Heard
 from provision.errors import NoCredentials, ProvisionError
+from provision.exchange import opener
 from provision.provisioner import Answer, Owned, Resource
 
 Json = dict[str, Any]
 
 EVERYWHERE: Final = (ANYWHERE,)  # where to look: one look sees all
 TIMEOUT_S: Final = 10.0  # assumed: of silence
-ANSWER_S: Final = 30.0  # assumed: for all of an answer; a page of a list is there in one
+ANSWER_S: Final = 30.0  # assumed: for all of an answer, beside that silence; a page of a list is there in one
+LINES_S: Final = 30.0  # assumed: as long is an answer read that has no end
 ANSWER_BYTES: Final = 32 * MIB  # assumed: a page of the longest list has a tenth
 PAGES: Final = 200  # assumed: no account has ten thousand machines, so a longer list is none
 PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what was too much, or failed at the cloud
@@ -118,7 +120,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
         try:
             with self._answered(method, path, body, query) as answer:
                 self.heard.note(answer.headers["Date"], now_s=self.clock())
-                return int(answer.status), _read(_whole(answer, steady=self.steady))
+                return int(answer.status), _read(_whole(answer))
         except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
             why = getattr(error, "reason", error)
             raise ProvisionError(f"{self.cloud} did not answer {method} {path}: {why}") from None
@@ -126,35 +128,40 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     def _answered(self, method: str, path: str, body: Json | None, query: Mapping[str, str]) -> Any:
         """The answer, a no as well."""
         try:
-            return self._open(method, path, body, query, self.timeout_s)
+            return self._open(method, path, body, query, silence_s=self.timeout_s, within_s=self.timeout_s + ANSWER_S)
         except urllib.error.HTTPError as error:
             return error
 
     def lines(self, path: str, *, silence_s: float, **query: str) -> Iterator[bytes]:
-        """The lines of an answer that has no end, until none has come for so long; none at all where it is declined."""
+        """The lines of an answer that has no end, until none has come for so long, or it was heard long enough; none at all
+        where it is declined.
+        """
+        num_bytes = 0
         with (
-            suppress(OSError),
-            self._open("GET", path, None, query, silence_s) as answer,
-        ):  # URLError and timeouts are among them
-            yield from answer
+            suppress(OSError, http.client.HTTPException),  # URLError and timeouts are among them
+            self._open("GET", path, None, query, silence_s=silence_s, within_s=LINES_S) as answer,
+        ):
+            while num_bytes < ANSWER_BYTES and (line := answer.readline(ANSWER_BYTES)):
+                num_bytes += len(line)
+                yield line
 
-    def _open(self, method: str, path: str, body: Json | None, query: Mapping[str, str], timeout_s: float) -> Any:
+    def _open(
+        self, method: str, path: str, body: Json | None, query: Mapping[str, str], *, silence_s: float, within_s: float
+    ) -> Any:
         url = f"{checked_url(self.cloud, self.url)}{path}?{urllib.parse.urlencode(query)}".removesuffix("?")
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", "User-Agent": "rentune"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - by checked_url
-        return urllib.request.build_opener(_Here).open(request, timeout=timeout_s)
+        return opener(_Here, within_s=within_s, steady=self.steady).open(request, timeout=silence_s)
 
 
-def _whole(answer: Any, *, steady: Callable[[], float]) -> bytes:
-    """All of an answer's bytes. Raises OSError where they do not end: the timeout of a connection is one of silence."""
-    text, until_s = bytearray(), steady() + ANSWER_S
+def _whole(answer: Any) -> bytes:
+    """All of an answer's bytes. Raises OSError where they do not end."""
+    text = bytearray()
     while piece := answer.read1(PIECE_BYTES):
         text += piece
         if len(text) > ANSWER_BYTES:
             raise OSError(f"an answer of more than {ANSWER_BYTES // MIB} MiB")
-        if steady() > until_s:
-            raise OSError(f"an answer that was not whole after {ANSWER_S:.0f} s")
     if answer.length:  # of what was announced, as far as it was: a connection that breaks off ends like one that is over
         raise OSError(f"an answer that broke off {answer.length} bytes before its end")
     return bytes(text)

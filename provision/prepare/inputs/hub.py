@@ -12,13 +12,16 @@ from typing import Any, Final
 
 import msgspec
 
+from catalogs.user_file import MIB
 from provision.errors import BadInput, Refused
+from provision.exchange import opener
 from provision.prepare.inputs import ENDPOINT, TOKEN, BaseModel, hub_secrets
 
 HUB: Final = "https://huggingface.co"
 NEWEST: Final = "main"  # the branch that the hub makes for every model
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-TIMEOUT_S: Final = 10.0  # assumed
+TIMEOUT_S: Final = 10.0  # assumed: for all of an answer
+ANSWER_BYTES: Final = 32 * MIB  # assumed: of the longest list of files a hundredth
 WEIGHTS: Final = ".safetensors"  # no other weights are fetched: remote/base.py
 
 
@@ -89,8 +92,8 @@ def _asked(base: BaseModel, revision: str, endpoint: str, environment: Mapping[s
     headers = {"User-Agent": "rentune"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(endpoint + path, headers=headers)  # noqa: S310 - the user's own endpoint
     try:
-        with urllib.request.build_opener(_SameHost).open(request, timeout=TIMEOUT_S) as answer:
-            return msgspec.json.decode(answer.read(), type=_Model)
+        with opener(_SameHost, within_s=TIMEOUT_S).open(request, timeout=TIMEOUT_S) as answer:
+            return msgspec.json.decode(answer.read(ANSWER_BYTES), type=_Model)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in _NO:
