@@ -18,6 +18,7 @@ from catalogs.hardware import ANYWHERE, Offer
 from planner.units import GIB
 from provision.aboard.ship import stack_is_here
 from provision.account.ledger import Ledger, damage
+from provision.clouds.credentials import flaw
 from provision.clouds.drivers import trains_on
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import BadInput, ProvisionError
@@ -86,7 +87,7 @@ def clouds_here(
     in_reach = clouds_in_reach(environment)
     return {
         name: CloudHere(
-            credentials=_credentials_words(credentials[credentials_of(name)], row.credentials_at),
+            credentials=_credentials_words(credentials[credentials_of(name)], flaw(row, environment), row.credentials_at),
             gpu_quota=_quota_words(name, offer, catalog, environment, remember) if name in in_reach else "not asked",
             smallest_offer="none in the catalog: rentune catalog import FILE.csv"
             if offer is None
@@ -106,8 +107,8 @@ def smallest_offer(provider: str, catalog: Catalog) -> Offer | None:
     return min(with_gpu or usable, key=lambda each: (each.usd_per_hour, each.key), default=None)
 
 
-def _credentials_words(found: Finding, where_from: str) -> str:
-    return found.detail if found.state == "there" else f"not found; from {where_from}"
+def _credentials_words(found: Finding, wrong: str | None, where_from: str) -> str:
+    return found.detail if found.state == "there" else f"{wrong or 'not found'}; from {where_from}"
 
 
 def _offer_words(offer: Offer, catalog: Catalog) -> str:

@@ -11,8 +11,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from catalogs.user_file import expanded
 from planner.asking.request import HOST, LOCAL
+from provision.clouds.credentials import flaw, named_by
+from provision.clouds.permissions import how_to_see
 from provision.clouds.programs import CLOUDS, CloudRow
 from provision.errors import MissingPart
 from provision.extras import install_command
@@ -72,10 +73,12 @@ def parts_here(places: Places, environment: Mapping[str, str]) -> tuple[Finding,
 
 def require_parts(provider: str, places: Places, environment: Mapping[str, str] = os.environ) -> None:
     """Raises MissingPart that names all that is missing, in a plan's order, with what to type first. Where only credentials
-    are, and may lie where nobody looks but the cloud's own library, nothing is raised: they are the cloud's to judge.
+    are, and may lie where nobody looks but the cloud's own library, nothing is raised: they are the cloud's to judge. Of those
+    that are named and can open nothing it is raised.
     """
     missing = missing_for(provider, needed_parts(places, environment))
-    hides = provider in CLOUDS and CLOUDS[provider].credential_file is not None
+    row = CLOUDS.get(provider)
+    hides = row is not None and row.credential_file is not None and flaw(row, environment) is None
     if any(not hides or finding.part != credentials_of(provider) for finding in missing):
         details = "; ".join(f"{finding.part}: {finding.detail}" for finding in missing)
         more = f". Then the rest: {DOCTOR} lists it" if len(missing) > 1 else ""
@@ -162,13 +165,16 @@ def _plugin_of(sdk: str) -> tuple[str, str]:
 
 
 def _credentials(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> Finding:
-    named = [name for name in row.credential_variables if environment.get(name)]
-    file = row.credential_file and expanded(environment.get("HOME", "~")) / row.credential_file
-    where = named[0] if named else str(file) if file and file.is_file() else None
+    where, wrong = named_by(row, environment), flaw(row, environment)
+    nowhere = "neither in the environment nor in the usual file" if row.credential_file else "not in the environment"
+    set_these = " or ".join(
+        f"{name} and {row.credential_pairs[name]}" if name in row.credential_pairs else name
+        for name in row.credential_variables
+    )
     return looked_for(
         credentials_of(cloud),
-        where and f"named by {where}; not tried",
+        where and f"named by {where}; not tried" if wrong is None else None,
         serves=cloud,
-        lack="neither in the environment nor in the usual file" if file else "not in the environment",
-        remedy=f"Set {' or '.join(row.credential_variables)}. Where from: {row.credentials_at}.",
+        lack=wrong or nowhere,
+        remedy=f"Set {set_these}. Where from: {row.credentials_at}. What they must allow: {how_to_see(cloud)}.",
     )

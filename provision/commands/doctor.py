@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from provision.provisioner import Layer
 
 
+PERMISSIONS = "What an account must allow, cloud by cloud: rentune doctor --permissions CLOUD"
 STATES = {"yes": "there", "no": "missing", "unknown": "unknown"}  # Answer, of a layer
 
 
@@ -163,7 +164,7 @@ def _draw(
     of_clouds = tuple((name, each.credentials, each.gpu_quota, each.smallest_offer) for name, each in clouds.items())
     heads = ("cloud", "credentials", "GPU quota", "smallest offer")
     out.print(draw(Table(title="Clouds", columns=heads, rows=of_clouds, of_words=True)))
-    for note in notes:
+    for note in (PERMISSIONS, *notes):
         say(note)
 
 

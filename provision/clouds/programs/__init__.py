@@ -78,6 +78,8 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     run_for_real_on: dt.date | None = None  # None = never: said before the first dollar
     packages: tuple[str, ...]  # what the extra of the cloud's name brings beside Pulumi, by import names; the plugin's first
     credential_variables: tuple[str, ...]  # where credentials are looked for first
+    credential_pairs: dict[str, str] = {}  # of those that open nothing alone: what belongs to them
+    credential_paths: tuple[str, ...] = ()  # of those that name a file
     credential_file: str | None  # below the home folder
     credentials_at: str  # where a person gets some
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
@@ -110,6 +112,8 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         met=Met.EMULATOR,  # moto
         packages=("pulumi_aws", "boto3"),
         credential_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        credential_pairs={"AWS_ACCESS_KEY_ID": "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE": "AWS_ROLE_ARN"},
+        credential_paths=("AWS_WEB_IDENTITY_TOKEN_FILE",),
         credential_file=".aws/credentials",
         credentials_at="IAM, Security credentials, in the console; then: aws configure",
         secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
@@ -175,6 +179,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         met=Met.EMULATOR,
         packages=("pulumi_gcp",),
         credential_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
+        credential_paths=("GOOGLE_APPLICATION_CREDENTIALS",),
         credential_file=".config/gcloud/application_default_credentials.json",
         credentials_at="gcloud auth application-default login; and the project in GOOGLE_PROJECT",
         secret_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),

@@ -23,7 +23,7 @@ from provision.doctor import examine, provider_words, usable_providers
 from provision.errors import Exit, MissingPart
 from provision.extras import extra_with, install_command, installer, requirements
 from provision.home.places import Places
-from provision.parts import Finding, needed_parts, require_parts
+from provision.parts import Finding, clouds_in_reach, needed_parts, require_parts
 from provision.providers import known_providers, make_provisioner, providers_here
 from tests.provision.plans import tiny_files, tiny_plan
 
@@ -59,9 +59,42 @@ def test_what_is_missing_comes_with_what_to_type(places: Places) -> None:
 
 def test_credentials_are_named_and_never_shown(places: Places) -> None:
     """Only the variable's name."""
-    findings = examine(places, {"HOME": str(places.home), "AWS_ACCESS_KEY_ID": "AKIASECRET"})
+    both = {"AWS_ACCESS_KEY_ID": "AKIASECRET", "AWS_SECRET_ACCESS_KEY": "SECRET"}
+    findings = examine(places, {"HOME": str(places.home)} | both)
     assert any("AWS_ACCESS_KEY_ID" in found.detail for found in findings)
     assert not any("AKIASECRET" in found.detail for found in findings)
+
+
+FLAWED = {
+    "half a pair": ("aws", {"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
+    "a profile": ("aws", {"AWS_PROFILE": "werk"}, "AWS_PROFILE names 'werk', a profile that is in neither file of AWS's"),
+    "a token's file": ("aws", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/no/token", "AWS_ROLE_ARN": "arn"}, "which is no file here"),
+    "a key's file": ("gcp", {"GOOGLE_APPLICATION_CREDENTIALS": "/no/key.json"}, "which is no file here"),
+}
+
+
+@pytest.mark.parametrize(("cloud", "said", "complaint"), FLAWED.values(), ids=FLAWED)
+def test_what_is_named_and_opens_nothing_is_no_credential(
+    bare: Places, monkeypatch: pytest.MonkeyPatch, cloud: str, said: dict[str, str], complaint: str
+) -> None:
+    """Told before anything is asked of that cloud, with what to set and what it must allow."""
+    environment = {"HOME": str(bare.home), "PATH": ""} | said
+    found = next(each for each in needed_parts(bare, environment) if each.part == f"{cloud} credentials")
+    assert (found.state, complaint in found.detail) == ("missing", True)
+    assert str(found.remedy).endswith(f"rentune doctor --permissions {cloud}.")
+    assert cloud not in clouds_in_reach(environment)
+    monkeypatch.setattr("provision.parts.needed_parts", lambda *_: (found,))
+    with pytest.raises(MissingPart, match=complaint):
+        require_parts(cloud, bare, environment)
+
+
+def test_a_profile_is_looked_for_where_aws_has_it(bare: Places) -> None:
+    """In either file, under either heading."""
+    config = bare.home / ".aws/config"
+    config.parent.mkdir(parents=True)
+    config.write_text("[default]\nregion = eu-west-1\n[profile werk]\nsso_session = x\n")
+    found = needed_parts(bare, {"HOME": str(bare.home), "PATH": "", "AWS_PROFILE": "werk"})
+    assert next(each for each in found if each.part == "aws credentials").state == "there"
 
 
 def test_a_damaged_ledger_is_named_with_its_line_and_stops_nobody(places: Places) -> None:
@@ -219,7 +252,7 @@ def test_a_plan_says_what_is_not_ready_here(bare: Places) -> None:
     stranger = {"HOME": str(bare.home), "PATH": ""}
     here = providers_here(bare, stranger)
     assert here["aws"].missing == ("Pulumi engine", "plugin", "credentials")
-    customer = providers_here(bare, stranger | {"AWS_PROFILE": "me"})
+    customer = providers_here(bare, stranger | {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"})
     assert customer["aws"].missing == ("Pulumi engine", "plugin")
     assert here["local"] == known_providers()["local"]
 
