@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -16,19 +16,14 @@ from planner.strategy.words import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, costs_on, kept_usd_per_month, rental_usd, rounded
 from provision.account.closing import AtHome, Closing, Told
 from provision.account.earlier import STEP, STEPS
+from provision.account.last_words import deadline_came, ending_of, too_late, where_time_went, with_what_is_left
 from provision.account.runs import Rental, RunState, Standing
 from provision.account.upkeep import Upkeep
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Resource, Teardown
-from provision.words import seconds_words
-from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Reached, RowsRead, Sample
+from remote.contract import EndReason, Evaluation, Measured, Phase, Reached, RowsRead, Sample
 
 RECEIPT_VERSION = 1
-# What a teardown has left of a box that was stopped, by its verdict, where no checkpoint is at home. The trainer can't know it.
-WHAT_IS_LEFT: Final = {
-    "destroyed": "The box and its checkpoints are gone.",
-    "cleaned": "Its checkpoints are gone from the host.",
-}
 Unit = Literal["bytes", "s", "tokens/s", "steps", "tokens", "parameters", "kWh"]
 
 
@@ -164,9 +159,9 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
     adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and home.adapter_folder else 0
     trained = outcome is not None and outcome.trained and home.adapter_folder is not None
     in_part = trained and outcome is not None and outcome.in_part
-    said = _message(outcome, closing.message, trained=trained)
-    if not interrupted and _too_late(state, outcome):
-        said = f"{said} {_where_time_went(state, phase_s, home.checkpoint_folder)}".strip()
+    said = ending_of(outcome, closing.message, trained=trained)
+    if not interrupted and too_late(state, outcome):
+        said = f"{said} {where_time_went(state, phase_s, home.checkpoint_folder)}".strip()
     return Receipt(
         run_id=state.run_id,
         model=plan.request.model,
@@ -181,8 +176,8 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         reason=outcome.reason if outcome else None,
         reached=outcome.reached if outcome else None,
         result_made=outcome is not None and outcome.trained,
-        ended_by_deadline=outcome is None and _deadline_came(state),
-        message=said if trained else _with_what_is_left(said, state, home.checkpoint_folder, stopped=interrupted),
+        ended_by_deadline=outcome is None and deadline_came(state),
+        message=said if trained else with_what_is_left(said, state, home.checkpoint_folder, stopped=interrupted),
         figures=_figures(plan, _completed(outcome.measured, told.heard) if outcome else told.heard),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=closing.at_s),
@@ -209,48 +204,6 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         kept_usd_per_month=kept_usd_per_month(state),
         costs_on=costs_on(state),
     )
-
-
-def _message(outcome: Outcome | None, message: str, *, trained: bool) -> str:
-    """Why there is no result, by whoever knows: the controller first, then the trainer, unless that repeats it."""
-    if outcome is None:
-        return message
-    if trained or outcome.message in message:
-        return outcome.message if trained else message
-    return " ".join(filter(None, (message, f"The trainer said: {outcome.message}" if message else outcome.message)))
-
-
-def _with_what_is_left(said: str, state: RunState, checkpoint_folder: str | None, *, stopped: bool) -> str:
-    """Of a run without a result, where what it learned is at home; else, of one that was stopped, what became of its box: not
-    where none came up, or its teardown tells what is left.
-    """
-    left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.box else None
-    if checkpoint_folder:
-        left = None if checkpoint_folder in said else f"Its last checkpoint is at home: {checkpoint_folder}"
-    return f"{said.removesuffix('.')}. {left}" if left else said
-
-
-def _too_late(state: RunState, outcome: Outcome | None) -> bool:
-    """Whether the deadline came before there was a result."""
-    if outcome is not None:
-        return outcome.reason is EndReason.DEADLINE and not outcome.trained
-    return _deadline_came(state)
-
-
-def _where_time_went(state: RunState, phase_s: Mapping[str, float], checkpoint_folder: str | None) -> str:
-    """Of a run whose deadline came before its trainer was done: the phase that took longest, and what is saved."""
-    saved = f"Its last checkpoint is at home: {checkpoint_folder}" if checkpoint_folder else "Nothing that it learned is saved."
-    if not phase_s:
-        return saved
-    longest = max(phase_s, key=lambda name: phase_s[name])
-    given_s = state.deadline_at_s - state.opened.at_s
-    return f"Most of its time went to {longest}: {seconds_words(phase_s[longest])} of {seconds_words(given_s)}. {saved}"
-
-
-def _deadline_came(state: RunState) -> bool:
-    """Whether the last box lived to its deadline."""
-    ended_at_s = state.rental.ended_at_s if state.rental else None
-    return ended_at_s is not None and ended_at_s >= state.deadline_at_s
 
 
 def exit_code(*, trained: bool, in_part: bool = False, gone: bool, interrupted: bool) -> Exit:

@@ -281,7 +281,10 @@ def test_a_run_that_was_stopped_says_where_its_last_checkpoint_is(plan: Plan) ->
         }
         return receipt_of(plan, state, None if adapter_folder is None else outcome_of(), **told).message
 
-    assert said(None) == f"Stopped by the user. Its last checkpoint is at home: {at}"
+    assert said(None) == (
+        "Stopped by the user. The run is over, so `rentune resume` rents nothing to go on from it; trainable.safetensors has "
+        f"the weights that trained, by name. Its last checkpoint is at home: {at}"
+    )
     assert said("/home/me/adapter") == "Trained."
 
 
