@@ -348,10 +348,17 @@ def _first_block(scene: Scene) -> Iterator[Parts]:
     to_come = 0 if begun else _share_of_gradient(scene, _embedding_gradient(scene))
     waiting = _embedding_gradient(scene) if begun and accumulates(scene.strategy) else 0
     around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made - to_come, temporaries=waiting)
+    left = _attributes_left(scene)
     for kind in scene.kinds:
-        kept = _kept_by(scene, kind) - _idle_bytes(scene) + _around(scene)
+        kept = _kept_by(scene, kind) - _idle_bytes(scene) + _around(scene) + left
         for hump in _humps(scene, kind.first):
             yield _with(around, activations=kept, temporaries=hump - kind.first.profile.weight_gradients)
+
+
+def _attributes_left(scene: Scene) -> int:
+    """Plain attributes of the blocks above the first: backward frees none as it goes, but those of re-entrant checkpoints."""
+    above = max(0, scene.num_blocks - 1) if scene.strategy.gradient_checkpointing in ("off", "non_reentrant") else 0
+    return sum(cut(kind.played.attribute_bytes, above * kind.num_layers, kind.of) for kind in scene.kinds)
 
 
 def _at_embedding(scene: Scene) -> Iterator[Parts]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from planner.estimators.trace.autocast import Casts, concerns
 from planner.estimators.trace.kernels import SCRATCH, STAND_INS
+from planner.estimators.trace.operands import require_one_dtype
 from planner.estimators.trace.recorder import Recorder, Stage
 from planner.estimators.trace.repeats import Repeats
 from planner.refusals import Untraceable
@@ -46,6 +47,8 @@ def recording(recorder: Recorder, *, padded: bool) -> Any:
             name = func._schema.name  # noqa: SLF001 - the only name that all overloads share
             if name in ASKED and args[0].is_meta:
                 return _answered(args[0], padded=padded)
+            if recorder.stage != Stage.BACKWARD:
+                require_one_dtype(name, args)
             if name in STAND_INS:
                 with self:
                     return STAND_INS[name](*args, **kwargs)

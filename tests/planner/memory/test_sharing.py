@@ -232,6 +232,9 @@ IMPOSSIBLE_CASES: tuple[dict[str, Any], ...] = (  # one a row of the table, in i
     {"offload": "stream", "sharding": "ddp", "num_gpus": 4, "tensor_parallel_size": 2},
     {"sharding": "device_map", "num_gpus": 4, "tensor_parallel_size": 2},
     {"modules_to_save": ["lm_head"], "autocast": "none"},
+    {"kbit_upcast": "norms", "autocast": "none"},
+    {"method": "ia3", "quant": "nf4", "kbit_upcast": "none", "autocast": "none"},
+    {"method": "vera", "param_dtype": "float32", "adapter_dtype": "bfloat16", "autocast": "none"},
     {"model": "bloom-560m", "attention": "flash_attention_2"},
     {"model": "flan-t5-base", "attention": "flash_attention_2"},
 )

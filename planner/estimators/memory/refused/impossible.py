@@ -9,8 +9,10 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.methods import METHODS, saved_modules
+from planner.strategy.as_run import at_rest
 from planner.strategy.cuts import cut_of, cuts_weights
-from planner.strategy.stack import Stack
+from planner.strategy.precision import BITSANDBYTES
+from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
 
 Holds = Callable[[Architecture, Strategy, Stack], bool]
@@ -45,6 +47,36 @@ def _saves_what_meets_no_cast(architecture: Architecture, strategy: Strategy, _s
     """
     alike = strategy.adapter_dtype == strategy.param_dtype or strategy.kbit_upcast != "none"
     return not alike and strategy.autocast == "none" and bool(saved_modules(architecture, strategy))
+
+
+def _computes_narrow(strategy: Strategy, stack: Stack) -> bool:
+    """Whether a base of 16 bits computes in our own loop without autocast, so that nothing makes two operands equal: CUDA
+    multiplies, and normalizes, tensors of one dtype. Other loops have casts of their own: TRL enters autocast for itself.
+    """
+    return strategy.autocast == "none" and at_rest(strategy).param_dtype != "float32" and stack.name == PINNED_STACK.name
+
+
+def _hands_fp32_to_linears(architecture: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    """Whether norms that are raised to fp32 meet a linear of 16 bits: packed ones cast what comes, an output head does not,
+    unless it is saved in fp32. A layer norm itself takes no stream of 16 bits; Gemma's hands on the dtype that came in.
+    """
+    raised = strategy.kbit_upcast == "norms" and architecture.norm != "rms_fp32"
+    wide_head = strategy.adapter_dtype == "float32" and architecture.head_name in saved_modules(architecture, strategy)
+    meets_none = strategy.quant in BITSANDBYTES and wide_head and architecture.norm != "layer"
+    return raised and not meets_none and _computes_narrow(strategy, stack)
+
+
+def _scales_in_fp32(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    """derived: `requires_conversion` of peft's tuners/ia3/bnb.py, whose result stays fp32."""
+    scales = strategy.method == "ia3" and strategy.quant in BITSANDBYTES
+    return scales and strategy.kbit_upcast == "none" and _computes_narrow(strategy, stack)
+
+
+def _projects_in_fp32(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    """derived: VeraLayer moves its frozen projections to the base's dtype, and casts what comes in to its vectors'."""
+    narrow = strategy.method == "vera" and strategy.adapter_dtype != "float32" and strategy.autocast == "none"
+    whole = strategy.quant == "none" and at_rest(strategy).param_dtype == "float32"
+    return narrow and whole and stack.name == PINNED_STACK.name
 
 
 # derived: their models are written anew, beside transformers'
@@ -114,6 +146,24 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
         _saves_what_meets_no_cast,
         "a saved {strategy.modules_to_save[0]} of {strategy.adapter_dtype} meets {strategy.param_dtype}, and no autocast",
         {"autocast": "bfloat16"},
+    ),
+    Impossible(
+        "kbit_upcast",
+        _hands_fp32_to_linears,
+        "norms of fp32 hand fp32 to linears of {strategy.param_dtype}, and without autocast CUDA multiplies equal dtypes alone",
+        {"kbit_upcast": "none"},
+    ),
+    Impossible(
+        "autocast",
+        _scales_in_fp32,
+        "ia3 over {strategy.quant} makes the stream fp32, which meets an output head of {strategy.param_dtype} and no autocast",
+        {"kbit_upcast": "full"},
+    ),
+    Impossible(
+        "adapter_dtype",
+        _projects_in_fp32,
+        "vera multiplies by frozen projections of the base's float32 in {strategy.adapter_dtype}, and no autocast casts them",
+        {"adapter_dtype": "float32"},
     ),
     Impossible(
         "attention",

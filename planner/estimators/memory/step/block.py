@@ -29,7 +29,8 @@ def record_block(architecture: Architecture, numerics: Numerics) -> BlockTape:
     block = Block(architecture, numerics)
     x = block.source(architecture.hidden_size, numerics.residual)
     LAYOUTS[architecture.layout](block, x)
-    kept = sum(block.tape.sizes[tensor] for tensor in block.plain_attributes if tensor != x)
+    block.tape.attributes.update(block.tape.roots[tensor] for tensor in block.plain_attributes)
+    kept = sum(block.tape.sizes[tensor] for tensor in block.tape.attributes if tensor != x)
     return BlockTape(block.tape, x, kept)
 
 

@@ -163,7 +163,7 @@ def numerics_of(
     biased, masked = _is_biased(architecture), is_masked(architecture, strategy)
     kernel = attention_kernel(architecture, strategy, stack, flash=flash, on_cpu=on_cpu)
     embeds_wide = strategy.adapter_dtype == "float32" and whole.embedding_name in saved_modules(whole, strategy)
-    wide = items.norm == 4 or widened or embeds_wide or _autocast_widens(architecture, strategy)
+    wide = widened or embeds_wide or _autocast_widens(architecture, strategy) or _upcast_widens(architecture, strategy)
     residual = 4 if wide else weight
     added = items.rest * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
@@ -249,6 +249,15 @@ def _autocast_widens(architecture: Architecture, strategy: Strategy) -> bool:
     return strategy.autocast != "none" and (architecture.layout == "post" or through_linears)
 
 
+def _upcast_widens(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether what is cast to fp32 makes the residual stream so: the embedding does; norms do by way of quantized linears,
+    which hand back the dtype that they are given. Gemma's norms do so themselves, and plain linears give autocast's.
+    """
+    items = items_of(strategy)
+    through_linears = strategy.quant != "none" or strategy.autocast == "none"
+    return items.rest == 4 or (items.norm == 4 and through_linears and architecture.norm != "rms_fp32")
+
+
 def _meets_residual(architecture: Architecture, adapted: frozenset[str]) -> bool:
     """Whether a linear that writes to the residual stream carries an adapter."""
     return any(linear.name in adapted and linear.role in ("output", "down") for linear in architecture.linears)
@@ -284,10 +293,18 @@ def attention_kernel(
         return "flash"
     if architecture.shared_kv_broadcast:
         return "mathematics"
-    narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     narrow_head = architecture.head_dim <= MAX_FLASH_HEAD_DIM and architecture.mixer != "latent"  # latent keys are wider
-    fitting = narrow and narrow_head and not is_masked(architecture, strategy) and not architecture.position_bias
+    unmasked = not is_masked(architecture, strategy) and not architecture.position_bias
+    fitting = narrow_head and unmasked and _has_narrow_queries(architecture, strategy)
     return "flash" if flash and fitting else "efficient"
+
+
+def _has_narrow_queries(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether queries have 16 bits: by autocast, by the weight that makes them, or as bitsandbytes' linears are given such."""
+    items = items_of(strategy)
+    if strategy.autocast != "none" or items.weight == items.norm:
+        return strategy.autocast != "none" or items.weight != DTYPE_BYTES["float32"]
+    return strategy.quant not in BITSANDBYTES or (architecture.norm == "rms_fp32" and items.rest == items.weight)
 
 
 def _repeats_kv(

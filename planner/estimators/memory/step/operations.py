@@ -203,8 +203,8 @@ def activation(block: Block, x: Tensor, width: int) -> Tensor:
         case "gelu_new":
             return _gelu_new(block, x, width)
         case "gelu_bloom":
-            one = block.n.tokens * width * item
-            return block.op((x,), width, item, saves=(x,), scratch=2 * one, backward_scratch=3 * one)
+            one = block.n.tokens * width * item  # derived: what bloom_gelu_forward and bloom_gelu_back have at once
+            return block.op((x,), width, item, saves=(x,), scratch=3 * one, backward_scratch=4 * one)
         case _:
             return block.op((x,), width, item, saves=(x,))
 

@@ -55,6 +55,7 @@ class Tape(msgspec.Struct):
     roots: list[Tensor] = []  # whose storage a tensor lies in: its own, or that of a view's base
     ops: list[Op] = []
     outside: set[Tensor] = set()  # further inputs, owned by the caller as the source is
+    attributes: set[Tensor] = set()  # kept on a node of the graph beside what it saves: there until the whole graph is gone
 
     def tensor(self, num_bytes: int, *, base: Tensor | None = None) -> Tensor:
         """A tensor that comes from outside, or a view of `base`."""
@@ -205,6 +206,8 @@ def _backward(
     sizes = tape.sizes
     freed_by: dict[int, int] = {}
     for tensor, index in first_saver.items():
+        if tensor in tape.attributes:
+            continue
         freed_by[index] = freed_by.get(index, 0) + sizes[tensor]
     gradients = _Gradients()
     result = tape.ops[-1].output
