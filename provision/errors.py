@@ -3,6 +3,7 @@
 RentuneError                 exit code (docs/exit-codes.md)
 ├── BadInput                 2   what was asked can't be understood
 ├── Refused                  2   understood, and declined: too dear, not runnable, no consent
+│   ├── HubSilent            2   the hub did not say which commit of a base is to be trained
 │   └── Held                 2   somebody has the run in hand, and nobody has said that it is to end
 │       └── HeldElsewhere    2   another machine is in charge of it, and was heard of lately
 ├── MissingPart              2   a tool, an extra or a credential is not there
@@ -62,6 +63,10 @@ class BadInput(RentuneError):
 
 class Refused(RentuneError):
     exit_code = Exit.REFUSED
+
+
+class HubSilent(Refused):
+    pass
 
 
 class Held(Refused):

@@ -30,6 +30,11 @@ def seconds_words(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def deadline_words(left_s: float) -> str:
+    """As in "deadline in 4 min 10 s", "deadline 9.0 s ago"."""
+    return f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
+
+
 def usd_words(usd: Decimal) -> str:
     """As in $0.0812: four decimals, since a rehearsal may cost less than a cent; $0 for what costs nothing at all."""
     return f"${usd:,.4f}" if usd else "$0"

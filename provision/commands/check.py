@@ -34,9 +34,25 @@ def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "is not there"
         raise BadInput(f"{file} {what}.", hint="rentune check FILE, a data file or a job file")
-    if path.suffix in JOB_SUFFIXES and model is not None:
+    is_job = path.suffix in JOB_SUFFIXES or _is_plan(path)
+    if is_job and model is not None:
         raise BadInput("A job file names its model itself.", hint=f"rentune check {shlex.quote(file)}")
-    return _job(path, as_json=as_json) if path.suffix in JOB_SUFFIXES else _data_file(path, model, as_json=as_json)
+    return _job(path, as_json=as_json) if is_job else _data_file(path, model, as_json=as_json)
+
+
+def _is_plan(path: Path) -> bool:
+    """Whether it is a plan that was saved: rows may lie in a JSON file, too."""
+    if path.suffix != ".json":
+        return False
+    from catalogs.user_file import MAX_PLAN_BYTES, FileUnusable, read_text
+    from planner.asking.request import RequestError
+    from planner.plan import read_plan
+
+    try:
+        read_plan(read_text(path, max_bytes=MAX_PLAN_BYTES), name=str(path))
+    except (FileUnusable, RequestError):
+        return False
+    return True
 
 
 def _data_file(path: Path, model: str | None, *, as_json: bool) -> int:

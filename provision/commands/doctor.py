@@ -172,12 +172,13 @@ def _draw_layers(found: Layers) -> None:
     from provision.envelope.show import console
     from provision.report.tables import Table
     from provision.report.terminal import draw
+    from provision.words import deadline_words
 
     now_s = time.time()
     rows = tuple((layer.name, layer.place, STATES[layer.there], _strikes(layer, now_s), layer.says) for layer in found.layers)
     if rows:
         columns = ("layer", "at", "state", "strikes in", "it says")
-        title = f"What ends the box of run {found.run_id}, whose deadline is in {_left(found.deadline_at_s, now_s)}"
+        title = f"What ends the box of run {found.run_id}; {deadline_words(found.deadline_at_s - now_s)}"
         console().print(draw(Table(title=title, columns=columns, rows=rows, of_words=True)))
     click.echo(found.message)
 

@@ -267,7 +267,7 @@ def stands(row: dict[str, Any]) -> str:
     deadline", "running: train, 12.0 s since the start; deadline 9.0 s ago".
     """
     from provision.report.words import part_words
-    from provision.words import seconds_words
+    from provision.words import deadline_words, seconds_words
 
     took, left_s = seconds_words(row["took_s"]), row["deadline_in_s"]
     if left_s is None:
@@ -278,7 +278,7 @@ def stands(row: dict[str, Any]) -> str:
         return f"{row['status']} {link} {took}{why}{kept}" if row["status"] != BOOKS_OPEN else f"{BOOKS_OPEN}{kept}"
     if row["usd"] is None:
         return str(row["status"])
-    deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
+    deadline = deadline_words(left_s)
     if row["cut_short_by_deadline"] and left_s > 0:
         deadline += ", before the training is through: what is trained by then comes home"
     left = "".join(f"; {id}: {words}" for id, words in row["costs_on"].items())

@@ -49,6 +49,7 @@ def command(**options: Any) -> int:
     from planner.cli import at_its_place
     from provision.account.ledger import Ledger
     from provision.envelope.show import say
+    from provision.errors import HubSilent
     from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
     from provision.prepare.choosing import KeyQuestion, choose_plan
@@ -70,7 +71,12 @@ def command(**options: Any) -> int:
     with at_its_place(options, Path.cwd()):
         base = find_base(plan.request.model)
     require_hub_access(base, os.environ)
-    base = pinned(base, plan.request.revision, os.environ)
+    try:
+        base = pinned(base, plan.request.revision, os.environ)
+    except HubSilent as error:
+        if not options["preview"]:
+            raise
+        say(f"Note: {error} Nothing of that is in a preview; a run is not begun without it.", err=quiet)
     places = read_places()
     require_folder(places.cache, variable=CACHE_VARIABLE)
     Ledger(places.ledger).require_place()
@@ -224,7 +230,8 @@ def _draw_preview(seen: Preview) -> None:
 
     from planner.asking.request import OWN_MACHINES
     from planner.report.lines import wrapped
-    from provision.envelope.show import console, width_columns
+    from provision.clouds.programs import CLOUDS
+    from provision.envelope.show import console, say, width_columns
     from provision.report.tables import Table
     from provision.report.terminal import draw
 
@@ -240,6 +247,9 @@ def _draw_preview(seen: Preview) -> None:
         f"{seen.disk_gib} GiB of disk, ended at {deadline:%Y-%m-%d %H:%M %Z} at the latest."
     )
     click.echo("\n".join(wrapped(order, width_columns())))
+    if seen.provider in CLOUDS and not CLOUDS[seen.provider].packages:  # no vendor's plugin stands between
+        title = CLOUDS[seen.provider].title
+        say(f"{title} was asked nothing: neither the key nor what is free there was tried.")
     click.echo("Nothing was created." if seen.resources else f"At {seen.provider} nothing is created. Nothing was done.")
 
 

@@ -47,6 +47,8 @@ from remote.contract import EndReason, Event, JobSpec, Outcome, Phase, decode, e
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
 LOG_TAIL_LINES: Final = 5
 PAST_S: Final = 600.0  # assumed: past its deadline a box that bills is listened to no longer; 1 GB of adapter at 2 MB/s
+BUILD_LINE_S: Final = 20.0  # assumed: between two lines on the terminal, of minutes
+MOST_WORDS: Final = 80  # assumed: characters of such a line
 OVERDUE: Final = "The box says that its trainer runs, long past the deadline, so the run counts as over."
 
 
@@ -139,17 +141,35 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
 def _ensured_environment(run: Run, shell: Shell, box: Box) -> str:
     """Of the interpreter that trains. Where the deadline has ended the build, that is what is told of it."""
     try:
-        return ship.ensure_environment(shell, box, progress=partial(_built, run))
+        return ship.ensure_environment(shell, box, progress=Build(run).said)
     except ProvisionError:
         require_time(run)
         raise
 
 
-def _built(run: Run, line: str) -> None:
-    """A word of whoever builds the environment, for the terminal and for `logs`; no disk that is full stands in its way."""
-    run.display.note(line)
-    with suppress(OSError), run.folder.environment_log.open("a") as log:
-        log.write(f"{line}\n")
+class Build:
+    """Hears whoever builds the environment: every word goes to its log, one now and then to the terminal. A disk that is full
+    stands in no way.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._began_s = run.steady()
+        self._next_s: float | None = None
+
+    def said(self, line: str) -> None:
+        """Told of hundreds of packages nobody sees what they wait for."""
+        now_s, word = self._run.steady(), line.strip()
+        with suppress(OSError), self._run.folder.environment_log.open("a") as log:
+            log.write(f"{line.rstrip()}\n")
+        if self._next_s is None:
+            log_at = self._run.folder.environment_log
+            self._run.display.note(f"The trainer's environment is built there; all that is said of it: {log_at}")
+        elif now_s >= self._next_s and word:
+            self._run.display.note(f"  after {seconds_words(now_s - self._began_s)}: {word[:MOST_WORDS]}")
+        else:
+            return
+        self._next_s = now_s + BUILD_LINE_S
 
 
 def _handoff(run: Run, box: Box) -> Handoff:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.user_file import MIB
-from provision.errors import BadInput, Refused
+from provision.errors import BadInput, HubSilent, Refused
 from provision.exchange import opener
 from provision.prepare.inputs import ENDPOINT, TOKEN, BaseModel, hub_secrets
 
@@ -54,8 +54,8 @@ def pinned(base: BaseModel, revision: str | None, environment: Mapping[str, str]
     """The base with the commit that `revision` (a commit, tag or branch; None = the newest) is now, and the hub's SHA-256 of
     its weights.
 
-    A base at home is what it is. Raises Refused where the hub does not know it, has no weights that may be loaded, or does not
-    answer; a whole commit needs no answer. BadInput for a revision of what does not come from the hub.
+    A base at home is what it is. Raises Refused where the hub does not know it or has no weights that may be loaded, HubSilent
+    where it does not answer; a whole commit needs no answer. BadInput for a revision of what does not come from the hub.
     """
     if base.hub_id is None:
         if revision is not None:
@@ -68,7 +68,7 @@ def pinned(base: BaseModel, revision: str | None, environment: Mapping[str, str]
     except _Silent as error:
         if revision is not None and COMMIT.fullmatch(revision):
             return msgspec.structs.replace(located, revision=revision)
-        raise Refused(
+        raise HubSilent(
             f"The hub did not say which commit of {base.hub_id} to train: {error}.",
             hint="Try again, or name the commit: --revision followed by its 40 characters.",
         ) from None

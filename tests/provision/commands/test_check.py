@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from planner.plan import write_plan
 from provision.cli import call
 from provision.errors import Exit
 from provision.prepare.inputs import counting
 from remote.data.check import Lines
+from tests.provision.plans import tiny_files, tiny_plan
 
 DATA = "data: {file: rows.jsonl}\n"
 HERE = "where: {providers: [local]}\n"
@@ -89,6 +91,16 @@ def test_a_limit_that_an_assumed_price_breaks_is_told_with_what_would_do(
     told = capsys.readouterr().err
     assert "No plan can be run as asked: at $5 an hour it is over $0 at p90" in told
     assert re.search(r"Hint: --max-cost \d+\.\d\d\n", told)
+
+
+def test_a_saved_plan_is_looked_at_as_the_job_that_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was read as data, of which no row can be used; rows that lie in a JSON file are still data."""
+    saved = tmp_path / "plan.json"
+    saved.write_text(write_plan(tiny_plan(*tiny_files(tmp_path))))
+    assert call(["check", str(saved)]) == Exit.OK
+    assert f"{saved} can be run" in " ".join(capsys.readouterr().out.split())
+    (tmp_path / "rows.json").write_text('{"text": "a row of some words"}\n' * 40)
+    assert call(["check", str(tmp_path / "rows.json"), "--json"]) == json.loads(capsys.readouterr().out)["exit_code"]
 
 
 def test_a_base_without_weights_is_a_note(

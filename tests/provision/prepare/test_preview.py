@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from provision.account.ledger import Ledger
 from provision.cli import call
-from provision.clouds.preview import HIDDEN, LATER, SECRET, UNKNOWN, would_be
+from provision.clouds.preview import HIDDEN, LATER, SECRET, UNKNOWN, WouldBe, would_be
 from provision.clouds.stack import Foreseen
+from provision.commands.run import _draw_preview
+from provision.errors import Exit
 from provision.home.places import Places
+from provision.prepare.inputs import ENDPOINT
+from provision.prepare.preview import Preview
 from tests.provision.plans import tiny_files
 
 
@@ -75,3 +81,40 @@ def test_on_this_machine_nothing_would_be_created(
         assert max(map(len, said.splitlines())) <= 60
     assert Ledger(places.ledger).runs() == {}
     assert not places.run("any").root.parent.exists()
+
+
+def test_a_hub_that_is_away_stops_no_preview(
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not known for that is said; a run is refused."""
+    monkeypatch.setenv("RENTUNE_HOME", str(places.home))
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+    job, rows = tmp_path / "job.yaml", tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a row of some words"}\n' * 40)
+    job.write_text(f"model: HuggingFaceTB/SmolLM2-135M\ndata: {{file: {rows}}}\nwhere: {{providers: [local]}}\n")
+    assert call(["run", str(job), "--preview"]) == Exit.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Note: The hub did not say which commit of HuggingFaceTB/SmolLM2-135M to train" in told
+    assert "Nothing of that is in a preview; a run is not begun without it." in told
+    assert call(["run", str(job), "--yes"]) == Exit.REFUSED
+    assert not Ledger(places.ledger).runs()
+
+
+def test_a_preview_at_a_cloud_that_is_asked_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """RunPod's key was not tried, and looked as if it had been."""
+    seen = Preview(
+        provider="runpod",
+        region="*",
+        instance_type="1x-a40-secure",
+        purchase="on_demand",
+        usd_per_hour=Decimal("0.40"),
+        disk_gib=20,
+        deadline_at_s=0.0,
+        tags={},
+        resources=(WouldBe(kind="instance", name="box", properties={"gpu": "A40"}),),
+    )
+    _draw_preview(seen)
+    said = "RunPod was asked nothing: neither the key nor what is free there was tried."
+    assert said in " ".join(capsys.readouterr().out.split())
+    _draw_preview(msgspec.structs.replace(seen, provider="aws"))
+    assert "was asked nothing" not in capsys.readouterr().out

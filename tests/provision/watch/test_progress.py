@@ -7,10 +7,12 @@ import io
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from provision.watch.progress import LineDisplay, LiveDisplay, live_rows
 from provision.watch.view import fold
+from provision.words import deadline_words
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.watch.test_view import EVENTS, event
 
@@ -102,3 +104,9 @@ def test_whoever_takes_a_run_up_in_mid_training_sees_that_it_trains(tmp_path: Pa
     with console.capture() as shown:
         console.print(display._draw())
     assert "train, 50.0 s since the start" in shown.get()
+
+
+@pytest.mark.parametrize(("left_s", "words"), [(250.0, "deadline in 4 min 10 s"), (-9.0, "deadline 9.0 s ago")])
+def test_a_deadline_is_told_in_the_same_words_wherever_it_is(left_s: float, words: str) -> None:
+    """`ls` said how long ago it was, and `doctor RUN` that it was in 0 s."""
+    assert deadline_words(left_s) == words
