@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
+from typing import Final
 
 from planner.plan import Plan
 from planner.units import GIB
@@ -16,6 +18,9 @@ from provision.words import model_words
 from remote.contract import Sample
 
 STYLE_FILE = Path(__file__).with_name("page.css")
+# From where to where a figure may lie, with the unit behind it: never broken, so that it stands below its middle at the most
+RANGE: Final = re.compile(r"\([^()\s]*–[^()\s]*\)( \w+)?")
+WHOLE: Final = r'<span class="range">\g<0></span>'
 
 
 def render_page(receipt: Receipt, plan: Plan, curves: Curves) -> str:
@@ -63,7 +68,7 @@ def render_table(table: Table) -> str:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td>{RANGE.sub(WHOLE, escape(cell))}</td>" for cell in cells) + "</tr>"
 
 
 def _plots(plan: Plan, curves: Curves) -> str:

@@ -83,7 +83,8 @@ def _grid(
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
         yield f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(x_words(value))}</text>'
     yield f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
-    yield f'<text transform="translate(14 {(TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+    turned = f'transform="translate(14 {(TOP + bottom) / 2}) rotate(-90)"'
+    yield f'<text class="axis" {turned} text-anchor="middle">{escape(y_label)}</text>'
 
 
 def _steps(line: tuple[tuple[float, float], ...], across: _Axis, up: _Axis) -> Iterator[tuple[float, float]]:

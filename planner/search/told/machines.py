@@ -16,7 +16,8 @@ from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import sent_bytes
-from planner.plan import Rejection
+from planner.estimators.phases import scaled
+from planner.plan import NOT_YET, Range, Rejection
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
@@ -28,40 +29,52 @@ from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Strategy
 
 MACHINES: Final = (2, 4, 8)  # assumed: whoever has more of them asks no planner of single machines
+MOST_ROWS: Final = 3  # assumed: as many as are weighed against one another
 MAX_GPUS: Final = 64  # assumed: with one sequence on each a step has as many, beyond which large batches count
 
 
 class Together(msgspec.Struct, frozen=True, kw_only=True):
-    """So many machines, and the whole job on them at p50."""
+    """So many machines, and the whole job on them."""
 
     kind: Kind
     offer: Offer
     number: int
     fit: Fit
-    usd: float
-    hours: float
+    usd: Range
+    wall_s: Range
 
 
 def several_machines(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> Iterator[Rejection]:
-    """The cheapest job on several of the admitted machines, as a row of what was refused; nothing where none holds it, and
-    where one machine, or a number of GPUs, was asked for.
+    """The cheapest jobs on several of the admitted machines, in this order, as rows of what was refused; nothing where none
+    holds it, and where one machine, or a number of GPUs, was asked for.
     """
     where = question.request.where
     if where.num_gpus is not None or where.host is not None:
         return
-    every = (found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures))
-    best = min(every, key=lambda each: (each.usd, each.hours), default=None)
-    if best is None:
-        return
-    strategy, offer = best.fit.strategy, best.offer
-    has_gib = capacity_bytes(best.kind) / GIB
-    needed_gib = has_gib - best.fit.margin_bytes / GIB
-    yield Rejection(
-        what=f"{best.number} x {offer.provider} {offer.instance_type} together ({best.kind.name} each)",
-        reason=f"would do it ({describe(strategy)}: {needed_gib:.1f} of {has_gib:.1f} GiB on each GPU), in about "
-        f"{best.hours:.1f} h for ${best.usd:,.2f}; this version rents one machine",
-        needed={"p50_usd": best.usd, "p50_hours": best.hours, "num_machines": best.number},
-        num_offers=len(best.kind.offers),
+    every = [found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures)]
+    ranked = sorted(every, key=lambda each: (each.usd.p50, each.wall_s.p50))
+    yield from (_told(each) for each in ranked[:MOST_ROWS])
+
+
+def _told(each: Together) -> Rejection:
+    """What they would hold, take and cost."""
+    strategy, offer = each.fit.strategy, each.offer
+    has_gib = capacity_bytes(each.kind) / GIB
+    needed_gib = has_gib - each.fit.margin_bytes / GIB
+    hours = scaled(each.wall_s, 1 / SECONDS_PER_HOUR)
+    return Rejection(
+        what=f"{each.number} x {offer.provider} {offer.instance_type} together ({each.kind.name} each)",
+        reason=f"would do it ({describe(strategy)}: {needed_gib:.1f} of {has_gib:.1f} GiB on each GPU), in "
+        f"{hours.p50:,.1f} ({hours.p10:,.1f}–{hours.p90:,.1f}) h for "
+        f"${each.usd.p50:,.2f} ({each.usd.p10:,.2f}–{each.usd.p90:,.2f}); {NOT_YET}: this version rents one machine",
+        needed={
+            "p50_usd": each.usd.p50,
+            "p90_usd": each.usd.p90,
+            "p50_hours": hours.p50,
+            "p90_hours": hours.p90,
+            "num_machines": each.number,
+        },
+        num_offers=len(each.kind.offers),
     )
 
 
@@ -82,7 +95,7 @@ def _on(kind: Kind, question: Question, figures: Figures) -> Iterator[Together]:
         of_each = (_priced(fit, kind, offers, number, question, figures) for fit in sure)
         found = [each for each in of_each if each is not None]
         if found:
-            yield min(found, key=lambda each: each.usd)
+            yield min(found, key=lambda each: each.usd.p50)
             return
 
 
@@ -114,5 +127,4 @@ def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Qu
         return None
     if max_hours is not None and duration.wall_s.p90 > max_hours * SECONDS_PER_HOUR:
         return None
-    hours = duration.wall_s.p50 / SECONDS_PER_HOUR
-    return Together(kind=kind, offer=offer, number=number, fit=fit, usd=number * cost.p50, hours=hours)
+    return Together(kind=kind, offer=offer, number=number, fit=fit, usd=scaled(cost, number), wall_s=duration.wall_s)

@@ -47,6 +47,19 @@ def test_the_fewest_machines_that_hold_the_job_are_named_first() -> None:
     assert figures["p50_usd"] > 2 * 20 * figures["p50_hours"] * 0.8, "both are paid for, all the time"
 
 
+def test_of_several_kinds_the_three_cheapest_jobs_are_told_the_cheapest_first() -> None:
+    """Each with its time and dollars from where to where, and with the word that says why it is no plan."""
+    kinds = [EIGHT | {"num_gpus": Decimal(number), "instance_type": f"of-{number}"} for number in (8, 4, 2)]
+    prices = [EIGHT["usd_per_hour"] * each["num_gpus"] / 8 for each in kinds]
+    result = asked(*(each | {"usd_per_hour": price} for each, price in zip(kinds, prices, strict=True)))
+    told = together(result)
+    assert 2 <= len(told) <= 3
+    assert [each["p50_usd"] for each in told] == sorted(each["p50_usd"] for each in told)
+    assert all(each["p50_usd"] < each["p90_usd"] and each["p50_hours"] < each["p90_hours"] for each in told)
+    reasons = [each.reason for each in result.rejections if "num_machines" in each.needed]
+    assert all("; not yet runnable: this version rents one machine" in reason for reason in reasons)
+
+
 def test_nothing_is_told_of_several_where_one_does() -> None:
     assert together(asked(model="7b")) == []
 

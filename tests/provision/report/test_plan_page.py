@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from planner.asking.command_line import spelled
 from planner.estimators.interruptions import interrupted
-from planner.plan import Plan, Rejection, SearchResult
+from planner.plan import Plan, Range, Rejection, SearchResult
 from planner.report.tables import time_rows
 from planner.search.pareto import pareto, risks
 from provision.report.plan_page import render_plan_page
@@ -103,6 +103,15 @@ def test_of_two_plans_on_one_box_only_the_recommended_one_is_marked() -> None:
     two = msgspec.structs.replace(two, strategy=msgspec.structs.replace(two.strategy, num_gpus=2, sharding="ddp"))
     assert one.offer == two.offer
     assert re.findall(r'<circle class="(\w+)"', page(one, two)) == ["best", "recommended"]
+
+
+def test_a_range_is_never_broken_and_its_middle_may_stand_above_it() -> None:
+    """Else a narrow column has it in three lines."""
+    plan = planned(1, 1)
+    duration = msgspec.structs.replace(plan.duration, wall_s=Range(p10=7_200, p50=14_400, p90=21_600))
+    text = page(msgspec.structs.replace(plan, duration=duration))
+    assert '<td>4.0 <span class="range">(2.0–6.0) h</span></td>' in text
+    assert re.search(r"\.range \{\s*white-space: nowrap", text)
 
 
 def test_the_page_tells_what_was_refused_and_what_it_rests_on() -> None:
