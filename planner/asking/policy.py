@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, get_args
@@ -88,10 +88,14 @@ def matches(region: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(region.lower(), pattern.lower()) for pattern in patterns)
 
 
-def unmatched(rules: Iterable[Rule], known: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """A sentence for each name or pattern that means none of the known ones (by key): a slip of the pen forbids everything."""
+def unmatched(
+    rules: Iterable[Rule], known: Mapping[str, Collection[str]], close: Callable[[str, Collection[str]], list[str]]
+) -> tuple[str, ...]:
+    """A sentence for each name or pattern that means none of the known ones (by key): a slip of the pen forbids everything.
+    `close`: which of the known may have been meant.
+    """
     return tuple(
-        f"{rule.place}: no {rule.key[:-1]} of the catalog is called {name!r}{_meant(name, known[rule.key], rule.key)}"
+        f"{rule.place}: no {rule.key[:-1]} of the catalog is called {name!r}{_meant(rule.key, name, known[rule.key], close)}"
         for rule in rules
         if isinstance(rule.allows, tuple)
         for name in rule.allows
@@ -106,8 +110,8 @@ def alike_patterns(name: str, regions: Iterable[str]) -> list[str]:
     return [f"'{first}-*'" for first in sorted(first_words) if first.startswith(word)] if len(word) >= LEAST_LETTERS else []
 
 
-def _meant(name: str, known: Iterable[str], key: Key) -> str:
-    alike = alike_patterns(name, known) if key == "regions" else []
+def _meant(key: Key, name: str, known: Collection[str], close: Callable[[str, Collection[str]], list[str]]) -> str:
+    alike = alike_patterns(name, known) if key == "regions" else close(name, known)
     return f"; did you mean {' or '.join(alike)}?" if alike else ""
 
 

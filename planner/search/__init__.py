@@ -19,7 +19,7 @@ from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.search.best import AIMS, best, by_the_hour
 from planner.search.figures import Figures
 from planner.search.market.idle import Told, idle_wishes
-from planner.search.market.names import check_cards, check_memory, check_names, known_names
+from planner.search.market.names import check_cards, check_memory, check_names, close_names, known_names
 from planner.search.market.offers import Kind, Market, Place, admit
 from planner.search.ranking import Found, Question, considered, rank
 from planner.search.told.assumptions import assumptions
@@ -153,7 +153,7 @@ def _with_the_best(
 def _slips(question: Question, catalog: Catalog, market: tuple[Offer, ...]) -> tuple[str, ...]:
     """Names in rules that mean nobody; the market is gone through only where a rule has names at all."""
     naming = tuple(rule for rule in question.rules if isinstance(rule.allows, tuple))
-    return unmatched(naming, known_names(catalog, market)) if naming else ()
+    return unmatched(naming, known_names(catalog, market), close_names) if naming else ()
 
 
 def checks(

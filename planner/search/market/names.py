@@ -42,7 +42,7 @@ def _some(names: list[str]) -> str:
 
 
 def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Collection[str] = ()) -> RequestError:
-    close = (alike_patterns(name, known) if what == "region" else []) or _close(name, known)
+    close = (alike_patterns(name, known) if what == "region" else []) or close_names(name, known)
     hint = (
         f"did you mean {either(close)}?"
         if close
@@ -109,7 +109,7 @@ CALLED: Final[dict[str, str]] = {
 }
 
 
-def _close(name: str, known: set[str]) -> list[str]:
+def close_names(name: str, known: Collection[str]) -> list[str]:
     """What may have been meant: another name of it, those that are spelled alike, or else those that lie on the continent that
     the first letters name.
     """

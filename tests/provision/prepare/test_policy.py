@@ -182,6 +182,13 @@ def test_plan_says_which_rule_refused_what(places: Places) -> None:
     assert "not from vultr" not in planned("--overrule-policy", "providers")
 
 
+@pytest.mark.parametrize(("name", "meant"), [("hetzer", "hetzner"), ("amazon", "aws"), ("runpood", "runpod")])
+def test_a_misspelt_provider_of_a_policy_is_told_with_the_nearest(places: Places, name: str, meant: str) -> None:
+    """It forbids everything, and every row said only that it is not from there."""
+    say(places.user_policy, f'providers = ["{name}"]\n')
+    assert f"no provider of the catalog is called '{name}'; did you mean {meant}" in " ".join(planned().split())
+
+
 def test_a_misspelt_key_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["plan", "--model", "7b", "--overrule-policy", "provider"]) == 2
     assert 'did you mean "providers"?' in capsys.readouterr().err
