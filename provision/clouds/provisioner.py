@@ -241,14 +241,16 @@ class PulumiProvisioner:
         return [kind for type, kind in expected.items() if type not in recorded]
 
     def _left(self, region: str, run_id: str) -> str:
+        """What had come of an order that failed. The teardown comes after it, so it is told as what was seen then."""
         listed = self.inventory.listed((region,), run_id)
         if listed.complete is not Answer.YES:
-            return f"Whether something was left behind could not be seen: {listed.message}."
-        left = f"Left at {self.name}: {names_of(listed.resources)}." if listed.resources else "Nothing was left behind."
+            return f"What had come of it by then could not be seen: {listed.message}."
+        ending = f"{names_of(listed.resources)}, for the teardown to end" if listed.resources else "nothing"
+        by_then = f"By then {self.name} listed {ending}."
         if not listed.kept:
-            return left
-        there = f"{names_of(listed.kept)}, to be kept as asked, is there and bills: it ends with the run's box if it is blank."
-        return f"{there} {left if listed.resources else 'Nothing else was left behind.'}"
+            return by_then
+        kept = f"{names_of(listed.kept)}, to be kept as asked, was there as well: it ends with the run's box if it is blank."
+        return f"{by_then} {kept}"
 
     def _box(self, order: Order, launch: Launch, state: State) -> Box:
         type, output, *port_output = self.cloud.ADDRESS

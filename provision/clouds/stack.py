@@ -31,6 +31,7 @@ import psutil
 from pulumi import automation as auto
 from pulumi.automation import errors as automation_errors
 
+from provision.clouds.left import HOME_MARK, end_left
 from provision.clouds.patience import OPERATION_S as OPERATION_S
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, ProvisionError, Reason, RentuneError, Scope
@@ -40,7 +41,6 @@ from provision.redact import redact, secrets_of
 
 PROJECT: Final = "rentune"
 HOSTS: Final = "hosts.json"  # in the folder: names that machines had as their engines began
-HOME_MARK: Final = "PULUMI_HOME"  # the SDK gives it to each engine that it starts
 OF_THE_ENGINE: Final = "pulumi:"  # what its own resources' types begin with: stack and providers
 COLOUR: Final = re.compile(r"<\{%.*?%\}>")
 TRACEBACK: Final = "Traceback (most recent call last)"
@@ -170,7 +170,7 @@ class Stack:
         self._import(exported)
 
     def recover(self) -> None:
-        """After a controller died: let its engine end, and drop the lock of one that is proven dead.
+        """After a controller died: let its engine end, drop the lock of one that is proven dead, and end what that has left.
 
         A controller that was killed right after it started an engine noted no pid; the engine's own lock names it.
         """
@@ -182,6 +182,7 @@ class Stack:
             if (engine := _engine(owner, self.folder / "home")) is not None:
                 outwait(engine)
             lock.unlink(missing_ok=True)
+        end_left(self.folder / "home")
 
     @cached_property
     def _opened(self) -> Any:
@@ -215,12 +216,15 @@ class Stack:
 
     @contextmanager
     def _mapped(self, action: str) -> Iterator[_Reasons]:
+        """What an engine that died has left behind is ended before anybody looks what there is."""
         reasons = _Reasons()
         try:
             yield reasons
         except RentuneError:
+            end_left(self.folder / "home")
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it means "unknown", never "nothing happened"
+            end_left(self.folder / "home")
             raise _as_ours(action, error, reasons.said, self._hidden) from None
 
 

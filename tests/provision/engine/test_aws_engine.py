@@ -208,7 +208,7 @@ def test_what_the_cloud_declines_is_one_sentence_and_leaves_nothing(bench: Bench
     """A wrong instance type: the cloud's own reason, no traceback, and what was made before it is ended."""
     provisioner = bench.provisioner()
 
-    with pytest.raises(Declined, match=r"InvalidInstanceType.*Left at aws: .*security_group") as caught:
+    with pytest.raises(Declined, match=r"InvalidInstanceType.*By then aws listed .*security_group") as caught:
         provisioner.up(msgspec.structs.replace(OFFER, instance_type="p9.huge"), bench.launch)
 
     assert "Traceback" not in str(caught.value)
@@ -223,7 +223,7 @@ def test_a_box_that_was_created_though_the_provider_reported_an_error(bench: Ben
     bench.faults.plant("create", "after", "Instance", "error the service is not available", once=True)
     provisioner = bench.provisioner()
 
-    with pytest.raises(ProvisionError, match=r"service is not available.*Left at aws: instance i-"):
+    with pytest.raises(ProvisionError, match=r"service is not available.*By then aws listed instance i-"):
         provisioner.up(OFFER, bench.launch)
     with pytest.raises(ProvisionError, match="already has instance"):
         provisioner.up(OFFER, bench.launch)
@@ -237,7 +237,7 @@ def test_a_box_that_was_created_but_is_not_well(bench: Bench) -> None:
     bench.faults.plant("create", "after", "Instance", "init it never came up", once=True)
     provisioner = bench.provisioner()
 
-    with pytest.raises(ProvisionError, match=r"it never came up.*Left at aws: instance"):
+    with pytest.raises(ProvisionError, match=r"it never came up.*By then aws listed instance"):
         provisioner.up(OFFER, bench.launch)
 
     assert provisioner.destroy(bench.launch).verdict == "destroyed"

@@ -82,7 +82,7 @@ def test_an_engine_that_is_killed_under_its_controller(bench: Bench, controller:
     the_engine(bench).kill()
 
     assert process.wait(PATIENCE_S) == 1
-    assert "Left at aws: instance i-" in bench.errors.read_text()
+    assert "By then aws listed instance i-" in bench.errors.read_text()
     assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
     assert bench.listed().resources == ()
 

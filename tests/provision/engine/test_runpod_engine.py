@@ -109,7 +109,7 @@ def test_what_runpod_declines_is_one_sentence_and_leaves_nothing(bench: Bench, r
     with pytest.raises(ProvisionError) as caught:
         provisioner.up(bench.row.offer, bench.launch)
 
-    assert str(caught.value) == f"{sentence} Nothing was left behind."
+    assert str(caught.value) == f"{sentence} By then runpod listed nothing."
     assert provisioner.destroy(bench.launch).verdict == "destroyed"
     assert bench.control.standing() == []
 
@@ -119,7 +119,7 @@ def test_a_pod_that_was_made_though_the_answer_was_no(bench: Bench) -> None:
     bench.control.plant("create", Reason.BROKEN, MACHINE, after=True)
     provisioner = bench.provisioner()
 
-    with pytest.raises(ProvisionError, match=r"Left at runpod: instance pod\d+"):
+    with pytest.raises(ProvisionError, match=r"By then runpod listed instance pod\d+"):
         provisioner.up(bench.row.offer, bench.launch)
     with pytest.raises(ProvisionError, match="already has instance"):
         provisioner.up(bench.row.offer, bench.launch)
@@ -135,7 +135,7 @@ def test_a_pod_that_ends_before_it_can_be_reached(bench: Bench) -> None:
     bench.control.plant("read", Reason.ABSENT, MACHINE)
     provisioner = bench.provisioner()
 
-    with pytest.raises(ProvisionError, match=r"pod\d+ ended before it had an address\. Left at runpod: instance pod\d+"):
+    with pytest.raises(ProvisionError, match=r"pod\d+ ended before it had an address\. By then runpod listed instance pod\d+"):
         provisioner.up(bench.row.offer, bench.launch)
 
     assert provisioner.destroy(bench.launch).verdict == "destroyed"

@@ -141,7 +141,7 @@ def test_what_the_cloud_declines_is_one_sentence_and_can_be_ended(world_bench: B
     world_bench.control.plant("create", reason, MACHINE)
     provisioner = world_bench.provisioner()
 
-    with pytest.raises(errors.Declined, match=r"Left at \w+: .*firewall") as caught:
+    with pytest.raises(errors.Declined, match=r"By then \w+ listed .*firewall") as caught:
         provisioner.up(world_bench.row.offer, world_bench.launch)
 
     assert (caught.value.reason, caught.value.scope) == BY_ZONE.get((world_bench.cloud, reason), MEANS[reason])
@@ -174,7 +174,7 @@ def test_a_machine_that_was_made_though_the_answer_was_no(world_bench: Bench) ->
     world_bench.control.plant("create", Reason.BROKEN, MACHINE, after=True)
     provisioner = world_bench.provisioner()
 
-    with pytest.raises(ProvisionError, match=r"Left at \w+: instance \S+"):
+    with pytest.raises(ProvisionError, match=r"By then \w+ listed instance \S+"):
         provisioner.up(world_bench.row.offer, world_bench.launch)
     with pytest.raises(ProvisionError, match="already has instance"):
         provisioner.up(world_bench.row.offer, world_bench.launch)
@@ -244,7 +244,7 @@ def test_a_type_whose_disk_is_too_small_is_refused_before_anything_is_made(world
     """In the words of the check, though the engine stands between."""
     large = msgspec.structs.replace(world_bench.launch, disk_gib=5000)
 
-    with pytest.raises(ProvisionError, match=r"and the run needs 5000 GiB\. .*Nothing was left behind"):
+    with pytest.raises(ProvisionError, match=r"and the run needs 5000 GiB\. .*By then \w+ listed nothing"):
         world_bench.provisioner().up(world_bench.row.offer, large)
 
     assert left(world_bench) == []
