@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,33 @@ def test_the_environment_carries_the_hash_of_its_lock() -> None:
 
     lock = Path(str(remote.__file__)).parent / "requirements.txt"
     assert Path(sys.prefix, "rentune-stack.sha256").read_text().strip() == hashlib.sha256(lock.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("package", ["peft", "torch", "transformers"])
+def test_no_trainer_has_to_compile_what_it_is_made_of(package: str) -> None:
+    """Beside every file lies bytecode that Python takes for it: where none may be written, each start would compile it anew."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    stale = [path for path in Path(spec.origin).parent.rglob("*.py") if path.read_bytes() and not has_bytecode(path)]
+    assert [path for path in stale if can_be_compiled(path)] == []
+
+
+def has_bytecode(path: Path) -> bool:
+    """Whether Python would take what lies in its cache for this file: same time, same size."""
+    cached = Path(importlib.util.cache_from_source(str(path)))
+    now = path.stat()
+    head = struct.pack("<4sLLL", importlib.util.MAGIC_NUMBER, 0, int(now.st_mtime) & 0xFFFFFFFF, now.st_size & 0xFFFFFFFF)
+    return cached.exists() and cached.read_bytes()[:16] == head
+
+
+def can_be_compiled(path: Path) -> bool:
+    """Some packages carry templates of Python files."""
+    try:
+        compile(path.read_bytes(), path, "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("script", [".ci/run", ".ci/system.sh", ".ci/demo.sh", ".ci/wheel.sh"])
