@@ -22,7 +22,9 @@ HASHED := --require-hashes --no-deps --only-binary :all:
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11
 QUICK := not engine and not root and not base and not page
 REST := engine or root or base or page
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -q
+# Three at a time, also on two cores: a test on a box or through the engine waits for a third of its time.
+WORKERS ?= 3
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
 
 # torch on a machine without an NVIDIA GPU needs no triton, which weighs a gigabyte. TORCH_BACKEND=cpu takes PyTorch's own CPU
 # build instead, where its index can be reached: nothing of CUDA is installed then, and no hash is compared, since those builds
@@ -60,7 +62,7 @@ test-quick: system-demo setup-light setup-box setup-dev ## the tests that need n
 	@$(PYTEST) -m "$(QUICK)"
 
 test-wheel: setup ## the quick tests against the built wheel, in an environment and a folder of its own
-	@QUICK="$(QUICK)" .ci/wheel.sh
+	@QUICK="$(QUICK)" WORKERS=$(WORKERS) .ci/wheel.sh
 
 check: setup-light setup-box setup-dev ## ruff, format, strict types, import contracts
 	$(BIN)/ruff check .

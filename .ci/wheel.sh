@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the wheel and run the quick tests against it: a fresh environment, and a folder that holds the tests but none of
-# the packages, so that what a user installs is what is tested. QUICK is pytest's marker expression.
+# the packages, so that what a user installs is what is tested. QUICK is pytest's marker expression,
+# WORKERS how many run at a time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -32,4 +33,4 @@ git ls-files --cached --others --exclude-standard -z |
     xargs -0 cp --parents --target-directory "$work/suite"
 
 cd "$work/suite"
-OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -n 2 --dist loadgroup -q -m "$QUICK" --junitxml="$root/build/junit/quick.xml"
+OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -n "$WORKERS" --dist loadgroup -q -m "$QUICK" --junitxml="$root/build/junit/quick.xml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import re
@@ -26,6 +27,9 @@ hypothesis.settings.load_profile("steady")
 # It draws one value in forty from the numbers and words in those modules of a checkout which are loaded at the time: so a test
 # met other examples beside others than by itself, and others in a checkout than against a wheel. No setting turns it off.
 HypothesisProvider._local_constants = Constants()  # type: ignore[assignment]
+
+# What is collected stays to the end: nobody need search it for garbage (measured 2026-11-27: 22 s of a core instead of 33).
+gc.disable()
 
 # For us and for every process that a test starts.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -94,6 +98,17 @@ def smollm2_gguf() -> Path:
     if not path.exists():
         pytest.fail(f"{path} is not there; fetch it with: make base")
     return path
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones begin first: one that began last would end with the other processes idle. The rest keeps its order."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -77,3 +77,22 @@ def test_a_skipped_test_fails_and_what_is_left_out_is_said(tmp_path: Path) -> No
     assert "1 failed, 1 passed, 1 deselected" in done.stdout
     assert "skipped, which counts as failed here" in done.stdout
     assert "Left out: tests marked engine (needs the engine). `make test` runs them." in done.stdout
+
+
+def test_what_is_long_begins_first_and_the_rest_keeps_its_order(tmp_path: Path) -> None:
+    """A long test that was begun last would be waited for by idle processes."""
+    (tmp_path / "conftest.py").write_text(CONFTEST.read_text())
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    long: takes a minute\n")
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "def test_second(): pass\n"
+        "def test_third(): pass\n"
+        "@pytest.mark.long\n"
+        "def test_first(): pass\n"
+        "def test_fourth(): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:randomly", "--collect-only", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run([*command, "--rootdir", str(tmp_path)], capture_output=True, text=True, check=True, env=environment)
+    named = [line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line]
+    assert named == ["test_first", "test_second", "test_third", "test_fourth"]

@@ -16,7 +16,7 @@ from tests.faults.rehearsal import PATIENCE_S, Rehearsal, wait_until
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 
 MANY_STEPS = 100_000
-LIVES_S = (35.0, 120.0)  # from the opening to the deadline: a trainer has begun by then, also on a busy machine
+LIVES_S = (35.0, 60.0, 120.0)  # from the opening to the deadline: a trainer has begun by then, also on a busy machine
 PLACES = (
     "prepare",
     "create",
@@ -93,6 +93,7 @@ def test_the_deadline_ends_a_box_that_nobody_controls(rehearsal: Rehearsal, poin
     assert "deadline" in receipt.message
 
 
+@pytest.mark.long
 @pytest.mark.fault("F13", tier="box")
 def test_the_deadline_ends_a_trainer_that_nobody_controls(rehearsal: Rehearsal) -> None:
     """In the middle of training: the box ends it, without controller, ledger or network."""

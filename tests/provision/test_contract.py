@@ -130,6 +130,7 @@ def test_a_box_comes_up_again_after_its_end(kind: Rig) -> None:
         assert shell.run("true").rc == 0
 
 
+@pytest.mark.long
 def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -> None:
     """Not before, and with nobody's help. A life that was over before its task had begun shows nothing: a longer one does."""
     for life_s in (kind.row.life_s * factor for factor in LONGER):

@@ -21,7 +21,8 @@ from remote.contract import (
 from remote.watch import Watch
 from tests.remote.conftest import DATA, LOOP, STRATEGY, MakeJob, changed
 
-pytestmark = [pytest.mark.torch, pytest.mark.base, pytest.mark.timeout(1200)]  # on a machine that others use as well
+# On a machine that others use as well.
+pytestmark = [pytest.mark.torch, pytest.mark.base, pytest.mark.long, pytest.mark.timeout(1200)]
 
 # A made-up house style: easy to learn in few steps, impossible to guess.
 ROWS = [

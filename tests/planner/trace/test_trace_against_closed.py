@@ -28,6 +28,7 @@ LAYERS = 2
 TAKE_TURNS = ("llama-3.2-1b", "qwen2.5-7b", "gpt2")
 
 
+@pytest.mark.long
 def test_closed_form_and_trace_agree_over_families_and_ways_to_train() -> None:
     """Allocated peaks differ by 1 % at the median and 4 % at the 95th percentile at most; nothing is refused."""
     rows = [compare(point) for point in list(grid(LAYERS))[::EVERY]]

@@ -115,6 +115,7 @@ def test_from_the_plan_to_the_receipt(cloud: str, bench_at: Callable[[str], Benc
         require_bill_that_has_ended(bench)
 
 
+@pytest.mark.long
 def test_a_volume_that_is_kept_spares_the_next_run_the_download(
     bench_at: Callable[[str], Bench],
     places: Places,
@@ -155,6 +156,7 @@ def test_a_volume_that_is_kept_spares_the_next_run_the_download(
     require_bill_that_has_ended(bench)
 
 
+@pytest.mark.long
 def test_where_a_cloud_has_no_room_the_next_region_is_tried(
     bench_at: Callable[[str], Bench], places: Places, tmp_path: Path
 ) -> None:
@@ -193,6 +195,7 @@ class Reboots(Quiet):
             self.reboot()
 
 
+@pytest.mark.long
 @pytest.mark.fault("F12", tier="engine")
 def test_a_machine_that_reboots_in_training_goes_on(bench_at: Callable[[str], Bench], places: Places, tmp_path: Path) -> None:
     """The same box, its disk and its deadline; the trainer starts again from its checkpoint, and the run ends once."""
