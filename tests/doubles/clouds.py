@@ -83,7 +83,7 @@ CLOUDS: Final = {
     "digitalocean": Row(
         double=digitalocean.DIGITALOCEAN,
         module="tests.doubles.plugins.digitalocean",
-        offer=_offer("digitalocean", "fra1", "s-2vcpu-4gb", "0.03571", gpu=None, num_gpus=0),
+        offer=_offer("digitalocean", "tor1", "gpu-l40sx1-48gb", "1.57", gpu="L40S", num_gpus=1),
         serve=_world("digitalocean"),
         serve_machines=_world("digitalocean", "machines"),
         variables=lambda url: {"DIGITALOCEAN_API_URL": url, "DIGITALOCEAN_TOKEN": TOKEN},

@@ -47,7 +47,7 @@ from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_th
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import ProvisionError, Reason, Refused, Scope
-from provision.provisioner import Answer, Layer, Owned, Resource
+from provision.provisioner import MACHINE, Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of some of its modules
@@ -110,6 +110,7 @@ URL: Final = "https://api.digitalocean.com"
 TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")
 GB: Final = 10**9
 BILLING: Final = frozenset({"instance", "volume"})
+NAMED: Final = frozenset({"instance", "firewall", "volume"})  # for their run; a key and a tag are called by the word
 EVERYBODY: Final = ("0.0.0.0/0", "::/0")
 
 WORD: Final = "rentune"
@@ -256,7 +257,7 @@ def quotas(region: str, names: Iterable[str], environment: Mapping[str, str]) ->
     """The team's limit of droplets, and how many it has."""
     api = connect(environment)
     limit = api.ask("GET", "/account")["account"].get("droplet_limit")
-    used = sum(1 for _ in api.rows("/droplets", "droplets"))
+    used = sum(1 for _ in _rows(api, MACHINE))
     return tuple(Quota(name=name, unit="droplets", where="the whole team", limit=limit, used=used) for name in names)
 
 
@@ -274,6 +275,15 @@ LISTS: Final[dict[str, tuple[str, str, str, Callable[[Json], list[str]]]]] = {
     "tag": ("/tags", "tags", "name", lambda row: [row["name"]]),
     "volume": ("/volumes", "volumes", "id", lambda row: row["tags"] or []),
 }
+# Resource.kind -> the questions that all of it is the answer to: a list of droplets has those with a GPU only where it is asked
+# for them, and then no others (docs.digitalocean.com/reference/api, List All Droplets, `type`; 2026-11).
+QUERIES: Final[dict[str, tuple[dict[str, str], ...]]] = {MACHINE: ({"type": "droplets"}, {"type": "gpus"})}
+
+
+def _rows(api: Api, kind: str) -> Iterator[Json]:
+    path, name, *_ = LISTS[kind]
+    for query in QUERIES.get(kind, ({},)):
+        yield from api.rows(path, name, **query)
 
 
 # Status of a droplet (docs.digitalocean.com, "Droplets", 2026-11) -> whether it has power; one that is not here tells nothing.
@@ -291,9 +301,9 @@ def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned
 
 
 def _listed(api: Api, run_id: str | None) -> Iterator[Resource]:
-    for kind, (path, name, id, words) in LISTS.items():
-        for row in api.rows(path, name):
-            facts = from_tag(words(row)) or _from_name(row.get("name") or "")
+    for kind, (_, _, id, words) in LISTS.items():
+        for row in _rows(api, kind):
+            facts = from_tag(words(row)) or _from_name(kind, row.get("name") or "")
             if facts and run_id in (None, facts[RUN_TAG]) and (kind, KEPT_TAG in facts) != ("tag", True):
                 region = (row.get("region") or {}).get("slug", "")
                 made_at = row.get("created_at")
@@ -301,9 +311,13 @@ def _listed(api: Api, run_id: str | None) -> Iterator[Resource]:
                 yield msgspec.structs.replace(found, **STANDS[kind](row) if kind in STANDS else {})
 
 
-def _from_name(name: str) -> dict[str, str]:
-    """What the name of a droplet or firewall tells whose tag somebody took away."""
-    return {RUN_TAG: name.removeprefix(OURS)} if name.startswith(OURS) else {}
+def _from_name(kind: str, name: str) -> dict[str, str]:
+    """What the name of a droplet, firewall or volume tells whose tag somebody took away: its run. A volume is kept, since no
+    other is made; what its user calls it was in the tag, so it goes by its name here.
+    """
+    if kind not in NAMED or not name.startswith(OURS):
+        return {}
+    return {RUN_TAG: name.removeprefix(OURS)} | ({KEPT_TAG: name} if kind == "volume" else {})
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:

@@ -57,6 +57,7 @@ KINDS: Final = {
     "gcp:compute/firewall:Firewall": "firewall",
 }
 KEPT_DEVICE: Final = "rentune-kept"
+KEPT_ENDING: Final = "-kept"  # of the name of a disk that is
 VOLUMES: Final = Volumes(
     kinds={"gcp:compute/disk:Disk": "volume", "gcp:compute/attachedDisk:AttachedDisk": "attachment"},
     device=f"/dev/disk/by-id/google-{KEPT_DEVICE}",  # docs.cloud.google.com, "Symbolic links to your disks"
@@ -237,7 +238,7 @@ def _attach(order: Order, volume: KeptVolume, zone: str, instance: gcp.compute.I
     if id is None:
         id = gcp.compute.Disk(
             "kept",
-            name=f"{order.name}-kept",  # the boot disk has the instance's name
+            name=f"{order.name}{KEPT_ENDING}",  # the boot disk has the instance's name
             zone=zone,
             size=volume.size_gib,
             type=_disk_type(order),
@@ -280,7 +281,7 @@ def _listed(api: Api, environment: Mapping[str, str], run_id: str | None) -> Ite
     for row in machines:
         yield _instance_of(row, [disk for disk in disks if row["selfLink"] in disk.get("users", ())])
     for row in disks:
-        tags = from_labels(row["labels"])
+        tags = _kept_by_name(row) | from_labels(row["labels"])
         if KEPT_TAG in tags:
             yield _volume(row, tags)
         elif not row.get("users"):  # a disk that an instance uses ends with it
@@ -289,6 +290,11 @@ def _listed(api: Api, environment: Mapping[str, str], run_id: str | None) -> Ite
         tags = from_description(row.get("description"))
         if tags and run_id in (None, tags[RUN_TAG]):
             yield _resource("firewall", row, tags)
+
+
+def _kept_by_name(row: Mapping[str, Any]) -> dict[str, str]:
+    """That a disk is kept, also where somebody took the label away that says so."""
+    return {KEPT_TAG: row["name"]} if row["name"].endswith(KEPT_ENDING) else {}
 
 
 def _resource(kind: str, row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:
@@ -309,7 +315,7 @@ RUNS: Final = {
 def _instance_of(row: Mapping[str, Any], disks: list[Json]) -> Resource:
     """With the disks that it uses, as far as they are its own: one that is kept has a bill of its own."""
     runs = RUNS.get(row["status"], Answer.UNKNOWN)
-    own = [int(disk["sizeGb"]) for disk in disks if KEPT_TAG not in from_labels(disk["labels"])]
+    own = [int(disk["sizeGb"]) for disk in disks if KEPT_TAG not in _kept_by_name(disk) | from_labels(disk["labels"])]
     return msgspec.structs.replace(
         _resource("instance", row, from_labels(row["labels"])),
         runs=runs,

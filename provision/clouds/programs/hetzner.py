@@ -18,6 +18,7 @@ from catalogs.hardware import ANYWHERE, Offer
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
+    KEPT_TAG,
     RUN_TAG,
     SSH_PORT,
     TOO_LITTLE_RAM,
@@ -210,7 +211,8 @@ def _listed(api: Api, tag: str | None) -> Iterator[Resource]:
 def _resource(kind: str, row: Json) -> Resource:
     tags = {from_label(key): from_label(value) for key, value in row["labels"].items()}
     region = (row.get("location") or {}).get("name", "")
-    found = tagged_resource(kind, str(row["id"]), region, tags, bills=kind in BILLING, made_at=row.get("created"))
+    kept = {KEPT_TAG: row["name"]} if kind == VOLUME else {}  # whatever became of its label: no other volume is made
+    found = tagged_resource(kind, str(row["id"]), region, kept | tags, bills=kind in BILLING, made_at=row.get("created"))
     if kind == MACHINE:
         return msgspec.structs.replace(found, runs=RUNS.get(row["status"], Answer.UNKNOWN))
     if kind == VOLUME:

@@ -142,6 +142,13 @@ def _droplet(world: World, droplet: Thing) -> Json:
     }
 
 
+def _list_droplets(world: World, asked: Asked) -> Reply:
+    """Those with a GPU where it is asked for them, and no others then; else those without."""
+    is_asked = asked.query.get("type", "droplets") == "gpus"
+    shown = [each for each in world.listed(MACHINE) if each.details["type"].startswith("gpu-") is is_asked]
+    return _page("droplets", [_droplet(world, each) for each in shown], asked)
+
+
 def _status(world: World, droplet: Thing) -> str:
     return "off" if droplet.off else "active" if world.runs(droplet) else "new"
 
@@ -327,7 +334,7 @@ ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("GET", r"/v2/regions", _list_regions),
     ("GET", r"/v2/sizes", _list_sizes),
     ("POST", r"/v2/droplets", _create_droplet),
-    ("GET", r"/v2/droplets", _listing("droplets", MACHINE, _droplet)),
+    ("GET", r"/v2/droplets", _list_droplets),
     ("GET", r"/v2/droplets/(\d+)", _reading("droplet", MACHINE, _droplet)),
     ("DELETE", r"/v2/droplets/(\d+)", _deleting(MACHINE)),
     ("POST", r"/v2/volumes", _create_volume),

@@ -46,8 +46,8 @@ def rent_at_digitalocean(api: Api, tags: Mapping[str, str], public_key: str) -> 
     api.ask("POST", "/account/keys", {"name": word, "public_key": public_key})
     inbound = {"protocol": "tcp", "ports": "22", "sources": {"addresses": ["203.0.113.7/32"]}}
     api.ask("POST", "/firewalls", {"name": name, "tags": [word], "inbound_rules": [inbound]})
-    droplet = {"name": name, "size": "s-2vcpu-4gb", "image": "ubuntu-24-04-x64", "region": "fra1", "tags": [word, "team:nlp"]}
-    return int(api.ask("POST", "/droplets", droplet)["droplet"]["id"])
+    size = {"size": CLOUDS["digitalocean"].offer.instance_type, "image": "gpu-h100x1-base", "region": "tor1"}
+    return int(api.ask("POST", "/droplets", size | {"name": name, "tags": [word, "team:nlp"]})["droplet"]["id"])
 
 
 def rent_at_google(api: Api, tags: Mapping[str, str], public_key: str) -> int:
@@ -223,6 +223,39 @@ def test_a_tag_is_not_taken_from_what_still_bills(at: Emulator, cloud: Cloud) ->
     assert the_instance(at).owner == "Ada@home"
     api(at).delete(f"/tags/{tag.id}")
     assert (the_instance(at).run_id, the_instance(at).owner) == ("r1", None)
+
+
+@pytest.mark.parametrize("running", ["digitalocean"], indirect=True)
+def test_droplets_are_listed_and_counted_with_a_gpu_and_without(at: Emulator) -> None:
+    """Its API has a list of each, and shows only those without where nothing is said."""
+    rent(at)
+    word = digitalocean.tag_of(run_tags(CLOUDS[at.cloud].offer, LAUNCH, "a1b2") | {"rentune-run": "r2"})
+    plain = {"name": "rentune-r2", "size": "s-2vcpu-4gb", "image": "ubuntu-24-04-x64", "region": "fra1", "tags": [word]}
+    api(at).ask("POST", "/droplets", plain)
+    shown = [row["name"] for row in api(at).rows("/droplets", "droplets")]
+    assert shown == ["rentune-r2"]
+    assert {each.run_id for each in listed(at, None) if each.kind == "instance"} == {"r1", "r2"}
+    [quota] = digitalocean.quotas("*", [digitalocean.DROPLETS], at.environment)
+    assert quota.used == 2
+
+
+@pytest.mark.parametrize("running", ["hetzner", "digitalocean", "gcp"], indirect=True)
+def test_a_kept_volume_without_the_tag_that_says_so_is_kept_all_the_same(at: Emulator, cloud: Cloud) -> None:
+    """Somebody took it away: its run's end must not be the volume's."""
+    at_hetzner = {"name": "rentune-r1", "labels": {label("rentune-run"): label("r1")}, "location": "fsn1", "size": 40}
+    volume: dict[str, tuple[str, Json]] = {
+        "hetzner": ("/volumes", at_hetzner),
+        "digitalocean": ("/volumes", {"name": "rentune-r1", "region": "tor1", "size_gigabytes": 40}),
+        "gcp": (
+            f"/projects/{PROJECT}/zones/us-central1-b/disks",
+            {"name": "rentune-r1-kept", "labels": gcp.labels_of({"rentune-run": "r1"}), "sizeGb": "40"},
+        ),
+    }
+    path, body = volume[at.cloud]
+    api(at).ask("POST", path, body)
+    owned = cloud.owned("*", "r1", at.environment)
+    assert owned.resources == ()
+    assert [(each.kind, each.run_id, each.name, each.size_gib) for each in owned.kept] == [("volume", "r1", body["name"], 40)]
 
 
 def test_a_no_to_a_delete_is_one_sentence(at: Emulator, cloud: Cloud) -> None:
