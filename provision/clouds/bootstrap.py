@@ -133,7 +133,8 @@ def render_last_check() -> str:
 
 
 def render_mount(volume: Volume, user: str) -> str:
-    """The shell script that mounts a kept volume once it is attached. A disk with partitions is the machine's own.
+    """The shell script that mounts a kept volume once it is attached. A disk with partitions is the machine's own, and so are
+    they: udev links each beside its disk, under the disk's name and `-part1`, which the same pattern takes in.
 
     Only a fresh one is formatted, and only where blkid finds nothing at all on it (its code 2): what is kept is never lost to
     a look that failed.
@@ -142,7 +143,7 @@ def render_mount(volume: Volume, user: str) -> str:
     return f"""set -u
 found() {{
   for device in {volume.device}; do
-    [ -b "$device" ] && [ "$(lsblk -nro NAME "$device" | wc -l)" = 1 ] && return 0
+    [ -b "$device" ] && [ "$(lsblk -nro TYPE "$device")" = disk ] && return 0
   done
   return 1
 }}

@@ -35,7 +35,7 @@ class Box:
         self.root, self.said = root, root / "said"
         for name in ("mount", "mkfs.ext4", "install", "sleep"):
             self.play(name)
-        self.play("lsblk", f"cat {root}/parts.$(basename $3)")
+        self.play("lsblk", f"[ $2 = TYPE ] && cat {root}/types.$(basename $3)")
         self.blkid(EMPTY)
 
     def play(self, name: str, then: str = "") -> None:
@@ -47,8 +47,14 @@ class Box:
         self.play("blkid", f'[ "$1" != -p ] || exit {rc}; echo 1234-abcd')
 
     def plug(self, name: str, *, parts: int = 0) -> None:
+        """As udev shows it: each partition has a link beside its disk's."""
+        self.link(name, "disk", *["part"] * parts)
+        for number in range(1, parts + 1):
+            self.link(f"{name}-part{number}", "part")
+
+    def link(self, name: str, *types: str) -> None:
         os.mknod(self.root / name, stat.S_IFBLK | 0o600, NODE)
-        (self.root / f"parts.{name}").write_text("\n".join(["disk", *["part"] * parts]) + "\n")
+        (self.root / f"types.{name}").write_text("".join(f"{type}\n" for type in types))
 
     def mount(self, *, fresh: bool) -> int:
         volume = Volume(
@@ -97,10 +103,29 @@ def test_a_fresh_one_on_which_something_may_be_is_not_formatted_either(box: Box,
 
 
 def test_the_machine_s_own_disk_is_none(box: Box) -> None:
-    """It has the same kind of name, and partitions."""
+    """It has the same kind of name, and partitions, which have it too."""
     box.plug("nvme-vol0", parts=3)
     box.plug("nvme-vol1")
     assert box.mount(fresh=True) == 0
+    assert box.asked("mount") == [f"mount {box.root}/nvme-vol1 {box.root}/kept"]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_partition_of_the_machine_s_own_disk_is_not_taken_for_a_volume_that_is_not_there_yet(box: Box, fresh: bool) -> None:
+    box.plug("nvme-vol0", parts=3)
+    assert box.mount(fresh=fresh) == 1
+    assert len(box.asked("sleep")) == 300
+    assert (box.asked("mkfs.ext4"), box.asked("mount")) == ([], [])
+
+
+def test_the_volume_is_waited_for_until_it_is_attached(box: Box) -> None:
+    """However long the machine's own disk has been there."""
+    box.plug("nvme-vol0", parts=1)
+    box.plug("nvme-vol1")
+    (box.root / "nvme-vol1").rename(box.root / "not-yet")
+    box.play("sleep", f"[ ! -e {box.root}/not-yet ] || mv {box.root}/not-yet {box.root}/nvme-vol1")
+    assert box.mount(fresh=False) == 0
+    assert len(box.asked("sleep")) == 1
     assert box.asked("mount") == [f"mount {box.root}/nvme-vol1 {box.root}/kept"]
 
 
