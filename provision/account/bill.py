@@ -119,9 +119,24 @@ def _setup_usd(rental: Rental) -> Decimal:
 
 
 def _disk_usd(rental: Rental, now_s: float) -> Decimal:
+    """For as long as the machine is billed; and while it is off its disk is there, unless its provider says that it is free."""
     billing = rental.billing
     gib = max(rental.disk_gib, billing.minimum_disk_gib)
-    return Decimal(str(billed_s(rental, now_s=now_s))) * disks_usd_per_s(gib, rental.volume_gib, billing)
+    off_gib = 0 if billing.stopped_disk_bills is False else gib if rental.off_gib is None else rental.off_gib
+    return sum(
+        (
+            Decimal(str(seconds)) * disks_usd_per_s(each_gib, rental.volume_gib, billing)
+            for seconds, each_gib in ((billed_s(rental, now_s=now_s), gib), (_off_s(rental), off_gib))
+        ),
+        Decimal(0),
+    )
+
+
+def _off_s(rental: Rental) -> float:
+    """Seconds for which its machine was off, and there, where that ends the machine's bill."""
+    if rental.off_at_s is None or rental.ended_at_s is None or not rental.bought:
+        return 0.0
+    return max(0.0, rental.ended_at_s - max(rental.off_at_s, rental.started_at_s))
 
 
 def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:

@@ -47,6 +47,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     up_at_s: float | None = None  # when the provider said that the box runs; None = it never did
     ended_at_s: float | None = None  # None = not known to have ended
     off_at_s: float | None = None  # from when its machine was off, where that ends the bill for it; None = it was not
+    off_gib: int | None = None  # of its disk, what its provider showed to be billed then; None = it showed none, so all of it
     shown: bool = False  # whether its end named something that bills
     tried: Tried | None = None  # why it came to nothing, where another attempt may follow
     phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
@@ -315,6 +316,7 @@ def _with_end(rental: Rental, line: Ended, ended_at_s: float, *, deadline_at_s: 
         started_at_s=since_s or rental.started_at_s,
         ended_at_s=ended_at_s,
         off_at_s=_off_at_s(line, deadline_at_s=deadline_at_s) if rental.billing.stopped_compute_bills is False else None,
+        off_gib=_off_gib(line),
         shown=shown,
     )
 
@@ -326,6 +328,11 @@ def _off_at_s(line: Ended, *, deadline_at_s: float) -> float | None:
     off = [end for end in line.teardown.resources if end.resource.runs is Answer.NO]
     told_s = (end.resource.off_since_s or min(end.at_s - (line.teardown.ahead_s or 0.0), deadline_at_s) for end in off)
     return max(told_s, default=None)
+
+
+def _off_gib(line: Ended) -> int | None:
+    off = [end.resource.off_gib for end in line.teardown.resources if end.resource.runs is Answer.NO]
+    return None if None in off or not off else sum(filter(None, off))
 
 
 def _volumes_after(state: RunState, teardown: Teardown) -> dict[str, Any]:

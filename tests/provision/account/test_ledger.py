@@ -250,7 +250,7 @@ def test_a_machine_that_is_found_switched_off_is_billed_until_it_was(
     ledger: Ledger, off_since_s: float | None, bills_when_off: bool | None, billed_to_s: float
 ) -> None:
     """It asked for its own end and was given a stop; hours later somebody deletes it."""
-    off = Resource(kind="instance", id="i", runs=Answer.NO, off_since_s=off_since_s)
+    off = Resource(kind="instance", id="i", runs=Answer.NO, off_since_s=off_since_s, off_gib=40)
     ended = msgspec.structs.replace(GONE, resources=(ResourceEnd(resource=off, gone=Answer.YES, at_s=5000.0),))
     asked = attempted("r1", at_s=110.0, deadline_at_s=1000.0)
     rule = msgspec.structs.replace(asked.billing, stopped_compute_bills=bills_when_off)
@@ -258,6 +258,7 @@ def test_a_machine_that_is_found_switched_off_is_billed_until_it_was(
     write(ledger, Ended(run_id="r1", at_s=5001.0, teardown=ended))
     [rental] = ledger.runs()["r1"].rentals
     assert billed_s(rental, now_s=9000.0) == billed_to_s - rental.started_at_s
+    assert rental.off_gib == 40
 
 
 def test_a_verdict_that_is_taken_back_opens_the_rental_again(ledger: Ledger) -> None:
