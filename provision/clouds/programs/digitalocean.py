@@ -20,7 +20,7 @@ import msgspec
 import pulumi
 
 from catalogs.hardware import ANYWHERE, Offer
-from planner.units import MIB
+from planner.units import GB, MIB
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
@@ -108,7 +108,6 @@ REFUSALS: Final = (
 )
 URL: Final = "https://api.digitalocean.com"
 TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")
-GB: Final = 10**9
 BILLING: Final = frozenset({"instance", "volume"})
 NAMED: Final = frozenset({"instance", "firewall", "volume"})  # for their run; a key and a tag are called by the word
 EVERYBODY: Final = ("0.0.0.0/0", "::/0")

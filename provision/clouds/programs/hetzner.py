@@ -15,6 +15,7 @@ import pulumi
 import pulumi_hcloud as hcloud
 
 from catalogs.hardware import ANYWHERE, Offer
+from planner.units import GB
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
@@ -72,7 +73,6 @@ REFUSALS: Final = (
     Refusal("forbidden|token_readonly", Reason.PERMISSION, Scope.CLOUD, "the token may not do what a run needs"),
 )
 ENDPOINT: Final = "https://api.hetzner.cloud/v1"
-GB: Final = 10**9
 BILLING: Final = frozenset({"instance", "volume"})
 
 # Resource.kind -> the list of it: path, and name of its rows. What bills is ended first.

@@ -21,7 +21,7 @@ import pulumi
 
 from catalogs.hardware import ANYWHERE, Offer
 from catalogs.sellers import RUNPOD_GPU_IDS, RUNPOD_TYPE
-from planner.units import GIB
+from planner.units import GB, GIB
 from provision.clouds.container import ENTRYPOINT, START_VARIABLE
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.runpod_api import (
@@ -95,7 +95,6 @@ TAGS_VARIABLE: Final = "RENTUNE_TAGS"
 MIN_CUDA: Final = f"{TORCH_CUDA[0]}.0"  # derived: that of the first runs a whole major version (remote.machine.drivers)
 LEAST_VCPUS: Final = 4  # derived: no machine of the price list has fewer for each whole GPU, where they are stated (2026-11)
 LEAST_DISK_GB: Final = 20  # assumed; RunPod's own default, and without a size it refuses a pod
-GB: Final = 10**9
 CLOUDS: Final = {"secure": "SECURE", "community": "COMMUNITY"}
 
 
@@ -237,7 +236,8 @@ def _name(row: Json) -> str:
 def _kept(volume: Json, used: set[str]) -> Resource:
     tags = from_volume_name(volume["name"])
     found = tagged_resource("volume", volume["id"], volume["dataCenter"], tags, bills=True)
-    return msgspec.structs.replace(found, size_gib=volume["size"] * GB // GIB, in_use=volume["id"] in used)
+    size_gib = math.ceil(volume["size"] * GB / GIB)  # what it costs is told by the GiB, and is not to be told too low
+    return msgspec.structs.replace(found, size_gib=size_gib, in_use=volume["id"] in used)
 
 
 def _resource(pod: Json) -> Resource:

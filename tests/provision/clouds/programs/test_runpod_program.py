@@ -20,6 +20,7 @@ import pytest
 from pulumi.runtime import mocks
 
 from catalogs.catalog import read_catalog
+from planner.units import GB, GIB
 from provision.charge.looking import look_for_orphans
 from provision.cli import call
 from provision.clouds.container import END_VARIABLE
@@ -330,6 +331,23 @@ def test_where_no_pod_is_free_its_volume_goes_and_the_next_data_centre_is_asked(
         ("volume", runpod.DATA_CENTRES[2], "models", True)
     ]
     assert [each.kind for each in owned.resources] == ["instance"]
+
+
+def test_a_disk_that_is_sold_by_the_gb_is_told_by_the_gib_and_never_cheaper_than_it_is(reached: Emulator) -> None:
+    """Nor by a GiB more than it has: 12 GB at RunPod's own 7 cents, and a container's 20 GB at 10."""
+    rule = read_catalog().billing["runpod"]
+    rent_with_volume()
+    [kept] = runpod.owned("*", "r1", reached.environment).kept
+    sold = (
+        (kept.size_gib, rule.volume_usd_per_gib_month, 12, "0.07"),
+        (rule.minimum_disk_gib, rule.disk_usd_per_gib_month, runpod.LEAST_DISK_GB, "0.10"),
+    )
+    for size_gib, usd, size_gb, usd_per_gb in sold:
+        assert size_gib is not None
+        assert usd is not None
+        assert (size_gib - 1) * GIB < size_gb * GB <= size_gib * GIB
+        assert size_gib * usd >= size_gb * Decimal(usd_per_gb)
+        assert usd == pytest.approx(Decimal(usd_per_gb) * GIB / GB, rel=Decimal("0.001"))
 
 
 def test_where_no_pod_is_free_anywhere_no_volume_is_left(reached: Emulator) -> None:
