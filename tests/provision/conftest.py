@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -24,6 +25,18 @@ from tests.doubles.bench import Bench, set_up
 from tests.doubles.hosting.machines import lacks
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import Rig, rig_of
+
+AWAY: Final = "AWAY-05:45"  # three quarters of an hour too: what is rounded to hours does not look right by luck
+
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere() -> Iterator[None]:
+    """The machine's own time of day is no cloud's: an instant that is read or written without its zone is hours off here."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("TZ", AWAY)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import pulumi
 import pulumi_aws as aws
 
 from provision.clouds.programs import Volumes
-from provision.clouds.programs.accounts.aws_api import asked, heard_by, reason_of
+from provision.clouds.programs.accounts.aws_api import NOBODY, asked, heard_by, reason_of
 from provision.clouds.programs.accounts.aws_api import connect as connect
 from provision.clouds.programs.accounts.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
 from provision.clouds.programs.accounts.aws_quotas import needs as needs
@@ -228,7 +228,9 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
-    """Instances, spot requests, volumes, security groups and key pairs with our tag that are not gone yet, and kept volumes."""
+    """Instances, volumes, security groups and key pairs with our tag that are not gone yet, and kept volumes. A spot request
+    carries no tag, and being made once is over with its instance.
+    """
     has_tag = {"Name": "tag-key", "Values": [RUN_TAG]} if tag is None else {"Name": f"tag:{RUN_TAG}", "Values": [tag]}
     heard = Heard()
     try:
@@ -239,19 +241,25 @@ def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned
         machines = _instances(ec2, region, has_tag, {disk["VolumeId"]: _off_gib(disk) for disk in disks})
         found = (*machines, *(resource for look in _LOOKS for resource in look(ec2, region, has_tag)))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        message = f"{region}: {reason_of(error)}"
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=message, ahead_s=heard.ahead_s)
+        message, has_asked = f"{region}: {reason_of(error)}", not isinstance(error, NOBODY)
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=message, ahead_s=heard.ahead_s, asked=has_asked)
     return Owned(resources=(*found, *volumes), complete=Answer.YES, kept=kept, ahead_s=heard.ahead_s)
 
 
 def _instances(ec2: Any, region: str, has_tag: dict[str, Any], off_gib: dict[str, int]) -> list[Resource]:
     """`off_gib`: by volume, what of it a machine's own bill has while it is off."""
     live = {"Name": "instance-state-name", "Values": LIVE_STATES}
-    pages = ec2.get_paginator("describe_instances").paginate(Filters=[has_tag, live])
-    rows = [row for page in pages for reservation in page["Reservations"] for row in reservation["Instances"]]
     return [
-        msgspec.structs.replace(_resource("instance", row["InstanceId"], region, row), **_stands(row, off_gib)) for row in rows
+        msgspec.structs.replace(_resource("instance", row["InstanceId"], region, row), **_stands(row, off_gib))
+        for reservation in _rows(ec2, "describe_instances", "Reservations", has_tag, live)
+        for row in reservation["Instances"]
     ]
+
+
+def _rows(ec2: Any, asked_for: str, name: str, *filters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of all the pages of a list."""
+    pages = ec2.get_paginator(asked_for).paginate(Filters=list(filters))
+    return [row for page in pages for row in page[name]]
 
 
 # State of an instance (docs.aws.amazon.com, "Instance lifecycle", 2026-11) -> whether it has power.
@@ -280,15 +288,8 @@ def _off_gib(disk: dict[str, Any]) -> int:
     return 0 if any(tag["Key"] == KEPT_TAG for tag in disk.get("Tags", ())) else int(disk["Size"])
 
 
-def _spot_requests(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
-    waiting = {"Name": "state", "Values": ["open", "active"]}
-    rows = ec2.describe_spot_instance_requests(Filters=[has_tag, waiting])["SpotInstanceRequests"]
-    return [_resource("spot_request", row["SpotInstanceRequestId"], region, row) for row in rows]
-
-
 def _volume_rows(ec2: Any, has_tag: dict[str, Any]) -> list[dict[str, Any]]:
-    pages = ec2.get_paginator("describe_volumes").paginate(Filters=[has_tag])
-    return [row for page in pages for row in page["Volumes"] if row["State"] != "deleting"]
+    return [row for row in _rows(ec2, "describe_volumes", "Volumes", has_tag) if row["State"] != "deleting"]
 
 
 def _volumes(rows: list[dict[str, Any]], region: str) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
@@ -304,16 +305,16 @@ def _volumes(rows: list[dict[str, Any]], region: str) -> tuple[tuple[Resource, .
 
 
 def _security_groups(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
-    rows = ec2.describe_security_groups(Filters=[has_tag])["SecurityGroups"]
+    rows = _rows(ec2, "describe_security_groups", "SecurityGroups", has_tag)
     return [_resource("security_group", row["GroupId"], region, row, bills=False) for row in rows]
 
 
 def _key_pairs(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
-    rows = ec2.describe_key_pairs(Filters=[has_tag])["KeyPairs"]
+    rows = ec2.describe_key_pairs(Filters=[has_tag])["KeyPairs"]  # EC2 has no pages of them
     return [_resource("key_pair", row["KeyName"], region, row, bills=False) for row in rows]
 
 
-_LOOKS: Final = (_spot_requests, _security_groups, _key_pairs)
+_LOOKS: Final = (_security_groups, _key_pairs)
 
 
 def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bool = True) -> Resource:
@@ -323,7 +324,6 @@ def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bo
 
 _ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "instance": lambda ec2, id: ec2.terminate_instances(InstanceIds=[id]),
-    "spot_request": lambda ec2, id: ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[id]),
     "volume": lambda ec2, id: ec2.delete_volume(VolumeId=id),
     "security_group": lambda ec2, id: ec2.delete_security_group(GroupId=id),
     "key_pair": lambda ec2, id: ec2.delete_key_pair(KeyName=id),
@@ -331,7 +331,7 @@ _ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
-    """Terminate, cancel or delete one resource."""
+    """Terminate or delete one resource."""
     with asked(f"the end of {resource.kind} {resource.id}"):
         try:
             _ENDS[resource.kind](connect(resource.region, environment), resource.id)
@@ -345,7 +345,7 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
     with asked(f"SSH from {', '.join(cidrs)}"):
         ec2 = connect(region, environment)
         mine = {"Name": f"tag:{RUN_TAG}", "Values": [run_id]}
-        for group in ec2.describe_security_groups(Filters=[mine])["SecurityGroups"]:
+        for group in _rows(ec2, "describe_security_groups", "SecurityGroups", mine):
             there = _admitted(rule for rule in group["IpPermissions"] if rule.get("FromPort") == SSH_PORT)
             if new := set(cidrs) - there:
                 ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[_ssh_from(new)])
@@ -380,7 +380,7 @@ def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, .
         attribute = "instanceInitiatedShutdownBehavior"
         answer = ec2.describe_instance_attribute(InstanceId=instance.id, Attribute=attribute)
         of_it = {"Name": "instance-id", "Values": [instance.id]}
-        requests = ec2.describe_spot_instance_requests(Filters=[of_it])["SpotInstanceRequests"]
+        requests = _rows(ec2, "describe_spot_instance_requests", "SpotInstanceRequests", of_it)
     behaviour = answer["InstanceInitiatedShutdownBehavior"]["Value"]
     return (
         _guard("shutdown behaviour", f"a power-off from inside: {behaviour}", there=behaviour == "terminate"),

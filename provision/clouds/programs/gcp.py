@@ -356,7 +356,7 @@ def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, .
 def limit_of(scheduling: Mapping[str, Any]) -> Layer:
     """One that only stops a machine ends no bill."""
     action, until = scheduling.get("instanceTerminationAction"), scheduling.get("terminationTime")
-    strikes_at_s = dt.datetime.fromisoformat(until).timestamp() if until and action == "DELETE" else None
+    strikes_at_s = instant_s(str(until or "")) if action == "DELETE" else None
     there = strikes_at_s is not None
     return Layer(
         place="provider",

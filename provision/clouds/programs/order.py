@@ -189,9 +189,10 @@ def written_tags(text: object) -> dict[str, str]:
 
 
 def instant_s(text: str) -> float | None:
-    """The wall clock of a moment in ISO 8601; None for what is none."""
+    """The wall clock of a moment in ISO 8601, UTC where it names no zone, as clouds do; None for what is none."""
     try:
-        return dt.datetime.fromisoformat(text).timestamp()
+        moment = dt.datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
 

@@ -53,11 +53,8 @@ class Denied(Exception):
     """`str(error)` says who may not do what."""
 
 
-def life_of_a_box(run_id: str, environment: Mapping[str, str], admin: Mapping[str, str]) -> None:
-    """Everything that is ever asked of EC2, by the code that asks it: the plugin's double and the program's own half.
-
-    What the run does not make itself, a spot request that was left behind, is put there by `admin`.
-    """
+def life_of_a_box(run_id: str, environment: Mapping[str, str]) -> None:
+    """Everything that is ever asked of EC2, by the code that asks it: the plugin's double and the program's own half."""
     ec2 = aws.connect(REGION, environment)
     tags = ORDER.tags | {RUN_TAG: run_id}
     order = msgspec.structs.replace(
@@ -93,11 +90,11 @@ def life_of_a_box(run_id: str, environment: Mapping[str, str], admin: Mapping[st
     aws.admit(REGION, run_id, (HERE,), environment)
     aws.quotas(REGION, aws.GPU_QUOTAS[:1], environment)
     aws.console(Resource(kind="instance", id=ids["Instance"], region=REGION), environment)
+    aws.guards(Resource(kind="instance", id=ids["Instance"], region=REGION), environment)
 
     for kind in ("Instance", "SecurityGroup", "KeyPair"):
         kinds[kind].delete(ec2, ids[kind])
     aws.destroy_stray(Resource(kind="volume", id=ids["Volume"], region=REGION), environment)
-    aws.destroy_stray(left_behind(admin), environment)
     assert listed(run_id, environment) == ()
 
 
@@ -108,19 +105,9 @@ def listed(run_id: str, environment: Mapping[str, str]) -> tuple[Resource, ...]:
     return owned.resources
 
 
-def left_behind(admin: Mapping[str, str]) -> Resource:
-    """A spot request; moto takes no tags for it."""
-    ec2 = aws.connect(REGION, admin)
-    [image] = ec2.describe_images(Filters=[{"Name": "name", "Values": [ROW.image.name if ROW.image else ""]}])["Images"][:1]
-    [spot] = ec2.request_spot_instances(
-        SpotPrice="1", LaunchSpecification={"ImageId": image["ImageId"], "InstanceType": "g5.xlarge"}
-    )["SpotInstanceRequests"]
-    return Resource(kind="spot_request", id=spot["SpotInstanceRequestId"], region=REGION)
-
-
 def test_the_policy_is_enough(account: Account) -> None:
     """Every call of a box's life is allowed by what is called proven."""
-    life_of_a_box("whole", account.user(actions(proven=True)), account.admin)
+    life_of_a_box("whole", account.user(actions(proven=True)))
 
 
 @pytest.mark.parametrize("action", actions(proven=True))
@@ -128,7 +115,7 @@ def test_nothing_of_it_is_too_much(action: str, account: Account) -> None:
     """Without it that life ends, with this very action in the reason: so the list is what is called, no more and no less."""
     user = account.user(set(actions(proven=True)) - {action})
     with pytest.raises(Exception, match=rf"{action.removeprefix('ec2:')}\b") as caught:
-        life_of_a_box(f"without-{action.removeprefix('ec2:')}", user, account.admin)
+        life_of_a_box(f"without-{action.removeprefix('ec2:')}", user)
     assert re.search("UnauthorizedOperation|AccessDenied|not authorized", str(caught.value))
 
 

@@ -14,7 +14,7 @@ import botocore.config
 import botocore.exceptions
 
 from provision.clouds.programs.clocks import Heard
-from provision.errors import ProvisionError
+from provision.errors import NoCredentials, ProvisionError
 
 TIMEOUT_S: Final = 10.0  # assumed
 RETRIES: Final = 4  # assumed: botocore's standard mode, with backoff
@@ -51,11 +51,18 @@ def _session(key_id: str | None, secret: str | None, token: str | None, profile:
     return boto3.session.Session(key_id, secret, token, profile_name=profile)
 
 
+# What boto3 raises where AWS's own chain has found no credentials: nobody was asked, and no later try has any.
+NOBODY: Final = (botocore.exceptions.NoCredentialsError, botocore.exceptions.ProfileNotFound)
+
+
 @contextmanager
 def asked(what: str) -> Iterator[None]:
-    """Turns what boto3 raises into one sentence."""
+    """Turns what boto3 raises into one sentence. Raises ProvisionError; NoCredentials where there are none."""
     try:
         yield
+    except NOBODY as error:
+        hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+        raise NoCredentials(f"AWS did not grant {what}: {reason_of(error)}", hint=hint) from None
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         raise ProvisionError(f"AWS did not grant {what}: {reason_of(error)}") from None
 

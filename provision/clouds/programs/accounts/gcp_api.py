@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from provision.clouds.programs.rest import Api, Json
-from provision.errors import ProvisionError
+from provision.errors import NoCredentials, ProvisionError
 
 URL_VARIABLE: Final = "GOOGLE_COMPUTE_CUSTOM_ENDPOINT"  # as the plugin knows it
 URL: Final = "https://compute.googleapis.com/compute/v1/"
@@ -32,7 +32,9 @@ LISTS: Final = BILLING | {"firewall": "global/firewalls"}
 
 
 def connect(environment: Mapping[str, str]) -> Api:
-    """Compute Engine, for whoever the credentials are of. Raises ProvisionError without any, or where they are refused."""
+    """Compute Engine, for whoever the credentials are of. Raises NoCredentials without any, ProvisionError where they are
+    refused.
+    """
     return Api(
         cloud="Google Cloud",
         url=environment.get(URL_VARIABLE, URL),
@@ -43,11 +45,11 @@ def connect(environment: Mapping[str, str]) -> Api:
 
 
 def project_of(environment: Mapping[str, str]) -> str:
-    """Where everything is rented, and paid. Raises ProvisionError where none is named."""
+    """Where everything is rented, and paid. Raises NoCredentials where none is named: nobody can be asked without."""
     for name in PROJECT_VARIABLES:
         if project := environment.get(name):
             return project
-    raise ProvisionError("Google Cloud asks for a project.", hint=f"Set {PROJECT_VARIABLES[0]}.")
+    raise NoCredentials("Google Cloud asks for a project.", hint=f"Set {PROJECT_VARIABLES[0]}.")
 
 
 def rows(api: Api, environment: Mapping[str, str], kind: str, **query: str) -> Iterator[Json]:
@@ -112,9 +114,11 @@ def _text(environment: Mapping[str, str]) -> str:
     path = Path(named) if named else Path(environment.get("HOME", "/nonexistent")) / FILE
     try:
         return path.read_text()
-    except OSError:
-        hint = f"Set {TOKEN_VARIABLE} or {FILE_VARIABLES[1]}, or run: gcloud auth application-default login"
-        raise ProvisionError("Google Cloud asks for a token, and no credentials were found.", hint=hint) from None
+    except (FileNotFoundError, NotADirectoryError):
+        hint = f"Set {TOKEN_VARIABLE} or {FILE_VARIABLES[1]}, or run: gcloud auth application-default login."
+        raise NoCredentials("Google Cloud asks for a token, and no credentials were found.", hint=hint) from None
+    except OSError as error:  # they are there, and a later try may read them
+        raise ProvisionError(f"Google Cloud's credentials could not be read ({type(error).__name__}).") from None
 
 
 @functools.cache

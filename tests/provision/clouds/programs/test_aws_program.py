@@ -15,7 +15,7 @@ from pulumi.runtime import mocks
 from pulumi_aws import ebs, ec2
 
 from provision.clouds.programs import CLOUDS, aws, load_cloud, plugin_version
-from provision.clouds.programs.order import KeptVolume, Order, checked_cidrs, run_tags, tagged_resource
+from provision.clouds.programs.order import KeptVolume, Order, checked_cidrs, instant_s, run_tags, tagged_resource
 from provision.errors import BadInput
 from tests.doubles.bench import OFFER
 from tests.doubles.plugins.aws import AWS, VERSION
@@ -234,6 +234,13 @@ def test_the_tags_can_be_read_back() -> None:
     seen = tagged_resource("instance", "i-1", "here", tags, bills=True)
     assert (seen.run_id, seen.owner, seen.installation, seen.deadline_at_s) == ("r1", "ada", "a1b2", LAUNCH.deadline_at_s // 1)
     assert tagged_resource("instance", "i-1", "here", tags | {"rentune-deadline": "soon"}, bills=True).deadline_at_s is None
+
+
+@pytest.mark.parametrize("written", ["2026-11-26T10:00:00", "2026-11-26 10:00:00Z", "2026-11-26T12:00:00+02:00"])
+def test_a_moment_without_a_zone_is_in_utc(written: str) -> None:
+    """As every cloud means it, whatever the time is here."""
+    assert instant_s(written) == 1795687200.0
+    assert instant_s("yesterday") is None
 
 
 def test_every_cloud_has_a_module() -> None:

@@ -20,7 +20,7 @@ from provision.clouds.programs import gcp
 from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import DEADLINE_FORMAT, run_tags
 from provision.clouds.programs.rest import Api, Json
-from provision.errors import ProvisionError, Refused
+from provision.errors import NoCredentials, ProvisionError, Refused
 from provision.provisioner import Answer, Resource
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator
@@ -82,6 +82,7 @@ def test_the_limit_is_read_back_from_compute_engine(at: Emulator) -> None:
     for scheduling, does in (
         ({"terminationTime": "2026-11-26T08:00:00Z", "instanceTerminationAction": "STOP"}, "STOP"),
         ({}, "nothing"),
+        ({"terminationTime": "soon", "instanceTerminationAction": "DELETE"}, "DELETE"),
     ):
         layer = gcp.limit_of(scheduling)
         assert (layer.there, layer.strikes_at_s) == (Answer.NO, None)
@@ -159,7 +160,8 @@ def test_an_empty_list_of_zones_is_empty() -> None:
 
 def test_without_a_project_nobody_is_asked() -> None:
     owned = gcp.owned("us-central1", None, {gcp_api.TOKEN_VARIABLE: "t"})
-    assert (owned.complete, owned.message) == (Answer.UNKNOWN, "Google Cloud asks for a project.")
+    assert (owned.complete, owned.asked) == (Answer.UNKNOWN, False)
+    assert owned.message == "Google Cloud asks for a project. Set GOOGLE_PROJECT."
 
 
 # ── credentials ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -236,5 +238,12 @@ def test_credentials_that_are_no_good_are_one_sentence(private_key: str) -> None
         with pytest.raises(ProvisionError, match="could not be used") as caught:
             gcp_api.connect({"GOOGLE_CREDENTIALS": text})
         assert "external" not in str(caught.value)
-    with pytest.raises(ProvisionError, match="asks for a token"):
+    with pytest.raises(NoCredentials, match="asks for a token"):
         gcp_api.connect({"HOME": "/nonexistent"})
+
+
+def test_credentials_that_are_there_and_cannot_be_read_now_may_be_read_later(tmp_path: Path) -> None:
+    """A teardown tries again then; without any it would try in vain."""
+    with pytest.raises(ProvisionError, match=r"could not be read \(IsADirectoryError\)") as caught:
+        gcp_api.connect({"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path)})
+    assert not isinstance(caught.value, NoCredentials)
