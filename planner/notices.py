@@ -14,6 +14,7 @@ from planner.asking.request import Basis, DataAsked
 from planner.estimators.cost import volume_gib
 from planner.estimators.sequences import rows_read
 from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
+from planner.methods.adapters import IDLE_OPTIONS
 from planner.plan import HostEstimate, VramEstimate
 from planner.strategy.as_run import departures
 from planner.strategy.cuts import cut_of, cuts_weights
@@ -48,7 +49,7 @@ def _is_not_four_bit(strategy: Strategy) -> bool:
 
 def _reads_no_option(strategy: Strategy) -> bool:
     adapter = METHODS[strategy.method].adapter
-    return adapter is not None and not set(strategy.method_options) & {*adapter.options, LAYERS}
+    return adapter is not None and not set(strategy.method_options) - (IDLE_OPTIONS - {LAYERS})
 
 
 def _saves_no_module(strategy: Strategy) -> bool:
@@ -85,7 +86,7 @@ UNREAD: Final[dict[str, Unread]] = {
 # key -> when it moves nothing that an estimate shows, and why
 WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
     "alpha": (lambda _: True, "it scales the update and moves neither memory nor time"),
-    "method_options": (lambda this: _reads_no_option(this.strategy), "the closed form reads none of them"),
+    "method_options": (lambda this: _reads_no_option(this.strategy), "they move neither memory nor time"),
     "quantized_experts": (
         lambda this: not this.architecture.num_experts or this.strategy.quant == "none",
         "there are no experts to quantize",

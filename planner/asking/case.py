@@ -11,6 +11,7 @@ from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, EVALUATION_BOUNDS, complaint
 from planner.asking.mistyped import mistyped
 from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
+from planner.methods.others import OTHERS
 from planner.nearest import nearest
 from planner.refusals import CaseError
 from planner.strategy.precision import usual_upcast
@@ -114,14 +115,49 @@ def read_case(said: Mapping[str, Any]) -> Case:
     if "model" not in said:
         raise CaseError("model", "the case names no model", 'add "model": a size such as "7b", a hub id, a config.json')
     try:
-        case = msgspec.convert(said, Case)
+        case = msgspec.convert({key: value if key == "model" else whole(value) for key, value in said.items()}, Case)
     except msgspec.ValidationError as error:
         raise _mistyped(said, error) from error
     if "gradient_checkpointing" not in said and case.method in METHODS and not METHODS[case.method].recomputes:
         case = msgspec.structs.replace(case, gradient_checkpointing="off")
+    _check_options(case)
     _check_numbers(case)
     _check_together(case)
     return case
+
+
+def whole(value: Any) -> Any:
+    """The value with each 16.0 or 1e3 in it as the integer that it is in JSON Schema, which knows no other integers."""
+    match value:
+        case float():
+            return int(value) if value.is_integer() else value
+        case list():
+            return [whole(each) for each in value]
+        case dict():
+            return {key: whole(each) for key, each in value.items()}
+    return value
+
+
+# fields of peft's configurations that are said of the case itself -> its key
+OWN_KEYS: Final[Mapping[str, str]] = {
+    "r": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "target_modules": "target_modules",
+    "exclude_modules": "target_modules",
+    "modules_to_save": "modules_to_save",
+    "num_virtual_tokens": "num_virtual_tokens",
+}
+
+
+def _check_options(case: Case) -> None:
+    """A field of peft's configuration that has a key of its own would be overruled by that without a word."""
+    if case.method in OTHERS:  # made by peft's own defaults, of which any field may be said
+        return
+    for name in sorted(case.method_options.keys() & OWN_KEYS.keys()):
+        raise CaseError(
+            "method_options", f"{name} is no option of {case.method}: {OWN_KEYS[name]} says it", f"key {OWN_KEYS[name]}"
+        )
 
 
 def _check_numbers(case: Case) -> None:

@@ -175,3 +175,20 @@ def test_the_example_of_a_key_is_one_that_it_takes(key: str) -> None:
     except json.JSONDecodeError:
         value = said
     read_case({"model": "7b", key: value})
+
+
+def test_a_whole_number_may_be_written_as_json_admits_it() -> None:
+    """JSON Schema's integers are numbers without a fraction, 16.0 and 1e3 among them."""
+    case = read_case({"model": "8b", "rank": 16.0, "seq_len": 1e3, "method_options": {"init_r": 12.0}})
+    assert (case.rank, case.seq_len, case.method_options) == (16, 1000, {"init_r": 12})
+    with pytest.raises(CaseError):
+        read_case({"model": "8b", "rank": 16.5})
+
+
+@pytest.mark.parametrize(
+    ("option", "key"), [("r", "rank"), ("target_modules", "target_modules"), ("exclude_modules", "target_modules")]
+)
+def test_an_option_that_has_a_key_of_its_own_is_refused_by_that(option: str, key: str) -> None:
+    """The trace left it out without a word, or took it while a warning said that it moved nothing."""
+    with pytest.raises(CaseError, match=f"{option} is no option of lora: {key} says it"):
+        read_case({"model": "8b", "method_options": {option: 4}, "engine": "trace"})
