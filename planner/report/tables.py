@@ -41,7 +41,7 @@ ARROW: Final = "→"
 MACHINE_WIDTH: Final = 66  # derived: the words of all columns and the gaps; narrower, GPUs stand below their offer
 STRATEGY_WIDTH: Final = 112  # narrower, a sentence below the table says how the rows train
 ONE_LINE_WIDTH: Final = 100  # narrower, a range stands below its middle
-MOST_FIGURES: Final = 0.52  # of the width; where figures are larger, a range does so too, or names would have no room
+MOST_FIGURES: Final = 0.52  # of the width, assumed; where figures are larger, a range does so too, or names would have no room
 PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
 RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below those of the job
 
@@ -182,6 +182,7 @@ def cost_table(plan: Plan) -> Table:
 
 
 # Seconds that are always billed whole -> how a bill calls that; shorter ones change no figure that is shown
+# derived: seconds of a minute, of an hour
 STARTED: Final[Mapping[int, str]] = {60: ", by the started minute,", 3_600: ", by the started hour,"}
 
 

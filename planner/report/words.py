@@ -13,15 +13,14 @@ from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
 
 SECONDS_PER_DAY: Final = 86_400
-MANY_DAYS: Final = 1_000  # more are told in years
-DAYS_PER_YEAR: Final = 365.25
-
+MANY_DAYS: Final = 1_000  # assumed: more are told in years
+DAYS_PER_YEAR: Final = 365.25  # derived: of the Julian year
 
 READY: Final = "ready"
 NO_CREDENTIALS: Final = "no credentials"
 CREDENTIALS: Final = "credentials"  # so ends the name of that part of a provider
 FREE: Final = "free"
-FOUR_DIGITS: Final = 1_000
+FOUR_DIGITS: Final = 1_000  # derived: the least that has them
 CENTS: Final = ((0.00995, 4), (0.0995, 3), (1_000, 2), (float("inf"), 0))  # dollars below, decimals that tell enough
 
 

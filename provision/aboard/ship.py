@@ -23,7 +23,7 @@ from remote.digest import sha256_of
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
-PACKAGE = Path(contract.__file__).parents[1]
+PACKAGE = Path(contract.__file__).parent.parent
 REQUIREMENTS = PACKAGE / "requirements.txt"
 STACK_MARK = "rentune-stack.sha256"  # in an interpreter's prefix: hex sha256 of the requirements it was built from
 LAST_LINES = 5  # assumed: pip and uv tell in so many which package has another hash

@@ -15,7 +15,7 @@ from planner.asking.request import HERE, HOST, RequestError, Where
 
 MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "au"})  # as regions begin that have one
-MB_OF_GB: Final = 1000
+MB_OF_GB: Final = 1000  # derived
 SLIP: Final = 8  # assumed: times the largest card's memory; no card that is to come is beyond it
 KIB: Final = 1024  # derived: GiB of a TiB
 

@@ -213,7 +213,7 @@ def _counter_marks() -> Iterator[str]:
     """The trainer's code that counts, and the releases of the libraries below it."""
     from importlib.metadata import version  # costs start-up time, and is needed with a tokenizer only
 
-    package = Path(contract.__file__).parents[1]
+    package = Path(contract.__file__).parent.parent
     for name in CODE:
         for file in sorted((package / name).glob("*.py")) or [package / name]:
             yield sha256_of(file)

@@ -108,11 +108,18 @@ def test_an_organisations_rule_can_not() -> None:
         ask(make_request(overruled=("regions",)), make_catalog(OFFER), rules=both)
 
 
-@pytest.mark.parametrize(("key", "allows"), [("regions", ("north", "eu-*")), ("providers", ("cloud", "clowd"))])
-def test_a_rule_that_names_what_is_not_there_is_said(key: Key, allows: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("key", "allows", "meant"),
+    [
+        ("regions", ("north", "eu-*"), ""),
+        ("providers", ("cloud", "clowd"), "; did you mean cloud?"),
+        ("providers", ("cloud", "xyz"), ""),
+    ],
+)
+def test_a_rule_that_names_what_is_not_there_is_said(key: Key, allows: tuple[str, ...], meant: str) -> None:
     """It would forbid all that it was meant to allow, without a word."""
     result = ask(make_request(), make_catalog(OFFER), rules=(rule(key, allows),))
-    assert result.warnings == (f"{key} in {THEIRS}: no {key[:-1]} of the catalog is called {allows[1]!r}",)
+    assert result.warnings == (f"{key} in {THEIRS}: no {key[:-1]} of the catalog is called {allows[1]!r}{meant}",)
 
 
 def test_a_pattern_that_means_no_place_is_answered_with_those_that_begin_alike() -> None:
