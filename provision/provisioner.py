@@ -140,6 +140,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         None  # by id, those of its own that stay: a further one is blank; None = whichever there are
     )
     own: Own | None = None  # the part of it that is to end; None = all of it
+    account: str | None = None  # whose it was rented in, as `Provisioner.account` named it then; None = not known
+    known: frozenset[str] = frozenset()  # by id, what is known to have been there, and that nobody has seen gone
+    gone_by_s: float | None = None  # wall clock: by then its provider has surely ended its box; None = it may bill for ever
 
 
 class Launch(Claim, frozen=True, kw_only=True):
@@ -215,6 +218,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[Resource, ...] = ()  # beside those: what its user wanted to outlive its box
     ahead_s: float | None = None  # of the provider's clock this machine's, by the answers themselves; None = they told no time
     asked: bool = True  # False = nobody was: there are no credentials, and no later try of this process has any
+    account: str | None = None  # whose it was looked in, as the provider names it; None = nobody knows, or no id is told
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "message", redact(self.message))
@@ -276,6 +280,13 @@ class Provisioner(Protocol):
     list_lag_s: float  # so much later at the latest `owned` shows what there is
     worst_teardown_s: float  # so long at the most `destroy` takes
     look: str  # shell that a box of this kind tells its own layers by (provision/aboard/layers.py); empty = `layers` tells all
+
+    def account(self) -> str | None:
+        """Whose account is asked and rented in, by its provider's id of it or a mark of the key, never a secret.
+
+        None where nobody can tell, or there is none.
+        """
+        ...
 
     def up(self, offer: Offer, launch: Launch) -> Box:
         """Create the machine; returns when it runs (not when it answers). Raises ProvisionError, with what it left; NotOrdered

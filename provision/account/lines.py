@@ -85,6 +85,7 @@ class Attempted(Line, frozen=True, kw_only=True, tag="attempted"):
     disk_gib: Annotated[int, msgspec.Meta(ge=0, le=MOST_GIB)]
     volume_gib: Annotated[int, msgspec.Meta(ge=0, le=MOST_GIB)] = 0  # of a disk beside it that is kept
     deadline_at_s: Moment  # of this box; the run's from now on
+    account: str | None = None  # whose it is rented in, as the provisioner names it; None = not known, and in older lines
 
     def __post_init__(self) -> None:
         _require_dollars(self.offer.usd_per_hour, *_prices(self.billing))

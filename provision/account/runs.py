@@ -42,6 +42,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     billing: Billing
     disk_gib: int
     volume_gib: int = 0
+    account: str | None = None  # whose it was rented in; None = not known
     asked_at_s: float
     started_at_s: float  # from when it is billed: when its provider made it, where that tells, else when it was asked for
     up_at_s: float | None = None  # when the provider said that the box runs; None = it never did
@@ -226,6 +227,7 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
                 billing=line.billing,
                 disk_gib=line.disk_gib,
                 volume_gib=line.volume_gib,
+                account=line.account,
                 asked_at_s=line.at_s,
                 started_at_s=line.at_s,
             )

@@ -37,7 +37,7 @@ from provision.walk.held import MakeProvisioner, Run, read_run
 from provision.walk.lease import Renting
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
-from provision.walk.run import forbidden, result_is_elsewhere, walk
+from provision.walk.run import forbidden, rented_elsewhere, result_is_elsewhere, walk
 from provision.walk.stopping import MOST_S
 from provision.walk.timekeeping import with_held_clock
 
@@ -64,7 +64,8 @@ def drive(
     clocks: Clocks = CLOCKS,
 ) -> Receipt:
     """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge,
-    where another machine has the result, and where a policy forbids by now what would be rented.
+    where another machine has the result, where the box is another account's (EndUnseen while it may bill), and where a policy
+    forbids by now what would be rented.
     """
     crash_point = read_crash_point(environment)
     ledger = ledger_of(run_id, places, note=display.note, around=crash_around(crash_point))
@@ -78,6 +79,8 @@ def drive(
         clocks=clocks,
     )
     run = dataclasses.replace(run, agrees=attendant.agrees, pushed=pushed_of(run_id, run.folder), crash_point=crash_point)
+    if (why := rented_elsewhere(run)) is not None:
+        raise (EndUnseen if run.state.may_bill else Refused)(why)
     if result_is_elsewhere(run):
         raise Refused(
             f"The result of run {run_id} came home once, and is not here: another machine has it, or it was moved.",

@@ -26,6 +26,9 @@ class NothingRented:
     def console(self, claim: Claim) -> str:  # noqa: ARG002
         return ""
 
+    def account(self) -> None:
+        pass
+
     def readmit(self, claim: Claim) -> None:
         pass
 

@@ -18,6 +18,7 @@ from provision.account.upkeep import is_billed, spent, spent_words, upkeep, upke
 from provision.charge.controller import Hands
 from provision.charge.elsewhere import Elsewhere
 from provision.clouds.programs import CLOUDS
+from provision.clouds.whose import other_account_words
 from provision.providers import KINDS, Lists
 from provision.provisioner import DEADLINE_GRACE_S, Answer, Owned, Resource, clock_trouble
 
@@ -41,6 +42,7 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
     off: tuple[tuple[str, Resource], ...] = ()  # boxes of those runs, and of the others of this ledger, that are switched off
     unasked: tuple[str, ...] = ()  # clouds that this version knows and that can't be asked here: no credentials, or no package
+    accounts: dict[str, str] = {}  # by provider, whose it was asked for, where that tells an id
     billing: dict[str, Billing] = {}  # by provider, of those that bill otherwise while a machine is off
 
     @property
@@ -99,13 +101,25 @@ def find_orphans(
             if resource.runs is Answer.NO and not _is_unclaimed(resource, runs)
         ),
         unasked=tuple(name for name, kind in KINDS.items() if kind.lists is Lists.ACCOUNT and name not in owned),
+        accounts={provider: found.account for provider, found in owned.items() if found.account is not None},
         billing={provider: billing[provider] for provider in owned if provider in billing},
         unseen={
             provider: found.message or "could not be asked"
             for provider, found in owned.items()
             if found.complete is not Answer.YES
-        },
+        }
+        | _in_other_accounts(runs, owned),
     )
+
+
+def _in_other_accounts(runs: Mapping[str, RunState], owned: Mapping[str, Owned]) -> dict[str, str]:
+    """Runs that may bill in an account which was not asked, each with what to do."""
+    told = {
+        run_id: other_account_words(state.provider, run_id, state.rental.account, owned[state.provider].account)
+        for run_id, state in runs.items()
+        if state.may_bill and state.rental is not None and state.provider in owned
+    }
+    return {f"run {run_id}": words for run_id, words in told.items() if words is not None}
 
 
 def clock_ahead_s(owned: Iterable[Owned]) -> float | None:
@@ -183,6 +197,14 @@ def unasked_sentences(orphans: Orphans) -> tuple[str, ...]:
     if not orphans.unasked:
         return ()
     return (f"Not asked, as credentials or packages are missing here (`rentune doctor`): {', '.join(orphans.unasked)}.",)
+
+
+def account_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """Whose accounts were asked: what lies in another one is not seen by it."""
+    if not orphans.accounts:
+        return ()
+    asked = (f"{CLOUDS[name].title}'s {CLOUDS[name].account_is} {account}" for name, account in orphans.accounts.items())
+    return (f"Asked by the credentials here: {', '.join(asked)}.",)
 
 
 def elsewhere_sentences(orphans: Orphans) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from provision.clouds.refusals import read_refusal
 from provision.clouds.reuse import CACHE, kept_volume
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
+from provision.clouds.whose import in_doubt, is_id, other_account_words, same_account, unproven_words
 from provision.errors import (
     ControlLost,
     Declined,
@@ -101,6 +102,20 @@ class PulumiProvisioner:
         self.look = LOOKS[self.image.told_by](leased=lease_of(cloud) is not None)
         self.worst_teardown_s = ENGINE_S + patience.teardown_s + patience.grace_s
         self.inventory = Inventory(cloud, environment, patience)
+        self._account: str | None = None
+
+    def account(self) -> str | None:
+        """Asked until it is told: no other one's credentials come to this process later."""
+        if self._account is None:
+            try:
+                self._account = self.cloud.account(self.environment)
+            except Exception:  # noqa: BLE001 - whoever can't be told, by an SDK either, is not known
+                return None
+        return self._account
+
+    def _elsewhere(self, claim: Claim) -> str | None:
+        """That the run is another account's, in a sentence; None where it is not, or nobody knows."""
+        return other_account_words(self.name, claim.run_id, claim.account, self.account())
 
     # ── up ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -279,6 +294,8 @@ class PulumiProvisioner:
         address = self.cloud.caller_address()
         if address is None:
             return None
+        if (why := self._elsewhere(claim)) is not None:
+            raise ProvisionError(why)
         for region in self._regions_of(claim):
             self.cloud.admit(region, claim.run_id, (address,), self.environment)
         return address
@@ -286,11 +303,18 @@ class PulumiProvisioner:
     # ── destroy ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
-        """Looked at, then ended by state, then by tag, then looked at twice. A part of a run is ended by its ids alone."""
-        notes, seen_before = Notes(), False
+        """Looked at, then ended by state, then by tag, then looked at twice. A part of a run is ended by its ids alone.
+
+        In another account than the run's nothing is ended, and nothing seen to be gone. Where nobody knows whether it is that
+        one, the state is used only if something of the run is shown: in another, each id of it would answer that it is gone.
+        """
+        if (why := self._elsewhere(claim)) is not None:
+            return Teardown.unknown(claim.run_id, why)
+        notes, seen_before, doubtful = Notes(), False, False
         try:
             regions = self._regions_of(claim)
-            if claim.own is None:
+            doubtful = claim.own is None and self._is_doubtful(claim, regions)
+            if claim.own is None and not doubtful:
                 seen_before = self._look_first(claim, regions, notes)
                 self._destroy_by_state(claim, regions, notes, in_charge)
             else:
@@ -302,9 +326,31 @@ class PulumiProvisioner:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
         now_s = self.inventory.told_s(listed)
         teardown = verdict_of(self.name, claim.run_id, listed, notes, at_s=now_s, seen_before=seen_before)
+        if doubtful and teardown.clean and not notes.listed:
+            return Teardown.unknown(claim.run_id, unproven_words(self.name, claim.run_id))
         if teardown.clean:
             remove_engine_files(RunFolder(claim.folder).engine)
         return teardown
+
+    def _is_doubtful(self, claim: Claim, regions: tuple[str, ...]) -> bool:
+        """Whether something of the run is known, nothing is shown, and this may not be the account that has it."""
+        if same_account(claim.account, self.account()) is Answer.YES:
+            return False
+        listed = self.inventory.listed(regions, claim.run_id)
+        if not in_doubt(claim, self.account(), listed, told_s=self.inventory.told_s(listed)):
+            return False
+        return bool(claim.known) or claim.opened_in not in (None, claim.folder) or self._state_has_some(claim)
+
+    def _state_has_some(self, claim: Claim) -> bool:
+        """Whether the engine has made something, or was about to; one that can't be asked may have."""
+        if not (RunFolder(claim.folder).engine / "state").exists():
+            return False
+        try:
+            stack = self._stack(claim)
+            stack.recover()
+            return not stack.state().empty
+        except Exception:  # noqa: BLE001 - as in `_destroy_by_state`: a torn state tells of nothing that is not there
+            return True
 
     def _look_first(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> bool:
         """Note what stands before anything is ended; whether all could be seen. Only the state knows of more than the tag."""
@@ -370,7 +416,15 @@ class PulumiProvisioner:
             regions = self._all_regions() if claim is None else self._regions_of(claim)
         except ProvisionError as error:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
-        return self.inventory.listed(regions, None if claim is None else claim.run_id)
+        if claim is not None and (why := self._elsewhere(claim)) is not None:
+            return Owned(resources=(), complete=Answer.UNKNOWN, message=why)
+        listed = self.inventory.listed(regions, None if claim is None else claim.run_id)
+        here = self.account()
+        told_s = self.inventory.told_s(listed)
+        if claim is not None and claim.known and listed.nothing and in_doubt(claim, here, listed, told_s=told_s):
+            unproven = unproven_words(self.name, claim.run_id)
+            return msgspec.structs.replace(listed, complete=Answer.UNKNOWN, message=unproven)
+        return msgspec.structs.replace(listed, account=here if is_id(here) else None)
 
     def console(self, claim: Claim) -> str:
         """The boot log of the run's instance. cloud-init may have written user data into it, whose host key stays here."""

@@ -21,6 +21,7 @@ from provision.charge.knell import ended_and_told
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import (
     Orphans,
+    account_sentences,
     clock_sentences,
     controlled_sentences,
     elsewhere_sentences,
@@ -121,7 +122,7 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen,
-        limits=(*unasked_sentences(found), *clock_sentences(found.ahead_s)),
+        limits=(*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)),
         others=tuple(held),
         nothing=() if volumes else (f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
         costs={each.id: upkeep(each, found.billing.get(provider)) for provider, each in volumes},
@@ -166,7 +167,7 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen | unknown,
-        limits=(*unasked_sentences(found), *clock_sentences(found.ahead_s)),
+        limits=(*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)),
         others=others,
         nothing=_nothing_words(run, others),
         costs=_costs(tuple(teardowns), found, places),

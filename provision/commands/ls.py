@@ -133,6 +133,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
         "kept": _items(found.kept, found),
         "others": _items(found.others, found),
         "unasked": found.unasked,
+        "accounts": found.accounts,
         "clock_ahead_s": found.ahead_s,
     }
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
@@ -315,8 +316,8 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
 
 
 def _say_what_limits(found: Orphans) -> None:
-    from provision.charge.orphans import clock_sentences, unasked_sentences
+    from provision.charge.orphans import account_sentences, clock_sentences, unasked_sentences
     from provision.envelope.show import say
 
-    for sentence in (*unasked_sentences(found), *clock_sentences(found.ahead_s)):
+    for sentence in (*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)):
         say(sentence)

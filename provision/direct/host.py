@@ -161,6 +161,9 @@ class ExistingHost:
         """Always empty: there is no boot of ours to show."""
         return ""
 
+    def account(self) -> None:
+        """None: nobody is paid."""
+
     def readmit(self, claim: Claim) -> None:
         """Nothing: who may reach the host is its owner's business."""
 

@@ -150,6 +150,9 @@ class LocalBox:
         log = self._root / claim.run_id / SERVER_FOLDER / "log"
         return log.read_text(errors="replace") if log.exists() else ""
 
+    def account(self) -> None:
+        """None: nobody is paid."""
+
     def readmit(self, claim: Claim) -> None:
         """Nothing: whoever goes on is on this machine."""
 

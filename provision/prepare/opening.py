@@ -26,7 +26,8 @@ from provision.prepare.deadline import allowed_s
 from provision.prepare.inputs import BaseModel
 from provision.prepare.outlay import UNTOUCHED, Taken
 from provision.prepare.versions import installed_versions
-from provision.provisioner import Box, Claim, Launch
+from provision.providers import ends_itself
+from provision.provisioner import DEADLINE_GRACE_S, Box, Claim, Launch
 from remote.contract import decode
 
 
@@ -177,6 +178,9 @@ def read_claim(folder: RunFolder, state: RunState) -> Claim:
         opened_in=Path(state.opened.folder),
         user_at_host=user_at_host,
         host_key=host_key,
+        account=rental.account if rental else None,
+        known=frozenset(each.id for each in box.resources) if box is not None and state.may_bill else frozenset(),
+        gone_by_s=state.deadline_at_s + DEADLINE_GRACE_S if ends_itself(state.provider) else None,
     )
 
 

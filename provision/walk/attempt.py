@@ -256,7 +256,7 @@ def _write_down(run: Run, plan: Plan) -> None:
     made and declined was billed by the hour. Raises Refused where a policy forbids it.
     """
     plan, state, now_s = permitted_plan(run, plan), run.state, run.clock()
-    run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider))
+    account = run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider)).account()
     pays_until_s = now_s + allowed_s(plan, past_of(run).taken)
     is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
     as_agreed = state.rental is None and plan.request.budget.max_usd == state.opened.max_usd
@@ -272,6 +272,7 @@ def _write_down(run: Run, plan: Plan) -> None:
             disk_gib=disk_gib(plan.host, plan.billing),
             volume_gib=volume_gib(plan.host) if plan.request.keep.volume_name is not None else 0,
             deadline_at_s=deadline_at_s,
+            account=account,
         )
     )
 

@@ -98,6 +98,7 @@ class Run:
             ram_gib=asked_ram_gib(self.plan),
             full_zones=full_zones(self.state.rentals, rental.offer),
             deadline_at_s=self.state.deadline_at_s,
+            account=rental.account,
         )
 
     @property

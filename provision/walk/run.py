@@ -19,6 +19,7 @@ from typing import Final
 from planner.plan import Plan
 from provision.account.receipt import Receipt
 from provision.account.runs import Standing
+from provision.clouds.whose import other_account_words
 from provision.home.checkpoints import steps_at_home
 from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
@@ -97,6 +98,17 @@ def forbidden(run: Run) -> str | None:
     under_rules = choose(allowed.plans, past, allowed.refused)
     at_all = isinstance(choose(run.plans, past), Next)
     return under_rules.why if at_all and isinstance(under_rules, NoneLeft) else None
+
+
+def rented_elsewhere(run: Run) -> str | None:
+    """That its last box is in another account than the credentials here are of; None where it is not, or nobody knows.
+
+    From here that box would look gone, and another would be asked for beside it.
+    """
+    rental = run.state.rental
+    if rental is None or rental.account is None:
+        return None
+    return other_account_words(run.state.provider, run.run_id, rental.account, run.provisioner.account(), command="resume")
 
 
 def _result_is_home(run: Run) -> bool:

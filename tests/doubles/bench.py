@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from provision.clouds.engine.where import plugin_binary
 from provision.clouds.patience import Patience
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
+from provision.errors import ProvisionError
 from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.provisioner import Box, Launch, Owned
@@ -75,6 +78,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             tags={"team": "nlp"},
             allow_from=self.row.allow_from,
             disk_gib=60,
+            account=account_at(self.cloud, self.url),
         )
 
     @property
@@ -106,6 +110,17 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     def listed(self) -> Owned:
         """What the emulated cloud itself has with this run's tag."""
         return load_cloud(self.cloud).owned(self.row.offer.region, self.run_id, self.environment)
+
+
+@cache
+def account_at(cloud: str, url: str) -> str | None:
+    """Whose account an emulated cloud says it is: what the walk writes down before an order.
+
+    None where it knows other credentials alone.
+    """
+    with suppress(ProvisionError):
+        return load_cloud(cloud).account({**DOUBLES[cloud].variables(url), **_plain_environment()})
+    return None
 
 
 def _plain_environment() -> dict[str, str]:

@@ -41,6 +41,9 @@ class Paper:
     def console(self, claim: Claim) -> str:
         return ""
 
+    def account(self) -> str | None:
+        return None
+
     def readmit(self, claim: Claim) -> str | None:
         return None
 

@@ -187,6 +187,7 @@ class Rig:
             public_key=self.key(run_id).public,
             deadline_at_s=time.time() + 120 if deadline_at_s is None else deadline_at_s,
             allow_from=CLOUDS[self.row.cloud].allow_from if self.row.cloud else ("127.0.0.1/32",),
+            account=self.provisioner.account(),
         )
 
     def connect(self, box: Box, **options: float) -> Shell:

@@ -81,6 +81,8 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     credential_pairs: dict[str, str] = {}  # of those that open nothing alone: what belongs to them
     credential_paths: tuple[str, ...] = ()  # of those that name a file
     credential_file: str | None  # below the home folder
+    account_is: str = "account"  # what its vendor calls that which is paid for, and lists what is there
+    account_variables: tuple[str, ...]  # what chooses another one
     credentials_at: str  # where a person gets some
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
     ends: Ends
@@ -115,6 +117,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         credential_pairs={"AWS_ACCESS_KEY_ID": "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE": "AWS_ROLE_ARN"},
         credential_paths=("AWS_WEB_IDENTITY_TOKEN_FILE",),
         credential_file=".aws/credentials",
+        account_variables=("AWS_PROFILE", "AWS_ACCESS_KEY_ID"),
         credentials_at="IAM, Security credentials, in the console; then: aws configure",
         secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
         ends=Ends.POWER_OFF,
@@ -136,6 +139,8 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_hcloud",),
         credential_variables=("HCLOUD_TOKEN",),
         credential_file=None,
+        account_is="project",
+        account_variables=("HCLOUD_TOKEN",),
         credentials_at="the project's Security, API tokens, in the console: read and write",
         secret_variables=("HCLOUD_TOKEN",),
         ends=Ends.HOME,
@@ -158,6 +163,8 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_digitalocean",),
         credential_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         credential_file=None,
+        account_is="team",
+        account_variables=("DIGITALOCEAN_TOKEN",),
         credentials_at="API, Tokens, in the control panel, with custom scopes: rentune's documents list them for DigitalOcean",
         secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         ends=Ends.HOME,
@@ -181,6 +188,8 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         credential_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
         credential_paths=("GOOGLE_APPLICATION_CREDENTIALS",),
         credential_file=".config/gcloud/application_default_credentials.json",
+        account_is="project",
+        account_variables=("GOOGLE_PROJECT",),
         credentials_at="gcloud auth application-default login; and the project in GOOGLE_PROJECT",
         secret_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
         ends=Ends.LIMIT,  # Compute Engine's own
@@ -202,6 +211,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=(),
         credential_variables=("RUNPOD_API_KEY",),
         credential_file=None,
+        account_variables=("RUNPOD_API_KEY",),
         credentials_at="Settings, API Keys, in the console: pods and network volumes, read and write",
         secret_variables=("RUNPOD_API_KEY",),
         ends=Ends.REQUEST,  # that a pod's key may end its pod has not been seen for real
@@ -250,6 +260,13 @@ class Cloud(Protocol):
 
     def quotas(self, region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
         """These quotas of the account, in this order. Raises ProvisionError when the cloud can't be asked or declines."""
+        ...
+
+    def account(self, environment: Mapping[str, str]) -> str | None:
+        """Whose account these credentials are of: the cloud's id of it, else a mark of the key (clouds/whose.py); no secret.
+
+        Raises ProvisionError when the cloud can't be asked.
+        """
         ...
 
     def regions(self, environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -220,6 +220,12 @@ def _disk_gib(order: Order, mappings: Iterable[Any]) -> int:
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def account(environment: Mapping[str, str]) -> str:
+    """By its number. Whoever asks needs no permission for that (docs.aws.amazon.com, "GetCallerIdentity", 2026-11)."""
+    with asked("whose credentials these are"):
+        return str(connect(environment.get("AWS_REGION", HOME_REGION), environment, "sts").get_caller_identity()["Account"])
+
+
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Every region that is enabled for this account."""
     with asked("the list of regions"):

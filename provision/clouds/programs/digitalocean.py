@@ -46,6 +46,7 @@ from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, toke
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
+from provision.clouds.whose import id_or_mark
 from provision.errors import ProvisionError, Reason, Refused, Scope
 from provision.provisioner import MACHINE, Answer, Layer, Owned, Resource
 
@@ -258,6 +259,17 @@ def quotas(region: str, names: Iterable[str], environment: Mapping[str, str]) ->
     limit = api.ask("GET", "/account")["account"].get("droplet_limit")
     used = sum(1 for _ in _rows(api, MACHINE))
     return tuple(Quota(name=name, unit="droplets", where="the whole team", limit=limit, used=used) for name in names)
+
+
+def account(environment: Mapping[str, str]) -> str:
+    """The team, or whoever has none (docs.digitalocean.com/reference/api, "Account", 2026-11): both by their uuid."""
+    api = connect(environment)
+
+    def told() -> str:
+        who = api.ask("GET", "/account")["account"]
+        return str((who.get("team") or who)["uuid"])
+
+    return id_or_mark(told, api.token)
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ import pulumi_gcp as gcp
 
 from catalogs.hardware import ANYWHERE
 from provision.clouds.programs import Volumes
-from provision.clouds.programs.accounts.gcp_api import BILLING, connect, path_of, rows
+from provision.clouds.programs.accounts.gcp_api import BILLING, connect, path_of, project_of, rows
 from provision.clouds.programs.accounts.gcp_quotas import GPU_QUOTAS as GPU_QUOTAS
 from provision.clouds.programs.accounts.gcp_quotas import needs as needs
 from provision.clouds.programs.accounts.gcp_quotas import quotas as quotas
@@ -263,6 +263,11 @@ def _scheduling(order: Order) -> Any:
 
 
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def account(environment: Mapping[str, str]) -> str:
+    """The project, which is named and not asked for: whoever may look into it sees the same there."""
+    return project_of(environment)
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

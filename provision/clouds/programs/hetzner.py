@@ -36,6 +36,7 @@ from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, toke
 from provision.clouds.programs.tagging import from_label, label
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
+from provision.clouds.whose import mark_of
 from provision.errors import Reason, Scope
 from provision.provisioner import MACHINE, VOLUME, Answer, Layer, Owned, Resource
 
@@ -189,6 +190,11 @@ def needs(offer: Offer) -> dict[str, float]:
 def quotas(region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
     """None."""
     return ()
+
+
+def account(environment: Mapping[str, str]) -> str:
+    """By the token, which is good in one project: no call tells which that is (docs.hetzner.cloud, 2026-11)."""
+    return mark_of(connect(environment).token)
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

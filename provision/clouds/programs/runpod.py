@@ -56,6 +56,7 @@ from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.programs.tagging import LETTERS, escaped, unescaped
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
+from provision.clouds.whose import id_or_mark
 from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Answer, Layer, Owned, Resource
 from remote.machine.drivers import TORCH_CUDA, least_driver
@@ -205,6 +206,15 @@ def needs(offer: Offer) -> dict[str, float]:
 def quotas(region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
     """None."""
     return ()
+
+
+def account(environment: Mapping[str, str]) -> str:
+    """The account that the key belongs to; a team's key tells the team owner's.
+
+    Source: docs.runpod.io/api-reference-v2, "Get your account", 2026-11.
+    """
+    api = connect(environment)
+    return id_or_mark(lambda: str(api.ask("GET", "/account")["id"]), api.token)
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -116,6 +116,9 @@ class VirtualCloud:
     def console(self, claim: Claim) -> str:
         return ""
 
+    def account(self) -> str | None:
+        return None
+
     def readmit(self, claim: Claim) -> str | None:
         """Only asked while a box is silent; then the line at home is bad too, and breaks in a way that nobody foresaw."""
         raise http.client.RemoteDisconnected("Remote end closed connection without response")

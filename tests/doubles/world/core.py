@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     power_off: PowerOff
     token: str = TOKEN  # who has another is not known: one that expires is replaced by a new one
+    account: str = "account-1"  # as a caller is told
     scopes: tuple[str, ...] | None = None  # what it may do, in the words of the dialect; None: everything
     list_lag_s: float = 0.0  # a list shows what was so long ago
     boot_s: float = 0.0  # from the order until the machine runs

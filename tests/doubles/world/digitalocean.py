@@ -172,7 +172,9 @@ def _list_sizes(world: World, asked: Asked) -> Reply:
 def _read_account(world: World, asked: Asked) -> Reply:
     """The limit of droplets that the world keeps; of GPUs the API tells none."""
     quota = world.settings.quota
-    return Reply(200, {"account": {"droplet_limit": MADE_UP_LIMIT if quota is None else quota, "status": "active"}})
+    limit = MADE_UP_LIMIT if quota is None else quota
+    team = {"uuid": world.settings.account, "name": "My Team"}
+    return Reply(200, {"account": {"droplet_limit": limit, "status": "active", "uuid": "whoever-asks", "team": team}})
 
 
 def _list_regions(world: World, asked: Asked) -> Reply:

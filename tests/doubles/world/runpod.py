@@ -213,7 +213,12 @@ def _delete_volume(world: World, asked: Asked, id: str) -> Reply:
     return Reply(204)
 
 
+def _read_account(world: World, asked: Asked) -> Reply:
+    return Reply(200, {"id": world.settings.account, "email": None})
+
+
 ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
+    ("GET", r"/v2/account", _read_account),
     ("POST", r"/v2/pods", _create),
     ("GET", r"/v2/pods", _list),
     ("GET", r"/v2/pods/pod(\d+)", _read),

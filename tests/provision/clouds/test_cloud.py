@@ -41,6 +41,8 @@ OFFER = Offer(
 BOX = Resource(kind="instance", id="i-1", region="here", run_id="r1")
 GROUP = Resource(kind="security_group", id="sg-1", region="there", run_id="r1", bills=False)
 
+ACCOUNT = "account-1"
+
 
 class Sky:
     """A cloud in memory that can lag, refuse and fall silent. Time passes only when somebody sleeps."""
@@ -54,6 +56,10 @@ class Sky:
     RUNS = {"on": Answer.YES, "off": Answer.NO}
     POWER_OFF = PowerOff.ENDS_BILL
     GPU_QUOTAS: tuple[str, ...] = ()
+    whose: str | None = ACCOUNT
+
+    def account(self, environment: Mapping[str, str]) -> str | None:
+        return self.whose
 
     def needs(self, offer: Offer) -> dict[str, float]:
         return {}
@@ -138,7 +144,9 @@ def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None, teardow
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Launch:
-    return Launch(run_id="r1", owner="ada", folder=tmp_path / "run", public_key="ssh-ed25519 A", deadline_at_s=9000.0)
+    return Launch(
+        run_id="r1", owner="ada", folder=tmp_path / "run", public_key="ssh-ed25519 A", deadline_at_s=9000.0, account=ACCOUNT
+    )
 
 
 @pytest.mark.parametrize(("power_off", "late_s"), [(PowerOff.ENDS_BILL, 0), (PowerOff.KEEPS_BILLING, 0), (PowerOff.STOPS, 90)])
@@ -329,7 +337,7 @@ def test_a_run_is_asked_for_where_it_was_rented_only(tmp_path: Path, launch: Lau
     rented = msgspec.structs.replace(launch, region="here")
 
     assert asked.owned(launch).complete is Answer.UNKNOWN
-    assert asked.owned(rented) == Owned(resources=(BOX,), complete=Answer.YES)
+    assert asked.owned(rented) == Owned(resources=(BOX,), complete=Answer.YES, account=ACCOUNT)
     assert asked.destroy(rented).verdict == "destroyed"
     assert asked.owned(rented).complete is Answer.YES
     assert asked.owned().complete is Answer.UNKNOWN

@@ -85,6 +85,7 @@ def life_of_a_box(run_id: str, environment: Mapping[str, str]) -> None:
     for kind, id in ids.items():
         assert kinds[kind].read(ec2, id)
 
+    assert re.fullmatch(r"\d{12}", aws.account(environment)), "whose credentials these are needs no action"
     assert REGION in aws.regions(environment)
     listed(run_id, environment)
     aws.admit(REGION, run_id, (HERE,), environment)

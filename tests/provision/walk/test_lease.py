@@ -65,6 +65,9 @@ class Rented:
     def console(self, claim: Claim) -> str:
         raise NotImplementedError
 
+    def account(self) -> str | None:
+        raise NotImplementedError
+
     def readmit(self, claim: Claim) -> str | None:
         raise NotImplementedError
 
