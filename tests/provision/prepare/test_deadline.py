@@ -20,7 +20,10 @@ from provision.prepare.outlay import Taken, outlay_of
 from provision.provisioner import DEADLINE_GRACE_S
 from remote.contract import MAX_CHECKPOINTS, Phase
 
-NOON_S = time.mktime((2026, 11, 26, 12, 0, 0, 0, 0, -1))  # by the clock of this machine
+
+def noon_s() -> float:
+    """By the clock of this machine, whatever its zone is by then."""
+    return time.mktime((2026, 11, 26, 12, 0, 0, 0, 0, -1))
 
 
 def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
@@ -141,7 +144,7 @@ def test_the_money_pays_for_all_that_is_billed(plan: Plan, request_of: dict[str,
     reserve_s = 0.05 * 20 / outlay.usd_per_s
     assert allowed_s(asked, taken) == pytest.approx(int(lasts_s) - reserve_s, abs=1.0)
     until = f"${20 - float(taken.spent_usd) - reserve_s * (outlay.usd_per_s + outlay.gb_per_s):.2f}"
-    assert until in deadline_words(asked, now_s=NOON_S, taken=taken)
+    assert until in deadline_words(asked, now_s=noon_s(), taken=taken)
 
 
 def test_checkpoints_of_a_spot_machine_are_paid_for_as_often_as_they_come_home(plan: Plan) -> None:
@@ -199,7 +202,7 @@ def test_before_anybody_agrees_the_deadline_is_told_with_its_reason(
 ) -> None:
     """When, why then, what it comes to until then, and what would move it."""
     asked = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
-    told = deadline_words(asked, now_s=NOON_S)
+    told = deadline_words(asked, now_s=noon_s())
     assert told.startswith(words)
     assert told.endswith(f"More time: {more_time}.")
 
@@ -221,4 +224,4 @@ def test_before_anybody_agrees_the_deadline_is_told_with_its_reason(
 def test_and_what_becomes_of_the_box_where_this_machine_dies(plan: Plan, provider: str, words: str) -> None:
     """Not every cloud stops billing what has switched itself off, and nobody is to think so."""
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
-    assert forsaken_words(rented, now_s=NOON_S).startswith(words)
+    assert forsaken_words(rented, now_s=noon_s()).startswith(words)
