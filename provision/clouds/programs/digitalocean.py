@@ -245,6 +245,7 @@ def connect(environment: Mapping[str, str]) -> Api:
         token=token_of("DigitalOcean", environment, TOKENS),
         next_page=lambda answer: "next" in (answer.get("links") or {}).get("pages", {}),
         reason=lambda answer: f"{answer['id']}: {answer['message']}",
+        total=lambda answer: (answer.get("meta") or {}).get("total"),
     )
 
 

@@ -179,6 +179,7 @@ def connect(environment: Mapping[str, str]) -> Api:
         token=token_of("Hetzner", environment, ("HCLOUD_TOKEN",)),
         next_page=lambda answer: answer["meta"]["pagination"]["next_page"] is not None,
         reason=lambda answer: f"{answer['error']['code']}: {answer['error']['message']}",
+        total=lambda answer: answer["meta"]["pagination"]["total_entries"],
     )
 
 

@@ -32,6 +32,7 @@ ANSWER_S: Final = 30.0  # assumed: for all of an answer, beside that silence; a 
 LINES_S: Final = 30.0  # assumed: as long is an answer read that has no end
 ANSWER_BYTES: Final = 32 * MIB  # assumed: a page of the longest list has a tenth
 PAGES: Final = 200  # assumed: no account has ten thousand machines, so a longer list is none
+LOOKS: Final = 3  # assumed: a list that changes at each of them is being emptied by somebody
 PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what was too much, or failed at the cloud
 PASSING: Final = frozenset({429, 500, 502, 503, 504})  # assumed: a later try may be answered otherwise
 REPEATABLE: Final = frozenset({"GET", "DELETE"})  # a second POST could buy a second box
@@ -56,6 +57,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     next_page: Callable[[Json], bool]  # whether the answer to a list names one
     reason: Callable[[Json], str]  # what the body of an error says
+    total: Callable[[Json], int | None] = lambda _: None  # of rows on all pages, as an answer tells it; None = it does not
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
@@ -87,12 +89,33 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
             raise ProvisionError(f"{self.cloud} declined to delete {path}: {self._reason(status, answer)}")
 
     def rows(self, path: str, name: str, **query: str) -> Iterator[Json]:
-        """Every row of a list, from all its pages."""
-        for page in range(1, PAGES + 1):
-            answer = self.ask("GET", path, None, **query, page=str(page), per_page="50")
-            yield from self.listed(answer, path, name)
+        """Every row of a list whose pages have numbers. One that something left or joined meanwhile is read anew: behind what
+        is gone each row moves up, the first of a page to the end of the one before, which was read already.
+        """
+        for _ in range(LOOKS):
+            read, totals = list[Json](), set[int | None]()
+            try:
+                for answer in self.pages(path, lambda _, number: {"page": str(number)}, **query, page="1", per_page="50"):
+                    read.extend(self.listed(answer, path, name))
+                    totals.add(self.total(answer))
+            except ProvisionError:
+                yield from read  # what was seen is there, though the rest could not be
+                raise
+            if len(totals) == 1:
+                yield from read
+                return
+        yield from read
+        raise ProvisionError(f"{self.cloud}'s list {path} changed each time that it was read.")
+
+    def pages(self, path: str, behind: Callable[[Json, int], dict[str, str]], **query: str) -> Iterator[Json]:
+        """Every page of a list; `behind` tells what asks for the one that comes after an answer, and has this number."""
+        asked = query
+        for number in range(2, PAGES + 2):
+            answer = self.ask("GET", path, None, **asked)
+            yield answer
             if not self.next_page(answer):
                 return
+            asked = query | behind(answer, number)
         raise ProvisionError(f"{self.cloud}'s list {path} has no end.")
 
     def listed(self, answer: Json, path: str, name: str) -> list[Json]:

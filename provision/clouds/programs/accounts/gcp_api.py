@@ -23,7 +23,6 @@ FILE: Final = ".config/gcloud/application_default_credentials.json"  # below the
 PROJECT_VARIABLES: Final = ("GOOGLE_PROJECT", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")
 SCOPE: Final = "https://www.googleapis.com/auth/compute"
 PER_PAGE: Final = "500"  # the most that Google gives
-PAGES: Final = 1000  # assumed: no project has half a million things, so a longer list is none
 NOTHING_THERE: Final = "NO_RESULTS_ON_PAGE"  # the one warning after which a list is whole
 
 # Resource.kind -> its list below the project, by zones or of all. What bills is ended first.
@@ -55,16 +54,10 @@ def project_of(environment: Mapping[str, str]) -> str:
 def rows(api: Api, environment: Mapping[str, str], kind: str, **query: str) -> Iterator[Json]:
     """Every row of the project's list of a kind. Raises ProvisionError, also where a zone did not answer."""
     path = f"/projects/{project_of(environment)}/{LISTS[kind]}"
-    after: dict[str, str] = {}
-    for _ in range(PAGES):
-        page = api.ask("GET", path, None, **query, maxResults=PER_PAGE, **after)
+    for page in api.pages(path, lambda page, _: {"pageToken": page["nextPageToken"]}, **query, maxResults=PER_PAGE):
         if not str(page.get("kind", "")).startswith("compute#"):  # what can't be read is not an empty list
             raise ProvisionError(f"Google Cloud answered GET {path} with no list.")
         yield from _rows_of(page, path)
-        if not api.next_page(page):
-            return
-        after = {"pageToken": page["nextPageToken"]}
-    raise ProvisionError(f"Google Cloud's list {path} has no end.")
 
 
 def _rows_of(page: Json, path: str) -> Iterator[Json]:

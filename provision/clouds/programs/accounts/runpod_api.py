@@ -13,14 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from provision.clouds.programs.rest import Api, Json, token_of
-from provision.errors import ProvisionError
 
 KEY_VARIABLE: Final = "RUNPOD_API_KEY"
 URL_VARIABLE: Final = "RUNPOD_REST_URL"
 URL: Final = "https://api.runpod.io/v2"
 TIMEOUT_S: Final = 60.0  # assumed: a machine is looked for while a pod is created
 PER_PAGE: Final = "1000"  # the most that RunPod gives
-PAGES: Final = 100  # assumed: no account has a hundred thousand pods, so a longer list is none
 SILENCE_S: Final = 3.0  # assumed: then the log has been shown so far
 GONE: Final = "TERMINATED"
 
@@ -61,14 +59,8 @@ def _reason(problem: Json) -> str:
 
 def pods(api: Api) -> Iterator[Json]:
     """All pods of the account that are not gone, whoever made them. Raises ProvisionError."""
-    after: dict[str, str] = {}
-    for _ in range(PAGES):
-        page = api.ask("GET", "/pods", None, limit=PER_PAGE, **after)
+    for page in api.pages("/pods", lambda page, _: {"cursor": page["pagination"]["nextCursor"]}, limit=PER_PAGE):
         yield from (pod for pod in api.listed(page, "/pods", "pods") if pod["status"] != GONE)
-        if not api.next_page(page):
-            return
-        after = {"cursor": page["pagination"]["nextCursor"]}
-    raise ProvisionError("RunPod's list of pods has no end.")
 
 
 def find(api: Api, id: str) -> Json | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from provision.clouds.programs.rest import ANSWER_BYTES, ANSWER_S, PAGES, PAUSES_S, PIECE_BYTES, Api
+from provision.clouds.programs.rest import ANSWER_BYTES, ANSWER_S, LOOKS, PAGES, PAUSES_S, PIECE_BYTES, Api
 from provision.errors import ProvisionError
 
 TOKEN = "a-secret-of-the-account"
@@ -80,6 +81,44 @@ def test_pages_are_read_until_there_is_none(api: Api, server: Server) -> None:
     server.answers = [(200, {}, b'{"things": [{"id": 1}], "more": true}'), (200, {}, b'{"things": [{"id": 2}], "more": false}')]
     assert [row["id"] for row in api.rows("/things", "things", tag="ours")] == [1, 2]
     assert server.heard == [f"GET /things?tag=ours&page={page}&per_page=50 Bearer {TOKEN}" for page in (1, 2)]
+
+
+def page(*ids: int, total: int, more: bool) -> tuple[int, dict[str, str], bytes]:
+    return 200, {}, json.dumps({"things": [{"id": id} for id in ids], "total": total, "more": more}).encode()
+
+
+def counted(api: Api) -> Api:
+    """One that tells on each page how many there are."""
+    return msgspec.structs.replace(api, total=lambda answer: int(answer["total"]))
+
+
+def test_a_list_from_which_something_went_while_it_was_read_is_read_anew(api: Api, server: Server) -> None:
+    """1 was deleted between two pages: 3 moved from the second to the first, and stood on neither."""
+    server.answers = [
+        page(1, 2, total=4, more=True),
+        page(4, total=3, more=False),
+        page(2, 3, total=3, more=True),
+        page(4, total=3, more=False),
+    ]
+    assert [row["id"] for row in counted(api).rows("/things", "things")] == [2, 3, 4]
+
+
+def test_a_list_that_never_holds_still_is_not_a_whole_one(api: Api, server: Server) -> None:
+    """What was seen of it is there all the same."""
+    server.answers = [page(1, total=9 - look, more=not look % 2) for look in range(2 * LOOKS)]
+    seen: list[int] = []
+    with pytest.raises(ProvisionError, match="Cloudy's list /things changed each time that it was read"):
+        seen.extend(row["id"] for row in counted(api).rows("/things", "things"))
+    assert seen == [1, 1]
+
+
+def test_what_was_read_before_a_page_failed_is_there(api: Api, server: Server) -> None:
+    """A teardown ends it, though it can't know whether that is all."""
+    server.answers = [page(1, 2, total=3, more=True), (400, {}, b'{"error": {"code": "no"}}')]
+    seen: list[int] = []
+    with pytest.raises(ProvisionError, match="declined GET /things: no"):
+        seen.extend(row["id"] for row in api.rows("/things", "things"))
+    assert seen == [1, 2]
 
 
 BODIES = {
