@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 @click.option("--assume-price", type=USD, help="Dollars per hour that this machine is taken to cost, to rehearse the bill.")
 @click.option("--keep-box-on-failure", is_flag=True, help="Leave the box to its deadline when training failed.")
 @click.option("--dearer", is_flag=True, help="Where this offer can't be had, take another even at over a quarter more.")
-@click.option("--alert", "alerts", multiple=True, metavar="URL|COMMAND", help="Tell it of the run as JSON; may be repeated.")
+@click.option(
+    "--alert",
+    "alerts",
+    multiple=True,
+    metavar="URL|COMMAND|@FILE",
+    help="Tell it of the run as JSON; may be repeated. @FILE: it stands there, and not in the list of processes.",
+)
 @click.option("--state", envvar="RENTUNE_STATE", metavar="URL", help="Keep its state at s3://, gs:// or az://…: see resume.")
 @click.option("--preview", is_flag=True, help="Show what would be created, and create nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -157,9 +163,9 @@ def _publish(place: Place, run_id: str, places: Places) -> None:
 def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
     """Whom the run tells: as the organisation, the user and the command line say. Raises BadInput for what is no target."""
     from provision.prepare.policy import read_policies
-    from provision.watch.alerts import target_of
+    from provision.watch.alerts import read_target, target_of
 
-    targets = (*(target for policy in read_policies(places) for target in policy.alerts), *said)
+    targets = (*(target for policy in read_policies(places) for target in policy.alerts), *map(read_target, said))
     for target in targets:
         target_of(target)
     return targets

@@ -30,6 +30,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from planner.units import KIB
 from provision.errors import BadInput
 from provision.redact import redact, without_secrets
 
@@ -39,6 +40,8 @@ PAUSES_S: Final = (0.0, 2.0, 8.0)  # assumed: before each try
 CLOSE_S: Final = 15.0  # assumed: for what is not delivered when the run is over; nobody waits longer for a prompt
 KEYED: Final = re.compile(r"[/?#=]")  # what follows may be a key
 SCHEMES: Final = ("http://", "https://")
+NAMES_FILE: Final = "@"  # so begins what names the file that holds a target: a convention of curl's, among others
+MOST_TARGET_BYTES: Final = 64 * KIB  # assumed: no address and no command is longer
 
 Kind = Literal["started", "probed", "crashed", "budget", "spot_notice", "moved", "finished", "still_bills"]
 
@@ -76,6 +79,25 @@ class Target(Protocol):
 
 class Undelivered(Exception):
     """`str(error)` is the reason, in words that can be shown."""
+
+
+def read_target(said: str) -> str:
+    """What a command line says, or the one line of the file that it names with an @: an address often is a key, and everybody
+    on a computer sees the words of a command. Raises BadInput where no such line can be read.
+    """
+    if not said.startswith(NAMES_FILE):
+        return said
+    path = Path(said.removeprefix(NAMES_FILE)).expanduser()
+    try:
+        with path.open() as file:
+            lines = file.read(MOST_TARGET_BYTES).splitlines()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"The alert's file {path} can't be read ({type(error).__name__}).") from None
+    match [line.strip() for line in lines if line.strip()]:
+        case [target]:
+            return target
+        case found:
+            raise BadInput(f"The alert's file {path} has {len(found)} lines.", hint="One: an address, or a command.")
 
 
 def target_of(text: str) -> Target:

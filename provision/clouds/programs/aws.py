@@ -40,7 +40,7 @@ from provision.clouds.programs.order import (
     tagged_resource,
 )
 from provision.errors import Refused
-from provision.provisioner import Answer, Layer, Owned, Resource
+from provision.provisioner import VOLUME, Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules
@@ -234,8 +234,8 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
-    """Instances, volumes, security groups and key pairs with our tag that are not gone yet, and kept volumes. A spot request
-    carries no tag, and being made once is over with its instance.
+    """Instances, their disks, security groups and key pairs with our tag that are not gone yet, and kept volumes. A spot
+    request carries no tag, and being made once is over with its instance.
     """
     has_tag = {"Name": "tag-key", "Values": [RUN_TAG]} if tag is None else {"Name": f"tag:{RUN_TAG}", "Values": [tag]}
     heard = Heard()
@@ -299,14 +299,13 @@ def _volume_rows(ec2: Any, has_tag: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _volumes(rows: list[dict[str, Any]], region: str) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
-    """Those that are to outlive their machine, and those that are not."""
+    """Volumes, which are to outlive their machine, and machines' own disks: EC2 has one word for both, and we two."""
     kept: dict[bool, list[Resource]] = {True: [], False: []}
     for row in rows:
-        found = _resource("volume", row["VolumeId"], region, row)
-        volume = msgspec.structs.replace(
-            found, size_gib=row["Size"], zone=row["AvailabilityZone"], in_use=row["State"] == "in-use"
-        )
-        kept[volume.name is not None].append(volume)
+        found = _resource("disk", row["VolumeId"], region, row)
+        is_kept = found.name is not None
+        stands = {"size_gib": row["Size"], "zone": row["AvailabilityZone"], "in_use": row["State"] == "in-use"}
+        kept[is_kept].append(msgspec.structs.replace(found, kind=VOLUME if is_kept else found.kind, **stands))
     return tuple(kept[True]), tuple(kept[False])
 
 
@@ -330,7 +329,7 @@ def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bo
 
 _ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "instance": lambda ec2, id: ec2.terminate_instances(InstanceIds=[id]),
-    "volume": lambda ec2, id: ec2.delete_volume(VolumeId=id),
+    **dict.fromkeys(("volume", "disk"), lambda ec2, id: ec2.delete_volume(VolumeId=id)),
     "security_group": lambda ec2, id: ec2.delete_security_group(GroupId=id),
     "key_pair": lambda ec2, id: ec2.delete_key_pair(KeyName=id),
 }

@@ -68,7 +68,7 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> 
     assert kinds(box.resources) == ["instance", "key_pair", "security_group"]
     owned = provisioner.owned(bench.launch)
     assert owned.complete is Answer.YES
-    assert kinds(owned.resources) == ["instance", "key_pair", "security_group", "volume"]
+    assert kinds(owned.resources) == ["disk", "instance", "key_pair", "security_group"]
     assert {resource.id for resource in box.resources} <= {resource.id for resource in owned.resources}
     assert {resource.owner for resource in owned.resources} == {"ada"}
     [box_seen] = [resource for resource in owned.resources if resource.kind == "instance"]
@@ -81,7 +81,7 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> 
 
     assert teardown.verdict == "destroyed", teardown.message
     assert {end.gone for end in teardown.resources} == {Answer.YES}
-    assert kinds(end.resource for end in teardown.resources) == ["instance", "key_pair", "security_group", "volume"]
+    assert kinds(end.resource for end in teardown.resources) == ["disk", "instance", "key_pair", "security_group"]
     assert provisioner.owned().resources == ()
     calls = [call.split()[:3] for call in bench.faults.calls()]
     for verb in ("create", "delete"):

@@ -141,7 +141,7 @@ def test_a_box_lives_and_ends_under_exactly_this_policy(enforced_bench: Bench, u
     provisioner = bench.provisioner(type(bench.provisioner()), teardown_s=30.0, **user)
     provisioner.up(ROW.offer, bench.launch)
     mine = provisioner.owned(bench.launch).resources  # whoever lacked an action has left things of other runs in the account
-    assert {resource.kind for resource in mine} == {"instance", "key_pair", "security_group", "volume"}
+    assert {resource.kind for resource in mine} == {"instance", "key_pair", "security_group", "disk"}
     aws.admit(REGION, bench.run_id, (HERE,), bench.environment | user)
     provisioner.console(bench.launch)
 

@@ -33,6 +33,7 @@ from provision.charge.guard import SENTINEL
 from provision.charge.knell import How, ended_and_told, tell_end
 from provision.charge.orphans import find_orphans
 from provision.cli import call
+from provision.commands.run import _checked_alerts
 from provision.errors import BadInput, ControlLost, Exit, MissingPart, OwnEnded, ProvisionError, Reason, Scope
 from provision.home.places import Places
 from provision.home.processes import living
@@ -41,7 +42,7 @@ from provision.prepare.opening import open_run
 from provision.provisioner import Resource, Teardown
 from provision.walk.held import Run, read_run
 from provision.watch import alerts
-from provision.watch.alerts import Alert, Post, Undelivered, target_of
+from provision.watch.alerts import Alert, Post, Undelivered, read_target, target_of
 from remote.contract import Event, Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing, Paper
@@ -105,6 +106,32 @@ def test_a_command_gets_the_same_on_its_standard_input(tmp_path: Path, monkeypat
     assert said.startswith(msgspec.json.encode(ALERT).decode())
     assert "PATH" in said
     assert "nobodysbusiness" not in said
+
+
+def test_a_target_may_stand_in_a_file(tmp_path: Path, places: Places) -> None:
+    """Its address is a key, and the list of processes is everybody's; whatever has no @ before it is the target itself."""
+    (file := tmp_path / "target").write_text("\n  https://hooks.example/T0/a-key \n\n")
+    assert _checked_alerts(places, (f"@{file}",)) == ("https://hooks.example/T0/a-key",)
+    assert read_target("mail -s run me@example.org") == "mail -s run me@example.org"
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        pytest.param(None, r"can't be read \(FileNotFoundError\)", id="nothing"),
+        pytest.param("", "has 0 lines", id="empty"),
+        pytest.param("https://hooks.example/T0/a-key\nmail me\n", "has 2 lines", id="two"),
+    ],
+)
+def test_a_file_that_holds_no_one_target_is_refused_and_nothing_of_it_shown(
+    tmp_path: Path, held: str | None, says: str
+) -> None:
+    file = tmp_path / "target"
+    if held is not None:
+        file.write_text(held)
+    with pytest.raises(BadInput, match=says) as caught:
+        read_target(f"@{file}")
+    assert "a-key" not in str(caught.value)
 
 
 def test_what_is_neither_is_refused_before_anything_is_rented() -> None:

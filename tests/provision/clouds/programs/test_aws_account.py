@@ -76,6 +76,19 @@ def test_every_page_of_a_list_is_read() -> None:
     assert [each.id for each in owned.resources] == ["sg-1", "sg-2", "sg-3"]
 
 
+def test_a_machine_s_own_disk_is_no_volume() -> None:
+    """EC2 calls it one; a run's book keeps volumes, which outlive a machine."""
+    row = {"Size": 100, "AvailabilityZone": "eu-central-1a", "State": "available"}
+    tags = [{"Key": "rentune-run", "Value": "r1"}]
+    rows = [
+        row | {"VolumeId": "vol-1", "Tags": tags},
+        row | {"VolumeId": "vol-2", "Tags": [*tags, {"Key": "rentune-kept", "Value": "models"}]},
+    ]
+    [volume], [disk] = aws._volumes(rows, "eu-central-1")
+    assert (volume.id, volume.kind, volume.name) == ("vol-2", "volume", "models")
+    assert (disk.id, disk.kind, disk.name, disk.size_gib, disk.bills) == ("vol-1", "disk", None, 100, True)
+
+
 def test_what_stands_or_is_on_its_way_is_listed() -> None:
     """One that is being stopped, or is off, is there, and its disk is billed."""
     with ec2() as (environment, asked):
