@@ -14,9 +14,10 @@ import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer, Source
 from catalogs.names import GpuMatch, GpuNames, GpuWord, index_names, key_of
-from catalogs.read import CatalogError, Row, read_rows, words
+from catalogs.read import CatalogError, Row, rate, read_rows, words
 from catalogs.rows import (
     BILLING_FIELDS,
+    DISKS_FIELDS,
     GPU_FIELDS,
     GPU_WORD_FIELDS,
     HOSTS_FIELDS,
@@ -49,6 +50,17 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     billing: dict[str, Billing]  # by provider
     sources: dict[str, Source]  # by code
     gpu_words: dict[str, GpuWord]  # by key
+    disks: dict[str, dict[str, Decimal]] = {}  # by provider and region, where those differ: dollars a GiB and month
+
+    def rule(self, offer: Offer) -> Billing:
+        """How the provider bills there. Where its regions differ in what a disk costs, or a volume, that is the region's price;
+        of a region that nobody states, the dearest of its others.
+        """
+        billing, known = self.billing[offer.provider], self.disks.get(offer.provider)
+        if not known:
+            return billing
+        usd = known.get(offer.region, max(known.values()))
+        return msgspec.structs.replace(billing, disk_usd_per_gib_month=usd, volume_usd_per_gib_month=usd)
 
     def gpu(self, name: str) -> GpuMatch:
         """The GPU that a name, an alias or a common word means, whatever its case and punctuation. Raises CatalogError."""
@@ -89,7 +101,23 @@ def read_catalog(folder: Path = DATA) -> Catalog:
         offers=_read_offers(folder, gpus, billing, sources),
         billing=billing,
         sources=sources,
+        disks=_read_disks(folder, billing, sources),
     )
+
+
+def _read_disks(folder: Path, billing: dict[str, Billing], sources: dict[str, Source]) -> dict[str, dict[str, Decimal]]:
+    """A folder without such a table knows no region that differs."""
+    disks: dict[str, dict[str, Decimal]] = {}
+    if not (folder / "disks.csv").exists():
+        return disks
+    for row in read_rows(folder / "disks.csv", DISKS_FIELDS):
+        provider, region = cited(row, sources).get("provider", str), row.get("region", str)
+        if provider not in billing:
+            raise row.error("provider", f'"{provider}" has no row in billing.csv')
+        if region in disks.setdefault(provider, {}):
+            raise row.error("region", f'"{region}" is there twice')
+        disks[provider][region] = row.get("usd_per_gib_month", rate)
+    return disks
 
 
 def read_billing(folder: Path = DATA) -> dict[str, Billing]:

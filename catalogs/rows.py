@@ -62,6 +62,7 @@ BILLING_FIELDS = _fields(
     "provider increment_s minimum_s stopped_compute_bills stopped_disk_bills minimum_disk_gib disk_usd_per_gib_month"
     " volume_usd_per_gib_month egress_usd_per_gb egress_free_gb source as_of"
 )
+DISKS_FIELDS = _fields("provider region usd_per_gib_month source as_of")
 HOSTS_FIELDS = _fields("provider instance_type hosts source as_of")
 SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
 

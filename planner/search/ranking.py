@@ -267,7 +267,7 @@ def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures, *,
 
 
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
-    billing, provider = question.catalog.billing[offer.provider], question.provider(offer.provider)
+    billing, provider = question.catalog.rule(offer), question.provider(offer.provider)
     figures.priced.add((offer.key, fit.strategy.rank, fit.strategy.target_modules, *key_of(fit.strategy)))
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
     adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
@@ -303,7 +303,7 @@ def _held(
     """The first fit for which the box has RAM and disk enough; what the last one lacked is written down. What waits in RAM
     needs some that is stated.
     """
-    billing = question.catalog.billing[offer.provider]
+    billing = question.catalog.rule(offer)
     fixed_disk = disk_is_included(offer, billing)
     has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
     has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None

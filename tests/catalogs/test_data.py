@@ -153,6 +153,22 @@ def test_no_source_is_listed_that_nothing_cites(catalog: Catalog) -> None:
     assert cited == set(catalog.sources)
 
 
+def test_a_disk_costs_what_its_region_asks_and_the_dearest_of_them_where_nobody_states_it(catalog: Catalog) -> None:
+    """Google Cloud's of the kind that is rented; storage.csv has the same figures. Another provider has one price."""
+    balanced = {price.region: price.usd for price in read_storage() if (price.provider, price.name) == ("gcp", "pd-balanced")}
+    assert catalog.disks == {"gcp": balanced}
+    [at, other] = [
+        next(offer for offer in catalog.offers if (offer.provider, offer.region in balanced) == ("gcp", known))
+        for known in (True, False)
+    ]
+    for offer, usd in ((at, balanced[at.region]), (other, max(balanced.values()))):
+        rule = catalog.rule(offer)
+        assert (rule.disk_usd_per_gib_month, rule.volume_usd_per_gib_month) == (usd, usd)
+        assert rule.increment_s == catalog.billing["gcp"].increment_s
+    [elsewhere, *_] = [offer for offer in catalog.offers if offer.provider == "aws"]
+    assert catalog.rule(elsewhere) == catalog.billing["aws"]
+
+
 def test_every_provider_has_a_billing_rule_and_so_have_machines_that_cost_nothing(catalog: Catalog) -> None:
     assert {offer.provider for offer in catalog.offers} <= set(catalog.billing)
     for name in ("local", "host"):
