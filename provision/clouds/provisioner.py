@@ -260,12 +260,11 @@ class PulumiProvisioner:
         listed = self.inventory.listed((region,), run_id)
         if listed.complete is not Answer.YES:
             return f"What had come of it by then could not be seen: {listed.message}."
-        ending = f"{names_of(listed.resources)}, for the teardown to end" if listed.resources else "nothing"
-        by_then = f"By then {self.name} listed {ending}."
+        ending = f"{names_of(listed.resources)}, for the teardown to end" if listed.resources else "nothing else"
         if not listed.kept:
-            return by_then
-        kept = f"{names_of(listed.kept)}, to be kept as asked, was there as well: it ends with the run's box if it is blank."
-        return f"{by_then} {kept}"
+            return f"By then {self.name} listed {ending.removesuffix(' else')}."
+        kept = f"{names_of(listed.kept)}, to be kept as asked, which ends with the run's box if it is blank"
+        return f"By then {self.name} listed {kept}; and {ending}."
 
     def _box(self, order: Order, launch: Launch, state: State) -> Box:
         type, output, *port_output = self.cloud.ADDRESS

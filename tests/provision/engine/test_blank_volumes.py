@@ -65,7 +65,9 @@ def test_it_ends_with_the_attempt_that_made_it(cloud: str, bench_without_machine
     attempt = Attempt(bench_without_machines(cloud))
     attempt.made_though_the_answer_is_no()
 
-    with pytest.raises(ProvisionError, match=r"volume \S+, to be kept as asked, was there as well"):
+    with pytest.raises(
+        ProvisionError, match=r"listed volume \S+, to be kept as asked, which ends with the run's box if it is blank"
+    ):
         attempt.rent()
 
     verdict = attempt.state.teardown

@@ -377,9 +377,7 @@ def test_a_volume_that_an_error_of_the_clouds_left_is_said_to_be_there(
     provisioner = make_provisioner("runpod", places=places)
     assert isinstance(provisioner, PulumiProvisioner)
     [volume] = runpod.owned("*", "r1", reached.environment).kept
-    told = (
-        f"volume {volume.id}, to be kept as asked, is there and bills: it ends with the run's box if it is blank. Nothing else"
-    )
+    told = f"listed volume {volume.id}, to be kept as asked, which ends with the run's box if it is blank; and nothing else."
     assert told in provisioner._left("*", "r1")
     for words in (["down", "--orphans"], ["down", "--orphans", "r1"], ["ls", "--orphans"]):
         assert call(words) == Exit.OK
