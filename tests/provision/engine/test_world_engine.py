@@ -78,7 +78,14 @@ def test_a_volume_that_is_kept_outlives_its_box_and_serves_the_next_one(
     assert box.cache == "/mnt/rentune/cache"
     assert {resource.kind for resource in box.resources} == set(cloud.KINDS.values())
     [seen] = provisioner.owned(launch).kept
-    assert (seen.kind, seen.name, seen.size_gib, seen.run_id, seen.in_use) == ("volume", "models", 12, launch.run_id, True)
+    sold_gib = 13 if bench == "runpod" else 12  # by the GB: 13 of them are 12.1 GiB, which a whole number may not understate
+    assert (seen.kind, seen.name, seen.size_gib, seen.run_id, seen.in_use) == (
+        "volume",
+        "models",
+        sold_gib,
+        launch.run_id,
+        True,
+    )
     teardown = provisioner.destroy(launch)
     [kept] = teardown.kept
     assert (teardown.verdict, kept.id, kept.in_use) == ("destroyed", seen.id, False)
