@@ -21,10 +21,11 @@ hashed=(--require-hashes --no-deps --only-binary :all:)
 "${install[@]}" --no-deps --compile-bytecode "$work"/*.whl
 # The other packages were compiled for .venv, from the same files: Python holds each against its source's size and time. Without,
 # each trainer that a test starts compiles torch anew where PYTHONDONTWRITEBYTECODE is set (measured 2026-11-27: 31 s, not 11).
+# Where it is not, the line below has compiled what Python imports at its start; a link can't be made over that.
 site=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 cd .venv/lib/python*/site-packages
 comm -12 <(find . -name __pycache__ -prune | sort) <(find "$site" -type d -printf './%P/__pycache__\n' | sort) |
-    xargs -d '\n' cp --archive --link --parents --target-directory "$site"
+    xargs -d '\n' cp --archive --link --remove-destination --parents --target-directory "$site"
 cd "$root"
 sha256sum remote/requirements.txt | cut -d ' ' -f 1 >"$work/venv/rentune-stack.sha256"
 
