@@ -71,7 +71,7 @@ def test_a_skipped_test_fails_and_what_is_left_out_is_said(tmp_path: Path) -> No
         "def test_dear(): raise SystemError\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "not engine", "--rootdir", str(tmp_path), str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
     assert "1 failed, 1 passed, 1 deselected" in done.stdout
@@ -92,7 +92,7 @@ def test_what_is_long_begins_first_and_the_rest_keeps_its_order(tmp_path: Path) 
         "def test_fourth(): pass\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:randomly", "--collect-only", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTEST_ADDOPTS": ""}
     done = subprocess.run([*command, "--rootdir", str(tmp_path)], capture_output=True, text=True, check=True, env=environment)
     named = [line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line]
     assert named == ["test_first", "test_second", "test_third", "test_fourth"]

@@ -132,6 +132,12 @@ def adapter_home(run: Run, outcome: Outcome) -> Path | None:
     return next((folder for folder in run.adapter_folders if _has_adapter(outcome, folder)), None)
 
 
+def of_another(outcome: Outcome, folder: Path) -> str | None:
+    """The first file in a folder that has a name of the adapter's, and holds something else; None = there is none."""
+    taken = (file.path for file in outcome.adapter if (folder / file.path).exists() and not _is_whole(folder / file.path, file))
+    return next(taken, None)
+
+
 def _has_adapter(outcome: Outcome, folder: Path) -> bool:
     """A folder that may not be read holds nothing, as far as can be seen."""
     with suppress(OSError):

@@ -33,7 +33,7 @@ from provision.home.whole import at_home, write_whole
 from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
-from provision.walk.books import result_waits
+from provision.walk.books import of_another, result_waits
 from provision.walk.carrying import Carrier, bring_learned, ended_after, granted
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
@@ -305,8 +305,11 @@ def _fetch_log(run: Run, shell: Shell, box: Box) -> None:
 
 
 def _fetch_adapter(run: Run, shell: Shell, box: Box, outcome: Outcome) -> None:
-    """Into the first folder that takes it. Raises HomeFailed when none does."""
+    """Into the first folder that takes it, and has no other file by a name of its own. Raises HomeFailed when none does."""
     for folder in run.adapter_folders:
+        if folder != run.adapter_folders[-1] and (other := of_another(outcome, folder)):
+            run.display.note(f"{folder / other} is another's. The adapter goes to {run.folder.adapter} instead.")
+            continue
         try:
             with at_home(folder):
                 ship.fetch_adapter(shell, box, outcome, folder)

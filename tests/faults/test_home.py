@@ -71,6 +71,18 @@ def test_an_adapter_that_its_folder_does_not_take_comes_into_the_runs_own(rehear
     assert any(str(taken) in note and str(run.folder.adapter) in note for note in watcher.notes)
 
 
+def test_an_adapter_takes_no_place_of_anothers(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The folder of the job file was empty when the run was opened: another run of the same job has put its own there since."""
+    (out := rehearsal.folder / "out").mkdir()
+    (out / "adapter.safetensors").write_bytes(b"the only copy of another run's")
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH), change=kept_in(out))
+    receipt = walk(shown_to(run, watcher := Quiet()))
+    assert (receipt.exit_code, receipt.adapter_folder) == (Exit.OK, str(run.folder.adapter))
+    assert (out / "adapter.safetensors").read_bytes() == b"the only copy of another run's"
+    assert (run.folder.adapter / "adapter.safetensors").read_bytes() == WEIGHTS
+    assert any(f"{out / 'adapter.safetensors'} is another's" in note for note in watcher.notes)
+
+
 def test_no_result_waits_for_a_log(rehearsal: Rehearsal, line: Proxy) -> None:
     """The log came first, and whole: one that home had no room for kept the result on the box until that was ended."""
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, f"{FINISH}; echo begun; truncate -s 40G log"))

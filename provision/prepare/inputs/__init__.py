@@ -110,12 +110,27 @@ def with_absolute_data(data: DataAsked) -> DataAsked:
 
 
 def adapter_folder(keep: Keep) -> Path | None:
-    """Where the adapter is to be kept, if the request says. Raises BadInput where it can't be."""
+    """Where the adapter is to be kept, if the request says. Raises BadInput where it can't be, or something lies there."""
     if not keep.adapter:
         return None
     folder = Path(os.path.realpath(expanded(keep.adapter)))  # Path.resolve raises for links that lead in a circle
     _require_writable(folder)
+    _require_empty(folder)
     return folder
+
+
+def _require_empty(folder: Path) -> None:
+    """A file there may be an earlier run's only adapter, or a page of the user's own by the name of one of ours."""
+    there: list[str] = []
+    with suppress(OSError):  # no folder, or one that may not be read: whoever brings the adapter home looks at each name again
+        there = sorted(each.name for each in folder.iterdir())
+    if not there:
+        return
+    raise BadInput(
+        f"The adapter can't be kept in {folder}: {there[0]} lies there{' among other files' * (len(there) > 1)}.",
+        hint="Under `keep:`, let `adapter:` name a new folder, or an empty one; or leave it out.",
+        place=("keep", "adapter"),
+    )
 
 
 def _require_writable(folder: Path) -> None:

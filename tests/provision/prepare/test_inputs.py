@@ -28,6 +28,18 @@ def test_an_adapter_that_cannot_be_kept_is_told_before_anything_is_rented(tmp_pa
     assert not (tmp_path / "a").exists()
 
 
+def test_an_adapter_goes_into_no_folder_that_holds_something(tmp_path: Path) -> None:
+    """It may be an earlier run's, which no longer lies anywhere else, or a README of the user's own."""
+    (tmp_path / "out").mkdir()
+    request = tiny_plan(*tiny_files(tmp_path)).request
+    kept = msgspec.structs.replace(request, keep=msgspec.structs.replace(request.keep, adapter=str(tmp_path / "out")))
+    assert with_absolute_paths(kept).keep.adapter == str(tmp_path / "out")
+    (tmp_path / "out/README.md").write_text("# Our project")
+    with pytest.raises(BadInput, match=r"README\.md lies there") as refused:
+        with_absolute_paths(kept)
+    assert "a new folder, or an empty one" in str(refused.value.hint)
+
+
 GATED = BaseModel(kind="hub", hub_id="meta-llama/Llama-3.1-8B")
 
 
