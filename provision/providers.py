@@ -83,7 +83,9 @@ def _cloud(name: str, access: Access) -> Provisioner:
 
 KINDS: Final[dict[str, Kind]] = {
     LOCAL: Kind(status="runs on this machine", ends="a reaper inside the box ends it", lists=Lists.THIS_HOME, make=_local_box),
-    HOST: Kind(status="loopback SSH server only", ends="a watchdog on it cleans up", lists=Lists.ONE_RUN, make=_existing_host),
+    HOST: Kind(
+        status="loopback SSH server only", ends="a watchdog on the host cleans up", lists=Lists.ONE_RUN, make=_existing_host
+    ),
     **{name: Kind(status=row.status, ends=row.ends, lists=Lists.ACCOUNT, make=_cloud) for name, row in CLOUDS.items()},
 }
 

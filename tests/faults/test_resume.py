@@ -118,7 +118,7 @@ def test_a_box_that_is_silent_for_longer_than_a_boot_is_waited_for(rehearsal: Re
 
 
 def test_an_outcome_that_is_not_whole_is_fetched_again(rehearsal: Rehearsal, line: Proxy) -> None:
-    """What went wrong while fetching costs a pause, not the adapter. It is asked for twice, so the pause is the real one here."""
+    """What went wrong while fetching costs a pause, not the adapter. It is asked for twice: the pause is the real one."""
     lines = "printf '{' > outcome.json; (sleep 2; " + FINISH + ") &"
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, lines))
     assert walk(dataclasses.replace(run, sleep=time.sleep)).exit_code == Exit.OK

@@ -41,15 +41,15 @@ class Ends(StrEnum):
     HOME = "a process at home deletes it"
 
 
-# What becomes of a machine at its deadline while whoever rented it is off or without a line, as a sentence on "it".
+# What becomes of a machine at its deadline while whoever rented it is off or without a line, as a sentence.
 UNWATCHED: Final[dict[Ends, str]] = {
-    Ends.POWER_OFF: "it switches itself off, which ends the bill",
-    Ends.LIMIT: "{name} itself deletes it",
+    Ends.POWER_OFF: "the box switches itself off, which ends the bill",
+    Ends.LIMIT: "{name} itself deletes the box",
     Ends.REQUEST: (
-        "it asks {name} for its own end, which takes its network and its own key; where that fails, {name} bills it until this "
-        "machine or `rentune down --orphans` deletes it"
+        "the box asks {name} for its own end, which takes its network and its own key; where that fails, {name} bills it until "
+        "this machine or `rentune down --orphans` deletes it"
     ),
-    Ends.HOME: "it switches itself off, and {name} bills it until this machine or `rentune down --orphans` deletes it",
+    Ends.HOME: "the box switches itself off, and {name} bills it until this machine or `rentune down --orphans` deletes it",
 }
 SURE: Final = frozenset({Ends.POWER_OFF, Ends.LIMIT})  # with nobody's help from outside, and no credential
 

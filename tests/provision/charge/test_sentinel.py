@@ -343,8 +343,8 @@ def test_plan_and_run_say_which_clouds_need_it_and_what_remains() -> None:
     """One sentence among what a plan takes for granted."""
     cautions = {name: provider.caution for name, provider in known_providers().items()}
     assert {name for name, caution in cautions.items() if caution} == {"hetzner", "digitalocean", "runpod"}
-    assert "while this one is off or without a line, it switches itself off, and hetzner bills it" in str(cautions["hetzner"])
-    assert "while this one is off or without a line, it asks runpod for its own end" in str(cautions["runpod"])
+    assert "while this one is off or without a line, the box switches itself off, and hetzner" in str(cautions["hetzner"])
+    assert "while this one is off or without a line, the box asks runpod for its own end" in str(cautions["runpod"])
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)

@@ -211,14 +211,14 @@ def test_before_anybody_agrees_the_deadline_is_told_with_its_reason(
     ("provider", "words"),
     [
         ("local", "The box goes with it: it is a process of this machine."),
-        ("host", "By 12:10 a watchdog on it cleans up. Until then `rentune resume RUN` takes the run up again."),
-        ("aws", "By 12:10 it switches itself off, which ends the bill. Until then"),
-        ("gcp", "By 12:10 gcp itself deletes it. Until then"),
+        ("host", "By 12:10 a watchdog on the host cleans up. Until then `rentune resume RUN` takes the run up again."),
+        ("aws", "By 12:10 the box switches itself off, which ends the bill. Until then"),
+        ("gcp", "By 12:10 gcp itself deletes the box. Until then"),
         (
             "runpod",
-            "By 12:10 it asks runpod for its own end, which takes its network and its own key; where",
+            "By 12:10 the box asks runpod for its own end, which takes its network and its own key; where",
         ),
-        ("hetzner", "By 12:10 it switches itself off, and hetzner bills it until this machine or `rentune down --orphans`"),
+        ("hetzner", "By 12:10 the box switches itself off, and hetzner bills it until this machine or `rentune down"),
     ],
 )
 def test_and_what_becomes_of_the_box_where_this_machine_dies(plan: Plan, provider: str, words: str) -> None:
