@@ -45,7 +45,7 @@ def _answer(
     if (plan := _central(result)) is not None and plan.request.purpose != Purpose() and plan.choices:
         yield _advice_line(plan)
     for warning in result.warnings:
-        yield f"Note: {warning}."
+        yield words.note(warning)
     yield ""
     if result.cards is not None:
         yield from _layouts(result)

@@ -24,6 +24,11 @@ FOUR_DIGITS: Final = 1_000  # derived: the least that has them
 CENTS: Final = ((0.00995, 4), (0.0995, 3), (1_000, 2), (float("inf"), 0))  # dollars below, decimals that tell enough
 
 
+def note(words: str) -> str:
+    """As a line of its own, ended once."""
+    return f"Note: {words}" if words.endswith((".", "?", "!")) else f"Note: {words}."
+
+
 def usd(amount: float) -> str:
     """$0.0042 below a cent, $0.042 below ten, $1.23 below a thousand dollars, $12,345 above; "free" for nothing."""
     if amount == 0:

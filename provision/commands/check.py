@@ -217,6 +217,7 @@ def _tokenizer(model: str) -> Path:
 
 
 def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
+    from planner.report.words import note
     from provision.envelope.show import say
 
     verdict = "can't be run as it is" if refused else "can be run"
@@ -229,11 +230,12 @@ def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
         f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "
         f"{data['held_out']}."
     )
-    for sentence in (told, *(f"Note: {note}." for note in data["notes"])):
+    for sentence in (told, *map(note, data["notes"])):
         say(sentence)
 
 
 def _draw_data(data: dict[str, Any]) -> None:
+    from planner.report.words import note
     from provision.envelope.show import console, say
     from provision.report.tables import Table
     from provision.report.terminal import draw
@@ -247,8 +249,8 @@ def _draw_data(data: dict[str, Any]) -> None:
     )
     spread = tuple((f"{tokens} tokens", f"{rows:,}") for tokens, rows in data["histogram"].items())
     out = console()
-    note = f"Tokens are {data['basis']}; chat template and marks are included, nothing is cut."
-    out.print(draw(Table(title=f"{data['file']}: {data['format']}", columns=("data", "amount"), rows=sizes, note=note)))
+    basis = f"Tokens are {data['basis']}; chat template and marks are included, nothing is cut."
+    out.print(draw(Table(title=f"{data['file']}: {data['format']}", columns=("data", "amount"), rows=sizes, note=basis)))
     if spread:
         out.print(draw(Table(title="Rows by length", columns=("length", "rows"), rows=spread)))
     for row in data["seen"]:
@@ -256,8 +258,8 @@ def _draw_data(data: dict[str, Any]) -> None:
     if data["num_broken"] > 1:  # a single one stands in the error
         for line in data["broken"]:
             out.print(line, markup=False)
-    for note in data["notes"]:
-        say(f"Note: {note}.")
+    for each in data["notes"]:
+        say(note(each))
 
 
 def _as_seen(row: dict[str, Any]) -> Panel:

@@ -53,6 +53,7 @@ def command(**options: Any) -> int:
     from pathlib import Path
 
     from planner.cli import at_its_place
+    from planner.report.words import note
     from provision.account.ledger import Ledger
     from provision.envelope.show import say
     from provision.errors import HubSilent
@@ -93,7 +94,7 @@ def command(**options: Any) -> int:
     require_time_to_train(plan, taken)
     _show(opened, taken, quiet=quiet)
     if rehearsal := rehearsal_words(base):
-        say(f"Note: {rehearsal}.", err=quiet)
+        say(note(rehearsal), err=quiet)
     require_parts(plan.offer.provider, places)  # nobody is asked to agree to what this machine can't do
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
     if options["preview"]:
@@ -181,22 +182,23 @@ def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     from planner.report import render_plan
     from planner.report.legend import TIGHT
     from planner.report.lines import wrapped
+    from planner.report.words import note
     from provision.envelope.show import say, width_columns
     from provision.prepare.deadline import deadline_words, forsaken_words
     from provision.providers import never_met
 
     plan, alternatives = opened.plan, opened.alternatives
     for each in opened.passed:
-        say(f"Note: {each.offer} is passed over: {each.why}.", err=quiet)
+        say(note(f"{each.offer} is passed over: {each.why}"), err=quiet)
     if quiet:
         if plan.verdict == "tight":
-            say(f"Note: this plan is tight: {TIGHT}.", err=True)
+            say(note(f"this plan is tight: {TIGHT}"), err=True)
         if unmet := never_met(plan.offer.provider):
-            say(f"Note: {unmet}.", err=True)
+            say(note(unmet), err=True)
         return
     click.echo(render_plan(plan, width=width_columns(), colour=sys.stdout.isatty()))
     if unmet := never_met(plan.offer.provider):
-        say(f"Note: {unmet}.")
+        say(note(unmet))
     now_s = time.time()
     deadline, forsaken = (tell(plan, now_s=now_s, taken=taken) for tell in (deadline_words, forsaken_words))
     told = f"Deadline: {deadline}\nIf this machine dies meanwhile: {forsaken}"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.report.lines import Column, Table, Words, cells_of, render, wrapped
+from planner.report.words import note
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C", "M", "Z")) | st.sampled_from(" \n漢"), max_size=60)
 
@@ -93,3 +94,10 @@ def test_a_column_is_narrowed_at_the_joints_of_its_names() -> None:
     told = [line.split()[0] for line in lines(table, width=36)[2:]]
     assert "digitalocean" in told
     assert wrapped("2x-rtx-a5000-secure", 16) == ["2x-rtx-a5000-", "secure"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [("a b", "Note: a b."), ("a b.", "Note: a b."), ("did you mean b?", "Note: did you mean b?")]
+)
+def test_a_note_ends_once(words: str, told: str) -> None:
+    assert note(words) == told
