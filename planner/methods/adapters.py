@@ -201,9 +201,9 @@ LOHA: Final = Adapter("loha", _loha, four_bit=False, conv1d=False)
 LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], four_bit=False, conv1d=False)
 OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], frozen=_triangles, conv1d=False)
 BOFT: Final = Adapter("boft", _boft, OPTIONS["boft"], frozen=_permutations, conv1d=False)
-VERA: Final = Adapter("vera", _vera, frozen=_projections)
+VERA: Final = Adapter("vera", _vera, frozen=_projections, follows_base=True)
 FOURIERFT: Final = Adapter("fourierft", _fourierft, OPTIONS["fourierft"])
-IA3: Final = Adapter("ia3", _ia3, widens=BITSANDBYTES, names_blocks=False)
+IA3: Final = Adapter("ia3", _ia3, widens=BITSANDBYTES, ends_wide=BITSANDBYTES, names_blocks=False)
 
 ADAPTERS: Final = {row.kind: row for row in (LORA, DORA, ADALORA, LOHA, LOKR, OFT, BOFT, VERA, FOURIERFT, IA3)}
 

@@ -68,13 +68,16 @@ def _hands_fp32_to_linears(architecture: Architecture, strategy: Strategy, stack
 
 def _scales_in_fp32(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
     """derived: `requires_conversion` of peft's tuners/ia3/bnb.py, whose result stays fp32."""
-    scales = strategy.method == "ia3" and strategy.quant in BITSANDBYTES
+    adapter = METHODS[strategy.method].adapter
+    scales = adapter is not None and strategy.quant in adapter.ends_wide
     return scales and strategy.kbit_upcast == "none" and _computes_narrow(strategy, stack)
 
 
 def _projects_in_fp32(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
     """derived: VeraLayer moves its frozen projections to the base's dtype, and casts what comes in to its vectors'."""
-    narrow = strategy.method == "vera" and strategy.adapter_dtype != "float32" and strategy.autocast == "none"
+    adapter = METHODS[strategy.method].adapter
+    follows = adapter is not None and adapter.follows_base
+    narrow = follows and strategy.adapter_dtype != "float32" and strategy.autocast == "none"
     whole = strategy.quant == "none" and at_rest(strategy).param_dtype == "float32"
     return narrow and whole and stack.name == PINNED_STACK.name
 
