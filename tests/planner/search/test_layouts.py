@@ -121,7 +121,7 @@ def test_of_one_card_no_other_is_spoken_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_gib", "shown", "meant"), [(24 / 1024, "24 MB", "24GB"), (1 / 1024, "1 MB", "8GB"), (3.9, "3.9 GB", "8GB")]
+    ("asked_gib", "shown", "meant"), [(24 / 1000, "24 MB", "24GB"), (1 / 1000, "1 MB", "8GB"), (3.9, "3.9 GB", "8GB")]
 )
 def test_a_card_smaller_than_any_is_a_slip_of_the_unit(asked_gib: float, shown: str, meant: str) -> None:
     """Told of cards that are asked about, and of a budget per GPU."""
