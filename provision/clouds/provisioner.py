@@ -317,7 +317,7 @@ class PulumiProvisioner:
                 seen_before = self._look_first(claim, regions, notes)
                 self._destroy_by_state(claim, regions, notes, in_charge)
             else:
-                self._outlast_engine(claim, notes)
+                self._outlast_engine(claim, regions, notes)
             listed = self.inventory.end(regions, claim, notes, in_charge)
         except ControlLost:
             raise
@@ -366,12 +366,15 @@ class PulumiProvisioner:
     def _all_regions(self) -> tuple[str, ...]:
         return self.regions or self.cloud.regions(self.environment)
 
-    def _outlast_engine(self, claim: Claim, notes: Notes) -> None:
-        """Until none of this home's goes on with what it was told to make."""
+    def _outlast_engine(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> None:
+        """Until none of this home's goes on with what it was told to make. Of a whole run, what it has made is noted."""
         if not (RunFolder(claim.folder).engine / "state").exists():
             return
         try:
-            self._stack(claim).recover()
+            stack = self._stack(claim)
+            stack.recover()
+            if claim.own is None:
+                notes.recorded(self._ending(regions[0], claim.run_id, stack.state()))
         except Exception as error:  # noqa: BLE001 - as below: what is listed is ended all the same
             notes.troubles.append(f"its engine could not be waited for: {error}")
 
