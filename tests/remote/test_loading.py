@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from remote.__main__ import uncollected
+from remote.collector import uncollected
 
 
 @pytest.mark.parametrize("was_on", [True, False])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from planner.estimators.memory.scene import NUM_WORKSPACES, workspace_bytes
@@ -26,6 +24,7 @@ from planner.estimators.trace.pose import posing_as_cuda
 from planner.estimators.trace.recorder import Recorder, Role, Stage, Trace
 from planner.refusals import OTHERWISE, CaseRefused, Untraceable
 from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
+from remote.collector import uncollected
 from remote.contract import Strategy
 
 
@@ -45,7 +44,7 @@ def traced(
     import peft  # noqa: F401 - some of its modules make tensors as they are imported: not while the log is kept
 
     casts = Casts()
-    with posing_as_cuda(casts), _no_collector():
+    with posing_as_cuda(casts), uncollected():
         tokens = strategy.micro_batch_size * strategy.seq_len
         try:
             found = configured(config)
@@ -65,18 +64,6 @@ def traced(
             why = f"{config.get('model_type')} can't be traced: {_first_line(error)}"
             raise Untraceable("model", why, OTHERWISE) from error
         return recorder.trace()
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Cyclic garbage is collected at moments that no two runs share; without the collector a log repeats."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _subject(model: Any, strategy: Strategy, recorder: Recorder) -> Subject:
