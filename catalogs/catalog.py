@@ -17,6 +17,7 @@ from catalogs.names import GpuMatch, GpuNames, GpuWord, index_names, key_of
 from catalogs.read import CatalogError, Row, rate, read_rows, words
 from catalogs.rows import (
     BILLING_FIELDS,
+    DISK_KINDS_FIELDS,
     DISKS_FIELDS,
     GPU_FIELDS,
     GPU_WORD_FIELDS,
@@ -42,6 +43,28 @@ DATA = Path(__file__).parent / "data"
 STALE_AFTER_DAYS = 90
 
 
+Disks = dict[str, dict[str, dict[str, Decimal]]]  # by provider, kind and region: dollars a GiB and month
+DiskKinds = dict[str, tuple[tuple[str, str], ...]]  # by provider: pattern of a machine type, and the kind of disk that it takes
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """How providers bill, without what they sell: of what is there already, whoever rented it and when."""
+
+    billing: dict[str, Billing] = {}  # by provider
+    disks: Disks = {}
+    disk_kinds: DiskKinds = {}
+
+    def of_disk(self, provider: str, region: str, kind: str | None) -> Billing | None:
+        """How a disk is billed there, or what has one: at its region's price of its kind, which is not known where the price
+        list has none. Without a kind it is what most machines take; None where nobody states how the provider bills.
+        """
+        billing, known = self.billing.get(provider), self.disks.get(provider)
+        if billing is None or known is None:
+            return billing
+        usd = known.get(kind or disk_kind(self.disk_kinds, provider, "") or "", {}).get(region)
+        return msgspec.structs.replace(billing, disk_usd_per_gib_month=usd, volume_usd_per_gib_month=usd)
+
+
 class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What a plan needs, each table by its key. Every name in one table that points into another is there."""
 
@@ -50,17 +73,28 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     billing: dict[str, Billing]  # by provider
     sources: dict[str, Source]  # by code
     gpu_words: dict[str, GpuWord]  # by key
-    disks: dict[str, dict[str, Decimal]] = {}  # by provider and region, where those differ: dollars a GiB and month
+    disks: Disks = {}  # where a provider's kinds or regions differ
+    disk_kinds: DiskKinds = {}  # of each provider that sells several
 
     def rule(self, offer: Offer) -> Billing:
-        """How the provider bills there. Where its regions differ in what a disk costs, or a volume, that is the region's price;
-        of a region that nobody states, the dearest of its others.
+        """How the provider bills there. Where its regions differ in what a disk costs, or a volume, that is the region's price
+        of the kind that the machine takes; of a region that nobody states, the dearest of its others.
         """
-        billing, known = self.billing[offer.provider], self.disks.get(offer.provider)
+        billing, known = self.billing[offer.provider], self._disks_of(offer)
         if not known:
             return billing
         usd = known.get(offer.region, max(known.values()))
         return msgspec.structs.replace(billing, disk_usd_per_gib_month=usd, volume_usd_per_gib_month=usd)
+
+    def knows_disk(self, offer: Offer) -> bool:
+        """Whether the price of a disk is that of the place, where its provider's places differ in that."""
+        known = self._disks_of(offer)
+        return not known or offer.region in known
+
+    def _disks_of(self, offer: Offer) -> dict[str, Decimal]:
+        """By region, of the kind that the machine takes; empty where its provider has one price."""
+        kind = disk_kind(self.disk_kinds, offer.provider, offer.instance_type)
+        return {} if kind is None else self.disks.get(offer.provider, {}).get(kind, {})
 
     def gpu(self, name: str) -> GpuMatch:
         """The GPU that a name, an alias or a common word means, whatever its case and punctuation. Raises CatalogError."""
@@ -102,26 +136,50 @@ def read_catalog(folder: Path = DATA) -> Catalog:
         billing=billing,
         sources=sources,
         disks=_read_disks(folder, billing, sources),
+        disk_kinds=_read_disk_kinds(folder, sources),
     )
 
 
-def _read_disks(folder: Path, billing: dict[str, Billing], sources: dict[str, Source]) -> dict[str, dict[str, Decimal]]:
+def _read_disks(folder: Path, billing: dict[str, Billing], sources: dict[str, Source]) -> Disks:
     """A folder without such a table knows no region that differs."""
-    disks: dict[str, dict[str, Decimal]] = {}
+    disks: Disks = {}
     if not (folder / "disks.csv").exists():
         return disks
     for row in read_rows(folder / "disks.csv", DISKS_FIELDS):
-        provider, region = cited(row, sources).get("provider", str), row.get("region", str)
+        provider, kind, region = cited(row, sources).get("provider", str), row.get("kind", str), row.get("region", str)
         if provider not in billing:
             raise row.error("provider", f'"{provider}" has no row in billing.csv')
-        if region in disks.setdefault(provider, {}):
+        of_kind = disks.setdefault(provider, {}).setdefault(kind, {})
+        if region in of_kind:
             raise row.error("region", f'"{region}" is there twice')
-        disks[provider][region] = row.get("usd_per_gib_month", rate)
+        of_kind[region] = row.get("usd_per_gib_month", rate)
     return disks
 
 
+def _read_disk_kinds(folder: Path, sources: dict[str, Source]) -> DiskKinds:
+    kinds: DiskKinds = {}
+    if not (folder / "disk_kinds.csv").exists():
+        return kinds
+    for row in read_rows(folder / "disk_kinds.csv", DISK_KINDS_FIELDS):
+        provider = cited(row, sources).get("provider", str)
+        kinds[provider] = (*kinds.get(provider, ()), (row.get("instance_type", str), row.get("kind", str)))
+    return kinds
+
+
+def disk_kind(kinds: DiskKinds, provider: str, instance_type: str) -> str | None:
+    """What the machine's disk is called where it is sold: of the first row that fits; None where its provider sells one."""
+    return next((kind for pattern, kind in kinds.get(provider, ()) if fnmatchcase(instance_type, pattern)), None)
+
+
+def read_rules(folder: Path = DATA) -> Rules:
+    """How each provider bills, without what it sells. Raises CatalogError."""
+    sources = read_sources(folder)
+    billing = _read_billing(folder, sources)
+    return Rules(billing=billing, disks=_read_disks(folder, billing, sources), disk_kinds=_read_disk_kinds(folder, sources))
+
+
 def read_billing(folder: Path = DATA) -> dict[str, Billing]:
-    """How each provider bills, by its name, without what it sells. Raises CatalogError."""
+    """The same by provider, whatever kinds of disks it sells and wherever. Raises CatalogError."""
     return _read_billing(folder, read_sources(folder))
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from catalogs.catalog import DATA, Catalog, read_catalog
+from catalogs.written import write_beside
 
 CODE: Final = Path(__file__).parent
 END_OF_KEY: Final = b"\n\n"
@@ -53,9 +54,4 @@ def _files(folder: Path, suffix: str) -> Iterator[tuple[str, int, int]]:
 def _keep(kept: Path, data: bytes) -> None:
     """Whole or not at all: another command may be reading, and a disk that is full takes half of it. Raises OSError."""
     kept.parent.mkdir(parents=True, exist_ok=True)
-    beside = kept.with_name(f"{kept.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(kept)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_beside(kept, data)

@@ -126,6 +126,8 @@ class Billing(msgspec.Struct, frozen=True, kw_only=True):
     volume_usd_per_gib_month: Decimal | None = None  # of one that is kept; None = not known, or there is none
     egress_usd_per_gb: Decimal | None
     egress_free_gb: int
+    address_usd_per_hour: Decimal | None = None  # of a machine's public IPv4; 0 = in its price; None = nobody states one
+    spot_address_usd_per_hour: Decimal | None = None  # of a spot machine's, where that is another
     source: str
     as_of: dt.date | None
 

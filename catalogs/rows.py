@@ -60,9 +60,10 @@ INSTANCE_FIELDS = _fields(
 PRICE_FIELDS = _fields("provider region instance_type on_demand_usd_per_hour spot_usd_per_hour observed_on source confidence")
 BILLING_FIELDS = _fields(
     "provider increment_s minimum_s stopped_compute_bills stopped_disk_bills minimum_disk_gib disk_usd_per_gib_month"
-    " volume_usd_per_gib_month egress_usd_per_gb egress_free_gb source as_of"
+    " volume_usd_per_gib_month egress_usd_per_gb egress_free_gb address_usd_per_hour spot_address_usd_per_hour source as_of"
 )
-DISKS_FIELDS = _fields("provider region usd_per_gib_month source as_of")
+DISKS_FIELDS = _fields("provider region kind usd_per_gib_month source as_of")
+DISK_KINDS_FIELDS = _fields("provider instance_type kind source as_of")
 HOSTS_FIELDS = _fields("provider instance_type hosts source as_of")
 SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
 
@@ -189,6 +190,8 @@ def billing_of(row: Row) -> Billing:
         volume_usd_per_gib_month=row.maybe("volume_usd_per_gib_month", rate),
         egress_usd_per_gb=row.maybe("egress_usd_per_gb", rate),
         egress_free_gb=row.get("egress_free_gb", count),
+        address_usd_per_hour=row.maybe("address_usd_per_hour", rate),
+        spot_address_usd_per_hour=row.maybe("spot_address_usd_per_hour", rate),
         source=row.get("source", str),
         as_of=row.maybe("as_of", day),
     )

@@ -129,6 +129,11 @@ def shortened(name: str) -> str:
     return shown if len(name) <= MAX_SHOWN else f"{shown}…"
 
 
+def as_said(name: str) -> str:
+    """A name that somebody typed, as a sentence can hold it; an empty one in quotes, for nothing would stand there."""
+    return shortened(name) or "''"
+
+
 def printable(text: str) -> str:
     """What can't be printed by its number: a terminal obeys an escape, and a new line looks like another sentence."""
     return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

@@ -31,7 +31,8 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "gelu_bloom", "rel
 Norm = Literal["rms", "rms_fp32", "rms_t5", "layer"]
 Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel", "parallel_shared", "pre_cross"]
 Mixer = Literal["heads", "latent", "mamba"]
-Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide", "disentangled", "summed"]
+Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide", "alibi_summed", "disentangled", "summed"]
+Routing = Literal["product", "fp32", "stream"]
 Experts = Literal["routed", "routed_clamped", "every"]
 QkNorm = Literal["none", "head", "full"]
 
@@ -130,6 +131,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     caches_expanded: bool = False  # and that even before they are rotated and cached
     window: int | None = None  # how many positions back a token sees; None = all
     rotary_share: float = 1.0  # of each head that is rotated
+    routing: Routing = "product"  # the dtype that an expert's answer is weighted in: of the router's product, or of the stream
     experts: Experts = "routed"  # every = each token goes through all of them, weighted
     experts_were_linears: bool = False  # lists of MLPs before transformers 5 fused them
     jitters_input: bool = False  # of experts and of their router, in training
@@ -147,6 +149,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     attention_softcap: bool = False
     logits_softcap: bool = False
     scaled_embeddings: bool = False
+    normed_embeddings: bool = False  # a norm stands between them and the first block
     scaled_logits: bool = False
     scaled_residual: bool = False
     also: tuple[Architecture, ...] = ()  # blocks of the same stack that are built otherwise; each with its own num_layers

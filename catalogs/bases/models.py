@@ -210,9 +210,13 @@ def _unknown(reference: str, *, looked_up: bool) -> ModelUnknown:
         return ModelUnknown(f"no typical model of {reference} is known", f"nearest sizes: {', '.join(_nearest_sizes(size))}")
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
-    sizes = [part for part in word.split("-") if SIZE_WORD.fullmatch(part) and part in _names()]
-    close = [*sizes, *get_close_matches(word, _names(), n=4, cutoff=0.5)]
-    near = list(dict.fromkeys(each if each in sizes else _names()[each].name for each in close))
+    if "/" in word:  # whoever names an owner means the hub
+        spelled = {hub_id.lower(): hub_id for row in registry() for hub_id in row.hub}
+        near = [spelled[each] for each in get_close_matches(word, spelled, n=4, cutoff=0.6)]
+    else:
+        sizes = [part for part in word.split("-") if SIZE_WORD.fullmatch(part) and part in _names()]
+        close = [*sizes, *get_close_matches(word, _names(), n=4, cutoff=0.5)]
+        near = list(dict.fromkeys(each if each in sizes else _names()[each].name for each in close))
     hint = f"nearest: {', '.join(near)}" if near else "give a config.json, a model folder, a GGUF file or a size such as 7b"
     no_file = " and no such file exists" if looked_up else ""
     return ModelUnknown(f"no model {reference} in the registry{no_file}", f"{hint}; any other base by its config.json")

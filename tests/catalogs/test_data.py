@@ -11,14 +11,16 @@ from decimal import Decimal
 import pytest
 
 from catalogs.catalog import DATA, Catalog, read_catalog
-from catalogs.hardware import Gpu, Offer
+from catalogs.hardware import Gpu, Offer, Purchase
 from catalogs.names import key_of
 from catalogs.quotas import read_quotas
 from catalogs.storage import read_storage
+from planner.estimators.cost import address_usd_per_hour
 from provision.clouds.programs.accounts import aws_quotas, gcp_quotas
+from tests.planner.builders import make_offer
 
 MAY_BE_PASSED_ON = {"Apache-2.0", "MIT", "CC-BY-4.0"}
-SNAPSHOT = dt.date(2026, 11, 26)
+SNAPSHOT = dt.date(2026, 11, 27)
 
 
 @pytest.fixture(scope="module")
@@ -149,24 +151,76 @@ def test_no_source_is_listed_that_nothing_cites(catalog: Catalog) -> None:
     cited |= {quota.source for quota in read_quotas()}
     instances = (DATA / "instances.csv").read_text(encoding="utf-8").splitlines()[1:]
     cited |= {line.rsplit(",", 1)[1] for line in instances}
-    cited |= {line.split(",")[3] for line in (DATA / "hosts.csv").read_text(encoding="utf-8").splitlines()[1:]}
+    for file in ("hosts.csv", "disks.csv", "disk_kinds.csv"):
+        cited |= {line.split(",")[-2] for line in (DATA / file).read_text(encoding="utf-8").splitlines()[1:]}
     assert cited == set(catalog.sources)
 
 
 def test_a_disk_costs_what_its_region_asks_and_the_dearest_of_them_where_nobody_states_it(catalog: Catalog) -> None:
-    """Google Cloud's of the kind that is rented; storage.csv has the same figures. Another provider has one price."""
-    balanced = {price.region: price.usd for price in read_storage() if (price.provider, price.name) == ("gcp", "pd-balanced")}
-    assert catalog.disks == {"gcp": balanced}
-    [at, other] = [
-        next(offer for offer in catalog.offers if (offer.provider, offer.region in balanced) == ("gcp", known))
-        for known in (True, False)
-    ]
-    for offer, usd in ((at, balanced[at.region]), (other, max(balanced.values()))):
-        rule = catalog.rule(offer)
-        assert (rule.disk_usd_per_gib_month, rule.volume_usd_per_gib_month) == (usd, usd)
-        assert rule.increment_s == catalog.billing["gcp"].increment_s
-    [elsewhere, *_] = [offer for offer in catalog.offers if offer.provider == "aws"]
-    assert catalog.rule(elsewhere) == catalog.billing["aws"]
+    """Amazon's and Google Cloud's of each kind that is rented; storage.csv has the same figures. Another has one price."""
+    kinds = {provider: {kind for _, kind in rows} for provider, rows in catalog.disk_kinds.items()}
+    listed = {
+        (price.provider, price.name, price.region): price.usd
+        for price in read_storage()
+        if price.name in kinds.get(price.provider, ())
+    }
+    assert {provider: known.keys() for provider, known in catalog.disks.items()} == kinds
+    assert {at: catalog.disks[at[0]][at[1]][at[2]] for at in listed} == listed
+    assert {region for of_kind in catalog.disks["gcp"].values() for region in of_kind} == {
+        region for provider, _, region in listed if provider == "gcp"
+    }
+    for provider, rows in catalog.disk_kinds.items():
+        for pattern, kind in rows:
+            known = catalog.disks[provider][kind]
+            for region, usd in (*known.items(), ("mars-north1", max(known.values()))):
+                offer = make_offer(provider=provider, region=region, instance_type=pattern.replace("*", "-8"))
+                rule = catalog.rule(offer)
+                assert (rule.disk_usd_per_gib_month, rule.volume_usd_per_gib_month) == (usd, usd)
+                assert rule.increment_s == catalog.billing[provider].increment_s
+                assert catalog.knows_disk(offer) == (region in known)
+    [elsewhere, *_] = [offer for offer in catalog.offers if offer.provider == "runpod"]
+    assert catalog.rule(elsewhere) == catalog.billing["runpod"]
+    assert catalog.knows_disk(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "usd_per_gib_month"),
+    [
+        ("e2-standard-4", "0.1"),
+        ("g2-standard-4", "0.1"),
+        ("a3-highgpu-8g", "0.1"),
+        ("n4-standard-8", "0.08"),
+        ("g4-standard-48", "0.08"),
+    ],
+)
+def test_a_machine_of_google_s_has_the_price_of_the_kind_of_disk_that_it_takes(
+    catalog: Catalog, instance_type: str, usd_per_gib_month: str
+) -> None:
+    """Families that take no persistent disk were told, and capped, at the price of one."""
+    rule = catalog.rule(make_offer(provider="gcp", region="us-central1", instance_type=instance_type))
+    assert rule.disk_usd_per_gib_month == Decimal(usd_per_gib_month)
+
+
+def test_every_region_of_amazons_that_is_sold_has_its_disks_price(catalog: Catalog) -> None:
+    """And so have those that are read by a refresh, as far as Amazon's page was recorded."""
+    assert all(catalog.knows_disk(offer) for offer in catalog.offers if offer.provider == "aws")
+
+
+def test_a_public_address_has_a_price_where_its_provider_bills_it_apart(catalog: Catalog) -> None:
+    """Of every cloud that is rented from it is known; a list of storage prices that has one says the same."""
+    rules = catalog.billing
+    asked = {name: address_usd_per_hour(sold_by(name), rules[name]) for name in ("aws", "gcp", "hetzner")}
+    assert asked == {"aws": Decimal("0.005"), "gcp": Decimal("0.005"), "hetzner": Decimal("0.00092")}
+    assert address_usd_per_hour(sold_by("gcp", purchase="spot"), rules["gcp"]) == Decimal("0.0025")
+    assert address_usd_per_hour(sold_by("aws", purchase="spot"), rules["aws"]) == Decimal("0.005")
+    assert [rules[name].address_usd_per_hour for name in ("runpod", "digitalocean", "local", "host")] == [Decimal(0)] * 4
+    listed = {each.provider: each.usd for each in read_storage() if each.kind == "address" or "IPv4" in each.name}
+    assert {name: rules[name].address_usd_per_hour for name in listed} == listed
+
+
+def sold_by(provider: str, purchase: Purchase = "on_demand") -> Offer:
+    """Any machine of this provider."""
+    return make_offer(provider=provider, purchase=purchase)
 
 
 def test_every_provider_has_a_billing_rule_and_so_have_machines_that_cost_nothing(catalog: Catalog) -> None:

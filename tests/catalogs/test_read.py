@@ -164,7 +164,7 @@ def test_a_wrong_cell_is_named_with_file_line_and_field(folder: Path, file: str,
 def test_an_error_also_carries_its_place_as_values(folder: Path) -> None:
     """For a command that prints JSON."""
     with (folder / "billing.csv").open("a", encoding="utf-8") as stream:
-        stream.write("nowhere,never,0,,,0,,,,0,assumed-hour,\n")
+        stream.write("nowhere,never,0,,,0,,,,0,,,assumed-hour,\n")
     with pytest.raises(CatalogError) as caught:
         read_catalog(folder)
     assert (caught.value.file, caught.value.field) == ("billing.csv", "increment_s")

@@ -31,7 +31,7 @@ def experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:
 
 def mixtral(config: Config) -> Fields:
     fields = experts(llama(config), config, ffn=size(config, "intermediate_size"), top_k=2)
-    return fields | WERE_LINEARS | {"expanded_kv_for_flash": True}
+    return fields | WERE_LINEARS | {"expanded_kv_for_flash": True, "routing": "fp32"}
 
 
 def qwen3_moe(config: Config) -> Fields:
@@ -45,7 +45,7 @@ def qwen3_moe(config: Config) -> Fields:
 
 
 def granitemoe(config: Config) -> Fields:
-    return experts(granite(config), config, ffn=size(config, "intermediate_size"), top_k=2)
+    return experts(granite(config), config, ffn=size(config, "intermediate_size"), top_k=2) | {"routing": "stream"}
 
 
 def granitemoeshared(config: Config) -> Fields:
@@ -66,6 +66,7 @@ def granitemoehybrid(config: Config) -> Fields:
     hidden, shared = fields["hidden_size"], size(config, "shared_intermediate_size", default=1024)
     if config.get("num_local_experts", 8):
         fields = experts(fields, {"num_local_experts": 8, **config}, ffn=fields["intermediate_size"], top_k=2)
+        fields |= {"routing": "stream"}
     attention = tuple(linear for linear in fields["linears"] if not linear.name.startswith("mlp."))
     mlp = linears(
         ("shared_mlp.input_linear", hidden, 2 * shared, False, "gate_up"),
@@ -165,6 +166,7 @@ def deepseek_v3(config: Config) -> Fields:
     dense = size(config, "first_k_dense_replace", default=3) if config.get("first_k_dense_replace") != 0 else 0
     fields |= WERE_LINEARS | {
         "mixer": "latent",
+        "routing": "fp32",
         "joined_rotary": True,
         "norm_params_per_block": 2 * hidden + kv_rank + (q_rank or 0),
         "num_layers": layers - dense,
