@@ -1,4 +1,6 @@
-"""python -m remote job.json — carry out a job; python -m remote check FILE [--model MODEL] — look at a data file."""
+"""python -m remote job.json — carry out a job; python -m remote check FILE [--model MODEL] — look at a data file;
+python -m remote quantize BASE --into FOLDER — pack a base on the disk.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,15 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 import msgspec
 
-from remote.checkpoints.checkpoint import write_whole
+from remote.checkpoints.files import write_whole
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
-from remote.collector import uncollected
 from remote.contract import (
     CHECKPOINT_DIR,
     EVENTS_FILE,
@@ -27,12 +29,16 @@ from remote.contract import (
     JOB_FILE,
     MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
+    PACKED_HERE,
     SECRETS_VARIABLE,
+    Dtype,
     EndReason,
     JobSpec,
     Measured,
     Outcome,
     Phase,
+    StorageDtype,
+    Strategy,
     decode,
     encode,
     exit_code,
@@ -42,6 +48,7 @@ from remote.data.rows import FORMATS, UnreadableData
 from remote.ends import Ended, bad_job, ended, first_line
 from remote.machine.notice import listen
 from remote.telemetry import Events, complain, say
+from remote.training.collector import uncollected
 from remote.watch import RESERVE_S, Watch
 from remote.watchdog import Watchdog
 
@@ -64,8 +71,8 @@ ENVIRONMENT: Final = {
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["check"]:
-        return check(arguments[1:])
+    if arguments[:1] in (["check"], ["quantize"]):
+        return {"check": check, "quantize": quantize}[arguments[0]](arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m remote", description=__doc__)
     parser.add_argument("job", type=Path, nargs="?", default=Path(JOB_FILE), help="job.json; everything else lies beside it")
     job: Path = parser.parse_args(arguments).job
@@ -169,8 +176,11 @@ def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome
         import torch
 
         from remote.checkpoints.push import Pusher
-        from remote.loop import Desk
+        from remote.desk import Desk
+        from remote.machine.advice import Advisor
         from remote.machine.meters import Meters
+        from remote.machine.readings import Host
+        from remote.machine.sampler import Sampler, link_bytes_per_s
         from remote.trainer import quiet, run
 
         quiet()
@@ -179,8 +189,11 @@ def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome
     pusher = Pusher(grants, folder / CHECKPOINT_DIR, events) if grants is not None else None
     cut = partial(_cut_off, spec.run_id, folder, events)
     try:
-        with Watchdog(cut, planned_step_s=spec.planned_step_s).awake() as watchdog:
-            desk = Desk(events=events, watch=watch, meters=Meters(spec.device), watchdog=watchdog, pusher=pusher)
+        meters = Meters(spec.device)
+        advisor = Advisor(link_bytes_per_s=link_bytes_per_s(meters.card))
+        sampler = Sampler(events, Host(folder), meters.card, advisor)
+        with Watchdog(cut, planned_step_s=spec.planned_step_s).awake() as watchdog, sampler.awake():
+            desk = Desk(events=events, watch=watch, meters=meters, watchdog=watchdog, advisor=advisor, pusher=pusher)
             return run(spec, folder, cache=cache, desk=desk)
     except Ended as end:
         if pusher is not None and end.reason == EndReason.INTERRUPTED:  # the box may be taken away, and its disk with it
@@ -219,24 +232,67 @@ def _without_result(run_id: str, end: Ended, events: Events) -> Outcome:
 def check(arguments: list[str]) -> int:
     """Say what each data file holds, as one JSON object a line; 0 when every row can be read."""
     parser = argparse.ArgumentParser(prog="python -m remote check", description="Say what a data file holds, as JSON.")
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, help="a file, a folder of some, or a pattern")
     parser.add_argument("more", type=Path, nargs="*", help="files that are counted along, whole: a tokenizer loads slowly")
     parser.add_argument("--model", help="count tokens with the tokenizer in this folder or GGUF file")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="how rows are read")
+    parser.add_argument("--and", type=Path, action="append", default=[], dest="along", help="what is read with FILE as one")
+    parser.add_argument("--template", help="chat template that conversations are written by: a file, or plain")
     parser.add_argument("--max-rows", type=int, help="only the first so many, of FILE alone")
     asked = parser.parse_args(arguments)
     try:
-        counter = _counter(asked.model)
+        counter = _counter(asked.model, asked.template, writes=asked.format != "classification")
     except Ended as error:
         say(json.dumps({"error": str(error)}))
         return 2
-    first = _checked(asked.file, counter, asked.format, asked.max_rows)
+    first = _checked(asked.file, counter, asked.format, asked.max_rows, along=asked.along)
     return max(first, *(_checked(file, counter, asked.format, None) for file in asked.more), 0)
 
 
-def _checked(file: Path, counter: Counter, kind: str, max_rows: int | None) -> int:
+def quantize(arguments: list[str]) -> int:
+    """Pack a base from disk to disk, and say after each file how far it is, as one JSON object a line; 0 when it is whole."""
+    parser = argparse.ArgumentParser(prog="python -m remote quantize", description="Pack a base from disk to disk, as JSON.")
+    parser.add_argument("base", help="a model folder, or a hub id")
+    parser.add_argument(
+        "--into", type=Path, required=True, help="the folder for what is packed; one that was begun is gone on with"
+    )
+    parser.add_argument("--revision", help="of a hub's base: the commit")
+    parser.add_argument("--quant", choices=PACKED_HERE, default=PACKED_HERE[0])
+    parser.add_argument("--single-quant", action="store_true", help="the scales are not quantized again")
+    parser.add_argument(
+        "--quant-storage", choices=get_args(StorageDtype), default="uint8", help="what packed weights are stored as"
+    )
+    parser.add_argument("--dtype", choices=get_args(Dtype), default="bfloat16", help="of the job's param_dtype")
+    asked = parser.parse_args(arguments)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
-        report = check_data(file, counter, kind=kind, max_rows=max_rows)
+        _pack(asked)
+    except Exception as error:  # noqa: BLE001 - every end is a sentence
+        say(json.dumps({"error": str(ended(error, "quantizing"))}))
+        return 2
+    return 0
+
+
+def _pack(asked: argparse.Namespace) -> None:
+    from remote.bases import hub
+    from remote.quantized.folder import pack
+
+    strategy = Strategy(
+        method="lora",
+        quant=asked.quant,
+        double_quant=not asked.single_quant,
+        quant_storage=asked.quant_storage,
+        param_dtype=asked.dtype,
+    )
+    source = Path(asked.base) if Path(asked.base).exists() else Path(hub.fetch(asked.base, asked.revision))
+    index = pack(source, asked.into, strategy, tell=lambda told: say(encode(told).decode()))
+    say(json.dumps({"packed": str(asked.into), **msgspec.to_builtins(index.how), "files": len(index.sha256)}))
+
+
+def _checked(file: Path, counter: Counter, kind: str, max_rows: int | None, *, along: Sequence[Path] = ()) -> int:
+    try:
+        report = check_data(file, counter, more=along, kind=kind, max_rows=max_rows)
     except UnreadableData as error:
         say(json.dumps({"error": str(error)}))
         return 2
@@ -244,18 +300,18 @@ def _checked(file: Path, counter: Counter, kind: str, max_rows: int | None) -> i
     return 0 if not report.num_broken else 2
 
 
-def _counter(model: str | None) -> Counter:
+def _counter(model: str | None, template: str | None, *, writes: bool) -> Counter:
     """Raises `Ended` (bad job): the libraries know hundreds of ways to refuse a tokenizer."""
     if model is None:
         return GUESSED
-    from remote.base import load_tokenizer, prepare_tokenizer
+    from remote.bases.base import load_tokenizer, prepare_tokenizer
 
     try:
         with tempfile.TemporaryDirectory() as passing:
             cache = Path(os.environ.get(MODEL_CACHE_VARIABLE) or passing)
             folder = prepare_tokenizer(Path(model), cache=cache)
             _spare_torch()
-            return counter_of(load_tokenizer(folder))
+            return counter_of(load_tokenizer(folder, writes=writes), template)
     except Ended:
         raise
     except Exception as error:

@@ -40,7 +40,8 @@ def _is_disk_full(error: BaseException) -> bool:
     return any(word in str(error).lower() for word in DISK_FULL_WORDS)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the card or of the machine, whoever says so."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY_WORDS)
@@ -48,7 +49,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 _KINDS: Final[tuple[tuple[Callable[[BaseException], bool], EndReason, str], ...]] = (
     (_is_disk_full, EndReason.DISK_FULL, "the box's disk is full"),
-    (_is_out_of_memory, EndReason.OUT_OF_MEMORY, "the job does not fit into memory"),
+    (is_out_of_memory, EndReason.OUT_OF_MEMORY, "the job does not fit into memory"),
 )
 
 

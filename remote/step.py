@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
-from remote.contract import Autocast, Strategy
+from remote.contract import BY_TWO_SLOTS, Autocast, Loss, Strategy
 from remote.data.batches import MicroBatch
+from remote.losses import mean_loss
+from remote.streaming import streamed_of
+from remote.streaming.together import Work, together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,9 @@ class StepSettings:
     device_type: str  # "cuda" or "cpu"
     autocast: Autocast
     max_grad_norm: float
+    loss: Loss = "hf"
+    num_visits: int = 1  # micro-batches that one visit of a streamed block serves
+    num_kept: int = 0  # the last blocks, which are not computed again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,15 @@ class StepResult:
 
 
 def settings_of(strategy: Strategy, device: str, max_grad_norm: float) -> StepSettings:
-    return StepSettings(device_type=device, autocast=strategy.autocast, max_grad_norm=max_grad_norm)
+    streaming = (strategy.streaming or BY_TWO_SLOTS) if strategy.offload == "stream" else BY_TWO_SLOTS
+    return StepSettings(
+        device_type=device,
+        autocast=strategy.autocast,
+        max_grad_norm=max_grad_norm,
+        loss=strategy.loss,
+        num_visits=streaming.num_visits,
+        num_kept=streaming.num_blocks_without_recompute,
+    )
 
 
 def scaler_of(settings: StepSettings) -> torch.amp.GradScaler | None:
@@ -53,13 +68,22 @@ def step(
     Nothing of the model's output outlives its micro-batch, and nothing waits for the device. `scaler` is the
     torch.amp.GradScaler of a float16 autocast.
     """
-    num_targets = sum(micro.num_targets for micro in batch)
-    losses: list[torch.Tensor] = []
-    for micro in batch:
-        share = _loss(model, micro, settings) * (micro.num_targets / num_targets)
+    whole = sum(micro.share for micro in batch)
+
+    def part(micro: MicroBatch) -> torch.Tensor:
+        return _loss(model, micro, settings) * (micro.share / whole)
+
+    def backward(share: torch.Tensor) -> None:
         (share if scaler is None else scaler.scale(share)).backward()
-        losses.append(share.detach())
-        del share
+
+    losses: list[torch.Tensor] = []
+    streamed = streamed_of(model)
+    if streamed is not None and (settings.num_visits > 1 or settings.num_kept):
+        works = [Work(partial(part, micro), backward, partial(autocast, settings)) for micro in batch]
+        for at in range(0, len(works), settings.num_visits):
+            losses += together(streamed, works[at : at + settings.num_visits], num_kept=settings.num_kept)
+    else:
+        losses += [_passed(part, backward, micro) for micro in batch]
     if scaler is not None:
         scaler.unscale_(optimizer)
     grad_norm = torch.nn.utils.clip_grad_norm_(list(parameters(optimizer)), settings.max_grad_norm)
@@ -72,12 +96,18 @@ def step(
     return StepResult(loss=torch.stack(losses).sum(), grad_norm=grad_norm)
 
 
+def _passed(
+    part: Callable[[MicroBatch], torch.Tensor], backward: Callable[[torch.Tensor], None], micro: MicroBatch
+) -> torch.Tensor:
+    """One micro-batch through the model and back; its part of the loss."""
+    share = part(micro)
+    backward(share)
+    return share.detach()
+
+
 def _loss(model: torch.nn.Module, micro: MicroBatch, settings: StepSettings) -> torch.Tensor:
     with autocast(settings):
-        loss: torch.Tensor = model(
-            input_ids=micro.input_ids, attention_mask=micro.attention_mask, labels=micro.labels, use_cache=False
-        ).loss
-    return loss
+        return mean_loss(model, micro, settings.loss, settings.autocast)
 
 
 def autocast(settings: StepSettings) -> AbstractContextManager[Any]:

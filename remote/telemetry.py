@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -30,6 +31,7 @@ class Events:
         self._phase_since_s: float | None = None
         self._progress_at_s = 0.0
         self._one_at_a_time = threading.Lock()
+        self._listeners: tuple[Callable[[Event], None], ...] = ()
         self.phase_s: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -49,6 +51,22 @@ class Events:
             event = Event(seq=self._seq, kind=kind, phase=self._phase, at_s=at_s, monotonic_s=monotonic_s, data=data)
             os.write(self._file, encode(event) + b"\n")
             self._seq += 1
+        for listener in self._listeners:
+            listener(event)
+
+    @contextmanager
+    def heard_by(self, listener: Callable[[Event], None]) -> Iterator[None]:
+        """Let `listener` have each event of this block as well, in the thread that emits it, once the line is written."""
+        before = self._listeners
+        self._listeners = (*before, listener)
+        try:
+            yield
+        finally:
+            self._listeners = before
+
+    def warn(self, message: str) -> None:
+        """Say what somebody should know."""
+        self.emit("warning", message=message)
 
     def enter(self, phase: Phase, *, since_s: float | None = None) -> None:
         """End the running phase and start `phase` (at monotonic `since_s`, now if not said). The same phase may come again."""

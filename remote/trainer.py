@@ -5,44 +5,58 @@ from __future__ import annotations
 import statistics
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from remote import hub
-from remote.adapters import adapt, base_of, disabled, way_of
-from remote.base import checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
+from remote.adapters import adapt, base_of
+from remote.bases import hub
+from remote.bases.base import check_stored, checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
+from remote.bases.heads import ClassHead, Classifier, load_classifier, settled, with_head
 from remote.checkpoints.checkpoint import Progress, put_right, read_progress, trainable
-from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Measured, Outcome, Phase, Sample
-from remote.data.batches import Shape, collated
+from remote.checkpoints.same_job import learned_by, unlike
+from remote.contract import (
+    CHECKPOINT_DIR,
+    NO_TEMPLATE,
+    PLAIN,
+    TEMPLATE_HINT,
+    UNPACKED,
+    AdapterFile,
+    EndReason,
+    JobSpec,
+    Measured,
+    Outcome,
+    Phase,
+    Sample,
+    Strategy,
+    best_by_of,
+    keeps_apart,
+)
+from remote.data.batches import Drawn, Shape, collated
+from remote.data.labelled import class_weights
+from remote.data.packs import packs_of, saved_by
 from remote.data.split import Data, load_data
 from remote.data.tokens import ready
-from remote.ends import Ended
-from remote.loop import Desk, TrainingLoop, merged_peaks
+from remote.desk import Desk
+from remote.ends import Ended, bad_job, first_line, is_out_of_memory
+from remote.loaded import Loaded
 from remote.machine import preflight
+from remote.reports import bring_along, reporting
 from remote.result.card import model_card
-from remote.result.samples import Prompt, answers, prompts_of
+from remote.result.doubts import doubts_of
+from remote.result.samples import prompts_of, prompts_of_pairs
 from remote.result.save import save_companions, save_manifest, save_weights
 from remote.result.verify import sums_of, verify
-from remote.step import StepSettings, settings_of
+from remote.shown import base_answers, samples_of
+from remote.step import settings_of
+from remote.streaming import settle
+from remote.training.best import FIGURES
+from remote.training.fitting import LoadedAnew, Training, tell_change
+from remote.training.ladder import GIVEN_UP, changes, streamed_instead
+from remote.training.loop import TrainingLoop, merged_peaks
 
 VERIFY_ROWS, VERIFY_TOKENS = 2, 64  # enough to tell two models apart, cheap on any device
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """Everything in memory, ready to train."""
-
-    model: Any
-    tokenizer: Any
-    data: Data
-    prompts: tuple[Prompt, ...]
-    shape: Shape
-    settings: StepSettings
-    trainable_params: int
-    base_sha256: dict[str, str]  # of a base from the hub
 
 
 def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
@@ -52,25 +66,91 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
     """
     spec = located(spec, folder)
     preflight.check_job(spec, folder)
-    preflight.check_machine(spec)
+    preflight.check_machine(spec, desk.meters.card)
     put_right(folder / CHECKPOINT_DIR)
     preflight.check_disk(spec, folder)
     desk.events.emit("machine", versions=preflight.versions(), **preflight.machine(spec.device))
-    slow = preflight.slow_here(spec)
-    if slow is not None:
-        desk.events.emit("warning", message=slow)
-    loaded = _load(spec, folder, cache, desk)
-    loop = _loop(spec, folder, loaded, desk)
+    found = preflight.tried(spec, folder)
+    desk.events.emit("preflight", **found)
+    for slow in (preflight.slow_here(spec), preflight.slow_disk(spec, found)):
+        if slow is not None:
+            desk.events.emit("warning", message=slow)
+    saved = read_progress(folder / CHECKPOINT_DIR, desk.events.warn)
+    spec = _as_it_goes_on(spec, saved)
+    for phase, seconds in saved.phase_s.items() if saved is not None else ():
+        desk.events.phase_s[phase] = desk.events.phase_s.get(phase, 0.0) + seconds
+    step = 0 if saved is None else saved.step
+    with reporting(spec.loop.report_to, folder, spec.run_id, step, desk.events):
+        loaded, loop, reason = _trained(spec, folder, cache, saved, desk)
+    spec = msgspec.structs.replace(spec, strategy=loop.strategy)
+    hurries = reason == EndReason.DEADLINE or desk.watch.asked  # what is trained is saved; what only shows it is left out
+    samples = () if hurries else samples_of(spec, loaded, loop.progress, desk)
+    files = _save(spec, folder, loaded, loop.progress, samples, desk)
+    desk.events.leave()
+    return _outcome(spec, reason, loop, loaded, samples, files, desk)
+
+
+def _trained(
+    spec: JobSpec, folder: Path, cache: Path, saved: Progress | None, desk: Desk
+) -> tuple[Loaded, TrainingLoop, EndReason]:
+    """What was loaded, the loop at its end, and why it ended. Where memory holds no more than a part of the base at once, all
+    of it is let go of, and the run goes on from its newest checkpoint with the base streamed.
+    """
+    while isinstance(done := _tried(spec, folder, cache, saved, desk), Strategy):
+        spec = msgspec.structs.replace(spec, strategy=done)
+        desk.meters.forget()
+        saved = read_progress(folder / CHECKPOINT_DIR, desk.events.warn)
+        if saved is not None:
+            saved = msgspec.structs.replace(saved, peaks={}, strategy=done)  # from here on, of what fits
+    return done
+
+
+def _tried(
+    spec: JobSpec, folder: Path, cache: Path, saved: Progress | None, desk: Desk
+) -> tuple[Loaded, TrainingLoop, EndReason] | Strategy:
+    """The same of one strategy, or the one to go on by: with these frames goes what held on to the model."""
     try:
-        reason = loop.run()
+        loaded = _held(spec, folder, cache, desk)
+        loop = _loop(spec, folder, loaded, saved, desk)
+        return loaded, loop, _metered(loop, desk)
+    except LoadedAnew as asked:
+        return asked.strategy
+
+
+def _held(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
+    """Everything in memory. Raises `LoadedAnew` where that holds the base only streamed."""
+    try:
+        return _load(spec, folder, cache, desk)
+    except Exception as error:
+        lower = streamed_instead(spec.strategy, spec.device, spec.task)
+        if not is_out_of_memory(error) or lower is None:
+            raise
+        tell_change(desk.events, 0, spec.strategy, lower, f"memory ran out ({first_line(error)})")
+        raise LoadedAnew(lower) from None
+
+
+def _metered(loop: TrainingLoop, desk: Desk) -> EndReason:
+    try:
+        return loop.run()
     except Ended as end:
         end.measured = measured(loop.step_s, loop.tokens, loop.progress.peaks, desk)
         raise
-    hurries = reason == EndReason.DEADLINE or desk.watch.asked  # what is trained is saved; what only shows it is left out
-    samples = () if hurries else _samples(spec, loaded, loop.progress, desk)
-    files = _save(spec, folder / spec.output, loaded, loop.progress, samples, desk)
-    desk.events.leave()
-    return _outcome(spec, reason, loop, loaded, samples, files, desk)
+
+
+def _as_it_goes_on(spec: JobSpec, saved: Progress | None) -> JobSpec:
+    """`spec` by the strategy that its newest checkpoint was made with: what memory did not hold once is not tried again.
+
+    Raises `Ended` (bad job) for a checkpoint of another job.
+    """
+    if saved is None or saved.strategy is None:
+        return spec
+    others = [name for name in changes(spec.strategy, saved.strategy) if name not in GIVEN_UP]
+    found = [(name, getattr(saved.strategy, name), getattr(spec.strategy, name)) for name in others]
+    found += unlike(saved.learned, learned_by(spec)) if saved.learned is not None else ()
+    if found:
+        what, was, asked = found[0]
+        raise bad_job(f"the checkpoint is of another job: its {what} is {was!r}, not {asked!r}; start anew in an empty folder")
+    return msgspec.structs.replace(spec, strategy=saved.strategy)
 
 
 def located(spec: JobSpec, folder: Path) -> JobSpec:
@@ -80,11 +160,12 @@ def located(spec: JobSpec, folder: Path) -> JobSpec:
         name = model.name or model.location
         model = msgspec.structs.replace(model, location=str(folder / model.location), name=name)
     held_out = None if data.held_out is None else str(folder / data.held_out)
+    template = data.chat_template if data.chat_template in (None, PLAIN) else str(folder / data.chat_template)
     adapter = None if loop.init_adapter is None else str(folder / loop.init_adapter)
     return msgspec.structs.replace(
         spec,
         model=model,
-        data=msgspec.structs.replace(data, train=str(folder / data.train), held_out=held_out),
+        data=msgspec.structs.replace(data, train=str(folder / data.train), held_out=held_out, chat_template=template),
         loop=msgspec.structs.replace(loop, init_adapter=adapter),
     )
 
@@ -101,8 +182,9 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     preflight.check_disk(spec, folder)  # once more: the base may be larger than planned
     base_sha256 = hub_weights(spec.model, Path(base_folder))
     desk.watch.check()
-    tokenizer = load_tokenizer(base_folder)
-    if not ready(tokenizer):
+    tokenizer = load_tokenizer(base_folder, writes=spec.task != "classification")
+    chosen = ready(tokenizer, writes=spec.task == "causal_lm", template=spec.data.chat_template)
+    if not chosen:
         desk.events.emit(
             "warning", message="the base model has no chat template; a plain one is used and saved with the result"
         )
@@ -112,12 +194,25 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         seq_len=strategy.seq_len,
         seed=spec.loop.seed,
         warn=lambda **data: desk.events.emit("warning", **data),
+        task=spec.task,
     )
+    if data.chats and not chosen:
+        raise bad_job(f"{NO_TEMPLATE}; {TEMPLATE_HINT}")
+    rows = data.train
+    if spec.data.packing:
+        data = replace(data, train=packs_of(rows, strategy.seq_len))
+    shape = _shape(spec, data, tokenizer.pad_token_id)
+    if spec.data.packing:
+        desk.events.emit("packed", **saved_by(rows, data.train, shape, spec.loop.seed)._asdict())
     desk.watch.check()
     desk.events.enter(Phase.LOAD)
-    model = load_base(base_folder, strategy, spec.device)
+    model, fresh = _base(base_folder, spec, data, tokenizer.pad_token_id)
     torch.manual_seed(spec.loop.seed)
-    model = adapt(model, strategy, spec.loop)
+    if spec.data.packing and not keeps_apart(model.config.to_dict()):
+        raise bad_job(UNPACKED.format(model.config.model_type))
+    model = settled(adapt(model, with_head(strategy, fresh), spec.loop), strategy, fresh)
+    settle(model)
+    preflight.check_placed(model, spec)
     checkpoint_activations(base_of(model), strategy)
     model.train()
     trainable_params = sum(parameter.numel() for _, parameter in trainable(model))
@@ -126,19 +221,38 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         model=model,
         tokenizer=tokenizer,
         data=data,
-        prompts=prompts_of(data.held_out_rows, tokenizer, spec.loop.num_samples),
-        shape=Shape(
-            micro_batch_size=strategy.micro_batch_size,
-            gradient_accumulation_steps=strategy.gradient_accumulation_steps,
-            seq_len=strategy.seq_len,
-            padded=strategy.padded,
-            pad_token_id=tokenizer.pad_token_id,
-            device=spec.device,
+        prompts=(prompts_of_pairs if spec.task == "seq2seq" else prompts_of)(
+            data.held_out_rows, tokenizer, spec.loop.num_samples
         ),
+        fresh=fresh,
+        shape=shape,
         settings=settings_of(strategy, spec.device, spec.loop.max_grad_norm),
         trainable_params=trainable_params,
         base_sha256=base_sha256,
     )
+
+
+def _shape(spec: JobSpec, data: Data, pad_token_id: int) -> Shape:
+    strategy = spec.strategy
+    by_length = spec.loop.row_order == "by_length"
+    return Shape(
+        micro_batch_size=strategy.micro_batch_size,
+        gradient_accumulation_steps=strategy.gradient_accumulation_steps,
+        seq_len=strategy.seq_len,
+        padded=strategy.padded,
+        pad_token_id=pad_token_id,
+        device=spec.device,
+        class_weights=class_weights(data.classes, spec.data.balance),
+        drawn=Drawn(shares=data.row_shares, lengths=tuple(row.num_tokens for row in data.train) if by_length else ()),
+    )
+
+
+def _base(folder: str, spec: JobSpec, data: Data, pad_token_id: int) -> Classifier:
+    """The base as its task wants it."""
+    if not data.classes:
+        return Classifier(load_base(folder, spec.strategy, spec.device, spec.task), fresh=())
+    head = ClassHead(tuple(each.name for each in data.classes), pad_token_id, spec.loop.seed)
+    return load_classifier(folder, spec.strategy, spec.device, head)
 
 
 def _base_folder(spec: JobSpec, cache: Path, desk: Desk) -> str:
@@ -148,78 +262,49 @@ def _base_folder(spec: JobSpec, cache: Path, desk: Desk) -> str:
     folder = prepare_base(model, cache=cache, dtype=spec.strategy.param_dtype, seed=spec.loop.seed)
     if is_fetched:
         desk.events.emit("base", fetched_bytes=hub.held_bytes(model.location) - held_bytes)
+    check_stored(folder, spec.strategy)
     return folder
 
 
 # ── train ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _loop(spec: JobSpec, folder: Path, loaded: Loaded, desk: Desk) -> TrainingLoop:
+def _loop(spec: JobSpec, folder: Path, loaded: Loaded, saved: Progress | None, desk: Desk) -> TrainingLoop:
     """The loop where it stands: at its last checkpoint, or at step 0, probed and with the base's answers taken."""
-    checkpoints = folder / CHECKPOINT_DIR
-    saved = read_progress(checkpoints)
     loop = TrainingLoop(
-        spec,
-        loaded.model,
-        loaded.data.train,
-        loaded.data.held_out,
-        shape=loaded.shape,
-        settings=loaded.settings,
-        checkpoints=checkpoints,
-        progress=saved or Progress(initial_sums=sums_of(loaded.model)),
-        desk=desk,
+        Training(
+            spec=spec,
+            model=loaded.model,
+            train=loaded.data.train,
+            held_out=loaded.data.held_out,
+            shape=loaded.shape,
+            settings=loaded.settings,
+            checkpoints=folder / CHECKPOINT_DIR,
+            progress=saved or Progress(initial_sums=sums_of(loaded.model)),
+            desk=desk,
+        )
     )
     if saved is not None:
-        for phase, seconds in saved.phase_s.items():
-            desk.events.phase_s[phase] = desk.events.phase_s.get(phase, 0.0) + seconds
         loop.resume()
         return loop
     desk.events.enter(Phase.PROBE)
     loop.probe()
     desk.watch.check()
     desk.events.enter(Phase.EVALUATE)
-    before = _base_answers(spec, loaded)
-    loop.progress = msgspec.structs.replace(loop.progress, answers_before=before)
+    before = base_answers(spec, loaded, desk)
+    loop.progress = msgspec.structs.replace(loop.progress, answers_before=tuple(answer.text for answer in before))
     loop.checkpoint()
     return loop
-
-
-def _base_answers(spec: JobSpec, loaded: Loaded) -> tuple[str, ...]:
-    if way_of(spec.strategy).saved != "adapters":  # nothing has moved yet, and what was put in adds nothing so far
-        return _answers(spec, loaded)
-    with disabled(loaded.model):
-        return _answers(spec, loaded)
-
-
-def _answers(spec: JobSpec, loaded: Loaded) -> tuple[str, ...]:
-    return answers(
-        loaded.model,
-        loaded.tokenizer,
-        loaded.prompts,
-        loaded.settings,
-        max_tokens=spec.loop.sample_tokens,
-        max_prompt_tokens=spec.strategy.seq_len,
-    )
 
 
 # ── evaluate, save ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _samples(spec: JobSpec, loaded: Loaded, progress: Progress, desk: Desk) -> tuple[Sample, ...]:
-    desk.events.enter(Phase.EVALUATE)
-    samples = tuple(
-        Sample(prompt=prompt.shown, reference=prompt.reference, before=before, after=after)
-        for prompt, before, after in zip(loaded.prompts, progress.answers_before, _answers(spec, loaded), strict=True)
-    )
-    for sample in samples:
-        desk.events.emit("sample", **msgspec.structs.asdict(sample))
-    return samples
-
-
 def _save(
-    spec: JobSpec, output: Path, loaded: Loaded, progress: Progress, samples: tuple[Sample, ...], desk: Desk
+    spec: JobSpec, folder: Path, loaded: Loaded, progress: Progress, samples: tuple[Sample, ...], desk: Desk
 ) -> tuple[AdapterFile, ...]:
     desk.events.enter(Phase.SAVE)
+    output = folder / spec.output
     save_weights(output, loaded.model, loaded.tokenizer, spec)
     longest = sorted(loaded.data.train, key=lambda example: example.num_tokens)[-VERIFY_ROWS:]
     micro = collated([example.shortened(VERIFY_TOKENS) for example in longest], loaded.shape)
@@ -229,18 +314,20 @@ def _save(
         spec,
         progress,
         samples,
-        num_rows=len(loaded.data.train),
+        read=loaded.data.train_read,
+        classes=loaded.data.classes,
         trainable_params=loaded.trainable_params,
         base_sha256=loaded.base_sha256,
         versions=preflight.versions(),
     )
-    save_companions(output, spec, card)
+    save_companions(output, spec, card, labels=tuple(each.name for each in loaded.data.classes))
+    bring_along(folder, output)
     return save_manifest(output)
 
 
 _MESSAGES = {
     EndReason.COMPLETED: "trained to the end",
-    EndReason.STOPPED_EARLY: "stopped early: the held-out loss no longer fell",
+    EndReason.STOPPED_EARLY: "stopped early: the held-out {figure} no longer {better}",
     EndReason.DEADLINE: "saved and left before the deadline",
 }
 
@@ -255,19 +342,27 @@ def _outcome(
     desk: Desk,
 ) -> Outcome:
     progress = loop.progress
+    before, after = progress.evaluation_at(0), progress.evaluation_at(progress.best_step)
+    by = best_by_of(spec.loop, spec.task)
+    doubts = tuple(doubts_of(before, after, loaded.prompts, samples, sample_tokens=spec.loop.sample_tokens, by=by))
+    for doubt in doubts:
+        desk.events.warn(doubt.message)
     return Outcome(
         run_id=spec.run_id,
         reason=reason,
-        message=f"{_MESSAGES[reason]} ({progress.step} of {loop.total_steps} steps)",
+        message=f"{_MESSAGES[reason].format(figure=FIGURES[by][0], better='fell' if by == 'loss' else 'rose')} "
+        f"({progress.step} of {loop.total_steps} steps)",
         phase_s=dict(desk.events.phase_s),
         measured=measured(loop.step_s, loop.tokens, progress.peaks, desk),
         reached=loop.reached,
+        strategy=loop.strategy,
         trainable_params=loaded.trainable_params,
         train_rows=loaded.data.train_read,
         held_out_rows=loaded.data.held_out_read if loaded.data.held_out_rows else None,
-        before=progress.evaluation_at(0),
-        after=progress.evaluation_at(progress.best_step),
+        before=before,
+        after=after,
         samples=samples,
+        doubts=doubts,
         base_revision=spec.model.revision,
         base_sha256=loaded.base_sha256,
         adapter=files,

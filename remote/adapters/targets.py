@@ -44,6 +44,17 @@ def linears_in(model: Any, layers: tuple[int, ...]) -> set[str]:
     return found
 
 
+def linears_within(model: Any, names: tuple[str, ...]) -> list[str]:
+    """Full names of the linear modules in those that these end the path of: what trains whole gets no adapter beside."""
+    import torch
+
+    return [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and any(f".{name}." in f".{path}." for name in names)
+    ]
+
+
 def default_targets(model: Any) -> list[str] | None:
     """What peft targets on this type of model where nothing is said; None where it knows nothing.
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from remote.adapters.targets import ALL_LINEAR, DEFAULT, default_targets, feed_forward_ends, linears_in, routers_in
+from remote.adapters.targets import (
+    ALL_LINEAR,
+    DEFAULT,
+    default_targets,
+    feed_forward_ends,
+    linears_in,
+    linears_within,
+    routers_in,
+)
 from remote.adapters.wrapping import with_adapter
 from remote.contract import Loop, Strategy
 
@@ -40,7 +48,7 @@ def by_peft(configure: Configure) -> Way:
         if config.peft_type == "IA3" and config.feedforward_modules is None:
             config.feedforward_modules = feed_forward_ends(model)
         if strategy.target_modules == ALL_LINEAR:
-            config.exclude_modules = routers_in(model) or None
+            config.exclude_modules = [*routers_in(model), *linears_within(model, strategy.modules_to_save)] or None
             if loop.layers is not None:  # peft takes the one or the other
                 config.target_modules = linears_in(model, loop.layers)
         return with_adapter(model, config, strategy, loop.init_adapter)

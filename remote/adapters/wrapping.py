@@ -18,6 +18,10 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
     """
     from peft import get_peft_model
 
+    if is_classifier(model):
+        config.task_type = "SEQ_CLS"
+    elif model.config.is_encoder_decoder:
+        config.task_type = "SEQ_2_SEQ_LM"
     try:
         if init_adapter is not None:
             adapted = load_adapter(model, init_adapter, strategy, trainable=True)
@@ -27,10 +31,19 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
                 adapted = get_peft_model(model, config, autocast_adapter_dtype=_raised(strategy))
     except (ValueError, TypeError) as error:  # targets that it does not have or peft can't wrap, a folder without an adapter
         raise bad_job(f"the adapter does not fit this model: {first_line(error)}") from error
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):  # torch's words for weights of another shape
+            raise
+        raise bad_job(f"the adapter in {init_adapter} was made for another base: its weights have other shapes") from error
     _name_feed_forward(adapted.peft_config["default"])
     if not keeps_dtype:
         cast_trainable(adapted, strategy.adapter_dtype)
     return adapted
+
+
+def is_classifier(model: Any) -> bool:
+    """Whether its head tells classes apart."""
+    return type(model).__name__.endswith("ForSequenceClassification")
 
 
 def _require_named(model: Any, names: Iterable[str]) -> None:
@@ -51,8 +64,24 @@ def base_of(model: Any) -> Any:
 def bare(model: Any) -> Any:
     """The base without its adapters; `model` is used up."""
     while hasattr(model, "get_base_model"):
-        model = model.get_base_model() if model.active_peft_config.is_prompt_learning else model.unload()
+        if model.active_peft_config.is_prompt_learning:
+            model = model.get_base_model()
+            continue
+        _originals_put_back(model)
+        model = model.unload()
     return model
+
+
+def _originals_put_back(model: Any) -> None:
+    """The base's modules in place of those that were trained whole: peft 0.21 unloads only such as are one linear, and of a
+    pooler or a head of several it asks for a weight (all tuners that have no `_replace_module` of their own, as LoRA has).
+    """
+    from peft.utils.other import ModulesToSaveWrapper
+
+    for path, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, module.original_module)
 
 
 def _name_feed_forward(config: Any) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,20 +11,28 @@ from typing import Any, Final
 import msgspec
 
 from remote.adapters.ranks import Ranks
+from remote.checkpoints.files import Hashing, bits_of, fsynced, fsynced_folder, steps_in
+from remote.checkpoints.same_job import Learned
 from remote.contract import (
     KEPT_CHECKPOINTS,
     PROGRESS_FILE,
     STATE_FILE,
     WEIGHTS_FILE,
+    BestBy,
+    EndReason,
     Evaluation,
     Judged,
+    Strategy,
     checkpoint_name,
-    checkpoint_step,
     decode,
     encode,
 )
+from remote.digest import sha256_of
+from remote.ends import Ended
+from remote.training.best import is_better
 
 MAKING: Final = ".making"  # what is being written, until it is whole
+TRIAL: Final = ".making-trial"  # a folder of them that goes with what was being written
 ASIDE: Final = ".aside-"  # before the name of one that another of the same step replaces, until that is in its place
 
 
@@ -40,6 +47,9 @@ class Progress(Judged, frozen=True, kw_only=True):
     initial_sums: dict[str, tuple[float, float]] = {}  # trainable parameter → (sum, sum of magnitudes) before training
     phase_s: dict[str, float] = {}
     peaks: dict[str, int] = {}
+    sha256: dict[str, str] = {}  # of the files beside it, hex; nothing of a trainer of before 2026-12
+    strategy: Strategy | None = None  # that is carried out; None of a trainer of before 2026-12: the job's
+    learned: Learned | None = None  # what the job asks for beside it; None likewise
 
     def evaluation_at(self, step: int | None) -> Evaluation | None:
         return next((evaluation for evaluation in self.evaluations if evaluation.step == step), None)
@@ -60,10 +70,11 @@ def trainable(model: Any) -> Iterator[tuple[str, Any]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def write_checkpoint(folder: Path, trained: Trained, progress: Progress) -> int:
-    """Write `folder/step-…` (fsynced, then renamed) and drop all but the last two and the best. Returns its bytes.
+def write_checkpoint(folder: Path, trained: Trained, progress: Progress, *, keep: int = KEPT_CHECKPOINTS) -> int:
+    """Write `folder/step-…` (fsynced, read back, renamed) and drop all but the last `keep` and the best. Returns its bytes.
 
-    At every moment of it the checkpoints that lie in `folder` are whole, or `put_right` makes them so.
+    At every moment of it the checkpoints that lie in `folder` are whole, or `put_right` makes them so. Raises `Ended` (verify
+    failed) where the disk does not give back what was written to it.
     """
     import torch
     from safetensors.torch import save_file
@@ -73,12 +84,49 @@ def write_checkpoint(folder: Path, trained: Trained, progress: Progress) -> int:
     making.mkdir(parents=True)
     weights = {name: parameter.detach().contiguous().cpu() for name, parameter in trainable(trained.model)}
     save_file(weights, making / WEIGHTS_FILE)
-    torch.save(_state(trained), making / STATE_FILE)
-    (making / PROGRESS_FILE).write_bytes(encode(progress))
-    size_bytes = sum(fsynced(file) for file in making.iterdir())
+    with Hashing(making / STATE_FILE) as out:
+        torch.save(_state(trained), out)
+    size_bytes = fsynced(making / WEIGHTS_FILE) + fsynced(making / STATE_FILE)
+    _require_as_written(making, weights, out.sha256)
+    sums = {WEIGHTS_FILE: sha256_of(making / WEIGHTS_FILE), STATE_FILE: out.sha256}
+    (making / PROGRESS_FILE).write_bytes(encode(msgspec.structs.replace(progress, sha256=sums)))
+    size_bytes += fsynced(making / PROGRESS_FILE)
     _put_in_place(making, folder / checkpoint_name(progress.step))
-    _prune(folder, keep={progress.best_step, progress.step})
+    _prune(folder, newest=keep, best=progress.best_step, written=progress.step)
     return size_bytes
+
+
+def tried_checkpoint(folder: Path, trained: Trained) -> int:
+    """Write one that nobody will read, and take it away: how large they will be, and how long they take. Returns its bytes."""
+    trial = folder / TRIAL
+    try:
+        return write_checkpoint(trial, trained, Progress())
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+
+
+def _require_as_written(making: Path, weights: Mapping[str, Any], state_sha256: str) -> None:
+    """Raises `Ended` (verify failed). Read from the disk: what memory kept of the files was let go of."""
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(making / WEIGHTS_FILE, framework="pt") as file:
+        same = all(torch.equal(bits_of(file.get_tensor(name)), bits_of(tensor)) for name, tensor in weights.items())
+    if not same or sha256_of(making / STATE_FILE) != state_sha256:
+        raise Ended(
+            EndReason.VERIFY_FAILED,
+            "the disk does not give back the checkpoint that was written to it; the one before it is whole, and another "
+            "machine is the cure",
+        )
+
+
+def bytes_of(trained: Trained) -> int:
+    """What a checkpoint of it takes: weights and moments; all else is small."""
+    import torch
+
+    moments = (value for state in trained.optimizer.state_dict().get("state", {}).values() for value in state.values())
+    tensors = [parameter for _, parameter in trainable(trained.model)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*tensors, *moments) if isinstance(tensor, torch.Tensor))
 
 
 def _put_in_place(making: Path, place: Path) -> None:
@@ -115,10 +163,30 @@ def _state(trained: Trained) -> dict[str, Any]:
     }
 
 
-def read_progress(folder: Path) -> Progress | None:
-    """The newest checkpoint's progress; None where there is no checkpoint."""
-    newest = max(steps_in(folder), default=None)
-    return None if newest is None else decode((folder / checkpoint_name(newest) / PROGRESS_FILE).read_bytes(), Progress)
+def read_progress(folder: Path, tell: Callable[[str], object] = lambda _words: None) -> Progress | None:
+    """The newest whole checkpoint's progress; None where there is none. One that is torn goes, and is told of."""
+    for step in reversed(steps_in(folder)):
+        progress = _whole(folder / checkpoint_name(step))
+        if progress is None:
+            shutil.rmtree(folder / checkpoint_name(step))
+            tell(f"the checkpoint of step {step} is torn or was changed, so the run goes on from the one before it")
+            continue
+        best = progress.best_step
+        if best not in (None, step) and _whole(folder / checkpoint_name(best)) is None:
+            tell(f"the best weights so far, of step {best}, are torn or gone, so the best of those to come will be the result")
+            return msgspec.structs.replace(progress, best_step=None)
+        return progress
+    return None
+
+
+def _whole(place: Path) -> Progress | None:
+    """Its progress, where every file is what its progress says; those of a trainer of before 2026-12 say nothing."""
+    try:
+        progress = decode((place / PROGRESS_FILE).read_bytes(), Progress)
+        found = {name: sha256_of(place / name) for name in (WEIGHTS_FILE, STATE_FILE)}
+    except (OSError, msgspec.DecodeError):
+        return None
+    return progress if not progress.sha256 or progress.sha256 == found else None
 
 
 def restore(folder: Path, step: int, trained: Trained) -> None:
@@ -166,47 +234,17 @@ def restore_rng(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def steps_in(folder: Path) -> list[int]:
-    """Steps that have a checkpoint, oldest first."""
-    return sorted(step for place in folder.glob("*") if (step := checkpoint_step(place.name)) is not None)
-
-
-def _prune(folder: Path, keep: Iterable[int | None]) -> None:
-    kept = {*steps_in(folder)[-KEPT_CHECKPOINTS:], *keep}
+def _prune(folder: Path, *, newest: int, best: int | None, written: int) -> None:
+    kept = {*steps_in(folder)[-newest:], best, written}
     for step in steps_in(folder):
         if step not in kept:
             shutil.rmtree(folder / checkpoint_name(step))
 
 
-def fsynced(path: Path) -> int:
-    """Force a file to the disk; returns its size in bytes."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-        return os.fstat(file.fileno()).st_size
-
-
-def fsynced_folder(folder: Path) -> None:
-    """Force a rename in `folder` to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    making = path.with_name(f".{path.name}.making")
-    making.write_bytes(content)
-    fsynced(making)
-    making.replace(path)
-    fsynced_folder(path.parent)
-
-
-def with_evaluation(progress: Progress, evaluation: Evaluation) -> Progress:
-    """`progress` with one evaluation more; the best is the lowest held-out loss after step 0, the earlier one on a tie."""
+def with_evaluation(progress: Progress, evaluation: Evaluation, by: BestBy = "loss") -> Progress:
+    """`progress` with one evaluation more. The best after step 0 is told `by` that, and on a tie is the earlier one."""
     best = progress.evaluation_at(progress.best_step)
-    is_best = evaluation.step > 0 and (best is None or evaluation.mean_loss < best.mean_loss)
+    is_best = evaluation.step > 0 and (best is None or is_better(evaluation, best, by))
     return msgspec.structs.replace(
         progress,
         evaluations=(*progress.evaluations, evaluation),

@@ -22,9 +22,13 @@ class Capabilities(Value, frozen=True, kw_only=True):
     sharding: tuple[str, ...]
     offload: tuple[str, ...]
     max_gpus: int
+    headless: tuple[str, ...] = ()  # methods that train no head beside what they add, and so no classification
+    paired: tuple[str, ...] = ()  # methods that were tried on an encoder with a decoder: task seq2seq
+    unpacked: tuple[str, ...] = ()  # methods that put tokens of their own before a row, from which its positions follow
     unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, and so need 16 or 32 bits
+    unstreamed: tuple[str, ...] = ()  # methods that change the base's weights, of which the host's copy would know nothing
 
-    def missing(self, strategy: Strategy, task: str = "causal_lm") -> tuple[str, ...]:
+    def missing(self, strategy: Strategy, task: str = "causal_lm", *, packing: bool = False) -> tuple[str, ...]:
         """What of `strategy` the trainer cannot do, as "key=value" words; empty when it can do all of it."""
         asked: tuple[tuple[str, str, tuple[str, ...]], ...] = (
             ("task", task, self.tasks),
@@ -41,14 +45,42 @@ class Capabilities(Value, frozen=True, kw_only=True):
         missing = [f"{key}={value}" for key, value, known in asked if value not in known]
         over_packed = strategy.quant != "none" and strategy.method in self.unquantized
         missing += [f"method={strategy.method} over quant={strategy.quant}"] * over_packed
+        without_head = task == "classification" and strategy.method in self.headless
+        missing += [f"method={strategy.method} for task={task}"] * without_head
+        missing += self._missing_of_pairs(strategy) if task == "seq2seq" else []
+        missing += [f"packing under method={strategy.method}"] * (packing and strategy.method in self.unpacked)
+        missing += [f"packing for task={task}"] * (packing and task != "causal_lm")
+        missing += self._missing_of_streaming(strategy) if strategy.offload == "stream" else []
         missing += ["optimizer_in_backward"] * strategy.optimizer_in_backward
         missing += ["activation_offload"] * strategy.activation_offload
         missing += [f"num_gpus={strategy.num_gpus}"] * (strategy.num_gpus > self.max_gpus)
         return tuple(missing)
 
+    def _missing_of_pairs(self, strategy: Strategy) -> list[str]:
+        """A decoder beside an encoder makes its logits whole, and its blocks are in one place."""
+        missing = [f"method={strategy.method} for task=seq2seq"] * (strategy.method not in self.paired)
+        missing += [f"loss={strategy.loss} for task=seq2seq"] * (strategy.loss != "hf")
+        missing += [f"offload={strategy.offload} for task=seq2seq"] * (strategy.offload != "none")
+        missing += [f"quant={strategy.quant} for task=seq2seq"] * (strategy.quant != "none")
+        return missing
+
+    def _missing_of_streaming(self, strategy: Strategy) -> list[str]:
+        """Slots are refilled before the backward pass, so blocks are computed again, but for the last where that is said."""
+        said = strategy.streaming
+        missing = ["offload=stream without gradient_checkpointing"] * (strategy.gradient_checkpointing == "off")
+        missing += [f"offload=stream under method={strategy.method}"] * (strategy.method in self.unstreamed)
+        if said is not None:
+            most = strategy.gradient_accumulation_steps
+            missing += [f"num_visits={said.num_visits}"] * (not 1 <= said.num_visits <= most)
+            missing += [f"num_blocks_without_recompute={said.num_blocks_without_recompute}"] * (
+                said.num_blocks_without_recompute < 0
+            )
+            missing += [f"num_slots={said.num_slots}"] * (said.num_slots < 1)
+        return missing
+
 
 CAPABILITIES: Final = Capabilities(
-    tasks=("causal_lm",),
+    tasks=("causal_lm", "classification", "seq2seq"),
     methods=(
         *("lora", "rslora", "pissa", "lora_plus", "dora", "adalora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
         "prompt_tuning",
@@ -61,14 +93,18 @@ CAPABILITIES: Final = Capabilities(
         "freeze",
         "full",
     ),
-    quants=("none", "nf4", "int8"),
+    quants=("none", "nf4", "fp4", "int8"),
     optimizers=("adamw_torch", "adamw_torch_fused", "adamw_8bit", "sgd", "lora_fa"),
     checkpointing=("off", "reentrant", "non_reentrant"),
     attention=("sdpa", "eager"),
-    losses=("hf",),
+    losses=("hf", "chunked", "liger"),
     kernels=("eager",),
     sharding=("none",),
-    offload=("none",),
+    offload=("none", "stream"),
     max_gpus=1,
+    headless=("pissa", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt", "bottleneck"),
+    paired=("lora", "rslora", "lora_plus", "dora", "loha", "lokr", "ia3", "full"),
+    unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     unquantized=("pissa",),
+    unstreamed=("pissa", "ln_tuning", "bitfit", "freeze", "full"),
 )

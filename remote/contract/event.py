@@ -13,6 +13,7 @@ LOSSES: Final = ("loss", "mean_loss")
 FIGURES: Final = (
     *LOSSES, "step", "total_steps", "seconds", "step_s", "planned_step_s", "tokens", "tokens_per_s", "size_bytes",
     "fetched_bytes", "peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes",
+    "batch_s", "eta_s", "spent_usd", "forecast_s", "save_s", "judging_s",
 )  # fmt: skip
 
 
@@ -20,9 +21,8 @@ class Event(Value, frozen=True, kw_only=True):
     """One JSON line of the box's `events.jsonl`.
 
     Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, checkpoint_pushed,
-    checkpoint_not_pushed, resumed, sample, verified, warning, spot_notice, ended. docs/trainer.md lists what `data` holds for
-    each. A reader keeps what it does not know. "strategy_changed" is kept for a trainer that goes on with another Strategy
-    after an out-of-memory; this one never does, it ends.
+    checkpoint_not_pushed, preflight, telemetry, strategy_changed, resumed, sample, verified, warning, spot_notice, ended.
+    docs/trainer.md lists what `data` holds for each. A reader keeps what it does not know.
     """
 
     seq: Count  # 0, 1, 2, … across restarts of the trainer

@@ -31,7 +31,7 @@ MAX_CHECKPOINTS: Final = (
 class Judged(Value, frozen=True, kw_only=True):
     """What a checkpoint's progress says of another checkpoint, which is needed beside it."""
 
-    best_step: Count | None = None  # of the lowest held-out loss after step 0
+    best_step: Count | None = None  # of the best held-out figures after step 0
 
 
 def checkpoint_name(step: int) -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
+from remote.contract.files import KEPT_CHECKPOINTS
 from remote.contract.strategy import Strategy
 from remote.contract.value import SCHEMA_VERSION, Value
 
 Task = Literal["causal_lm", "seq2seq", "classification", "token_classification", "embedding", "image_text"]
+
+# TensorBoard's files; Weights & Biases at its host; its files, for `wandb sync`.
+Report = Literal["tensorboard", "wandb", "wandb_offline"]
+
+# By what the best weights of a run are told: held-out loss (the least), or a figure of a classification (the greatest).
+BestBy = Literal["loss", "accuracy", "macro_f1", "auc"]
 
 
 class Loop(Value, frozen=True, kw_only=True):
@@ -25,13 +33,63 @@ class Loop(Value, frozen=True, kw_only=True):
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 42
+    row_order: Literal["shuffled", "by_length"] = "shuffled"  # by_length = rows of like length make a step; see `steps_sorted`
     evaluations: int = 4  # evenly spaced over the run, beside the one before and the one after
-    early_stopping_evaluations: int | None = None  # stop after this many without a better held-out loss
+    best_by: BestBy | None = None  # None = macro_f1 of a classification, else the held-out loss; see `best_by_of`
+    early_stopping_evaluations: int | None = None  # stop after this many that are no better by `best_by`
+    early_stopping_min_delta: float = 0.0  # by so much an evaluation must be better to count
+    report_to: tuple[Report, ...] = ()  # where else the figures of events.jsonl are shown
+    on_spike: Literal["tell", "stop"] = "tell"  # what becomes of a run whose loss jumps and stays up
     checkpoint_every_s: float = 120.0
+    checkpoint_every: str | None = None  # said so, instead of in seconds: "200 steps", "0.5 epochs", "10 min"
+    keep_checkpoints: int = KEPT_CHECKPOINTS  # the newest ones, beside the best; more than these where the disk has room
     init_adapter: str | None = None  # folder of an earlier adapter on the box
     layers: tuple[int, ...] | None = None  # only these blocks are adapted
     num_samples: int = 3  # held-out prompts answered before and after
     sample_tokens: int = 64
+
+
+def best_by_of(loop: Loop, task: Task) -> BestBy:
+    """By what the best weights of a job are told."""
+    return loop.best_by or ("macro_f1" if task == "classification" else "loss")
+
+
+class Every(NamedTuple):
+    """How often."""
+
+    amount: float
+    unit: Literal["steps", "epochs", "s"]
+
+
+_UNITS: Final[Mapping[str, tuple[Literal["steps", "epochs", "s"], float]]] = {
+    "step": ("steps", 1),
+    "epoch": ("epochs", 1),
+    "s": ("s", 1),
+    "second": ("s", 1),
+    "min": ("s", 60),
+    "minute": ("s", 60),
+    "h": ("s", 3600),
+    "hour": ("s", 3600),
+}
+
+
+def read_every(words: str) -> Every | None:
+    """What "200 steps", "0.5 epochs" or "10 min" says; None of words that say nothing of the kind."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) *([a-z]+?)s?", words.strip())
+    if found is None or (found[2] or "s") not in _UNITS or not float(found[1]) > 0:
+        return None
+    unit, of_it = _UNITS[found[2]]
+    return Every(float(found[1]) * of_it, unit)
+
+
+def rhythm_of(loop: Loop) -> Every:
+    """How often a checkpoint is made. Raises ValueError for words that say nothing of the kind."""
+    if loop.checkpoint_every is None:
+        return Every(loop.checkpoint_every_s, "s")
+    said = read_every(loop.checkpoint_every)
+    if said is None:
+        raise ValueError(f"checkpoint_every {loop.checkpoint_every!r} is none of steps, epochs, s, min or h")
+    return said
 
 
 class ModelSource(Value, frozen=True, kw_only=True):
@@ -44,8 +102,29 @@ class ModelSource(Value, frozen=True, kw_only=True):
     name: str | None = None  # what the user calls it; stands in the model card instead of a path on the box
 
 
+LongRows = Literal["cut", "split", "drop"]
+
+
+def fate_of_long(asked: LongRows | None, *, documents: bool) -> LongRows:
+    """What becomes of rows that are longer than a sequence, where nothing is asked too."""
+    return asked or ("split" if documents else "cut")
+
+
+# How classes of unlike numbers of rows are made to weigh alike: in the loss; by drawing each row as often as its class is rare;
+# or by showing the rows of rarer classes several times in each epoch.
+Balance = Literal["none", "class_weights", "weighted_sampling", "oversampling"]
+
 HELD_OUT_ROWS: Final = 200  # assumed: enough for a paired comparison of losses before and after
 MAX_HELD_OUT_SHARE: Final = 0.2  # assumed: a small file is not spent on judging; a fifth is the field's habit
+
+
+def steps_sorted(num_rows: int, sequences_per_step: int) -> int:
+    """How many steps' rows are sorted by length together before they are cut into steps, whose order then is drawn.
+
+    As transformers' LengthGroupedSampler has it: fifty, and no more than a quarter of an epoch, so that epochs stay unlike.
+    """
+    return max(1, min(50, num_rows // (4 * sequences_per_step)))
+
 
 # The width of a batch is a multiple of so many tokens: tensor cores want 8 (NVIDIA, Deep Learning Performance Guide).
 WIDTH_MULTIPLE: Final[Mapping[str, int]] = {"cuda": 8, "cpu": 1}
@@ -54,13 +133,24 @@ WIDTH_MULTIPLE: Final[Mapping[str, int]] = {"cuda": 8, "cpu": 1}
 class DataSource(Value, frozen=True, kw_only=True):
     """Where the box finds the rows, and how they read."""
 
-    train: str  # a path on the box
+    train: str  # a path on the box: of a file, or of a folder of several
     name: str | None = None  # what the user calls the file; stands in the model card instead of a path on the box
     held_out: str | None = None  # None = a fixed share is split off, see held_out_rows
     held_out_rows: int = HELD_OUT_ROWS  # at most a fifth of the file is split off
-    format: Literal["auto", "text", "instruction", "chat"] = "auto"
+    format: Literal["auto", "text", "instruction", "chat", "classification"] = "auto"  # of a classification only the last
+    balance: Balance = "none"  # of classes that are not alike in number
     max_rows: int | None = None
+    long_rows: LongRows | None = None  # None = documents are split, conversations cut
+    chat_template: str | None = None  # PLAIN, or a path on the box, of one in Jinja; None = the base's own
+    target_tokens: int | None = None  # of task seq2seq, the longest answer; None = as long as what is read
+    packing: bool = False  # several rows in one, kept apart: see `packs`
 
+
+PLAIN: Final = "plain"  # of a chat template: the text alone, each answer ended
+NO_TEMPLATE: Final = "the base has no chat template, and the data are conversations, which are written by one"
+TEMPLATE_HINT: Final = (
+    "take its instruct version, name a template by chat_template: FILE, or say chat_template: plain, which marks no turns"
+)
 
 OUTPUT_DIR: Final = "output"  # on the box, beside the job file: the result
 
@@ -83,9 +173,12 @@ class JobSpec(Value, frozen=True, kw_only=True):
     device: Literal["cuda", "cpu"] = "cuda"
     deadline_at_s: float | None = None  # wall clock (Unix): be saved and gone by then
     planned_peak_bytes: int | None = None  # VRAM (RAM on a CPU) that the plan promised
+    planned_ram_bytes: int | None = None  # RAM of a machine with a GPU that the plan promised
     planned_step_s: float | None = None
     planned_disk_bytes: int | None = (
         None  # what the plan has disk for: every checkpoint that lies there at once, and the result
     )
+    usd_per_hour: float | None = None  # what the machine costs, for those who watch; None = it is not said
+    billed_since_s: float | None = None  # wall clock (Unix): since when
     notice_from: NoticeFrom | None = None  # whose metadata server tells that a spot machine is taken back; None = nobody does
     schema_version: int = SCHEMA_VERSION

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
 
 from remote.contract.phases import EXIT_CODES, EndReason
+from remote.contract.strategy import Strategy
 from remote.contract.value import SCHEMA_VERSION, Count, Measure, PathBelow, Signed, Value
 
 
@@ -15,6 +17,7 @@ class Sample(Value, frozen=True, kw_only=True):
     reference: str
     before: str
     after: str
+    ended: bool | None = None  # whether the tuned answer came to its end by itself; None of a trainer of before 2026-12
 
 
 class Evaluation(Value, frozen=True, kw_only=True):
@@ -23,9 +26,21 @@ class Evaluation(Value, frozen=True, kw_only=True):
     step: Count
     mean_loss: Signed
     row_losses: tuple[Signed, ...]
+    metrics: dict[str, Measure] = {}  # of a classification: accuracy, macro_f1, auc (where every class has rows and others)
 
 
 LINES_TOLD: Final = 5  # assumed: as many as a sentence bears
+
+
+FileBefore = tuple[str, int]  # the name of one of several files, and how many lines stand in those before it
+
+
+def place_words(line: int, files: Sequence[FileBefore]) -> str:
+    """Where a line stands: "1,204" in a single file, "b.jsonl:3" where `files` tells of several, numbered on through all."""
+    if not files:
+        return f"{line:,}"
+    name, before = next(file for file in reversed(files) if file[1] < line or file is files[0])
+    return f"{name}:{line - before}"
 
 
 class Beginnings(Value, frozen=True, kw_only=True):
@@ -41,14 +56,28 @@ class RowsRead(Value, frozen=True, kw_only=True):
 
     used: Count  # learned from or judged by, cut or whole
     cut: Count  # of those
-    left_out: Count  # nothing to learn is left of them
+    left_out: Count  # nothing to learn is left of them, or they are too long and to be dropped
     left_out_lines: tuple[Count, ...]  # of those, at most `LINES_TOLD`, in the file
+    split: Count = (
+        0  # of those used: into several sequences; a turn that is too long alone is cut, and its row counts there too
+    )
+    too_long: Count = 0  # of those left out
+    files: tuple[tuple[str, Count], ...] = ()  # see `place_words`
 
     @property
     def lines_words(self) -> str:
         """Where those left out stand: "line 41", "lines 3, 7, 9, 12, 20, …"."""
-        lines = ", ".join(f"{line:,}" for line in self.left_out_lines)
+        lines = ", ".join(place_words(line, self.files) for line in self.left_out_lines)
         return f"line{'s' * (self.left_out > 1)} {lines}{', …' * (self.left_out > len(self.left_out_lines))}"
+
+    def why_left_out(self, seq_len: int) -> str:
+        """In words, behind "left out, "."""
+        if self.too_long == self.left_out:
+            return f"for {'it has' if self.left_out == 1 else 'they have'} more than {seq_len} tokens"
+        nothing = f"for nothing to learn was left within {seq_len} tokens"
+        return (
+            nothing if not self.too_long else f"{self.too_long:,} of them for more than {seq_len} tokens, the others {nothing}"
+        )
 
 
 class Measured(Value, frozen=True, kw_only=True):
@@ -80,6 +109,13 @@ class Reached(Value, frozen=True, kw_only=True):
     weights_step: Count  # whose weights are the result
 
 
+class Doubt(Value, frozen=True, kw_only=True):
+    """Why a result that is whole may yet be of no use."""
+
+    kind: Literal["no_better", "endless"]  # than the base, on held-out rows; its answers come to no end
+    message: str  # one sentence for a person
+
+
 class Outcome(Value, frozen=True, kw_only=True):
     """How the trainer ended. Written whole (temporary name, then moved), so it is either there or not."""
 
@@ -89,12 +125,16 @@ class Outcome(Value, frozen=True, kw_only=True):
     phase_s: dict[str, Measure]  # seconds by Phase value, as the box metered them
     measured: Measured
     reached: Reached | None = None  # None without a result
+    strategy: Strategy | None = (
+        None  # that was carried out in the end; None without a result, or of a trainer of before 2026-12
+    )
     trainable_params: Count | None = None
     train_rows: RowsRead | None = None  # None of a trainer of before 2026-12
     held_out_rows: RowsRead | None = None  # likewise
     before: Evaluation | None = None
     after: Evaluation | None = None
     samples: tuple[Sample, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     base_revision: str | None = None  # of a base from the hub: the commit that was trained
     base_sha256: dict[str, str] = {}  # likewise: weight file → hex, of what was loaded
     adapter: tuple[AdapterFile, ...] = ()  # empty = nothing to fetch

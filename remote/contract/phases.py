@@ -29,7 +29,7 @@ class EndReason(StrEnum):
     """Why the trainer stopped."""
 
     COMPLETED = "completed"
-    STOPPED_EARLY = "stopped_early"  # held-out loss no longer fell
+    STOPPED_EARLY = "stopped_early"  # held-out rows were answered no better
     DEADLINE = "deadline"  # saved and left before the box's deadline
     INTERRUPTED = "interrupted"  # asked to stop by signal; a checkpoint was saved
     BAD_JOB = "bad_job"  # the job file or the data can't be used

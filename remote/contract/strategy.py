@@ -26,15 +26,31 @@ Offload = Literal["none", "optimizer", "params", "stream"]
 
 
 class Streaming(Value, frozen=True, kw_only=True):
-    """How frozen blocks pass through the GPU when `offload` is "stream".
-
-    Part of the contract, so that a Strategy can say it; this version neither plans nor runs it (see CAPABILITIES).
-    """
+    """How frozen blocks pass through the GPU when `offload` is "stream". CAPABILITIES says what of it the trainer does."""
 
     num_slots: int
-    num_resident_blocks: int
+    num_resident_blocks: int  # these never leave, evenly spaced among the others
     num_visits: int  # micro-batches served by one visit of a block
     num_blocks_without_recompute: int  # the last K blocks keep their activations
+
+
+# derived: one block computes while the next arrives; fewer slots would make them take turns
+BY_TWO_SLOTS: Final = Streaming(num_slots=2, num_resident_blocks=0, num_visits=1, num_blocks_without_recompute=0)
+
+# The key of a config.json under which a base that was packed on the disk says in which way. See `remote.quantized`.
+PACKED_KEY: Final = "rentune_packed"
+PACKED_HERE: Final[tuple[Quant, ...]] = ("nf4", "fp4")  # what it packs
+
+
+class PackedFile(Value, frozen=True, kw_only=True):
+    """One file of a base's weights is there, packed now or before: what is told after each."""
+
+    file: str
+    number: int  # from 1 on
+    of: int
+    read_bytes: int
+    written_bytes: int
+    packed_now: bool
 
 
 ALPHA_PER_RANK: Final = 2.0  # assumed: the field's habit, as in TRL 1.10 (r 16, alpha 32)
@@ -43,7 +59,7 @@ ALPHA_PER_RANK: Final = 2.0  # assumed: the field's habit, as in TRL 1.10 (r 16,
 class Strategy(Value, frozen=True, kw_only=True):
     """One way to train, complete: chosen by the planner, carried out by the trainer to the letter.
 
-    Field names and values are those of the estimate contract. Nothing here is "auto". A change would be an Event.
+    Field names and values are those of the estimate contract. Nothing here is "auto". A step down from it is an Event.
     """
 
     method: str  # as the estimate contract names it; qlora is resolved to lora + nf4 + double_quant before it gets here
@@ -77,7 +93,7 @@ class Strategy(Value, frozen=True, kw_only=True):
     num_nodes: int = 1
     sharding: Sharding = "none"
     offload: Offload = "none"
-    streaming: Streaming | None = None  # how blocks pass under offload "stream"; None = by two slots, none resident
+    streaming: Streaming | None = None  # how blocks pass under offload "stream"; None = BY_TWO_SLOTS
 
     def __hash__(self) -> int:
         """Equal strategies have equal hashes; `method_options`, which have none, are left to the comparison."""

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter as Histogram
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import nlargest
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from remote.contract import LINES_TOLD, Beginnings, Value
+from remote.contract import LINES_TOLD, PACK_TOKENS, Beginnings, Value, packs, place_words
 from remote.data.byte_tokenizer import num_byte_tokens
-from remote.data.rows import Document, Message, Row, Rows, UnreadableData, read_rows
+from remote.data.labelled import Labelled, NoClasses, classes_of, require_classes
+from remote.data.rows import Conversation, Document, Message, Row, Rows, UnreadableData, exchanges_of, read_rows
 from remote.data.seen import SHOWN_ROWS, Seen, seen_by, seen_in_bytes
 from remote.data.twins import NO_TWINS, Twins, repeated
 
@@ -29,6 +30,7 @@ TOKENS_OF_DEFAULT_SYSTEM: Final = 25
 TOKENS_PER_DOCUMENT: Final = 1  # derived: the end-of-sequence token (remote/data/tokens.py)
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # transformers' names
 BUCKETS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)  # upper ends, in tokens
+PACKS_SHOWN: Final = 3
 MAX_SHOWN: Final = 20
 # Shares of the rows at which a profile is cut: evenly, and ever finer to the top, where a batch's longest row comes from.
 # assumed enough: widths of batches follow from it within 3 % (tests/planner/estimators/test_sequences.py)
@@ -39,6 +41,8 @@ BORDERS: Final = (
     *(1 - 0.5**halved / EVEN_PARTS for halved in range(1, HALVINGS + 1)),
     1.0,
 )
+WHOLE_TEACHES: Final = 1  # derived: a label is learned from whatever is left of its text
+MARKS_OF_CLASSES: Final = 2  # derived: [CLS] and [SEP] of BERT and its kin; a pair has a [SEP] more
 FIRST_THAT_TEACHES: Final = 2  # derived: the first token of a sequence is predicted from nothing
 DECIMALS: Final = 3  # of a mean length; without rounding 512 tokens would be a little more, and then 520 in a batch
 
@@ -58,12 +62,21 @@ class Size(NamedTuple):
     unended: bool = False  # an answer without a token that ends it: the model learns to talk on
 
 
+class Uncountable(Exception):
+    """The tokens of the row at `place` of those that were given can't be counted; the message says why."""
+
+    def __init__(self, why: str, place: int) -> None:
+        super().__init__(why)
+        self.place = place
+
+
 class Counter(NamedTuple):
     """A way to tell the tokens of rows: how many each has, what that rests on, and what the model sees of them."""
 
     sizes: Callable[[Sequence[Row]], list[Size]]
     basis: Basis
     seen: Callable[[Sequence[Row], Sequence[int]], tuple[Seen, ...]] | None = None  # None = nobody knows the template
+    templated: bool = True  # whether somebody chose how conversations are written
 
 
 class Lines(Value, frozen=True, kw_only=True):
@@ -89,6 +102,7 @@ class DataReport(Value, frozen=True, kw_only=True):
     max_tokens: int
     histogram: dict[str, int]  # "<= 128": rows with at most so many tokens, and more than the bucket before
     profile: tuple[tuple[float, float], ...]  # see `profile_of`
+    exchanges: tuple[float, ...] = ()  # of the rows in each part of it the mean number; none of documents, and of older reports
     basis: Basis
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
     beginnings: Beginnings | None = None
@@ -96,17 +110,26 @@ class DataReport(Value, frozen=True, kw_only=True):
     untaught: Lines = NO_LINES  # rows with no token that carries loss
     begin_twice: Lines = NO_LINES  # see `Size`
     unended: Lines = NO_LINES  # see `Size`
+    files: tuple[tuple[str, int], ...] = ()  # of several, by which lines are told: see `place_words`
+    classes: tuple[tuple[str, int, int], ...] = ()  # of a classification: each label, its rows, and the line of the first
+    no_classes: str | None = None  # why nothing can be learned of them
+    unread_labels: int = 0  # see `Rows`
+    no_template: bool = False  # conversations, and a base without a chat template
+    packed: tuple[tuple[int, int, float], ...] = ()  # of some lengths of a row: into how many packing lays all, how full
     seen: tuple[Seen, ...] = ()  # the first rows; empty where the tokens are estimated
 
 
-def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: int | None = None) -> DataReport:
-    """Count rows, broken rows and tokens. Raises `UnreadableData`."""
-    rows = read_rows(path, kind=kind, max_rows=max_rows)
+def check_data(
+    path: Path, counter: Counter, *, more: Sequence[Path] = (), kind: str = "auto", max_rows: int | None = None
+) -> DataReport:
+    """Count rows, broken rows and tokens of a file, a folder or a pattern, and of `more` such. Raises `UnreadableData`."""
+    rows = read_rows(path, more=more, kind=kind, max_rows=max_rows)
     try:
         sizes = counter.sizes(rows.rows)
         seen = () if counter.seen is None else counter.seen(rows.rows[:SHOWN_ROWS], rows.lines[:SHOWN_ROWS])
-    except UnreadableData as error:
-        raise UnreadableData(f"{path.name}, {error}") from error
+    except Uncountable as error:
+        line = place_words(rows.lines[error.place], rows.files)
+        raise UnreadableData(f"{path.name}, line {line}: {error}") from error
     lengths = [size.tokens for size in sizes]
     buckets = Histogram(next((f"<= {top}" for top in BUCKETS if length <= top), f"> {BUCKETS[-1]}") for length in lengths)
     labels = [*(f"<= {top}" for top in BUCKETS), f"> {BUCKETS[-1]}"]
@@ -121,6 +144,7 @@ def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: in
         max_tokens=max(lengths, default=0),
         histogram={label: buckets[label] for label in labels if buckets[label]},
         profile=profile_of(lengths),
+        exchanges=_exchanges(rows.rows, lengths),
         basis=counter.basis,
         least_seq_len=None if counter.basis == ESTIMATED else _least(sizes),
         beginnings=_beginnings(rows.lines, sizes),
@@ -128,8 +152,43 @@ def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: in
         untaught=_those(rows, [size.to_first_target is None for size in sizes]),
         begin_twice=_those(rows, [size.begins_twice for size in sizes]),
         unended=_those(rows, [size.unended for size in sizes]),
+        files=rows.files,
+        classes=_classes(rows),
+        no_classes=_no_classes(rows),
+        unread_labels=rows.unread_labels,
+        no_template=rows.format == "chat" and not counter.templated,
+        packed=() if rows.format == "classification" else tuple(_packed(lengths)),
         seen=seen,
     )
+
+
+def _packed(lengths: Sequence[int]) -> Iterator[tuple[int, int, float]]:
+    """In rows of the first lengths that hold the longest."""
+    least = max(PACK_TOKENS, max(lengths, default=0))
+    for room in [top for top in BUCKETS if top >= least][:PACKS_SHOWN] if len(lengths) > 1 else ():
+        number = sum(packs(Histogram(lengths), room).values())
+        yield room, number, round(sum(lengths) / number / room, DECIMALS)
+
+
+def _classes(rows: Rows) -> tuple[tuple[str, int, int], ...]:
+    first: dict[str, int] = {}
+    for line, row in zip(rows.lines, rows.rows, strict=True):
+        if isinstance(row, Labelled):
+            first.setdefault(row.label, line)
+    return tuple((each.name, each.rows, first[each.name]) for each in classes_of(_labelled(rows.rows)))
+
+
+def _no_classes(rows: Rows) -> str | None:
+    labelled = _labelled(rows.rows)
+    try:
+        require_classes(classes_of(labelled)) if labelled else None
+    except NoClasses as error:
+        return str(error)
+    return None
+
+
+def _labelled(rows: Sequence[Row]) -> list[Labelled]:
+    return [row for row in rows if isinstance(row, Labelled)]
 
 
 def _those(rows: Rows, which: Sequence[bool]) -> Lines:
@@ -154,12 +213,23 @@ def _beginnings(lines: Sequence[int], sizes: Sequence[Size]) -> Beginnings:
     )
 
 
+def _exchanges(rows: Sequence[Row], lengths: Sequence[int]) -> tuple[float, ...]:
+    """How many exchanges the conversations of each part of the profile have in the mean: into so many one may be split."""
+    conversations = [(length, row) for length, row in zip(lengths, rows, strict=True) if isinstance(row, Conversation)]
+    numbers = [len(exchanges_of(row)[1]) for _, row in sorted(conversations, key=lambda pair: pair[0])]
+    return tuple(mean for mean, _ in parts_of(numbers))
+
+
 def profile_of(lengths: Sequence[int]) -> tuple[tuple[float, float], ...]:
-    """The lengths in a few parts, shortest first: (mean length, share of the rows). Of few rows each is a part of its own.
+    """The lengths in a few parts, shortest first: (mean length, share of the rows). Of few rows each is a part of its own."""
+    return parts_of(sorted(lengths))
+
+
+def parts_of(ordered: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    """Figures of rows, of the shortest row first, as (mean, share of the rows) of each part of the profile.
 
     The mean of the parts is that of all rows: a row on a border counts on both sides, by its shares.
     """
-    ordered = sorted(lengths)
     if len(ordered) < len(BORDERS):
         return tuple((float(length), 1 / len(ordered)) for length in ordered)
     sums = [0, *accumulate(ordered), sum(ordered)]
@@ -180,29 +250,39 @@ def profile_of(lengths: Sequence[int]) -> tuple[tuple[float, float], ...]:
 # ── the ways to count ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def counter_of(tokenizer: Any) -> Counter:
-    """Exactly, by the tokenizer that will be trained with."""
+def counter_of(tokenizer: Any, template: str | None = None) -> Counter:
+    """Exactly, by the tokenizer that will be trained with; `template` as in `DataSource`. Raises `Ended` (bad job) for one that
+    is none.
+    """
+    from remote.data.tokens import ready
+
+    templated = ready(tokenizer, template=template)
 
     def sizes(rows: Sequence[Row]) -> list[Size]:
-        from remote.data.tokens import UntokenizableRow, begins_twice, first_target, ready, tokenized, unended
+        from remote.data.classes import marked
+        from remote.data.tokens import UntokenizableRow, begins_twice, first_target, tokenized, unended
 
-        ready(tokenizer)
+        if labelled := _labelled(rows):
+            return [Size(len(ids), WHOLE_TEACHES) for ids, _ in marked(labelled, tokenizer)]
+        written = [row for row in rows if not isinstance(row, Labelled)]
         try:
             return [
                 Size(len(ids), first_target(labels), begins_twice(ids, tokenizer), unended(ids, labels, tokenizer))
-                for ids, labels in tokenized(rows, tokenizer)
+                for ids, labels in tokenized(written, tokenizer)
             ]
         except UntokenizableRow as error:
-            raise UnreadableData(str(error)) from error
+            raise Uncountable(str(error), error.place) from error
 
     def seen(rows: Sequence[Row], lines: Sequence[int]) -> tuple[Seen, ...]:
         return seen_by(rows, lines, tokenizer)
 
-    return Counter(sizes, "counted by the model's tokenizer", seen)
+    return Counter(sizes, "counted by the model's tokenizer", seen, templated)
 
 
 def _in_bytes(row: Row) -> Size:
     """As the byte tokenizer and the plain template make it: a mark ends every turn, and every document."""
+    if isinstance(row, Labelled):
+        return Size(sum(map(num_byte_tokens, (row.text, *filter(None, (row.pair,))))), WHOLE_TEACHES)
     if isinstance(row, Document):
         return Size(num_byte_tokens(row.text) + 1, FIRST_THAT_TEACHES)
     turns = [num_byte_tokens(message.content) + 1 for message in row.messages]
@@ -211,6 +291,9 @@ def _in_bytes(row: Row) -> Size:
 
 
 def _guessed(row: Row) -> Size:
+    if isinstance(row, Labelled):
+        texts = (row.text, *filter(None, (row.pair,)))
+        return Size(sum(map(_tokens_of, texts)) + MARKS_OF_CLASSES + len(texts) - 1, WHOLE_TEACHES)
     if isinstance(row, Document):
         return Size(_tokens_of(row.text) + TOKENS_PER_DOCUMENT, FIRST_THAT_TEACHES)
     answer = next(place for place, message in enumerate(row.messages) if message.role == "assistant")

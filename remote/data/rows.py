@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from remote.data.files import BEYOND, records
+from remote.contract import FileBefore
+from remote.data.cells import Unusable, name_of, text_at
+from remote.data.files import BEYOND, Part, files_of, records
 from remote.data.files import UnreadableData as UnreadableData
+from remote.data.labelled import KNOWN_KEYS, LABEL_KEYS, Labelled, labelled
 
 Role = Literal["system", "user", "assistant"]
+Format = Literal["text", "instruction", "chat", "classification"]
 
 # The names that instruction and chat data carry in the wild: Alpaca, Dolly, TRL, OpenAI, ShareGPT.
 PROMPT_KEYS: Final = ("instruction", "prompt", "question")
@@ -21,6 +26,7 @@ CHAT_KEYS: Final = ("messages", "conversations")
 USABLE_KEYS: Final = (
     'use "messages", "prompt" with "completion", "question" with "answer", "instruction" with "output", or "text"'
 )
+LABELLED_KEYS: Final = "a text with its label is a row of task classification: --task classification"
 SEPARATORS: Final = (";", "\t", "|", ",")  # of tables in the wild; one of them stands in no key
 ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
@@ -52,7 +58,17 @@ class Conversation:
     messages: tuple[Message, ...]
 
 
-Row = Document | Conversation
+Written = Document | Conversation  # what is learned token by token
+Row = Written | Labelled
+
+
+def exchanges_of(row: Conversation) -> tuple[tuple[Message, ...], tuple[tuple[Message, ...], ...]]:
+    """The system prompt that it begins with, and its turns up to and with each answer, without what follows the last one."""
+    opening = next(place for place, message in enumerate(row.messages) if message.role != "system")
+    ends = [place + 1 for place, message in enumerate(row.messages) if message.role == "assistant"]
+    # answers one after the other belong together: no template takes the second one first
+    ends = [end for end in ends if row.messages[end : end + 1] == () or row.messages[end].role != "assistant"]
+    return row.messages[:opening], tuple(row.messages[start:end] for start, end in pairwise((opening, *ends)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +86,12 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    format: Literal["text", "instruction", "chat"]
+    format: Format
     rows: tuple[Row, ...]
-    lines: tuple[int, ...]  # in the file, of each of them
+    lines: tuple[int, ...]  # in the file, of each of them; of several files numbered on through all
     broken: tuple[Broken, ...]
+    files: tuple[FileBefore, ...] = ()  # of several
+    unread_labels: int = 0  # documents beside whose text a label stands, which only a classification reads
 
 
 class _BadRow(Exception):
@@ -84,8 +102,9 @@ class _BadRow(Exception):
         self.column = column
 
 
-def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) -> Rows:
-    """Read a data file. `kind` "auto" is settled by the first readable row; every later row must be of the same kind.
+def read_rows(path: Path, *, more: Sequence[Path] = (), kind: str = "auto", max_rows: int | None = None) -> Rows:
+    """Read the rows of a file, folder or pattern, and of `more` such. `kind` "auto" is settled by the first readable row; every
+    later row must be of the same kind.
 
     Raises `UnreadableData` where nothing can be read at all; single bad rows are returned in `broken`.
     """
@@ -93,20 +112,42 @@ def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) ->
     rows: list[Row] = []
     lines: list[int] = []
     broken: list[Broken] = []
-    for line, raw in records(path):
+    files: list[FileBefore] = []
+    unread_labels = 0
+    for part, before, line, raw in _numbered(files_of(path, more)):
+        if not files or files[-1][0] != part.name:
+            files.append((part.name, before))
         try:
             record = raw if isinstance(raw, Mapping) else _parsed(raw)
             chosen = chosen or kind_of(record)
             _require_whole(record)
-            rows.append(_of_characters(_READERS[chosen](record)))
-            lines.append(line)
+            rows.append(_of_characters(_READERS[_as_format(chosen)](record)))
+            lines.append(before + line)
+            unread_labels += chosen == "text" and _has_label(record)
         except _BadRow as error:
-            broken.append(Broken(file=path.name, line=line, column=error.column, why=_printable(str(error))))
+            broken.append(Broken(file=part.name, line=line, column=error.column, why=_printable(str(error))))
         if max_rows is not None and len(rows) >= max_rows:
             break
     if not rows and not broken:
         raise UnreadableData(f"{path.name} holds no rows")
-    return Rows(format=_as_format(chosen or "text"), rows=tuple(rows), lines=tuple(lines), broken=tuple(broken))
+    return Rows(
+        format=_as_format(chosen or "text"),
+        rows=tuple(rows),
+        lines=tuple(lines),
+        broken=tuple(broken),
+        files=tuple(files) if len(files) > 1 else (),
+        unread_labels=unread_labels,
+    )
+
+
+def _numbered(parts: Sequence[Part]) -> Iterator[tuple[Part, int, int, Any]]:
+    """Each record of the files: its file, the lines in those before, its own line, and what stands there."""
+    before = 0
+    for part in parts:
+        line = 0
+        for line, raw in records(part.path):
+            yield part, before, line, raw
+        before += line
 
 
 def _require_whole(record: Mapping[str, Any]) -> None:
@@ -117,8 +158,8 @@ def _require_whole(record: Mapping[str, Any]) -> None:
         raise _BadRow(f"{held + len(beyond)} cells under a header of {held}: put a text that holds the separator in quotes")
 
 
-def _as_format(kind: str) -> Literal["text", "instruction", "chat"]:
-    return "chat" if kind == "chat" else "instruction" if kind == "instruction" else "text"
+def _as_format(kind: str) -> Format:
+    return next((known for known in FORMATS if known == kind), "text")
 
 
 def kind_of(record: Mapping[str, Any]) -> str:
@@ -130,12 +171,24 @@ def kind_of(record: Mapping[str, Any]) -> str:
     if "text" in record:
         return "text"
     keys = sorted(map(str, record))
-    raise _BadRow(f"no known keys (found: {', '.join(keys) or 'none'}); {_slip(keys) or USABLE_KEYS}")
+    meant = LABELLED_KEYS if _has_label(record) else _slip(keys) or USABLE_KEYS
+    raise _BadRow(f"no known keys (found: {', '.join(keys) or 'none'}); {meant}")
+
+
+def _has_label(record: Mapping[str, Any]) -> bool:
+    """Whether these keys make a row of a classification."""
+    if not any(key in record for key in LABEL_KEYS):  # the rule, and cheaper than what follows
+        return False
+    try:
+        labelled(record)
+    except Unusable:
+        return False
+    return True
 
 
 def _slip(keys: list[str]) -> str | None:
     """What was meant, where a table has another separator than its name says, or a known key is written otherwise."""
-    known = {*PROMPT_KEYS, *CONTEXT_KEYS, *ANSWER_KEYS, *CHAT_KEYS, "text"}
+    known = {*PROMPT_KEYS, *CONTEXT_KEYS, *ANSWER_KEYS, *CHAT_KEYS, *KNOWN_KEYS}
     for key in keys:
         if separator := next((each for each in SEPARATORS if each in key and known & set(_plain(key).split(each))), None):
             return f"are the columns separated by {separator!r}? Write commas, or tabs in a file named .tsv"
@@ -158,25 +211,25 @@ def _parsed(raw: Any) -> Mapping[str, Any]:
         except ValueError as error:  # of Python's integers, which have a longest
             raise _BadRow("not JSON that can be read (a number has too many digits)") from error
     if not isinstance(raw, Mapping):
-        raise _BadRow(f"a row must be an object, not {_name(raw)}")
+        raise _BadRow(f"a row must be an object, not {name_of(raw)}")
     return raw
-
-
-def _name(value: object) -> str:
-    if value is None:
-        return "null"
-    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")
 
 
 def _of_characters(row: Row) -> Row:
     """The row itself. Raises `_BadRow` for half a surrogate pair, which JSON can say and no tokenizer takes."""
-    texts = (row.text,) if isinstance(row, Document) else (message.content for message in row.messages)
-    for text in texts:
+    for text in texts_of(row):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise _BadRow(f"\\u{ord(text[error.start]):04x} is half of a surrogate pair, and no character") from error
     return row
+
+
+def texts_of(row: Row) -> tuple[str, ...]:
+    """Every text that stands in it."""
+    if isinstance(row, Conversation):
+        return tuple(message.content for message in row.messages)
+    return (row.text,) if isinstance(row, Document) else (row.text, *filter(None, (row.pair,)), row.label)
 
 
 def _printable(sentence: str) -> str:
@@ -191,12 +244,10 @@ def _text_of(record: Mapping[str, Any], keys: tuple[str, ...]) -> str:
     key = next((key for key in keys if key in record), None)
     if key is None:
         raise _none_of(keys, record)
-    value = record[key]
-    if not isinstance(value, str):
-        raise _BadRow(f'"{key}" must be text, not {_name(value)}')
-    if not value.strip():
-        raise _BadRow(f'"{key}" is empty')
-    return value
+    try:
+        return text_at(record, key)
+    except Unusable as error:
+        raise _BadRow(str(error)) from None
 
 
 def _none_of(keys: tuple[str, ...], record: Mapping[str, Any]) -> _BadRow:
@@ -232,21 +283,34 @@ def _chat(record: Mapping[str, Any]) -> Conversation:
 
 def _message(turn: Any, number: int) -> Message:
     if not isinstance(turn, Mapping):
-        raise _BadRow(f"message {number} must be an object, not {_name(turn)}")
+        raise _BadRow(f"message {number} must be an object, not {name_of(turn)}")
     role = turn.get("role", turn.get("from"))
     if role not in ROLES:
         raise _BadRow(f"message {number} has the role {role!r}; use system, user or assistant")
     content = turn.get("content", turn.get("value"))
     if not isinstance(content, str):
-        raise _BadRow(f"message {number} must have text as its content, not {_name(content)}")
+        raise _BadRow(f"message {number} must have text as its content, not {name_of(content)}")
     if ROLES[role] == "assistant" and not content.strip():
         raise _BadRow(f"message {number}, the assistant's, is empty")
     return Message(role=ROLES[role], content=content)
 
 
-_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Row]]] = {
+def _of_class(record: Mapping[str, Any]) -> Labelled:
+    try:
+        return labelled(record)
+    except Unusable as error:
+        raise _BadRow(f"{error}{_meant(record)}") from None
+
+
+def _meant(record: Mapping[str, Any]) -> str:
+    slip = _slip(sorted(map(str, record)))
+    return f"; {slip}" if slip else ""
+
+
+_READERS: Final[Mapping[Format, Callable[[Mapping[str, Any]], Row]]] = {
     "text": _document,
     "instruction": _instruction,
     "chat": _chat,
+    "classification": _of_class,
 }
 FORMATS: Final = tuple(_READERS)

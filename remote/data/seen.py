@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remote.contract import Value
 from remote.data.byte_tokenizer import EOS, num_byte_tokens
+from remote.data.labelled import Labelled
 from remote.data.rows import Document, Row
 
 if TYPE_CHECKING:
@@ -35,8 +36,15 @@ class Seen(Value, frozen=True, kw_only=True):
 
 def seen_by(rows: Sequence[Row], lines: Sequence[int], tokenizer: Any) -> tuple[Seen, ...]:
     """The rows with every mark that template and tokenizer put there. Raises `UntokenizableRow`."""
+    from remote.data.classes import marked
     from remote.data.tokens import IGNORED, tokenized
 
+    if labelled := [row for row in rows if isinstance(row, Labelled)]:
+        return tuple(
+            _classed(line, len(ids), tokenizer.decode(ids.tolist(), skip_special_tokens=False), row)
+            for line, row, (ids, _) in zip(lines, labelled, marked(labelled, tokenizer), strict=True)
+        )
+    written = [row for row in rows if not isinstance(row, Labelled)]
     return tuple(
         Seen(
             line=line,
@@ -47,7 +55,7 @@ def seen_by(rows: Sequence[Row], lines: Sequence[int], tokenizer: Any) -> tuple[
                 for learned, run in _runs(ids, labels != IGNORED)
             ),
         )
-        for line, (ids, labels) in zip(lines, tokenized(rows, tokenizer), strict=True)
+        for line, (ids, labels) in zip(lines, tokenized(written, tokenizer), strict=True)
     )
 
 
@@ -62,7 +70,16 @@ def seen_in_bytes(rows: Sequence[Row], lines: Sequence[int]) -> tuple[Seen, ...]
     return tuple(_in_bytes(row, line) for row, line in zip(rows, lines, strict=True))
 
 
+def _classed(line: int, tokens: int, text: str, row: Labelled) -> Seen:
+    """Of a labelled row nothing is learned token by token, but its class."""
+    pieces = (Piece(text=shortened(text), learned=False), Piece(text=row.label, learned=True))
+    return Seen(line=line, tokens=tokens, learned_tokens=0, pieces=pieces)
+
+
 def _in_bytes(row: Row, line: int) -> Seen:
+    if isinstance(row, Labelled):
+        texts = (row.text, *filter(None, (row.pair,)))
+        return _classed(line, sum(map(num_byte_tokens, texts)), NEW_LINE.join(texts), row)
     turns = [(True, row.text)] if isinstance(row, Document) else [(m.role == "assistant", m.content) for m in row.messages]
     sizes = [(learned, num_byte_tokens(text) + 1) for learned, text in turns]  # a mark ends each
     runs = groupby(turns, key=lambda turn: turn[0])

@@ -6,16 +6,30 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from remote.contract import LINES_TOLD, MAX_HELD_OUT_SHARE, DataSource, RowsRead
-from remote.data.rows import Row, UnreadableData, read_rows
+import msgspec
+
+from remote.contract import LINES_TOLD, MAX_HELD_OUT_SHARE, DataSource, FileBefore, LongRows, RowsRead, Task, place_words
+from remote.data.classes import encode_classes, oversampled, row_shares, stratified
+from remote.data.labelled import Class, Labelled, NoClasses, classes_of, require_classes
+from remote.data.pairs import encode_pairs
+from remote.data.rows import Format, Row, UnreadableData, read_rows
 from remote.data.tokens import Encoded, Example, UntokenizableRow, encode_rows
 from remote.ends import bad_job
 
 Warn = Callable[..., None]  # emits a "warning" event
 Line = TypeVar("Line")
 Numbered = tuple[int, Row]  # a row and its line in the file
+
+
+class _Part(NamedTuple):
+    """Rows of one part of the data, what it is called, and the files that they are from, where there are several."""
+
+    rows: list[Numbered]
+    name: str
+    files: tuple[FileBefore, ...]
+    format: Format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,41 +39,78 @@ class Data:
     held_out_rows: tuple[Row, ...]  # as they were written: samples are drawn from these
     train_read: RowsRead
     held_out_read: RowsRead
+    chats: bool = False  # whether they are conversations as such, and no questions with an answer each
+    classes: tuple[Class, ...] = ()  # of a classification, with the rows of each that are learned from
+    row_shares: tuple[float, ...] = ()  # how likely each row is drawn; () = each comes once an epoch
 
 
-def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, warn: Warn) -> Data:
+def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, warn: Warn, task: Task = "causal_lm") -> Data:
     """Read, split and tokenize. Raises `Ended` (bad job) with the line of the first broken row."""
+    if task == "classification":
+        source = msgspec.structs.replace(source, format="classification")
     train = _rows(source, Path(source.train), source.max_rows)
     if source.held_out is not None:
-        rows, held_out = train, _rows(source, Path(source.held_out), None)
+        held_out = _rows(source, Path(source.held_out), None)
     else:
-        rows, held_out = split_rows(train, source.held_out_rows, seed)
-        if len(held_out) < source.held_out_rows:
-            warn(message=f"only {len(held_out)} of {len(train)} rows are held out; {source.held_out_rows} were asked for")
-    encoded, train_read = _encoded(rows, tokenizer, seq_len, Path(source.train).name, warn)
+        labels = [row.label for _, row in train.rows if isinstance(row, Labelled)]
+        rows, kept_back = split_rows(train.rows, source.held_out_rows, seed, labels=labels)
+        if len(kept_back) < source.held_out_rows:
+            warn(message=f"only {len(kept_back)} of {len(train.rows)} rows are held out; {source.held_out_rows} were asked for")
+        train, held_out = train._replace(rows=rows), train._replace(rows=kept_back, name="held-out rows")
+    classes = _classes(train, held_out) if task == "classification" else ()
+    pairs = _Pairs(source.target_tokens) if task == "seq2seq" else None
+    within = _Within(seq_len=seq_len, long_rows=source.long_rows, classes=classes, pairs=pairs)
+    encoded, train_read = _encoded(train, tokenizer, within, warn)
     if not encoded.examples:
-        raise bad_job(f"{Path(source.train).name}: no row leaves anything to learn within {seq_len} tokens")
-    judged, held_out_read = _encoded(held_out, tokenizer, seq_len, "held-out rows", warn)
+        raise bad_job(f"{train.name}: no row leaves anything to learn within {seq_len} tokens")
+    judged, held_out_read = _encoded(held_out, tokenizer, within, warn)
+    examples = encoded.examples
+    if source.balance == "oversampling":
+        examples = oversampled(examples, seed)
+        warn(message=f"oversampling: {len(encoded.examples):,} rows are shown as {len(examples):,} in each epoch")
     return Data(
-        train=encoded.examples,
+        train=examples,
         held_out=judged.examples,
-        held_out_rows=tuple(row for _, row in held_out),
+        held_out_rows=tuple(row for _, row in held_out.rows),
         train_read=train_read,
         held_out_read=held_out_read,
+        chats=train.format == "chat",
+        classes=classes,
+        row_shares=row_shares(examples) if source.balance == "weighted_sampling" else (),
     )
 
 
-def split_rows(rows: Sequence[Line], num_held_out: int, seed: int) -> tuple[list[Line], list[Line]]:
-    """(train, held out): drawn by `seed`, at most a fifth of the rows, both in the file's order."""
+def _classes(train: _Part, held_out: _Part) -> tuple[Class, ...]:
+    """What there is to tell apart. Raises `Ended` (bad job) for no classes, and for one that is judged and never learned."""
+    classes = classes_of(row for _, row in train.rows if isinstance(row, Labelled))
+    try:
+        require_classes(classes)
+    except NoClasses as error:
+        raise bad_job(f"{train.name}: {error}") from error
+    names = {each.name for each in classes}
+    for line, row in held_out.rows:
+        if isinstance(row, Labelled) and row.label not in names:
+            where = f"{held_out.name}, line {place_words(line, held_out.files)}"
+            raise bad_job(f'{where}: the label "{row.label}" stands in no row to learn from; add some, or leave this row out')
+    return classes
+
+
+def split_rows(
+    rows: Sequence[Line], num_held_out: int, seed: int, *, labels: Sequence[str] = ()
+) -> tuple[list[Line], list[Line]]:
+    """(train, held out): drawn by `seed`, at most a fifth of the rows, both in the file's order; of each class its share."""
     num_held_out = min(num_held_out, int(len(rows) * MAX_HELD_OUT_SHARE))
-    chosen = set(random.Random(f"held-out/{seed}").sample(range(len(rows)), num_held_out))  # noqa: S311 - no secret
+    if labels:
+        chosen = stratified(labels, num_held_out, seed)
+    else:
+        chosen = set(random.Random(f"held-out/{seed}").sample(range(len(rows)), num_held_out))  # noqa: S311 - no secret
     return (
         [row for index, row in enumerate(rows) if index not in chosen],
         [row for index, row in enumerate(rows) if index in chosen],
     )
 
 
-def _rows(source: DataSource, path: Path, max_rows: int | None) -> list[Numbered]:
+def _rows(source: DataSource, path: Path, max_rows: int | None) -> _Part:
     try:
         rows = read_rows(path, kind=source.format, max_rows=max_rows)
     except UnreadableData as error:
@@ -67,36 +118,69 @@ def _rows(source: DataSource, path: Path, max_rows: int | None) -> list[Numbered
     if rows.broken:
         more = f" (and {len(rows.broken) - 1} more broken row{'s' * (len(rows.broken) > 2)})" if len(rows.broken) > 1 else ""
         raise bad_job(f"{rows.broken[0]}{more}")
-    return list(zip(rows.lines, rows.rows, strict=True))
+    return _Part(rows=list(zip(rows.lines, rows.rows, strict=True)), name=path.name, files=rows.files, format=rows.format)
 
 
-def _encoded(numbered: Sequence[Numbered], tokenizer: Any, seq_len: int, name: str, warn: Warn) -> tuple[Encoded, RowsRead]:
+class _Pairs(NamedTuple):
+    """That an answer is a text apart from its question, and how long it may be; None = as long as that."""
+
+    target_tokens: int | None
+
+
+class _Within(NamedTuple):
+    """How long a sequence may be, and what becomes of a longer row."""
+
+    seq_len: int
+    long_rows: LongRows | None
+    classes: tuple[Class, ...]
+    pairs: _Pairs | None = None
+
+
+def _encoded(part: _Part, tokenizer: Any, within: _Within, warn: Warn) -> tuple[Encoded, RowsRead]:
     try:
-        encoded = encode_rows([row for _, row in numbered], tokenizer, seq_len)
+        encoded = _by_task([row for _, row in part.rows], tokenizer, within)
     except UntokenizableRow as error:
-        raise bad_job(f"{name}, {error}") from error
+        line = place_words(part.rows[error.place][0], part.files)
+        raise bad_job(f"{part.name}, line {line}: {error}") from error
     num_left_out = len(encoded.dropped)
     read = RowsRead(
-        used=len(numbered) - num_left_out,
+        used=len(part.rows) - num_left_out,
         cut=encoded.truncated,
         left_out=num_left_out,
-        left_out_lines=tuple(numbered[place][0] for place in encoded.dropped[:LINES_TOLD]),
+        left_out_lines=tuple(part.rows[place][0] for place in encoded.dropped[:LINES_TOLD]),
+        split=encoded.split,
+        too_long=encoded.too_long,
+        files=part.files,
     )
-    if read.cut or read.left_out:
+    if read.cut or read.left_out or (read.split and within.long_rows is not None):
         warn(
-            message=f"{name}: {'; '.join(_fates(read, seq_len))}; the longest has {encoded.longest_tokens} tokens",
+            message=f"{part.name}: {'; '.join(_fates(read, within.seq_len))}; the longest has {encoded.longest_tokens} tokens",
             truncated=read.cut,
+            split=read.split,
             dropped=read.left_out,
             longest_tokens=encoded.longest_tokens,
         )
     return encoded, read
 
 
+def _by_task(rows: Sequence[Row], tokenizer: Any, within: _Within) -> Encoded:
+    if within.pairs is not None:
+        most = within.pairs.target_tokens
+        return encode_pairs(rows, tokenizer, within.seq_len, target_tokens=most, long_rows=within.long_rows)
+    if not within.classes:
+        written = [row for row in rows if not isinstance(row, Labelled)]
+        return encode_rows(written, tokenizer, within.seq_len, long_rows=within.long_rows)
+    of_classes = [row for row in rows if isinstance(row, Labelled)]
+    return encode_classes(of_classes, tokenizer, within.seq_len, classes=within.classes, long_rows=within.long_rows)
+
+
 def _fates(read: RowsRead, seq_len: int) -> Iterator[str]:
     if read.cut:
         yield f"{_several(read.cut)} cut at {seq_len} tokens"
+    if read.split:
+        yield f"{_several(read.split)} split into pieces of at most {seq_len} tokens"
     if read.left_out:
-        yield f"{_several(read.left_out)} left out, for nothing to learn was left within {seq_len} tokens ({read.lines_words})"
+        yield f"{_several(read.left_out)} left out, {read.why_left_out(seq_len)} ({read.lines_words})"
 
 
 def _several(number: int) -> str:

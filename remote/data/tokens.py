@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from remote.data.rows import Conversation, Document, Message, Row
-from remote.ends import first_line
+from remote.contract import PLAIN, LongRows, fate_of_long
+from remote.data.rows import Conversation, Document, Message, Written, exchanges_of
+from remote.ends import bad_job, first_line
 
 IGNORED: Final = -100  # the label that torch's cross-entropy leaves out (its default ignore_index)
 MARK_TOKENS: Final = 3  # assumed: after the token that ends a turn templates write a line's end, which is one or two
@@ -33,8 +35,11 @@ class Example:
     """One training sequence. `num_targets` counts the labels that the shifted loss sees."""
 
     ids: Ids  # [tokens]
-    labels: Ids  # [tokens], IGNORED where nothing is learned
+    labels: Ids  # [tokens], IGNORED where nothing is learned; of a classification [1], the class
     num_targets: int
+    types: Ids | None = None  # [tokens]: which text of a pair, where the tokenizer tells
+    apart: bool = False  # whether the labels are a text of their own, which a decoder writes
+    positions: Ids | None = None  # [tokens]: from 0 on in each of several sequences; None = one sequence
 
     @property
     def num_tokens(self) -> int:
@@ -42,7 +47,14 @@ class Example:
 
     def shortened(self, num_tokens: int) -> Example:
         """The first `num_tokens` tokens of it."""
-        return _example(self.ids[:num_tokens], self.labels[:num_tokens])
+        if self.apart:
+            labels = self.labels[:num_tokens]
+            return replace(self, ids=self.ids[:num_tokens], labels=labels, num_targets=len(labels))
+        if len(self.labels) != len(self.ids):
+            types = None if self.types is None else self.types[:num_tokens]
+            return Example(ids=self.ids[:num_tokens], labels=self.labels, num_targets=1, types=types)
+        positions = None if self.positions is None else self.positions[:num_tokens]
+        return replace(_example(self.ids[:num_tokens], self.labels[:num_tokens]), positions=positions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,29 +63,103 @@ class Encoded:
 
     examples: tuple[Example, ...]
     truncated: int  # rows cut at seq_len, and learned from
-    dropped: tuple[int, ...]  # the places of rows of which nothing to learn was left
+    split: int  # rows that became several sequences
+    dropped: tuple[int, ...]  # the places of rows of which nothing to learn was left, or that were too long
+    too_long: int  # of the latter
     longest_tokens: int  # before cutting
 
 
 class UntokenizableRow(Exception):
-    """The chat template or the tokenizer can't take this row; the message says why."""
+    """The chat template or the tokenizer can't take the row at `place` of those that were given; the message says why."""
+
+    def __init__(self, why: str, *, place: int = 0) -> None:
+        super().__init__(why)
+        self.place = place
 
 
-def encode_rows(rows: Sequence[Row], tokenizer: Any, seq_len: int) -> Encoded:
-    """Tokenize rows. Conversations longer than `seq_len` are cut at the end, documents are split into pieces of it."""
+class _Whole(NamedTuple):
+    """A row before anything is done about its length."""
+
+    row: Written
+    ids: Ids
+    labels: Ids
+
+
+class _Laid(NamedTuple):
+    """What a row becomes that is longer than a sequence, and whether some of it is lost."""
+
+    pieces: tuple[tuple[Ids, Ids], ...]  # (ids, labels)
+    cut: bool
+
+
+def encode_rows(rows: Sequence[Written], tokenizer: Any, seq_len: int, *, long_rows: LongRows | None = None) -> Encoded:
+    """Tokenize rows. What is longer than `seq_len` is cut, split or dropped: see `fate_of_long`."""
     examples: list[Example] = []
-    truncated = longest_tokens = 0
+    truncated = split = too_long = longest_tokens = 0
     dropped: list[int] = []
     for place, (row, (ids, labels)) in enumerate(zip(rows, tokenized(rows, tokenizer), strict=True)):
         longest_tokens = max(longest_tokens, len(ids))
-        cut = len(ids) > seq_len
-        width = len(ids) if cut and isinstance(row, Document) else seq_len
-        pieces = [_example(ids[at : at + seq_len], labels[at : at + seq_len]) for at in range(0, min(len(ids), width), seq_len)]
-        kept = [piece for piece in pieces if piece.num_targets]
-        truncated += bool(kept) and cut and isinstance(row, Conversation)
+        laid = _Laid(((ids, labels),), cut=False)
+        if len(ids) > seq_len:
+            fate = fate_of_long(long_rows, documents=isinstance(row, Document))
+            laid = _FATES[fate](_Whole(row, ids, labels), tokenizer, seq_len)
+            too_long += not laid.pieces
+        kept = [example for piece in laid.pieces if (example := _example(*piece)).num_targets]
+        truncated += bool(kept) and laid.cut
+        split += len(kept) > 1
         dropped += () if kept else (place,)
         examples += kept
-    return Encoded(examples=tuple(examples), truncated=truncated, dropped=tuple(dropped), longest_tokens=longest_tokens)
+    return Encoded(
+        examples=tuple(examples),
+        truncated=truncated,
+        split=split,
+        dropped=tuple(dropped),
+        too_long=too_long,
+        longest_tokens=longest_tokens,
+    )
+
+
+def _cut(whole: _Whole, _tokenizer: Any, seq_len: int) -> _Laid:
+    return _Laid(((whole.ids[:seq_len], whole.labels[:seq_len]),), cut=True)
+
+
+def _dropped(_whole: _Whole, _tokenizer: Any, _seq_len: int) -> _Laid:
+    return _Laid((), cut=False)
+
+
+def _split(whole: _Whole, tokenizer: Any, seq_len: int) -> _Laid:
+    """A document into pieces of `seq_len`; a conversation between its turns, each piece under the same system prompt."""
+    if isinstance(whole.row, Document):
+        starts = range(0, len(whole.ids), seq_len)
+        return _Laid(tuple((whole.ids[at : at + seq_len], whole.labels[at : at + seq_len]) for at in starts), cut=False)
+    pieces = tuple(_between_turns(whole.row, tokenizer, seq_len))
+    return _Laid(
+        tuple((ids[:seq_len], labels[:seq_len]) for ids, labels in pieces),
+        cut=any(len(ids) > seq_len for ids, _ in pieces),
+    )
+
+
+_FATES: Final[Mapping[LongRows, Callable[[_Whole, Any, int], _Laid]]] = {"cut": _cut, "split": _split, "drop": _dropped}
+
+
+def _between_turns(row: Conversation, tokenizer: Any, seq_len: int) -> Iterator[tuple[Ids, Ids]]:
+    """As many exchanges as fit in each piece, one at least. What follows the last answer teaches nothing and is left out."""
+    system, exchanges = exchanges_of(row)
+    first = 0
+    while first < len(exchanges):
+        piece, end = _of_turns(system, exchanges[first : first + 1], tokenizer), first + 1
+        while end < len(exchanges):
+            longer = _of_turns(system, exchanges[first : end + 1], tokenizer)
+            if len(longer[0]) > seq_len:
+                break
+            piece, end = longer, end + 1
+        yield piece
+        first = end
+
+
+def _of_turns(system: Sequence[Message], exchanges: Sequence[Sequence[Message]], tokenizer: Any) -> tuple[Ids, Ids]:
+    (found,) = tokenized([Conversation(messages=(*system, *(turn for each in exchanges for turn in each)))], tokenizer)
+    return found
 
 
 def _example(ids: Ids, labels: Ids) -> Example:
@@ -102,11 +188,11 @@ def unended(ids: Ids, labels: Ids, tokenizer: Any) -> bool:
     return any(not special[max(0, end + 1 - MARK_TOKENS) : end + 1].any() for end in ends)
 
 
-def tokenized(rows: Sequence[Row], tokenizer: Any) -> Iterator[tuple[Ids, Ids]]:
+def tokenized(rows: Sequence[Written], tokenizer: Any) -> Iterator[tuple[Ids, Ids]]:
     """(ids, labels) of each row, uncut. Raises `UntokenizableRow`."""
     for start in range(0, len(rows), ROWS_PER_CALL):
         chunk = rows[start : start + ROWS_PER_CALL]
-        rendered = [rendered_row(row, tokenizer, number) for number, row in enumerate(chunk, start=start + 1)]
+        rendered = [rendered_row(row, tokenizer, place) for place, row in enumerate(chunk, start=start)]
         texts = [text for text, _ in rendered]
         encoding = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
         for (_, spans), ids, offsets in zip(rendered, encoding["input_ids"], encoding["offset_mapping"], strict=True):
@@ -125,7 +211,7 @@ def labelled(ids: Sequence[int], offsets: Iterable[Span], spans: Sequence[Span],
     return array, np.where(learned, array, np.int32(IGNORED))
 
 
-def rendered_row(row: Row, tokenizer: Any, number: int) -> tuple[str, tuple[Span, ...]]:
+def rendered_row(row: Written, tokenizer: Any, place: int) -> tuple[str, tuple[Span, ...]]:
     """The text that the model sees and the spans of it that are learned."""
     if isinstance(row, Document):
         text = first_token(tokenizer) + row.text
@@ -133,9 +219,9 @@ def rendered_row(row: Row, tokenizer: Any, number: int) -> tuple[str, tuple[Span
     try:
         return rendered_conversation(row.messages, tokenizer)
     except UntokenizableRow as error:
-        raise UntokenizableRow(f"row {number}: {error}") from error
+        raise UntokenizableRow(str(error), place=place) from error
     except Exception as error:
-        raise UntokenizableRow(f"row {number}: the model's chat template refuses it ({first_line(error)})") from error
+        raise UntokenizableRow(f"the model's chat template refuses it ({first_line(error)})", place=place) from error
 
 
 def rendered_conversation(messages: Sequence[Message], tokenizer: Any) -> tuple[str, tuple[Span, ...]]:
@@ -178,12 +264,26 @@ def first_token(tokenizer: Any) -> str:
     return str(tokenizer.bos_token) if tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id] else ""
 
 
-def ready(tokenizer: Any) -> bool:
-    """Give a bare tokenizer what training needs (padding, a plain chat template). Returns whether it had a template."""
+def ready(tokenizer: Any, *, writes: bool = True, template: str | None = None) -> bool:
+    """Give a tokenizer what training needs: padding and, for a model that `writes`, a chat template: the one in the file that
+    `template` names, a plain one where it says so, else its own. Returns whether it has one that somebody chose: a bare
+    tokenizer gets the plain one all the same.
+    """
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.chat_template:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token
+    if not writes or (template is None and tokenizer.chat_template):
+        return True
+    if template not in (None, PLAIN):
+        tokenizer.chat_template = _template_in(Path(template))
         return True
     opening = "{{ bos_token }}" if first_token(tokenizer) else ""
     tokenizer.chat_template = opening + PLAIN_TEMPLATE
-    return False
+    return template == PLAIN
+
+
+def _template_in(file: Path) -> str:
+    """Raises `Ended` (bad job) for a file that can't be read; what is no template refuses the first row."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise bad_job(f"the chat template {file.name} can't be read: {first_line(error)}") from error

@@ -49,7 +49,7 @@ def unfit_card(capability: Capability) -> str | None:
     """Why the lock's torch can't compute on such a card, in one sentence; None where it can."""
     if capability >= LEAST_CAPABILITY:
         return None
-    found, least = _dotted(capability), _dotted(LEAST_CAPABILITY)
+    found, least = dotted(capability), dotted(LEAST_CAPABILITY)
     return f"the trainer's torch has no code for compute capability {found}, only from {least} on"
 
 
@@ -57,12 +57,13 @@ def unfit_driver(driver: int, capability: Capability | None = None, *, cuda: Cap
     """Why torch can't compute on such a card under this branch, in one sentence; None where it can."""
     least = least_driver(capability, cuda=cuda)
     if driver < least:
-        return f"its NVIDIA driver {driver} is too old: torch's CUDA {_dotted(cuda)} needs {least} or newer"
+        return f"its NVIDIA driver {driver} is too old: torch's CUDA {dotted(cuda)} needs {least} or newer"
     if capability is not None and capability < TURING and driver > LAST_BEFORE_TURING:
-        found = _dotted(capability)
+        found = dotted(capability)
         return f"its NVIDIA driver {driver} knows no card of compute capability {found}: {LAST_BEFORE_TURING} was the last"
     return None
 
 
-def _dotted(version: tuple[int, int]) -> str:
+def dotted(version: tuple[int, int]) -> str:
+    """(8, 6) -> "8.6"."""
     return ".".join(map(str, version))

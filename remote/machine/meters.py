@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import resource
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from remote.machine.nvml import Card, card_in_use
 
 JOULES_PER_KWH: Final = 3.6e6
-_ABSENT: Final[tuple[Any, Any]] = (None, None)
+SPARE_SHARE: Final = 0.1  # assumed: of a card, left free by who takes more than was planned
 
 
 def peak_ram_bytes() -> int:
@@ -22,11 +24,11 @@ def peak_ram_bytes() -> int:
 
 
 class Meters:
-    """Guards the NVML handle of the GPU that torch uses; on a CPU it only knows RAM."""
+    """Guards the card that torch uses; on a CPU it only knows RAM."""
 
     def __init__(self, device: str) -> None:
         self._cuda = device == "cuda"
-        self._nvml, self._handle = _nvml() if self._cuda else _ABSENT
+        self.card: Card | None = card_in_use() if self._cuda else None
         self._peak_process_bytes: int | None = None
         self._energy_start_j = self._energy_j()
 
@@ -41,11 +43,32 @@ class Meters:
             "peak_vram_allocated_bytes": int(torch.cuda.max_memory_allocated()),
             "peak_vram_reserved_bytes": int(torch.cuda.max_memory_reserved()),
         }
-        process = self._process_bytes()
+        process = self.card.own_bytes() if self.card is not None else None
         if process is not None:
             self._peak_process_bytes = max(process, self._peak_process_bytes or 0)
             found["peak_vram_process_bytes"] = self._peak_process_bytes
         return found
+
+    def takes_twice(self) -> bool:
+        """Whether the card has room for twice what torch has taken of it so far; on a CPU nobody knows what is free for us."""
+        if not self._cuda:
+            return False
+        import torch
+
+        free_bytes, total_bytes = torch.cuda.mem_get_info()
+        taken_bytes = int(torch.cuda.max_memory_reserved())
+        return taken_bytes <= int(free_bytes) + int(torch.cuda.memory_reserved()) - taken_bytes - SPARE_SHARE * int(total_bytes)
+
+    def forget(self) -> None:
+        """Give back what the allocator keeps for later, and begin the peaks anew: those so far are of what did not fit."""
+        gc.collect()
+        if not self._cuda:
+            return
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        self._peak_process_bytes = None
 
     def energy_kwh(self) -> float | None:
         """What the GPU has used since the start; None where it has no counter."""
@@ -54,33 +77,5 @@ class Meters:
             return None
         return (now_j - self._energy_start_j) / JOULES_PER_KWH
 
-    def _process_bytes(self) -> int | None:
-        """What the driver books on this process, as nvidia-smi shows it; in a container its pid may be unknown there."""
-        if self._nvml is None:
-            return None
-        try:
-            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        except self._nvml.NVMLError:
-            return None
-        own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-        return own[0] if own and own[0] is not None else None
-
     def _energy_j(self) -> float | None:
-        if self._nvml is None:
-            return None
-        try:
-            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1000
-        except self._nvml.NVMLError:  # before Volta
-            return None
-
-
-def _nvml() -> tuple[Any, Any]:
-    import pynvml
-    import torch
-
-    try:
-        pynvml.nvmlInit()
-        uuid = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
-        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid)
-    except pynvml.NVMLError:
-        return _ABSENT
+        return None if self.card is None else self.card.energy_j()

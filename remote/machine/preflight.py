@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -11,58 +12,103 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from remote.adapters import way_of
-from remote.contract import CAPABILITIES, CHECKPOINT_DIR, EndReason, JobSpec
+from remote.contract import (
+    ADAPTER_CONFIG,
+    CAPABILITIES,
+    CHECKPOINT_DIR,
+    MAX_CHECKPOINTS,
+    EndReason,
+    JobSpec,
+    rhythm_of,
+    stranger,
+)
 from remote.ends import Ended, bad_job
-from remote.machine.drivers import unfit_card, unfit_driver
+from remote.machine.arithmetic import check_arithmetic
+from remote.machine.card import look_at, unfit
+from remote.machine.disk import slow_words, write_bytes_per_s
+from remote.machine.drivers import unfit_driver
+from remote.machine.nvml import Card
+from remote.machine.ram import available_ram_bytes, own_ram_bytes
+from remote.reports import check_reports
 
 STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "gguf")
 GIB: Final = 2**30
 MIB: Final = 2**20
+SAVING_SHARE: Final = 0.1  # assumed: of the time between two checkpoints; more is told
 DRIVER_FILE: Final = Path("/proc/driver/nvidia/version")  # of the host, in a container too
 
 
 def check_job(spec: JobSpec, folder: Path) -> None:
     """Refuse what this trainer can't do, files that aren't there, and settings that contradict each other."""
-    missing = CAPABILITIES.missing(spec.strategy, spec.task)
+    missing = CAPABILITIES.missing(spec.strategy, spec.task, packing=spec.data.packing)
     if missing:
         raise bad_job(f"this trainer can't do {', '.join(missing)}")
     for name in (spec.data.train, spec.data.held_out):
-        if name is not None and not (folder / name).is_file():
+        if name is not None and not (folder / name).exists():
             raise bad_job(f"there is no data file at {folder / name}")
+    try:
+        rhythm_of(spec.loop)
+    except ValueError as error:
+        raise bad_job(str(error)) from error
+    check_reports(spec.loop.report_to)
     strategy = spec.strategy
+    if spec.task in ("classification", "seq2seq") and not strategy.padded:
+        raise bad_job(f'task "{spec.task}" needs padded true: a base that looks both ways must not look at padding')
+    if spec.data.packing and not strategy.padded:
+        raise bad_job("packing needs padded true: a mask keeps the documents of a row apart")
+    if spec.task == "classification" and strategy.offload != "none":
+        raise bad_job(f'task "classification" holds its base in memory, and offload is {strategy.offload}; use offload "none"')
+    if spec.task == "seq2seq" and spec.data.long_rows == "split":
+        raise bad_job('long_rows "split" would part a text from its answer; say cut or drop')
+    if spec.task == "classification" and spec.data.long_rows == "split":
+        raise bad_job('long_rows "split" makes rows without a label of their own; say cut or drop')
+    if spec.task != "classification" and spec.data.balance != "none":
+        raise bad_job(f'balance "{spec.data.balance}" weighs classes, and only task "classification" has some')
+    if spec.task != "classification" and spec.loop.best_by not in (None, "loss"):
+        raise bad_job(f'best_by "{spec.loop.best_by}" is a figure of classes, and only task "classification" has some')
     method, trains_base = f'method "{strategy.method}"', way_of(strategy).trains_base
     if trains_base and strategy.quant != "none":
         raise bad_job(f'{method} can\'t train a base quantized to {strategy.quant}; use quant "none" or method "lora"')
     if spec.loop.init_adapter is not None and way_of(strategy).saved != "adapters":
         raise bad_job(f"{method} makes no adapter that it could go on with; leave init_adapter out")
+    if spec.loop.init_adapter is not None:
+        _check_earlier(spec, folder / spec.loop.init_adapter)
     if strategy.kbit_upcast == "norms" and strategy.autocast == "none" and strategy.param_dtype != "float32":
         raise bad_job('kbit_upcast "norms" makes fp32 and 16-bit tensors meet; it needs an autocast')
     if trains_base and strategy.autocast == "float16" and strategy.param_dtype == "float16":
         raise bad_job(f'{method} under a float16 autocast needs param_dtype "float32": its gradients are unscaled in fp32')
 
 
-def check_machine(spec: JobSpec) -> None:
-    """Refuse a machine without the device or the free memory that the plan counts on."""
+def _check_earlier(spec: JobSpec, adapter: Path) -> None:
+    """Where it is one of peft's in a folder of its own; what is none peft refuses."""
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        return
+    strategy = spec.strategy
+    with contextlib.suppress(msgspec.DecodeError):
+        config = msgspec.json.decode((adapter / ADAPTER_CONFIG).read_bytes(), type=dict[str, Any])
+        base = spec.model.name or spec.model.location
+        why = stranger(config, base=base, rank=strategy.rank, target_modules=strategy.target_modules)
+        if why is not None:
+            raise bad_job(f"the adapter in {adapter} {why}")
+
+
+def check_machine(spec: JobSpec, card: Card | None) -> None:
+    """Refuse a machine without the device, or without the free memory that the plan counts on. `card`: as NVML shows it."""
     if spec.device == "cuda":
-        _check_gpu(spec.planned_peak_bytes)
-    else:
-        _check_ram(spec.planned_peak_bytes)
+        _check_gpu(spec.planned_peak_bytes, card)
+    _check_ram(spec.planned_ram_bytes if spec.device == "cuda" else spec.planned_peak_bytes)
 
 
-def _check_gpu(planned_bytes: int | None) -> None:
+def _check_gpu(planned_bytes: int | None, card: Card | None) -> None:
     import torch
 
     if not torch.cuda.is_available():
         raise Ended(EndReason.PREFLIGHT, _why_no_gpu(torch.version.cuda, installed_driver()))
-    if (unfit := unfit_card(torch.cuda.get_device_capability())) is not None:
-        raise Ended(EndReason.PREFLIGHT, unfit)
-    free_bytes, total_bytes = torch.cuda.mem_get_info()
-    if planned_bytes is not None and free_bytes < planned_bytes:
-        raise Ended(
-            EndReason.PREFLIGHT,
-            f"{free_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB of VRAM are free, the plan needs {planned_bytes / GIB:.1f}",
-        )
+    if (why := unfit(look_at(card, installed_driver()), planned_bytes)) is not None:
+        raise Ended(EndReason.PREFLIGHT, why)
 
 
 def _why_no_gpu(cuda: str | None, driver: int | None) -> str:
@@ -87,14 +133,51 @@ def installed_driver(said: Path = DRIVER_FILE) -> int | None:
 
 
 def _check_ram(planned_bytes: int | None) -> None:
-    import psutil
-
-    available_bytes = psutil.virtual_memory().available
+    """The plan counts this process, which holds the libraries by now."""
+    available_bytes = available_ram_bytes() + own_ram_bytes()
     if planned_bytes is not None and available_bytes < planned_bytes:
         raise Ended(
             EndReason.PREFLIGHT,
-            f"{available_bytes / GIB:.1f} GiB of RAM are available, the plan needs {planned_bytes / GIB:.1f}",
+            f"{available_bytes / GIB:.1f} GiB of RAM are available, the plan needs {planned_bytes / GIB:.1f}; "
+            "end what else runs there, or take a machine with more",
         )
+
+
+def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
+    """What the machine showed when it was tried: a product in the job's precision, and the disk. Raises `Ended` (preflight)."""
+    strategy = spec.strategy
+    (folder / CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
+    return {
+        "arithmetic": strategy.quant if strategy.quant != "none" else strategy.param_dtype,
+        "arithmetic_error": check_arithmetic(strategy, spec.device),
+        "disk_write_bytes_per_s": write_bytes_per_s(folder / CHECKPOINT_DIR),
+        "ram_available_bytes": available_ram_bytes(),
+    }
+
+
+def slow_disk(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
+    """A sentence where the disk is so slow that checkpoints take a large part of the time; None where it is not."""
+    speed = found["disk_write_bytes_per_s"]
+    if spec.planned_disk_bytes is None or speed is None:
+        return None
+    return slow_words(
+        speed,
+        checkpoint_bytes=spec.planned_disk_bytes // (MAX_CHECKPOINTS + 1),
+        every_s=spec.loop.checkpoint_every_s,
+        share=SAVING_SHARE,
+    )
+
+
+def check_placed(model: Any, spec: JobSpec) -> None:
+    """Refuse a model that is not where the job says: nobody trains on the processor without a word of it."""
+    streamed = spec.strategy.offload == "stream"  # frozen blocks wait in RAM, and pass by
+    elsewhere = {
+        parameter.device.type
+        for parameter in model.parameters()
+        if parameter.device.type != spec.device and (parameter.requires_grad or not streamed)
+    }
+    if elsewhere:
+        raise Ended(EndReason.PREFLIGHT, f"parts of the model lie on {', '.join(sorted(elsewhere))}, not on {spec.device}")
 
 
 def slow_here(spec: JobSpec) -> str | None:

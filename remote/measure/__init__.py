@@ -50,16 +50,18 @@ def versions() -> dict[str, str]:
 def _measured(asked: StepAsked, gauge: Gauge) -> StepMeasured:
     from remote.adapters import adapt, base_of
     from remote.adapters.ranks import Ranks, tuner_of
-    from remote.base import checkpoint_activations, upcast
-    from remote.optimizers import build_optimizer
+    from remote.bases.base import checkpoint_activations, upcast
     from remote.result.evaluate import row_losses
     from remote.step import scaler_of, settings_of, step
+    from remote.streaming import settle
+    from remote.training.optimizers import build_optimizer
 
     strategy, device = asked.strategy, asked.device
     model = random_model(asked.config, strategy, device)
     upcast(model, strategy)
     gauge.note("weights")
     model = adapt(model, strategy, LOOP)
+    settle(model)
     checkpoint_activations(base_of(model), strategy)
     model.train()
     gauge.note("adapter")

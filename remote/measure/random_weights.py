@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from remote.base import hold_4bit, hold_int8
+from remote.bases.base import hold_4bit, hold_int8, put_in_linears, upcast
 from remote.contract import Strategy
+from remote.streaming import stream
 
 WEIGHTS_SCALE: Final = 0.02  # assumed: transformers' usual initializer_range
 BLOCKSIZE: Final = 64  # derived: bitsandbytes' default, of 4-bit weights
@@ -39,22 +40,35 @@ def vocabulary_of(config: Mapping[str, Any], model: Any) -> int:
     return int(config.get("vocab_size") or model.config.get_text_config().vocab_size)
 
 
-def random_model(config: Mapping[str, Any], strategy: Strategy, device: str) -> Any:
-    """The base on `device` with random weights, quantized as the Strategy says."""
+def random_model(config: Mapping[str, Any], strategy: Strategy, device: str, *, lane: Any = None) -> Any:
+    """The base on `device` with random weights, quantized as the Strategy says; one that is streamed is made block by block.
+
+    `lane`: what carries a streamed one's blocks, where it is not the usual one.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from remote.base import quantization_config
+    from remote.bases.base import quantization_config
 
     said = dict(config)
     known = AutoConfig.for_model(said.pop("model_type"), **said)
     quantization = quantization_config(strategy)
     dtype = getattr(torch, strategy.param_dtype)
-    with on(device), _linears_without_weights(wanted=quantization is not None):
+    streams = strategy.offload == "stream"
+    with on(device), _linears_without_weights(wanted=streams or quantization is not None):
         model = AutoModelForCausalLM.from_config(known, dtype=dtype, attn_implementation=strategy.attention)
     if quantization is not None:
-        _quantize(model, quantization, dtype, device)
-        model.tie_weights()
+        put_in_linears(model, quantization, dtype)
+
+    def fill(module: Any) -> None:
+        _fill(module, dtype, device)
+        upcast(module, strategy)
+
+    if streams:
+        stream(model, strategy, device, fill=fill, lane=lane)
+    else:
+        _fill(model, dtype, device)
+    model.tie_weights()
     return model
 
 
@@ -87,17 +101,13 @@ def _linears_without_weights(*, wanted: bool) -> Iterator[None]:
         torch.nn.Linear.__init__ = made
 
 
-def _quantize(model: Any, quantization: Any, dtype: Any, device: str) -> None:
-    """Put bitsandbytes' linears where it puts them, with random codes; what stays in 16 bits gets random weights."""
+def _fill(model: Any, dtype: Any, device: str) -> None:
+    """Give whatever has no weights yet random ones: codes where it is quantized, 16 bits where it stays so."""
     import torch
-    from transformers.quantizers.auto import AutoHfQuantizer
 
-    quantizer = AutoHfQuantizer.from_config(quantization)
-    quantizer.preprocess_model(model, dtype=dtype, device_map=None)
-    quantizer.postprocess_model(model)
     for module in model.modules():
-        fill = _FILL.get(type(module).__name__)
-        if fill is not None:
+        fill = _CODES.get(type(module).__name__)
+        if fill is not None and module.weight.is_meta:
             fill(module, dtype, device)
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:
@@ -145,4 +155,4 @@ def _int8(module: Any, _dtype: Any, device: str) -> None:
     hold_int8(module, codes, scales)
 
 
-_FILL: Final[Mapping[str, Callable[[Any, Any, str], None]]] = {"Linear4bit": _four_bit, "Linear8bitLt": _int8}
+_CODES: Final[Mapping[str, Callable[[Any, Any, str], None]]] = {"Linear4bit": _four_bit, "Linear8bitLt": _int8}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from remote.adapters import is_adapter, way_of
 from remote.checkpoints.checkpoint import Progress
-from remote.contract import Evaluation, JobSpec, Loop, Sample
+from remote.contract import Balance, Evaluation, JobSpec, Loop, RowsRead, Sample
+from remote.data.labelled import Class
 from remote.result.licence import licence_of
 from remote.result.saved import base_name
 
@@ -29,13 +30,14 @@ def model_card(
     progress: Progress,
     samples: tuple[Sample, ...],
     *,
-    num_rows: int,
+    read: RowsRead,
+    classes: Sequence[Class] = (),
     trainable_params: int,
     base_sha256: Mapping[str, str] = MappingProxyType({}),
     versions: Mapping[str, str],
 ) -> str:
-    """README.md of the result, with the front matter that model hubs read; `num_rows` were trained on, starting from weights
-    of these hashes.
+    """README.md of the result, with the front matter that model hubs read; trained on were the rows of `read`, starting from
+    weights of these hashes.
 
     Nothing in it is a path: it is made to be shown to others.
     """
@@ -44,10 +46,11 @@ def model_card(
             *_front_matter(spec),
             f"# {_cell(shown_base(spec))}, tuned on {_cell(data_name(spec))}",
             "",
-            *_table(_origin(spec, num_rows)),
+            *_table(_origin(spec, read)),
             "## How it was trained",
             "",
             *_table(_method(spec, progress, trainable_params)),
+            *_classes(classes, spec.data.balance),
             *_judged(progress),
             *(line for number, sample in enumerate(samples, start=1) for line in _sample(number, sample)),
             *_use(spec),
@@ -79,7 +82,7 @@ def _front_matter(spec: JobSpec) -> list[str]:
         "---",
         f"base_model: {json.dumps(shown_base(spec))}",
         f"library_name: {library}",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {'text-classification' if spec.task == 'classification' else 'text-generation'}",
         f"tags: {json.dumps(tags)}",
         "---",
         "",
@@ -95,7 +98,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _origin(spec: JobSpec, num_rows: int) -> dict[str, str]:
+def _origin(spec: JobSpec, read: RowsRead) -> dict[str, str]:
     known = licence_of(spec.model)
     where = f"the page of {spec.model.location}" if spec.model.kind == "hub" else "where the base came from"
     revision = {"revision of the base": spec.model.revision} if spec.model.revision is not None else {}
@@ -103,8 +106,16 @@ def _origin(spec: JobSpec, num_rows: int) -> dict[str, str]:
         "base model": shown_base(spec),
         **revision,
         "licence of the base": f"{known}, say its own files" if known else f"not known: check {where} before you publish",
-        "data": f"{data_name(spec)}, {num_rows:,} rows",
+        "data": f"{data_name(spec)}, {read.used:,} rows{_long_words(read, spec.strategy.seq_len)}",
     }
+
+
+def _long_words(read: RowsRead, seq_len: int) -> str:
+    """What became of those that were longer than a sequence; nothing where all were learned from as they are."""
+    lost = f"; {read.left_out:,} more left out, {read.why_left_out(seq_len)}" if read.left_out else ""
+    fates = ((read.cut, f"cut at {seq_len} tokens"), (read.split, f"split into pieces of at most {seq_len} tokens"))
+    done = [f"{number:,} {words}" for number, words in fates if number]
+    return f", of these {' and '.join(done)}{lost}" if done else lost
 
 
 def _method(spec: JobSpec, progress: Progress, trainable_params: int) -> dict[str, str]:
@@ -133,14 +144,41 @@ def _judged(progress: Progress) -> list[str]:
     before, after = progress.evaluation_at(0), progress.evaluation_at(progress.best_step)
     if before is None or after is None:
         return ["Not judged on held-out rows.", ""]
+    what = "cross-entropy" if after.metrics else "mean loss per learned token"
     return [
         "## Held-out loss",
         "",
         f"{_loss(before)} before, **{_loss(after)}** after {after.step} steps.",
         "",
-        f"Mean over {len(after.row_losses)} rows, not trained on, of each row's mean loss per learned token.",
+        f"Mean over {len(after.row_losses)} rows, not trained on, of each row's {what}.",
         "",
+        *_metrics(before, after),
     ]
+
+
+METRICS: Final[Mapping[str, str]] = {"accuracy": "accuracy", "macro_f1": "F1, mean of the classes", "auc": "AUC"}
+
+
+def _metrics(before: Evaluation, after: Evaluation) -> list[str]:
+    rows = [
+        f"| {words} | {before.metrics[name]:.3f} | {after.metrics[name]:.3f} |"
+        for name, words in METRICS.items()
+        if name in before.metrics and name in after.metrics
+    ]
+    return ["| on held-out rows | before | after |", "| --- | --- | --- |", *rows, ""] if rows else []
+
+
+def _classes(classes: Sequence[Class], balance: Balance) -> list[str]:
+    if not classes:
+        return []
+    told = {
+        "none": "",
+        "class_weights": "Rarer classes weigh more in the loss, so that all weigh alike.",
+        "weighted_sampling": "Rows are drawn so that every class is as likely as any other.",
+        "oversampling": "Rows of rarer classes are shown several times in each epoch, as often as those of the commonest.",
+    }[balance]
+    rows = [f"| {_cell(each.name)} | {each.rows:,} |" for each in classes]
+    return ["## Classes", "", "| class | rows to learn from |", "| --- | --- |", *rows, "", *([told, ""] if told else [])]
 
 
 def _loss(evaluation: Evaluation) -> str:

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
 from remote.contract import Evaluation
 from remote.data.batches import MicroBatch, Shape, collated, filled
 from remote.data.tokens import IGNORED, Example
+from remote.losses import class_logits, class_losses, token_losses
+from remote.result.metrics import metrics_of
 from remote.step import StepSettings, autocast
 
 
@@ -29,28 +32,61 @@ def evaluate(
     the last bit. `between(done, total)` is called after each batch and may raise to break off.
     """
     losses: dict[int, float] = {}
+    chances: dict[int, list[float]] = {}
     was_training = model.training
     model.eval()
     try:
         for rows in filled(examples, shape.tokens_per_micro_batch):
-            found = row_losses(model, collated([examples[row] for row in rows], shape), settings)
+            micro = collated([examples[row] for row in rows], shape)
+            if shape.class_weights:
+                found, likely = _judged_classes(model, micro, settings)
+                chances.update(zip(rows, likely, strict=True))
+            else:
+                found = row_losses(model, micro, settings)
             losses.update(zip(rows, found, strict=True))
             between(len(losses), len(examples))
     finally:
         model.train(was_training)
     by_row = tuple(losses[row] for row in range(len(examples)))
-    return Evaluation(step=step, mean_loss=fmean(by_row), row_losses=by_row)
+    in_order = np.asarray([chances[row] for row in sorted(chances)])
+    metrics = metrics_of(in_order, [int(example.labels[0]) for example in examples]) if chances else {}
+    return Evaluation(step=step, mean_loss=fmean(by_row), row_losses=by_row, metrics=metrics)
+
+
+def _judged_classes(model: Any, micro: MicroBatch, settings: StepSettings) -> tuple[list[float], list[list[float]]]:
+    """Cross-entropy of each sequence's class, unweighted, and how likely each class is."""
+    logits = class_logits_of(model, micro, settings)
+    losses: list[float] = class_losses(logits, micro.labels).double().tolist()
+    chances: list[list[float]] = torch.softmax(logits.double(), dim=-1).tolist()
+    return losses, chances
+
+
+def class_logits_of(model: Any, micro: MicroBatch, settings: StepSettings) -> torch.Tensor:
+    """float32 [sequences, classes], without a gradient."""
+    with torch.no_grad(), autocast(settings):
+        return class_logits(model, micro)
 
 
 def row_losses(model: Any, micro: MicroBatch, settings: StepSettings) -> list[float]:
-    """Mean cross-entropy of each sequence's labels. Logits become fp32 at labelled positions only."""
+    """Mean cross-entropy of each sequence's labels. Whole logits become fp32 at labelled positions only."""
+    if settings.loss != "hf":
+        with torch.no_grad(), autocast(settings):
+            spread = token_losses(model, micro, settings.loss, settings.autocast).double()
+        return means(spread, micro.labels[:, 1:] != IGNORED)
     with torch.no_grad(), autocast(settings):
-        logits = model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
+        logits = model(**micro.read, **micro.taught, use_cache=False).logits
     logits = logits[:, -micro.labels.shape[1] :]  # without the positions that a prompt stands in
-    targets = micro.labels[:, 1:]
+    if not micro.apart:
+        logits = logits[:, :-1]
+    targets = micro.labels if micro.apart else micro.labels[:, 1:]
     learned = targets != IGNORED
-    per_token = torch.nn.functional.cross_entropy(logits[:, :-1][learned].float(), targets[learned], reduction="none")
+    per_token = torch.nn.functional.cross_entropy(logits[learned].float(), targets[learned], reduction="none")
     spread = torch.zeros(targets.shape, dtype=torch.float64, device=per_token.device)
     spread[learned] = per_token.double()
-    means: list[float] = (spread.sum(dim=1) / learned.sum(dim=1)).tolist()
-    return means
+    return means(spread, learned)
+
+
+def means(losses: torch.Tensor, learned: torch.Tensor) -> list[float]:
+    """Of each row of losses, over the tokens that are learned."""
+    found: list[float] = (losses.sum(dim=1) / learned.sum(dim=1)).tolist()
+    return found

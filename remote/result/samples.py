@@ -8,8 +8,12 @@ from typing import Any, Final
 
 import torch
 
+from remote.data.batches import Shape, collated
+from remote.data.labelled import Class, Labelled
+from remote.data.pairs import sides_of
 from remote.data.rows import Conversation, Row
-from remote.data.tokens import first_token, rendered_messages
+from remote.data.tokens import Example, first_token, rendered_messages
+from remote.result.evaluate import class_logits_of
 from remote.result.try_adapter import new_tokens
 from remote.step import StepSettings, autocast
 
@@ -23,6 +27,15 @@ class Prompt:
     text: str
     shown: str
     reference: str
+    turn_tokens: int | None = None  # of the reference, where it is a turn that an answer should end like
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model wrote."""
+
+    text: str
+    ended: bool  # by itself, before its tokens were used up
 
 
 def prompts_of(rows: Sequence[Row], tokenizer: Any, num_samples: int) -> tuple[Prompt, ...]:
@@ -30,7 +43,24 @@ def prompts_of(rows: Sequence[Row], tokenizer: Any, num_samples: int) -> tuple[P
     return tuple(_prompt(row, tokenizer) for row in rows[:num_samples])
 
 
+def prompts_of_pairs(rows: Sequence[Row], tokenizer: Any, num_samples: int) -> tuple[Prompt, ...]:
+    """The same for an encoder with a decoder: what it reads, which no template writes."""
+    sides = [sides_of(row) for row in rows[:num_samples]]
+    return tuple(
+        Prompt(
+            text=f"{source}{tokenizer.eos_token}",
+            shown=source,
+            reference=target,
+            turn_tokens=len(tokenizer(target, add_special_tokens=False).input_ids),
+        )
+        for source, target in sides
+    )
+
+
 def _prompt(row: Row, tokenizer: Any) -> Prompt:
+    if isinstance(row, Labelled):
+        shown = row.text if row.pair is None else f"{row.text}\n\n{row.pair}"
+        return Prompt(text=shown, shown=shown, reference=row.label)
     if not isinstance(row, Conversation):
         cut = round(len(row.text) * OPENING_SHARE)
         return Prompt(text=first_token(tokenizer) + row.text[:cut], shown=row.text[:cut], reference=row.text[cut:])
@@ -39,12 +69,28 @@ def _prompt(row: Row, tokenizer: Any) -> Prompt:
         text=rendered_messages(row.messages[:last], tokenizer, answer_next=True) if last else first_token(tokenizer),
         shown=row.messages[last - 1].content if last else "",
         reference=row.messages[last].content,
+        turn_tokens=len(tokenizer(row.messages[last].content, add_special_tokens=False).input_ids),
     )
+
+
+def class_answers(
+    model: Any, examples: Sequence[Example], classes: Sequence[Class], shape: Shape, settings: StepSettings
+) -> tuple[str, ...]:
+    """The likeliest class of each, and how likely it is."""
+    if not examples:
+        return ()
+    was_training = model.training
+    model.eval()
+    chances = torch.softmax(class_logits_of(model, collated(examples, shape), settings), dim=-1)
+    model.train(was_training)
+    best = chances.max(dim=-1)
+    found = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return tuple(f"{classes[number].name} ({chance:.0%})" for chance, number in found)
 
 
 def answers(
     model: Any, tokenizer: Any, prompts: Sequence[Prompt], settings: StepSettings, *, max_tokens: int, max_prompt_tokens: int
-) -> tuple[str, ...]:
+) -> tuple[Answer, ...]:
     """One greedy answer of at most `max_tokens` tokens for each prompt, all in one batch; a prompt keeps its end."""
     if not prompts:
         return ()
@@ -55,10 +101,13 @@ def answers(
     model.eval()
     try:
         with torch.no_grad(), autocast(settings):
-            new = new_tokens(model, padded, generation_config=_greedy(model, tokenizer, max_tokens))
+            greedy = _greedy(model, tokenizer, max_tokens)
+            new = new_tokens(model, padded, generation_config=greedy)
     finally:
         model.train(was_training)
-    return tuple(text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True))
+    ended = torch.isin(new, torch.tensor(greedy.eos_token_id, device=new.device)).any(dim=1).tolist()
+    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+    return tuple(Answer(text=text.strip(), ended=end) for text, end in zip(texts, ended, strict=True))
 
 
 def _greedy(model: Any, tokenizer: Any, max_tokens: int) -> Any:
@@ -72,4 +121,5 @@ def _greedy(model: Any, tokenizer: Any, max_tokens: int) -> Any:
         eos_token_id=sorted(ends),
         pad_token_id=tokenizer.pad_token_id,
         use_cache=True,
+        decoder_start_token_id=model.generation_config.decoder_start_token_id,
     )

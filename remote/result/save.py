@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from remote.adapters import is_adapter, way_of
 from remote.adapters.inserted import INSERTED
+from remote.bases.heads import NEVER_QUANTIZED
 from remote.contract import AdapterFile, JobSpec, Value, encode
 from remote.digest import sha256_of
 from remote.result.saved import PARTS_FILE, SAVING, base_name
@@ -16,6 +17,7 @@ MANIFEST_FILE: Final = "sha256sums.txt"  # `sha256sum -c sha256sums.txt` checks 
 HOW_FILE: Final = "rentune.json"  # what try.py has to know
 TRY_FILE: Final = "try.py"
 MODULES: Final = Path(__file__).parent.parent / "adapters" / "bottleneck.py"  # goes along where try.py needs it
+MODULES_FILE: Final = "bottleneck_adapters.py"  # its name there: pandas imports any "bottleneck" that it finds
 
 
 class How(Value, frozen=True, kw_only=True):
@@ -29,6 +31,9 @@ class How(Value, frozen=True, kw_only=True):
     dtype: str
     adapters: tuple[str, ...] = ()  # folders of peft's adapters here, in the order in which they go onto the base
     parts: str | None = None  # file of what was trained, by the names of the model's parameters
+    pairs: bool = False  # whether the base is an encoder with a decoder
+    labels: tuple[str, ...] = ()  # of a classification, the classes in the order of its outputs
+    heads: tuple[str, ...] = ()  # likewise, modules that are never quantized
     inserted: dict[str, Any] | None = None  # bottleneck adapters that are put into the base first: arguments of `insert`
 
 
@@ -40,7 +45,7 @@ def save_weights(folder: Path, model: Any, tokenizer: Any, spec: JobSpec) -> Non
     tokenizer.save_pretrained(folder)
 
 
-def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
+def save_companions(folder: Path, spec: JobSpec, card: str, *, labels: tuple[str, ...] = ()) -> None:
     """Write the model card and try.py."""
     (folder / "README.md").write_text(card, encoding="utf-8")
     strategy = spec.strategy
@@ -55,10 +60,13 @@ def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
         dtype=strategy.param_dtype,
         adapters=way.adapter_folders,
         parts=PARTS_FILE if way.saved == "parts" else None,
+        pairs=spec.task == "seq2seq",
+        labels=labels,
+        heads=NEVER_QUANTIZED if labels else (),
         inserted=inserted(strategy, spec.loop) if inserted is not None else None,
     )
     if inserted is not None:
-        shutil.copyfile(MODULES, folder / MODULES.name)
+        shutil.copyfile(MODULES, folder / MODULES_FILE)
     (folder / HOW_FILE).write_bytes(encode(how))
     shutil.copyfile(Path(__file__).with_name("try_adapter.py"), folder / TRY_FILE)
 

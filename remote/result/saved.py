@@ -15,6 +15,7 @@ from remote.adapters.way import Saved
 from remote.adapters.wrapping import bare, load_adapter
 from remote.checkpoints.checkpoint import trainable
 from remote.contract import JobSpec, Strategy
+from remote.streaming import settle
 
 PARTS_FILE: Final = "trained.safetensors"  # by the names of the model's parameters
 
@@ -76,6 +77,7 @@ def _reload_adapters(folder: Path, model: Any, strategy: Strategy, logits: Logit
     untouched = logits(base)
     for name in way_of(strategy).folders:
         base = load_adapter(base, str(folder / name), strategy, trainable=False)
+    settle(base)
     return untouched, logits(base.eval())
 
 

@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("prompt")
     parser.add_argument("--system", metavar="TEXT", help="the system prompt, as the rows had it that were learned from")
     parser.add_argument("--base", default=how["base"], help=f"folder, GGUF file or hub id of the base (default: {how['base']})")
+    if how.get("labels"):
+        parser.add_argument("--pair", metavar="TEXT", help="the second text, where pairs were learned from")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--without-adapter", action="store_true", help="let the untouched base answer")
     asked = parser.parse_args(arguments)
@@ -32,12 +34,23 @@ def main(arguments: list[str] | None = None) -> int:
         asked.base = str(HERE)
     elif how.get("random_base") and asked.base == how["base"]:
         parser.error("the base was random weights, which were not kept: there is no model to ask; --base says where some lie")
-    elif Path(asked.base).is_absolute() and not Path(asked.base).exists():
-        parser.error(f"the base model is not at {asked.base}; say where it is with --base")
+    elif not Path(asked.base).exists() and not may_be_on_hub(asked.base):
+        parser.error(
+            f"no folder or file {asked.base} is here; --base takes one that is, or a hub id with its owner: OWNER/NAME"
+        )
     hush()
     model, tokenizer = load(asked.base, how, with_adapter=not asked.without_adapter)
+    if how.get("labels"):
+        sys.stdout.write("".join(f"{name}  {chance:.1%}\n" for name, chance in classes(model, tokenizer, how, asked)))
+        return 0
     sys.stdout.write(answer(model, tokenizer, asked.prompt, asked.max_tokens, system=asked.system) + "\n")
     return 0
+
+
+def may_be_on_hub(base: str) -> bool:
+    """Whether it can be a hub id: an owner and a name, and no path. Of a bare name the hub has one owner's old models only."""
+    owner, slash, name = base.partition("/")
+    return bool(slash and owner.strip(".~") and name) and "/" not in name and not name.endswith(".gguf")
 
 
 def hush() -> None:
@@ -53,7 +66,13 @@ def hush() -> None:
 def load(base: str, how: dict[str, Any], *, with_adapter: bool) -> tuple[Any, Any]:
     """The base as it was in training, the adapter on top of it, and the tokenizer with its chat template."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        BitsAndBytesConfig,
+    )
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options: dict[str, Any] = {"dtype": getattr(torch, how["dtype"]), "device_map": {"": device}}
@@ -65,15 +84,22 @@ def load(base: str, how: dict[str, Any], *, with_adapter: bool) -> tuple[Any, An
         )
     if base == how["base"] and how.get("revision"):
         options["revision"] = how["revision"]
+    tokenizer = AutoTokenizer.from_pretrained(HERE)
+    maker = AutoModelForSeq2SeqLM if how.get("pairs") else AutoModelForCausalLM
+    if how.get("labels"):
+        maker = AutoModelForSequenceClassification
+        options |= {"num_labels": len(how["labels"]), "pad_token_id": tokenizer.pad_token_id}
+        if "quantization_config" in options:
+            options["quantization_config"].llm_int8_skip_modules = how["heads"]
     place = Path(base)
     if place.suffix == ".gguf":  # transformers can't quantize on top of a GGUF file: its 16 bits are used as they are
         options.pop("quantization_config", None)
-        model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, **options)
+        model = maker.from_pretrained(place.parent, gguf_file=place.name, **options)
     else:
-        model = AutoModelForCausalLM.from_pretrained(base, **options)
+        model = maker.from_pretrained(base, **options)
     if with_adapter:
         model = tuned(model, how)
-    return model.eval(), AutoTokenizer.from_pretrained(HERE)
+    return model.eval(), tokenizer
 
 
 def tuned(model: Any, how: dict[str, Any]) -> Any:
@@ -85,7 +111,7 @@ def tuned(model: Any, how: dict[str, Any]) -> Any:
         warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match", category=RuntimeWarning)
         model = PeftModel.from_pretrained(model, str(HERE / folder))
     if how["inserted"] is not None:
-        from bottleneck import insert  # type: ignore[import-not-found]  # the file beside this one
+        from bottleneck_adapters import insert  # type: ignore[import-not-found]  # the file beside this one
 
         insert(model, **how["inserted"])
     if how["parts"] is not None:
@@ -98,13 +124,26 @@ def tuned(model: Any, how: dict[str, Any]) -> Any:
     return model
 
 
+def classes(model: Any, tokenizer: Any, how: dict[str, Any], asked: argparse.Namespace) -> list[tuple[str, float]]:
+    """Each class and how likely the text, or the pair of texts, is of it; the likeliest first."""
+    import torch
+
+    inputs = tokenizer(asked.prompt, asked.pair, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        chances = torch.softmax(model(**inputs).logits[0].float(), dim=-1).tolist()
+    return sorted(zip(how["labels"], chances, strict=True), key=lambda pair: -pair[1])
+
+
 def answer(model: Any, tokenizer: Any, prompt: str, max_tokens: int, *, system: str | None = None) -> str:
     """The greedy answer to `prompt`, asked as a user would, after the system prompt where there is one."""
     import torch
 
     before = [] if system is None else [{"role": "system", "content": system}]
     messages = [*before, {"role": "user", "content": prompt}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if model.config.is_encoder_decoder:
+        text = "\n\n".join(message["content"] for message in messages) + tokenizer.eos_token
+    else:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
     with torch.inference_mode():
         written = new_tokens(model, inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
@@ -120,6 +159,8 @@ def new_tokens(model: Any, inputs: Mapping[str, Any], **options: Any) -> Any:
     import torch
 
     ids = inputs["input_ids"]
+    if model.config.is_encoder_decoder:  # what it writes stands behind its own start alone
+        return model.generate(**inputs, **options)[:, 1:]
     peft_config = getattr(model, "active_peft_config", None)
     if peft_config is None or not peft_config.is_prompt_learning:
         return model.generate(**inputs, **options)[:, ids.shape[1] :]

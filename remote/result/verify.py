@@ -13,6 +13,7 @@ from remote.checkpoints.checkpoint import trainable
 from remote.contract import EndReason, Strategy, Value
 from remote.data.batches import MicroBatch
 from remote.ends import Ended
+from remote.result.evaluate import class_logits_of
 from remote.result.saved import SAVING
 from remote.step import StepSettings, autocast
 
@@ -97,6 +98,8 @@ def verify(
 
 
 def _logits(model: Any, micro: MicroBatch, settings: StepSettings) -> torch.Tensor:
+    if micro.labels.ndim == 1:
+        return class_logits_of(model, micro, settings)
     with torch.no_grad(), autocast(settings):
-        logits: torch.Tensor = model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
-    return logits[:, -micro.input_ids.shape[1] :].float()  # without the positions that a prompt stands in
+        logits: torch.Tensor = model(**micro.read, **micro.taught, use_cache=False).logits
+    return logits[:, -micro.labels.shape[1] :].float()  # without the positions that a prompt stands in

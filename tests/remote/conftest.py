@@ -88,16 +88,24 @@ def make_job(tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch)
         **fields: Any,
     ) -> Path:
         folder = tmp_path / name
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(CONFIG))
-        rows = questions(100) if rows is None else rows
-        (folder / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        model = ModelSource(kind="config", location="config.json", name="tiny")
-        spec = JobSpec(run_id=name, model=model, data=data, strategy=strategy, loop=loop, device="cpu", **fields)
-        (folder / JOB_FILE).write_bytes(encode(spec))
-        return folder / JOB_FILE
+        return lay_out(folder, spec_of(name, strategy, loop, data=data, **fields), questions(100) if rows is None else rows)
 
     return make
+
+
+def spec_of(name: str, strategy: Strategy, loop: Loop, **fields: Any) -> JobSpec:
+    """A job on the processor, over random weights."""
+    model = ModelSource(kind="config", location="config.json", name="tiny")
+    return JobSpec(run_id=name, model=model, strategy=strategy, loop=loop, device="cpu", **{"data": DATA, **fields})
+
+
+def lay_out(folder: Path, spec: JobSpec, rows: list[Any]) -> Path:
+    """The job's folder, with the smallest model and its rows as JSON lines; the path of its job.json."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "data.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (folder / JOB_FILE).write_bytes(encode(spec))
+    return folder / JOB_FILE
 
 
 def questions(count: int) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,14 +15,14 @@ import msgspec
 import pytest
 
 from remote.__main__ import carry_out
-from remote.contract import OUTCOME_FILE, EndReason, Event, Outcome, decode
+from remote.contract import MODEL_CACHE_VARIABLE, OUTCOME_FILE, EndReason, Event, Outcome, decode
 from remote.watch import Watch
-from tests.remote.conftest import LOOP, STRATEGY, MakeJob
+from tests.remote.conftest import STRATEGY, MakeJob
+from tests.remote.killing import LONG, finished, job_to_kill, killed
 
 pytestmark = pytest.mark.torch
 
 EventsOf = Callable[[Path], list[Event]]
-LONG = msgspec.structs.replace(LOOP, max_steps=160, evaluations=7, checkpoint_every_s=0.1)
 
 
 def started(job: Path) -> subprocess.Popen[bytes]:
@@ -67,6 +68,20 @@ def test_a_signal_costs_time_and_nothing_else(
     assert weights(killed) == weights(whole)
     assert outcome_of(killed).after == outcome_of(whole).after
     assert [event.kind for event in events_of(killed)].count("resumed") == 1
+
+
+def test_a_run_that_is_killed_five_times_at_chance_ends_with_the_very_same_weights(
+    tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a save as well. `python -m benchmarks.kill_resume` does it with 36."""
+    monkeypatch.setenv(MODEL_CACHE_VARIABLE, str(model_cache))
+    chance, loop = random.Random(5), msgspec.structs.replace(LONG, max_steps=60)
+    job, whole = job_to_kill(tmp_path / "killed", loop=loop), job_to_kill(tmp_path / "whole", loop=loop)
+    kills = [killed(job, chance, in_save=number % 2 == 1) for number in range(5)]
+    found = [kill for kill in kills if kill is not None]
+    assert len(found) == 5
+    assert any(kill.in_save for kill in found)
+    assert finished(job) == finished(whole)
 
 
 def test_a_checkpoint_that_was_never_finished_is_as_if_it_had_not_begun(make_job: MakeJob, events_of: EventsOf) -> None:

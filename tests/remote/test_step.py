@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import remote.loop
 import remote.step
+import remote.training.fitting
 from remote.contract import Loop, Strategy
 from remote.data.batches import Batch, Shape, batched, collated
 from remote.data.tokens import IGNORED, Example
-from remote.optimizers import build_optimizer
 from remote.step import StepSettings, step
+from remote.training.optimizers import build_optimizer
 
 pytestmark = pytest.mark.torch
 
@@ -68,7 +68,7 @@ def stepped(batch: Batch, **loop: Any) -> tuple[Any, Any]:
 
 
 def test_what_trains_is_the_step_that_everybody_else_calls() -> None:
-    assert vars(remote.loop)["step"] is remote.step.step
+    assert vars(remote.training.fitting)["step"] is remote.step.step
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 3])

@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from remote.__main__ import carry_out
-from remote.base import prepare_base
+from remote.bases.base import prepare_base
 from remote.contract import (
     OUTCOME_FILE,
     DataSource,
@@ -49,6 +49,7 @@ STRATEGIES: dict[str, Strategy] = {
         optimizer="adamw_8bit",
         gradient_checkpointing="reentrant",
     ),
+    "lora on fp4": change(STRATEGY, quant="fp4", kbit_upcast="full", param_dtype="bfloat16"),
     "lora on int8": change(STRATEGY, quant="int8", gradient_checkpointing="non_reentrant", adapter_dtype="bfloat16"),
     "prompt": change(STRATEGY, method="prompt_tuning", rank=None, num_virtual_tokens=8),
     "prefix": change(STRATEGY, method="prefix_tuning", rank=None, num_virtual_tokens=8, padded=True),
@@ -110,6 +111,10 @@ def test_every_phase_of_the_box_is_told_and_metered(make_job: MakeJob, events_of
     assert [event.data["step"] for event in events if event.kind == "evaluation"] == [0, 4, 8, 12]
     (probe,) = [event.data for event in events if event.kind == "probe"]
     assert probe["step_s"] > 0
+    steps = [event.data for event in events if event.kind == "step"]
+    assert steps[-1]["eta_s"] == 0 < steps[0]["eta_s"]
+    assert all(step["batch_s"] >= 0 and "spent_usd" not in step for step in steps)
+    assert "ram_process_bytes" in next(event.data for event in events if event.kind == "telemetry")
     assert probe["peak_ram_bytes"] > 0
     assert (events[-1].kind, events[-1].data["exit_code"]) == ("ended", 0)
 
@@ -225,6 +230,32 @@ def test_a_first_adapter_is_trained_on(make_job: MakeJob) -> None:
     again = run(make_job("again", loop=change(LOOP, init_adapter=str(first.parent / "output"))))
     assert again.before is not None
     assert again.before.mean_loss == pytest.approx(learned.mean_loss, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"strategy": change(STRATEGY, rank=8)}, "has rank 4, not 8; leave rank out, or say 4"),
+        ({"strategy": change(STRATEGY, target_modules=("q_proj",))}, "not on q_proj; say the same target_modules"),
+        ({"base": "other"}, "is of the base tiny, and the job's is other; name the same base"),
+    ],
+)
+def test_a_first_adapter_of_another_kind_is_refused_before_anything_is_loaded(
+    make_job: MakeJob, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "adapter_config.json").write_text(
+        '{"r": 4, "target_modules": ["q_proj", "v_proj"], "base_model_name_or_path": "tiny"}'
+    )
+    strategy, base = changes.get("strategy", STRATEGY), changes.get("base")
+    job = make_job("again", strategy=strategy, loop=change(LOOP, init_adapter=str(tmp_path / "earlier")))
+    if base is not None:
+        said = msgspec.json.decode(job.read_bytes())
+        said["model"]["name"] = base
+        job.write_bytes(msgspec.json.encode(said))
+    outcome = run(job)
+    assert outcome.reason == EndReason.BAD_JOB
+    assert words in outcome.message
 
 
 def test_only_the_layers_asked_for_are_adapted(make_job: MakeJob) -> None:

@@ -69,10 +69,11 @@ def test_a_step_may_take_many_times_as_long_as_the_slowest_before_it() -> None:
 # A trainer whose third step waits for what never comes.
 HANGS = """
 import sys, time
-from remote import loop, watchdog
+from remote import watchdog
+from remote.training import fitting
 from remote.__main__ import main
 
-real, made = loop.step, []
+real, made = fitting.step, []
 
 class Quick(watchdog.Watchdog):
     def __init__(self, hung, **more):
@@ -85,7 +86,7 @@ def step(*asked, **how):
     return real(*asked, **how)
 
 import remote.__main__ as door
-door.Watchdog, loop.step = Quick, step
+door.Watchdog, fitting.step = Quick, step
 sys.exit(main([sys.argv[1]]))
 """
 

@@ -5,13 +5,16 @@ A new form is a row in `FORMS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from remote.data.files.columns import parquet_rows
+from remote.data.files.columns import arrow_rows, parquet_rows
 from remote.data.files.encodings import what_it_is
 from remote.data.files.packed import PACKED, unpacked
+from remote.data.files.parts import Part as Part
+from remote.data.files.parts import form_of as form_of
+from remote.data.files.parts import parts_of
 from remote.data.files.texts import BEYOND as BEYOND
 from remote.data.files.texts import json_lines, json_list, table, text_lines
 from remote.data.files.unreadable import UnreadableData as UnreadableData
@@ -27,7 +30,13 @@ FORMS: Final[Mapping[str, Reader]] = {
     ".tsv": table("\t"),
     ".txt": text_lines,
     ".parquet": parquet_rows,
+    ".arrow": arrow_rows,
 }
+
+
+def files_of(path: Path, more: Sequence[Path] = ()) -> tuple[Part, ...]:
+    """The files that hold the rows: see `parts_of`."""
+    return parts_of((path, *more), tuple(FORMS))
 
 
 def records(path: Path) -> Iterator[Record]:
@@ -46,9 +55,3 @@ def records(path: Path) -> Iterator[Record]:
             raise UnreadableData(what_it_is(path.name, file)) from error
     except OSError as error:
         raise UnreadableData(f"{path.name} can't be read: {error.strerror or error}") from error
-
-
-def form_of(path: PurePath) -> str:
-    """The suffix that tells the form: ".jsonl" of `rows.jsonl.gz`."""
-    suffix = path.suffix.lower()
-    return PurePath(path.stem).suffix.lower() if suffix in PACKED else suffix

@@ -11,10 +11,10 @@ from remote.adapters import adapt
 from remote.checkpoints.checkpoint import trainable
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy
 from remote.data.batches import MicroBatch
-from remote.optimizers import build_optimizer
 from remote.result.save import save_weights
 from remote.result.verify import sums_of, verify
 from remote.step import settings_of, step
+from remote.training.optimizers import build_optimizer
 from tests.remote.conftest import CONFIG, STRATEGY, changed
 
 pytestmark = [  # peft 0.21 says things to nobody in particular

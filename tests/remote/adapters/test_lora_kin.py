@@ -15,9 +15,9 @@ from remote.adapters.ranks import Ranks, tuner_of
 from remote.contract import CAPABILITIES, OUTCOME_FILE, DataSource, JobSpec, Loop, ModelSource, Outcome, Strategy, decode
 from remote.data.batches import MicroBatch
 from remote.ends import Ended
-from remote.optimizers import RATE_FACTOR, build_optimizer, set_learning_rate
 from remote.result.save import save_weights
 from remote.step import settings_of, step
+from remote.training.optimizers import RATE_FACTOR, build_optimizer, set_learning_rate
 from remote.watch import Watch
 from tests.remote.conftest import CONFIG, LOOP, STRATEGY, Asked, MakeJob
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,10 +18,10 @@ from remote.checkpoints.checkpoint import trainable
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy
 from remote.data.batches import MicroBatch
 from remote.ends import Ended
-from remote.optimizers import build_optimizer
 from remote.result.save import save_companions, save_weights
 from remote.result.verify import sums_of, verify
 from remote.step import settings_of, step
+from remote.training.optimizers import build_optimizer
 from tests.remote.conftest import CONFIG, STRATEGY
 
 pytestmark = [  # peft 0.21 says things to nobody in particular
@@ -178,6 +179,7 @@ def test_a_system_prompt_stands_before_the_question_as_in_the_rows(tmp_path: Pat
         """A stand-in for a model, which only keeps what it was given to read."""
 
         device = "cpu"
+        config = SimpleNamespace(is_encoder_decoder=False)
 
         def generate(self, input_ids: Any, **_options: Any) -> Any:
             seen.append(byte_tokenizer.decode(input_ids[0]))

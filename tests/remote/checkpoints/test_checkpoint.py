@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.checkpoints.checkpoint import Progress, Trained, read_progress, restore, steps_in, with_evaluation, write_checkpoint
+from remote.checkpoints.checkpoint import Progress, Trained, read_progress, restore, with_evaluation, write_checkpoint
+from remote.checkpoints.files import steps_in
 from remote.contract import Evaluation, Loop, Strategy
-from remote.optimizers import build_optimizer
+from remote.training.optimizers import build_optimizer
 
 
 def evaluation(step: int, loss: float) -> Evaluation:

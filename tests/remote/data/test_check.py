@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.asking.request import DataAsked
-from planner.estimators.sequences import rows_read
+from planner.estimators.sequences import laid_out, rows_read
 from remote.__main__ import main
-from remote.contract import LINES_TOLD, DataSource
+from remote.contract import LINES_TOLD, DataSource, LongRows
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BORDERS, BYTES, DataReport, Lines, check_data, counter_of, profile_of
+from remote.data.labelled import Labelled
 from remote.data.rows import Document, Rows, read_rows
 from remote.data.seen import MOST_CHARACTERS, Piece, Seen
 from remote.data.split import load_data
@@ -29,6 +30,17 @@ from remote.data.twins import Twins, repeated, shared
 def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
     code = main(["check", *arguments])
     return code, json.loads(capsys.readouterr().out)
+
+
+def test_it_says_into_how_many_rows_packing_would_lay_them(tmp_path: Path) -> None:
+    """Of lengths that hold the longest; of a single row, or of labels, nothing."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "a" * 99}) for _ in range(40)))
+    assert check_data(path, BYTES).packed == ((1024, 4, 0.977), (2048, 2, 0.977), (4096, 1, 0.977))
+    path.write_text("\n".join(json.dumps({"text": "a" * length}) for length in (1024, 999)))
+    assert check_data(path, BYTES).packed[0] == (2048, 1, round(2025 / 2048, 3))
+    path.write_text(json.dumps({"text": "a"}))
+    assert check_data(path, BYTES).packed == ()
 
 
 def test_without_a_model_tokens_are_guessed_and_marked_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,8 +98,9 @@ def test_the_least_length_is_the_one_below_which_the_trainer_learns_nothing(tmp_
     assert least is not None
     rows, tokenizer = read_rows(tmp_path / "data.jsonl").rows, byte_tokenizer()
     ready(tokenizer)
-    assert encode_rows(rows, tokenizer, least).examples
-    assert not encode_rows(rows, tokenizer, least - 1).examples
+    written = [row for row in rows if not isinstance(row, Labelled)]
+    assert encode_rows(written, tokenizer, least).examples
+    assert not encode_rows(written, tokenizer, least - 1).examples
 
 
 def as_asked(report: DataReport) -> DataAsked:
@@ -97,6 +110,7 @@ def as_asked(report: DataReport) -> DataAsked:
         mean_tokens=report.mean_tokens,
         max_tokens=report.max_tokens,
         profile=report.profile,
+        exchanges=report.exchanges,
         basis=report.basis,
         beginnings=report.beginnings,
     )
@@ -112,17 +126,47 @@ LATE = (  # tokens before the answer, of the answer: in bytes, with the marks of
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("long_rows", [None, "cut", "split", "drop"])
 @pytest.mark.parametrize("seq_len", [8, 16, 32, 61, 62, 128, 201, 202, 300])
-def test_what_a_cut_leaves_of_the_rows_is_foreseen_as_the_trainer_finds_it(tmp_path: Path, seq_len: int) -> None:
+def test_what_a_cut_leaves_of_the_rows_is_foreseen_as_the_trainer_finds_it(
+    tmp_path: Path, seq_len: int, long_rows: LongRows | None
+) -> None:
     """How many are learned from whole, cut, or not at all, and on which lines the latter stand."""
     lines = [json.dumps({"prompt": "q" * before, "completion": "a" * answer}) for before, answer in LATE]
     (tmp_path / "data.jsonl").write_text("\n\n".join(lines))
     asked, tokenizer = as_asked(check_data(tmp_path / "data.jsonl", BYTES)), byte_tokenizer()
+    asked = msgspec.structs.replace(asked, long_rows=long_rows)
     ready(tokenizer)
-    source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0)
+    source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0, long_rows=long_rows)
     found = load_data(source, tokenizer, seq_len=seq_len, seed=0, warn=lambda **_data: None).train_read
     assert rows_read(asked, seq_len) == found
     assert found.used < len(LATE) or seq_len >= 202
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("long_rows", "told"),
+    [
+        ("split", "3 rows split into pieces of at most 62 tokens; the longest has 92 tokens"),
+        ("drop", "3 rows left out, for they have more than 62 tokens (lines 1, 2, 3); the longest has 92 tokens"),
+    ],
+)
+def test_what_becomes_of_long_conversations_is_told_and_foreseen(tmp_path: Path, long_rows: LongRows, told: str) -> None:
+    """With three exchanges of 30 tokens each, two of which fit."""
+    turns = [{"role": role, "content": "x" * 14} for _ in range(3) for role in ("user", "assistant")]
+    turns[-1] = {"role": "assistant", "content": "x" * 16}
+    rows = [json.dumps({"messages": turns})] * 3 + [json.dumps({"messages": turns[:2]})]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    asked = msgspec.structs.replace(as_asked(check_data(tmp_path / "data.jsonl", BYTES)), long_rows=long_rows)
+    tokenizer, said = byte_tokenizer(), []
+    ready(tokenizer)
+    source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0, long_rows=long_rows)
+    data = load_data(source, tokenizer, seq_len=62, seed=0, warn=lambda **data: said.append(data["message"]))
+    assert [words.partition(": ")[2] for words in said] == [told]
+    assert rows_read(asked, 62) == data.train_read
+    laid = laid_out(data.train_read.used, asked.profile, seq_len=62, long_rows=long_rows, exchanges=asked.exchanges)
+    assert laid.number == len(data.train)
+    assert laid.number * laid.mean == pytest.approx(sum(example.num_tokens for example in data.train))
 
 
 @pytest.mark.torch

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.data.files import FORMS, packed, records
+from remote.contract import place_words
+from remote.data.files import FORMS, files_of, packed, parts, records
 from remote.data.rows import Conversation, Document, Message, UnreadableData, read_rows
 
 QUESTION = Conversation(messages=(Message(role="user", content="2+2?"), Message(role="assistant", content="4")))
@@ -128,3 +129,122 @@ def test_each_form_is_named_where_a_file_has_none(tmp_path: Path) -> None:
     with pytest.raises(UnreadableData) as caught:
         list(records(tmp_path / "a.doc"))
     assert all(form in str(caught.value) for form in (*FORMS, *packed.PACKED))
+
+
+# ── several files ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shelf(folder: Path) -> Path:
+    """Three files of one text a line each, written in another order than that of their names, and others that hold no rows."""
+    for name in ("b.jsonl", "deep/a.jsonl", "a.jsonl"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(f'{{"text": "first of {name}"}}\n\n{{"text": "last of {name}"}}\n')
+    (folder / "README.md").write_text("# no rows")
+    (folder / ".hidden.jsonl").write_text("no rows")
+    return folder
+
+
+WHOLE = ["a.jsonl", "b.jsonl", "deep/a.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ((".",), WHOLE),
+        (("*.jsonl",), ["a.jsonl", "b.jsonl"]),
+        (("**/a.jsonl",), ["a.jsonl", "deep/a.jsonl"]),
+        (("b.jsonl", "a.jsonl"), ["a.jsonl", "b.jsonl"]),
+        (("deep", "b.jsonl"), ["b.jsonl", "deep/a.jsonl"]),
+        (("?.jsonl", "b.jsonl", "deep/*"), WHOLE),
+    ],
+)
+def test_a_folder_a_pattern_and_a_list_are_read_in_the_order_of_their_names(
+    tmp_path: Path, named: tuple[str, ...], expected: list[str]
+) -> None:
+    """However they were named, and each file once."""
+    first, *more = (shelf(tmp_path) / name for name in named)
+    rows = read_rows(first, more=more)
+    texts = [row.text for row in rows.rows if isinstance(row, Document)]
+    assert texts == [f"{which} of {name}" for name in expected for which in ("first", "last")]
+    assert [place_words(line, rows.files) for line in rows.lines] == [f"{name}:{n}" for name in expected for n in (1, 3)]
+
+
+def test_a_broken_row_of_several_files_is_told_with_its_file(tmp_path: Path) -> None:
+    (shelf(tmp_path) / "deep" / "a.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n')
+    (broken,) = read_rows(tmp_path).broken
+    assert str(broken) == 'deep/a.jsonl:2: "text" must be text, not a number'
+
+
+def test_the_line_of_a_single_file_needs_no_name() -> None:
+    assert place_words(1204, ()) == "1,204"
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [("empty", "the folder empty holds no file of rows"), ("*.csv", "no file is named like"), ("gone.jsonl", "can't be read")],
+)
+def test_what_names_no_file_is_told(tmp_path: Path, named: str, words: str) -> None:
+    (shelf(tmp_path) / "empty").mkdir()
+    with pytest.raises(UnreadableData, match=words):
+        read_rows(tmp_path / named)
+
+
+def test_a_whole_disk_is_no_folder_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "MAX_FILES", 2)
+    with pytest.raises(UnreadableData, match="holds more than 2 files; name the one that holds the rows"):
+        read_rows(shelf(tmp_path))
+
+
+def saved(folder: Path, texts: list[str], *, shards: int = 1) -> Path:
+    """A data set, saved by `datasets` itself."""
+    import datasets
+
+    datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder, num_shards=shards)
+    return folder
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_data_set_saved_by_datasets_is_read_in_its_order(tmp_path: Path, shards: int) -> None:
+    texts = [f"row {number}" for number in range(3_000)]
+    rows = read_rows(saved(tmp_path / "set", texts, shards=shards))
+    assert [row.text for row in rows.rows if isinstance(row, Document)] == texts
+    assert len(files_of(tmp_path / "set")) == shards
+
+
+def test_an_arrow_file_of_its_own_kind_is_read_too(tmp_path: Path) -> None:
+    table = pa.table({"text": ["one", "two"]})
+    with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    assert [row.text for row in read_rows(tmp_path / "rows.arrow").rows if isinstance(row, Document)] == ["one", "two"]
+
+
+def test_a_data_set_of_several_splits_says_which_to_name(tmp_path: Path) -> None:
+    import datasets
+
+    one = datasets.Dataset.from_dict({"text": ["a"]})
+    datasets.DatasetDict({"train": one, "test": one}).save_to_disk(tmp_path / "set")
+    with pytest.raises(UnreadableData, match=r"set holds the data sets train, test; name one of them, such as set/train"):
+        read_rows(tmp_path / "set")
+    assert len(read_rows(tmp_path / "set" / "train").rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("[]", "is not as `datasets` writes it"),
+        ('{"_data_files": [{"filename": "../rows.jsonl"}]}', r"lacks \.\./rows.jsonl"),
+        ('{"_data_files": [{"filename": "data.arrow"}]}', "lacks data.arrow"),
+        ('{"_data_files": [], "_indices_data_files": [{"filename": "x"}]}', "picked by index"),
+    ],
+)
+def test_a_folder_that_is_no_whole_data_set_is_refused(tmp_path: Path, state: str, words: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "state.json").write_text(state)
+    with pytest.raises(UnreadableData, match=words):
+        read_rows(tmp_path / "set")
+
+
+def test_what_is_no_arrow_is_told(tmp_path: Path) -> None:
+    (tmp_path / "rows.arrow").write_bytes(b"no arrow at all, whatever its name says")
+    with pytest.raises(UnreadableData, match=r"rows.arrow: no Arrow that can be read"):
+        read_rows(tmp_path / "rows.arrow")

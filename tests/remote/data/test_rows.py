@@ -99,7 +99,7 @@ def test_a_broken_conversation_says_which_message_is_wrong(tmp_path: Path, turns
         (
             "a.xlsx",
             "",
-            "unknown kind of file; write it as .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, or one of them packed",
+            "unknown kind of file; write it as .jsonl, .ndjson, .json, .csv, .tsv, .txt, .parquet, .arrow, or one of",
         ),
         ("a.jsonl", "\n", "holds no rows"),
         ("a.json", '{"rows": []}', "must hold a list of rows"),
@@ -206,6 +206,7 @@ def test_a_table_is_never_read_in_part(tmp_path: Path) -> None:
             "header ' Answer': did you mean 'answer'?; header 'Question': did you mean",
         ),
         ("rows.csv", "ask,reply\nWhy?,So.\n", '"question" with "answer"'),
+        ("rows.csv", "review,label\nGood,pos\n", "--task classification"),
     ],
 )
 def test_a_table_that_is_nearly_right_is_told_what_was_meant(name: str, table: str, meant: str, tmp_path: Path) -> None:

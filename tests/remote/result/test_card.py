@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from remote.checkpoints.checkpoint import Progress
-from remote.contract import DataSource, Evaluation, JobSpec, ModelSource, Sample
+from remote.contract import DataSource, Evaluation, JobSpec, ModelSource, RowsRead, Sample
 from remote.result.card import model_card
 from remote.result.licence import licence_of
 from tests.remote.conftest import LOOP, STRATEGY
@@ -32,8 +32,11 @@ def job(folder: Path, *, kind: str = "gguf", location: str = "inputs/base/tiny.g
     )
 
 
-def card_of(spec: JobSpec) -> str:
-    return model_card(spec, PROGRESS, SAMPLES, num_rows=3210, trainable_params=98_304, versions={"torch": "2"})
+READ = RowsRead(used=3_210, cut=0, left_out=0, left_out_lines=())
+
+
+def card_of(spec: JobSpec, read: RowsRead = READ) -> str:
+    return model_card(spec, PROGRESS, SAMPLES, read=read, trainable_params=98_304, versions={"torch": "2"})
 
 
 def write_gguf(file: Path, **metadata: str) -> None:

@@ -12,22 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.adapters import adapt
-from remote.checkpoints.checkpoint import Progress
-from remote.contract import DataSource, Event, JobSpec, ModelSource
+from remote.contract import Event
 from remote.data.batches import Shape
 from remote.data.rows import Document
 from remote.data.tokens import encode_rows
-from remote.loop import Desk, TrainingLoop, evaluation_steps
-from remote.machine.meters import Meters
-from remote.step import settings_of
 from remote.telemetry import Events
-from remote.watch import Watch
-from remote.watchdog import Watchdog
-from tests.remote.conftest import CONFIG, LOOP, STRATEGY
-
-
-def never(silent_s: float, _longest_s: float) -> None:
-    raise AssertionError(f"cut after {silent_s} s")
+from remote.training.loop import TrainingLoop, evaluation_steps
+from tests.remote.conftest import CONFIG, LOOP, STRATEGY, spec_of
+from tests.remote.looping import training_of
 
 
 @given(st.integers(1, 1000), st.integers(0, 20))
@@ -47,32 +39,12 @@ def test_the_probe_steps_for_real_and_leaves_no_trace(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    spec = JobSpec(
-        run_id="r",
-        model=ModelSource(kind="config", location="-"),
-        data=DataSource(train="-"),
-        strategy=STRATEGY,
-        loop=LOOP,
-        device="cpu",
-        planned_step_s=0.5,
-    )
+    spec = spec_of("r", STRATEGY, LOOP, planned_step_s=0.5)
     model = adapt(LlamaForCausalLM(LlamaConfig(**CONFIG)), STRATEGY, LOOP).train()
     rows = encode_rows([Document(text="word " * n) for n in range(1, 9)], byte_tokenizer, 32).examples
     shape = Shape(micro_batch_size=4, gradient_accumulation_steps=1, seq_len=32, padded=False, pad_token_id=0, device="cpu")
     with Events(tmp_path / "events.jsonl") as events:
-        desk = Desk(events=events, watch=Watch(), meters=Meters("cpu"), watchdog=Watchdog(never))
-        settings = settings_of(STRATEGY, "cpu", 1.0)
-        loop = TrainingLoop(
-            spec,
-            model,
-            rows,
-            (),
-            shape=shape,
-            settings=settings,
-            checkpoints=tmp_path,
-            progress=Progress(),
-            desk=desk,
-        )
+        loop = TrainingLoop(training_of(spec, model, rows, shape, tmp_path, events))
         weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         state = torch.get_rng_state()
         loop.probe()
@@ -81,3 +53,8 @@ def test_the_probe_steps_for_real_and_leaves_no_trace(
     (probe,) = [event.data for event in events_of(tmp_path / "job.json")]
     assert (probe["planned_step_s"], probe["tokens"]) == (0.5, 4 * 32)
     assert probe["step_s"] > 0
+    assert (probe["judging_s"], probe["judged_tokens"]) == (0.0, 0)  # no rows are held out
+    assert probe["save_s"] > 0
+    assert probe["save_bytes"] > 3 * 4 * sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert 0 < probe["forecast_s"] < 1.01 * (probe["step_s"] * probe["total_steps"] + probe["save_s"])
+    assert not list(tmp_path.glob(".making*"))

@@ -5,113 +5,54 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from remote.adapters.ranks import Ranks, tuner_of
 from remote.checkpoints.checkpoint import (
-    Progress,
-    Trained,
+    bytes_of,
     restore,
-    restore_rng,
     restore_weights,
-    rng_state,
     with_evaluation,
     write_checkpoint,
 )
-from remote.checkpoints.push import Pusher
-from remote.contract import EndReason, JobSpec, Phase, Reached
-from remote.data.batches import Shape, batch_of_step, longest_batch, total_steps
-from remote.data.tokens import Example
+from remote.checkpoints.rhythm import is_due
+from remote.checkpoints.room import make_room
+from remote.checkpoints.same_job import learned_by
+from remote.contract import EndReason, Phase, Reached, best_by_of, rhythm_of
+from remote.data.batches import batch_of_step
 from remote.ends import Ended
-from remote.machine.meters import Meters
-from remote.optimizers import build_optimizer, set_learning_rate
+from remote.machine.advice import Stepped
+from remote.machine.ram import own_ram_bytes
 from remote.result.evaluate import evaluate
-from remote.schedule import learning_rate
-from remote.step import StepSettings, scaler_of, step
-from remote.telemetry import Events
-from remote.watch import Watch
-from remote.watchdog import Watchdog
+from remote.training.fitting import Fitting, Training
+from remote.training.forecast import forecast
+from remote.training.ladder import JUDGING, TRAINING
+from remote.training.optimizers import set_learning_rate
+from remote.training.patience import Spikes, evaluations_in_vain
+from remote.training.schedule import learning_rate
 
-PROBE_STEPS = 2  # the first pays for warm-up, the second is the measure
 SLACK = 1.5  # a step or an evaluation may take so much longer than the last one; assumed
 
 
-@dataclass(frozen=True, kw_only=True)
-class Desk:
-    """The instruments that every stage writes to or asks; none of them knows of training."""
+class TrainingLoop(Fitting):
+    """Guards how far a training is, and what comes next."""
 
-    events: Events
-    watch: Watch
-    meters: Meters
-    watchdog: Watchdog
-    pusher: Pusher | None = None  # where the controller has granted places in object storage
-
-
-class TrainingLoop:
-    """Guards the model in training, its optimizer and how far they are."""
-
-    def __init__(
-        self,
-        spec: JobSpec,
-        model: Any,
-        train: Sequence[Example],
-        held_out: Sequence[Example],
-        *,
-        shape: Shape,
-        settings: StepSettings,
-        checkpoints: Path,
-        progress: Progress,
-        desk: Desk,
-    ) -> None:
-        self._spec, self._train, self._held_out = spec, train, held_out
-        self._shape, self._settings, self._checkpoints, self._desk = shape, settings, checkpoints, desk
-        self._steps_per_epoch = len(train) / shape.sequences_per_step
-        self.total_steps = total_steps(len(train), spec.loop.epochs, spec.loop.max_steps, shape.sequences_per_step)
-        self._trained = self._with_optimizer(model)
-        self._step_s = list(progress.step_s)
+    def __init__(self, begun: Training) -> None:
+        super().__init__(begun)
+        self._spikes = Spikes()
+        self._best_by = best_by_of(begun.spec.loop, begun.spec.task)
         self._evaluation_s = 0.0
         self._saved_at_s = time.monotonic()
-        self._tokens = progress.tokens
-        self.progress = progress
-        self._evaluate_at = evaluation_steps(self.total_steps, spec.loop.evaluations) if held_out else frozenset()
-
-    def _with_optimizer(self, model: Any) -> Trained:
-        """`model` as before its first step."""
-        optimizer, tuner = build_optimizer(self._spec.strategy, model, self._spec.loop), tuner_of(model)
-        said_steps = self._spec.strategy.method_options.get("total_step")
-        ranks = None if tuner is None else Ranks(tuner, self.total_steps, said_steps)
-        if ranks is not None:
-            ranks.watch(optimizer)
-        return Trained(model=model, optimizer=optimizer, scaler=scaler_of(self._settings), ranks=ranks)
+        self._evaluate_at = evaluation_steps(self.total_steps, begun.spec.loop.evaluations) if begun.held_out else frozenset()
 
     def resume(self) -> None:
         """Go on from the checkpoint of `progress`."""
         restore(self._checkpoints, self.progress.step, self._trained)
+        self._saved = self.progress
         self._desk.events.emit("resumed", step=self.progress.step, total_steps=self.total_steps)
 
-    def probe(self) -> None:
-        """Step twice on the longest batch, at rate 0, and tell what it took. Nothing is changed by it."""
-        before = rng_state()
-        batch = longest_batch(self._train, self._shape)
-        set_learning_rate(self._trained.optimizer, 0.0)
-        seconds = [self._timed_step(batch)[0] for _ in range(PROBE_STEPS)]
-        self._trained = self._with_optimizer(self._trained.model)
-        restore_rng(before)
-        self._desk.events.emit(
-            "probe",
-            step_s=seconds[-1],
-            tokens=sum(micro.num_tokens for micro in batch),
-            planned_step_s=self._spec.planned_step_s,
-            planned_peak_bytes=self._spec.planned_peak_bytes,
-            **self._desk.meters.peaks(),
-        )
-
     def run(self) -> EndReason:
-        """Train to the end, to the deadline or until the held-out loss no longer falls. The best weights are in the model.
+        """Train to the end, to the deadline or until held-out rows are answered no better. The best weights are in the model.
 
         Raises `Ended` (interrupted, after a checkpoint; deadline, when no step was made; diverged).
         """
@@ -128,13 +69,13 @@ class TrainingLoop:
             while True:
                 self._heed_notice()
                 if self._evaluation_is_due():
-                    self._evaluate()
+                    self._fitted(self._evaluate, JUDGING)
                 if self._lost_patience():
                     return EndReason.STOPPED_EARLY
                 if self.progress.step >= self.total_steps:
                     return EndReason.COMPLETED
-                self._one_step()
-                if time.monotonic() - self._saved_at_s >= self._spec.loop.checkpoint_every_s:
+                self._fitted(self._one_step, TRAINING)
+                if self._checkpoint_is_due():
                     self.checkpoint()
         except Ended as end:
             if end.reason == EndReason.DEADLINE:
@@ -159,10 +100,16 @@ class TrainingLoop:
         set_learning_rate(self._trained.optimizer, rate)
         if self._trained.ranks is not None:
             self._trained.ranks.step = number + 1
+        began_s = time.perf_counter()
         batch = batch_of_step(number, self._train, self._shape, self._spec.loop.seed)
+        batch_s = time.perf_counter() - began_s
         seconds, loss, grad_norm = self._timed_step(batch)
         tokens = sum(micro.num_tokens for micro in batch)
+        self._heed_spike(number + 1, loss)
         self._step_s.append(seconds)
+        self._desk.advisor.stepped(
+            Stepped(step=number + 1, step_s=batch_s + seconds, batch_s=batch_s, ram_bytes=own_ram_bytes())
+        )
         self._tokens += tokens
         self.progress = msgspec.structs.replace(self.progress, step=number + 1)
         self._desk.events.emit(
@@ -176,22 +123,27 @@ class TrainingLoop:
             tokens=tokens,
             num_targets=sum(micro.num_targets for micro in batch),
             step_s=seconds,
+            batch_s=batch_s,
             tokens_per_s=tokens / seconds,
+            **self._forecast(),
             **self._desk.meters.peaks(),
         )
 
-    def _timed_step(self, batch: Any) -> tuple[float, float, float]:
-        """(seconds, loss, gradient norm) of one step; reading the loss waits for the device, so the time is true."""
-        started_s = time.perf_counter()
-        with self._desk.watchdog.watching():
-            result = step(self._trained.model, batch, self._trained.optimizer, self._settings, scaler=self._trained.scaler)
-            loss, grad_norm = float(result.loss), float(result.grad_norm)
-        seconds = time.perf_counter() - started_s
-        skipped = self._trained.scaler is not None and math.isfinite(loss)  # a scaler meets overflow now and then, and skips
-        if not (math.isfinite(loss) and (skipped or math.isfinite(grad_norm))):
-            where = f"step {self.progress.step + 1} of {self.total_steps}"
-            raise Ended(EndReason.DIVERGED, f"the loss became {loss} at {where}; a lower learning rate is the usual cure")
-        return seconds, loss, grad_norm
+    def _heed_spike(self, number: int, loss: float) -> None:
+        words = self._spikes.saw(number, loss)
+        if words is not None and self._spec.loop.on_spike == "stop":
+            raise Ended(EndReason.DIVERGED, words)
+        if words is not None:
+            self._desk.events.warn(words)
+
+    def _forecast(self) -> dict[str, float]:
+        return forecast(
+            self._spec,
+            self._step_s,
+            self._evaluation_s,
+            steps_left=self.total_steps - self.progress.step,
+            evaluations_left=sum(at > self.progress.step for at in self._evaluate_at),
+        )
 
     def _evaluation_is_due(self) -> bool:
         at = self.progress.step
@@ -214,13 +166,14 @@ class TrainingLoop:
                 self._trained.model, self._held_out, self._shape, self._settings, step=self.progress.step, between=between
             )
         self._evaluation_s = time.monotonic() - started_s
-        self.progress = with_evaluation(self.progress, found)
+        self.progress = with_evaluation(self.progress, found, self._best_by)
         events.emit(
             "evaluation",
             step=found.step,
             mean_loss=found.mean_loss,
             rows=len(found.row_losses),
             best=self.progress.best_step == found.step,
+            **found.metrics,
             seconds=self._evaluation_s,
         )
         if not math.isfinite(found.mean_loss):
@@ -228,11 +181,22 @@ class TrainingLoop:
         if self.progress.best_step == found.step:
             self.checkpoint()
 
+    def _checkpoint_is_due(self) -> bool:
+        return is_due(
+            rhythm_of(self._spec.loop),
+            step=self.progress.step,
+            saved_step=0 if self._saved is None else self._saved.step,
+            since_saved_s=time.monotonic() - self._saved_at_s,
+            steps_per_epoch=self._steps_per_epoch,
+        )
+
     def _lost_patience(self) -> bool:
         patience = self._spec.loop.early_stopping_evaluations
-        if patience is None or self.progress.best_step is None:
-            return False
-        return sum(evaluation.step > self.progress.best_step for evaluation in self.progress.evaluations) >= patience
+        return (
+            patience is not None
+            and evaluations_in_vain(self.progress.evaluations, self._spec.loop.early_stopping_min_delta, self._best_by)
+            >= patience
+        )
 
     def checkpoint(self) -> None:
         """Write where the run is."""
@@ -244,9 +208,12 @@ class TrainingLoop:
             step_s=tuple(self._step_s),
             phase_s=dict(desk.events.phase_s),
             peaks=merged_peaks(self.progress.peaks, desk.meters.peaks()),
+            strategy=self.strategy,
+            learned=learned_by(self._spec),
         )
-        size_bytes = write_checkpoint(self._checkpoints, self._trained, self.progress)
-        self._saved_at_s = time.monotonic()
+        make_room(self._checkpoints, bytes_of(self._trained), keep={self.progress.best_step}, tell=desk.events.warn)
+        size_bytes = write_checkpoint(self._checkpoints, self._trained, self.progress, keep=self._spec.loop.keep_checkpoints)
+        self._saved, self._saved_at_s = self.progress, time.monotonic()
         seconds = self._saved_at_s - started_s
         desk.watch.saved_in(seconds)
         desk.events.emit("checkpoint", step=self.progress.step, size_bytes=size_bytes, seconds=seconds)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from remote import hub
 from remote.adapters.targets import is_norm
-from remote.contract import Dtype, ModelSource, Strategy
+from remote.bases import hub
+from remote.contract import PACKED_KEY, Dtype, ModelSource, Strategy, Task
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import TOKENIZER_FILES
-from remote.digest import sha256_of
+from remote.digest import fingerprint_of, sha256_of
 from remote.ends import bad_job, first_line
+from remote.quantized.index import require_whole
+from remote.streaming import stream
 
 log = logging.getLogger(__name__)
 
 SUMS: Final = "SHA256SUMS"  # in a folder that was made here
-FINGERPRINT_BYTES: Final = 4 * 2**20  # of each end of a GGUF file; its middle is covered by the size. assumed sufficient
 
 
 # ── on the disk ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -61,9 +64,7 @@ def _gguf(source: ModelSource, cache: Path, dtype: Dtype, _seed: int) -> str:
     file = Path(source.location)
     if not file.is_file():
         raise bad_job(f"there is no GGUF file at {file}")
-    return _converted(
-        cache / f"{file.stem}-{_file_fingerprint(file)}-{dtype}", lambda into: _write_gguf(file, dtype, into, cache)
-    )
+    return _converted(cache / f"{file.stem}-{fingerprint_of(file)}-{dtype}", lambda into: _write_gguf(file, dtype, into, cache))
 
 
 def _config(source: ModelSource, cache: Path, dtype: Dtype, seed: int) -> str:
@@ -127,23 +128,13 @@ def prepare_tokenizer(model: Path, *, cache: Path) -> str:
     """What `load_tokenizer` can open: the model folder itself, or the folder that the tokenizer of a GGUF was written to."""
     if model.suffix != ".gguf":
         return str(model)
-    return _converted(cache / f"{model.stem}-{_file_fingerprint(model)}-tokenizer", lambda into: _write_tokenizer(model, into))
+    return _converted(cache / f"{model.stem}-{fingerprint_of(model)}-tokenizer", lambda into: _write_tokenizer(model, into))
 
 
 def _write_tokenizer(file: Path, into: Path) -> None:
     from transformers import AutoTokenizer
 
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(into)
-
-
-def _file_fingerprint(path: Path) -> str:
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        digest.update(file.read(FINGERPRINT_BYTES))
-        file.seek(max(0, size - FINGERPRINT_BYTES))
-        digest.update(file.read(FINGERPRINT_BYTES))
-    return digest.hexdigest()[:16]
 
 
 def _write_gguf(file: Path, dtype: Dtype, into: Path, cache: Path) -> None:
@@ -164,7 +155,8 @@ def _write_gguf(file: Path, dtype: Dtype, into: Path, cache: Path) -> None:
 def _write_random(file: Path, tokens: Path | None, dtype: Dtype, seed: int, into: Path) -> None:
     """`tokens`: the folder of a tokenizer; None = text is read as bytes."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     config = AutoConfig.from_pretrained(file)
     tokenizer = load_tokenizer(str(tokens)) if tokens is not None else byte_tokenizer()
@@ -173,38 +165,94 @@ def _write_random(file: Path, tokens: Path | None, dtype: Dtype, seed: int, into
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config, name, getattr(tokenizer, name))
     torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(into)
+    writes = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES  # ModernBERT only reads
+    whole = AutoModelForCausalLM if writes else AutoModel
+    if config.is_encoder_decoder:
+        whole, config.decoder_start_token_id = AutoModelForSeq2SeqLM, config.pad_token_id
+    whole.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(into)
     tokenizer.save_pretrained(into)
 
+
+# How weights are stored → the packages that transformers 5.24 reads them with, beside those of the box.
+STORED_BY: Final[Mapping[str | None, tuple[str, ...]]] = {
+    "gptq": ("optimum", "gptqmodel"),
+    "awq": ("gptqmodel",),
+    "hqq": ("hqq",),
+}
 
 # ── in memory ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def load_tokenizer(folder: str) -> Any:
-    """The tokenizer in a folder. Raises `Ended` (bad job) for one that can't train."""
+def load_tokenizer(folder: str, *, writes: bool = True) -> Any:
+    """The tokenizer in a folder. Raises `Ended` (bad job) for one that can't train; what `writes` must know how to end."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    if not tokenizer.is_fast or tokenizer.eos_token is None:
+    if not tokenizer.is_fast or (writes and tokenizer.eos_token is None):
         raise bad_job(f"the tokenizer in {folder} needs a tokenizer.json and an end-of-sequence token")
     return tokenizer
 
 
-def load_base(folder: str, strategy: Strategy, device: str) -> Any:
-    """The base model on `device`: quantized, cast and frozen as `strategy` says, in evaluation mode."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def check_stored(folder: str, strategy: Strategy) -> None:
+    """Raise `Ended` (bad job) for weights that are stored packed where nothing here reads them, or the job packs them again; of
+    those that `remote.quantized` packed, where they are not as it left them, or not as the job wants them.
+    """
+    config = json.loads((Path(folder) / "config.json").read_bytes())
+    if PACKED_KEY in config and require_whole(Path(folder), strategy):
+        return
+    how = config.get("quantization_config", {}).get("quant_method")
+    lacking = [package for package in STORED_BY.get(how, ()) if find_spec(package) is None]
+    if lacking:
+        raise bad_job(
+            f"the base's weights are stored in {how}, and what reads them is not installed here: {' and '.join(lacking)}; "
+            "name the base that it was made from"
+        )
+    if how is not None and strategy.quant != "none":
+        raise bad_job(f'the base\'s weights are stored in {how}, and quant {strategy.quant} packs them again; use quant "none"')
 
-    model = AutoModelForCausalLM.from_pretrained(
+
+def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal_lm") -> Any:
+    """The base model on `device`: quantized, cast and frozen as `strategy` says, in evaluation mode. One that is streamed is
+    read into the host's memory, and never lies on a GPU as a whole. Raises `Ended` (bad job) for one that is not for `task`.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    config = AutoConfig.from_pretrained(folder)
+    if task == "seq2seq" and not config.is_encoder_decoder:
+        raise bad_job(f"a {config.model_type} has no encoder beside its decoder; say task causal_lm")
+    maker = AutoModelForSeq2SeqLM if task == "seq2seq" else AutoModelForCausalLM
+
+    streams = strategy.offload == "stream"
+    model = maker.from_pretrained(
         folder,
         dtype=getattr(torch, strategy.param_dtype),
         attn_implementation=strategy.attention,
-        quantization_config=quantization_config(strategy),
-        device_map={"": device},
+        **as_stored(folder, quantization_config(strategy)),
+        device_map={"": "cpu" if streams else device},
         local_files_only=True,
     )
     upcast(model, strategy)
+    if streams:
+        stream(model, strategy, device)
     return model
+
+
+def as_stored(folder: str, quantization: Any, **said: Any) -> dict[str, Any]:
+    """What `from_pretrained` is told of the quantization, and of what is `said` for the model's configuration. Weights that are
+    packed on the disk are taken as they lie there; what they are computed in is the job's, whatever they were packed for.
+    """
+    from transformers import AutoConfig
+
+    if not _is_packed_here(Path(folder)):
+        return {"quantization_config": quantization, **said}
+    config = AutoConfig.from_pretrained(folder, **said)
+    config.quantization_config = quantization.to_dict()
+    return {"config": config}
+
+
+def _is_packed_here(folder: Path) -> bool:
+    return PACKED_KEY in json.loads((folder / "config.json").read_bytes())
 
 
 def quantization_config(strategy: Strategy) -> Any:
@@ -224,6 +272,15 @@ def quantization_config(strategy: Strategy) -> Any:
         bnb_4bit_compute_dtype=getattr(torch, compute_dtype),
         bnb_4bit_quant_storage=getattr(torch, strategy.quant_storage),
     )
+
+
+def put_in_linears(model: Any, quantization: Any, dtype: Any) -> None:
+    """Put bitsandbytes' linears where transformers puts them, without weights."""
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    quantizer = AutoHfQuantizer.from_config(quantization)
+    quantizer.preprocess_model(model, dtype=dtype, device_map=None)
+    quantizer.postprocess_model(model)
 
 
 def hold_4bit(module: Any, packed: Any, state: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remote.contract import CAPABILITIES
-from remote.optimizers import OPTIMIZERS
+from remote.training.optimizers import OPTIMIZERS
 
 
 def test_the_table_is_what_the_trainer_says_it_can_do() -> None:

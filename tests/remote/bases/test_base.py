@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.base import load_tokenizer, prepare_base
-from remote.contract import ModelSource
+from remote.bases.base import check_stored, load_tokenizer, prepare_base
+from remote.contract import EndReason, ModelSource, Quant, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.ends import Ended
 from tests.remote.conftest import CONFIG
@@ -72,3 +72,28 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(shape: Path) -> Non
     with_words(shape, *(f"word{number}" for number in range(100)))
     with pytest.raises(Ended, match="has a vocabulary of 320; its tokenizer needs at least 359"):
         prepared(shape)
+
+
+@pytest.mark.parametrize(
+    ("how", "quant", "sentence"),
+    [
+        ("gptq", "none", "stored in gptq, and what reads them is not installed here: optimum and gptqmodel;"),
+        ("awq", "none", "not installed here: gptqmodel;"),
+        ("hqq", "none", "not installed here: hqq;"),
+        ("bitsandbytes", "nf4", "stored in bitsandbytes, and quant nf4 packs them again"),
+    ],
+)
+def test_weights_that_are_stored_packed_are_refused_where_nothing_reads_them(
+    shape: Path, monkeypatch: pytest.MonkeyPatch, how: str, quant: Quant, sentence: str
+) -> None:
+    monkeypatch.setattr("remote.bases.base.find_spec", lambda _name: None)
+    (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": how}}))
+    with pytest.raises(Ended, match=sentence) as refused:
+        check_stored(str(shape), Strategy(method="lora", quant=quant))
+    assert refused.value.reason == EndReason.BAD_JOB
+
+
+def test_weights_that_are_stored_packed_are_taken_where_their_package_is(shape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("remote.bases.base.find_spec", lambda name: name)
+    (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "gptq"}}))
+    check_stored(str(shape), Strategy(method="lora"))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.base import prepare_base
+from remote.bases.base import prepare_base
+from remote.bases.hub import PATIENCE_S, WANTED
 from remote.contract import (
     EVENTS_FILE,
     OUTCOME_FILE,
@@ -27,7 +28,6 @@ from remote.contract import (
     encode,
     parse_event,
 )
-from remote.hub import PATIENCE_S, WANTED
 from tests.doubles.services.hub import Hub, served
 from tests.remote.conftest import CONFIG, LOOP, MakeJob, changed
 
@@ -107,7 +107,7 @@ def test_weights_that_are_not_what_the_hub_said_are_not_trained(hub: Hub, commit
 
 FETCH = f"""
 from pathlib import Path
-from remote.base import prepare_base
+from remote.bases.base import prepare_base
 from remote.contract import ModelSource
 from remote.ends import Ended
 try:

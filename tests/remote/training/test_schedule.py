@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.contract import Loop
-from remote.schedule import learning_rate, warmup_steps
+from remote.training.schedule import learning_rate, warmup_steps
 
 FALLING = ["constant", "linear", "cosine"]
 

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from remote.collector import uncollected
+from remote.training.collector import uncollected
 
 
 @pytest.mark.parametrize("was_on", [True, False])

@@ -1,0 +1,35 @@
+"""How streamed blocks lie in host memory: in arenas, so that pinning wastes next to nothing. Both sides count by this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+# derived: the grain of torch's CUDA allocator, and more than any dtype asks for; each tensor of a block begins at one
+STREAMED_GRAIN_BYTES: Final = 512
+# derived: torch rounds each pinned request up to a power of two, so arenas are powers of two; eight are small enough that a
+# machine which is nearly full still finds them
+MAX_ARENA_BYTES: Final = 8 * 2**30
+
+
+def arena_bytes(block_bytes: int, num_left: int) -> int:
+    """Bytes of the next arena for `num_left` blocks of this size: the largest power of two that they fill, at most 8 GiB."""
+    filled = min(MAX_ARENA_BYTES, 1 << (num_left * block_bytes).bit_length() - 1)
+    return filled if filled >= block_bytes else 1 << (block_bytes - 1).bit_length()
+
+
+def arenas(blocks: Sequence[int]) -> tuple[int, ...]:
+    """Bytes of every arena for blocks of these sizes, in their order; a block lies in one piece."""
+    made: list[int] = []
+    left = 0
+    for number, block_bytes in enumerate(blocks):
+        if block_bytes > left:
+            left = arena_bytes(block_bytes, len(blocks) - number)
+            made.append(left)
+        left -= block_bytes
+    return tuple(made)
+
+
+def resident_blocks(num_blocks: int, num_resident: int) -> frozenset[int]:
+    """Which blocks stay on the GPU: evenly spaced, so that what is fetched hides behind them alike."""
+    return frozenset((2 * index + 1) * num_blocks // (2 * num_resident) for index in range(num_resident))

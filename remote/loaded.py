@@ -1,0 +1,26 @@
+"""What a run holds in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from remote.data.batches import Shape
+from remote.data.split import Data
+from remote.result.samples import Prompt
+from remote.step import StepSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """Everything in memory, ready to train."""
+
+    model: Any
+    tokenizer: Any
+    data: Data
+    prompts: tuple[Prompt, ...]
+    shape: Shape
+    settings: StepSettings
+    trainable_params: int
+    base_sha256: dict[str, str]  # of a base from the hub
+    fresh: tuple[str, ...] = ()  # of a classification, the head's modules

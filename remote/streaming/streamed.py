@@ -1,0 +1,270 @@
+"""A model whose frozen blocks pass through slots on the device. Its own forward and backward passes call for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from remote.adapters.targets import block_number
+from remote.contract import BY_TWO_SLOTS, Strategy, resident_blocks
+from remote.ends import bad_job
+from remote.streaming.lanes import Lane, lane_to
+from remote.streaming.linears import reread
+from remote.streaming.places import Layout, Place, layout_of, places_in, views
+from remote.streaming.store import HostStore
+from remote.streaming.visits import Course
+
+MARK: Final = "streamed"  # the attribute of a model that names its Streamed
+
+Fill = Callable[[Any], None]  # gives a module that has none yet its weights
+
+
+class Block(NamedTuple):
+    """One block that travels: where its tensors hang, how they lie, and their bytes on the host."""
+
+    places: tuple[Place, ...]
+    layout: Layout
+    source: Any
+    at_home: tuple[Any, ...]  # its tensors as the host has them
+
+
+class Held(NamedTuple):
+    """What lies where, beside the slots."""
+
+    device: str
+    resident_bytes: int  # of the blocks that stay on it
+    arenas: tuple[int, ...]  # bytes of each, on the host
+
+
+class Away(NamedTuple):
+    """A tensor that autograd saved of a block: where it lies in whatever slot the block is in."""
+
+    block: int
+    dtype: Any
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    start: int  # in items
+
+
+class Streamed:
+    """Guards the slots. Reading a tensor of a block that is not in one gives the host's copy."""
+
+    def __init__(self, blocks: dict[int, Block], slots: Sequence[Any], lane: Lane, held: Held) -> None:
+        self._blocks, self._slots, self._lane = blocks, slots, lane
+        self.held = held
+        self.told = False  # that its micro-batches go by themselves
+        self.modules: tuple[Any, ...] = ()  # all blocks, those that stay as well, in their order
+        self._in_slots: list[int | None] = [None] * len(slots)
+        self._bound: set[int] = set()
+        self._views: dict[tuple[int, Layout], tuple[Any, ...]] = {}
+        self._course = Course(sorted(blocks), len(slots))
+        self.fetched_bytes = 0
+        self.num_fetches = 0
+
+    @property
+    def device_bytes(self) -> int:
+        """What of the blocks lies on the device: the slots, and the blocks that stay."""
+        return sum(int(slot.numel()) for slot in self._slots) + self.held.resident_bytes
+
+    def visit(self, number: int) -> None:
+        """Have block `number` here for whatever is computed from now on, and the next ones on their way."""
+        if number == self._course.at:
+            return
+        wanted = self._course.go(number)
+        for block in wanted:
+            if block not in self._in_slots:
+                self._fetch(block, next(slot for slot, held in enumerate(self._in_slots) if held not in wanted))
+        if number in self._blocks and number not in self._bound:
+            self._bind(number)
+
+    def _fetch(self, number: int, slot: int) -> None:
+        self._empty(slot)
+        block = self._blocks[number]
+        self._in_slots[slot] = number
+        self._lane.fetch(slot, self._slots[slot][: block.layout.size_bytes], block.source)
+        self.fetched_bytes += block.layout.size_bytes
+        self.num_fetches += 1
+
+    def _empty(self, slot: int) -> None:
+        """What was in it is read on the host again."""
+        before = self._in_slots[slot]
+        if before is not None and before in self._bound:
+            _put(self._blocks[before].places, self._blocks[before].at_home)
+            self._bound.remove(before)
+        self._in_slots[slot] = None
+
+    def _bind(self, number: int) -> None:
+        block, slot = self._blocks[number], self._in_slots.index(number)
+        self._lane.arrive(slot)
+        key = slot, block.layout
+        if key not in self._views:
+            self._views[key] = views(block.layout, self._slots[slot])
+        _put(block.places, self._views[key])
+        self._bound.add(number)
+
+    def saving(self) -> Any:
+        """While it is entered, what autograd saves of a slot is read anew in the backward pass, in whatever slot it is then."""
+        import torch
+
+        slot_of = {slot.untyped_storage().data_ptr(): number for number, slot in enumerate(self._slots)}
+
+        def pack(tensor: Any) -> Any:
+            slot = slot_of.get(tensor.untyped_storage().data_ptr())
+            block = None if slot is None else self._in_slots[slot]
+            if block is None:
+                return tensor
+            return Away(block, tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+
+        def unpack(packed: Any) -> Any:
+            if not isinstance(packed, Away):
+                return packed
+            self.visit(packed.block)
+            whole = self._slots[self._in_slots.index(packed.block)]
+            return _viewed(whole, packed)
+
+        return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+    def link_bytes_per_s(self, times: int) -> float:
+        """How quick the link is, by copies of one block while nothing else goes on. Its slot is empty afterwards."""
+        block, slot, self._course.at = next(iter(self._blocks.values())), 0, None
+        self._empty(slot)
+        size_bytes = block.layout.size_bytes
+        return size_bytes / self._lane.timed_s(self._slots[slot][:size_bytes], block.source, times)
+
+    def travelling(self) -> set[tuple[int, str]]:
+        """The keys of the places whose tensors travel."""
+        return {place.key for block in self._blocks.values() for place in block.places}
+
+
+def _viewed(slot: Any, away: Away) -> Any:
+    items = slot[: slot.numel() // away.dtype.itemsize * away.dtype.itemsize].view(away.dtype)
+    return items.as_strided(away.shape, away.stride, away.start)
+
+
+def _put(places: Sequence[Place], tensors: Sequence[Any]) -> None:
+    """Twice a visit: without asking bitsandbytes' parameters whether they have a say, it takes half the time."""
+    import torch
+
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - no public name
+        for place, tensor in zip(places, tensors, strict=True):
+            place.put(tensor)
+
+
+def stream(model: Any, strategy: Strategy, device: str, *, fill: Fill = lambda _module: None, lane: Lane | None = None) -> None:
+    """Pack the frozen blocks of `model` into host memory, and let its passes fetch them; all else goes to `device`.
+
+    Before any adapter is put on it. `fill` makes the weights of one module at a time, for a model that never is in one place.
+    Raises `Ended` for a model without blocks, or with too little memory.
+    """
+    blocks = dict(_blocks_of(model))
+    said = strategy.streaming or BY_TWO_SLOTS
+    staying = resident_blocks(len(blocks), min(len(blocks), said.num_resident_blocks))
+    store = HostStore(len(blocks) - len(staying), pinned=device != "cpu")
+    travelling: dict[int, Block] = {}
+    resident_bytes = 0
+    seen: set[tuple[int, str]] = set()
+    for number, module in blocks.items():
+        fill(module)
+        places = tuple(places_in(module))
+        _require_own(places, seen)
+        _move([place for place in places if not place.travels], device)
+        packed = tuple(place for place in places if place.travels)
+        layout = layout_of(packed)
+        if number in staying:
+            resident_bytes += layout.size_bytes
+            _pack(packed, layout, _bytes_on(device, layout.size_bytes))
+        else:
+            room = store.room(layout.size_bytes)
+            travelling[number] = Block(packed, layout, room, _pack(packed, layout, room))
+    fill(model)
+    num_slots = min(said.num_slots, len(travelling))
+    slots = [_bytes_on(device, max(block.layout.size_bytes for block in travelling.values())) for _ in range(num_slots)]
+    held = Held(device, resident_bytes, tuple(store.arena_bytes))
+    streamed = Streamed(travelling, slots, lane or lane_to(device, num_slots), held)
+    for number, module in blocks.items():
+        _call(streamed, number, module)
+    streamed.modules = tuple(blocks.values())
+    setattr(model, MARK, streamed)
+    _forget_map(model)
+    settle(model)
+
+
+def streamed_of(model: Any) -> Streamed | None:
+    """The slots of a model, under whatever adapters; None where it is not streamed."""
+    while hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    return getattr(model, MARK, None)
+
+
+def settle(model: Any) -> None:
+    """Move what has come onto a streamed model to its device: adapters are made where the weight beside them lies."""
+    streamed = streamed_of(model)
+    if streamed is not None:
+        travelling = streamed.travelling()
+        _move([place for place in places_in(model) if place.key not in travelling], streamed.held.device)
+
+
+def _blocks_of(model: Any) -> Iterator[tuple[int, Any]]:
+    """Number and module of each block, in their order."""
+    found: dict[int, Any] = {}
+    for name, module in model.named_modules():
+        number = block_number(f"{name}.")
+        if number is not None and number not in found:
+            found[number] = module
+    if not found:
+        raise bad_job('this model has no blocks that could be streamed; use offload "none"')
+    yield from sorted(found.items())
+
+
+def _require_own(places: Sequence[Place], seen: set[tuple[int, str]]) -> None:
+    own = {place.key for place in places if place.travels}
+    if own & seen:
+        raise bad_job('blocks of this model share weights, which streaming can\'t part; use offload "none"')
+    seen |= own
+
+
+def _move(places: Sequence[Place], device: str) -> None:
+    for place in places:
+        tensor = place.read()
+        if tensor.device.type != device:
+            place.put(tensor.to(device))
+
+
+def _pack(places: Sequence[Place], layout: Layout, room: Any) -> tuple[Any, ...]:
+    packed = views(layout, room)
+    for place, view in zip(places, packed, strict=True):
+        view.copy_(place.read())
+        place.put(view)
+    return packed
+
+
+def _bytes_on(device: str, size_bytes: int) -> Any:
+    import torch
+
+    return torch.empty(size_bytes, dtype=torch.uint8, device=device)
+
+
+def _call(streamed: Streamed, number: int, block: Any) -> None:
+    """Let whatever is computed within a block visit it first: transformers recomputes what a block does, not its own hooks.
+
+    What a block calls, and what holds a matrix; linears that read their weight anew do so by themselves, and need no hook.
+    """
+
+    def visit() -> None:
+        streamed.visit(number)
+
+    def before(_module: Any, _inputs: Any) -> None:
+        streamed.visit(number)
+
+    called = set(block.children())
+    for module in block.modules():
+        if reread(module, visit) or module is block:
+            continue
+        if module in called or any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
+            module.register_forward_pre_hook(before)
+
+
+def _forget_map(model: Any) -> None:
+    """Where it was loaded is not where it lies: peft would spread it anew."""
+    if hasattr(model, "hf_device_map"):
+        del model.hf_device_map
