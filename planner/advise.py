@@ -6,6 +6,7 @@ they rest on is a table, planner/choice/recipes.py. Memory is no row of it: amon
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +24,7 @@ from planner.choice.recipes import (
 )
 from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, TOP_BLOCKS, adapter_params
 from planner.strategy.precision import BITSANDBYTES
-from remote.contract import ALPHA_PER_RANK
+from remote.contract import ALPHA_PER_RANK, Task
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,12 +94,19 @@ BITS_PER_TOKEN: Final = 1  # assumed there of text that a base has not seen
 RANKS: Final = (8, 16, 32, 64, 128, 256)  # assumed: powers of two, up to the highest that the sources tried
 
 
+ALWAYS_SAID: Final[Mapping[Task, dict[str, Any]]] = {
+    "classification": {"padded": True},  # derived: a base that looks both ways must be told what is padding
+    "seq2seq": {"padded": True},  # derived: so must an encoder
+}
+PACKED: Final[dict[str, Any]] = {"padded": True}  # derived: the mask that keeps texts apart is as large as one of padding
+
+
 # ── the strategy ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def advise(request: Request, architecture: Architecture) -> Advice:
     """Resolve `method: auto` and fill rank, alpha, targets, dropout and batch where the request is silent."""
-    said = dict(request.training)
+    said = ALWAYS_SAID.get(request.task, {}) | (PACKED if request.data.packing else {}) | request.training
     method = said.pop("method", AUTO)
     choices: list[Choice] = []
     if method == AUTO:

@@ -1,15 +1,13 @@
 """What `plan` does between the command line and the answer. The caller hands in who can be rented from, and today's date.
 
-read_asked   options (and a job file, a saved plan, a data file) -> Request, or a saved Plan
 answer       Request -> SearchResult, with the shipped catalog
-run_plan     both, shown: the body of the `plan` command
+run_plan     what planner/asked.py reads, and its answer, shown: the body of the `plan` command
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,17 +18,17 @@ from catalogs.bases.models import hub_id_of, is_gated, resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
-from catalogs.user_file import MAX_JOB_BYTES, MAX_PLAN_BYTES, FileUnusable, exists, expanded, read_text, shortened
-from planner.asking.checks import checked
+from catalogs.user_file import as_said, exists
+from catalogs.written import require_place, write_beside
+from planner.asked import PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.command_line import run_command, spelled
-from planner.asking.earlier import continued
-from planner.asking.options import request_of, said
 from planner.asking.policy import Rule
-from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError
+from planner.asking.request import Measure, Request, RequestError
 from planner.choice.goals import GOALS
-from planner.estimators.learned import Seen
-from planner.notices import unread
-from planner.plan import Cards, Plan, Provider, SearchResult, read_plan, write_plan
+from planner.estimators.time.learned import Seen
+from planner.notices import short_words, unread, unread_labels
+from planner.plan import Cards, Plan, Provider, SearchResult
+from planner.saved import write_plan
 from planner.search import search
 from planner.search.market.offers import Place
 from remote.contract import Capabilities
@@ -38,7 +36,6 @@ from remote.contract import Capabilities
 if TYPE_CHECKING:
     from planner.report.words import Spelling
 
-PLAN_SUFFIX: Final = ".json"
 JOB_SUFFIXES: Final = (".yaml", ".yml")
 PAGE_SUFFIX: Final = ".html"
 EVERY: Final = 1_000  # derived: the most that --top takes, and more than a search keeps: one for each of a provider's cards
@@ -55,114 +52,7 @@ class Edges(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()  # of policies
     seen: tuple[Seen, ...] = ()  # earlier runs here
     kept_at: Callable[[str], tuple[Place, ...]] = lambda _name: ()  # where a volume of that name lies; nowhere = not known
-
-
-def read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
-    """What the options ask for. The job file is read here, data by `measure`; relative paths start from `folder`, those in
-    a job file from where it lies. A saved plan is returned as it is when no option changes it, else its request is asked anew.
-    """
-    with at_its_place(options, folder):
-        return _read_asked(options, folder=folder, measure=measure)
-
-
-@contextmanager
-def at_its_place(options: Mapping[str, Any], folder: Path) -> Iterator[None]:
-    """A failure over a value of the job file that is met within tells where it stands: file, line and column."""
-    try:
-        yield
-    except Failure as error:
-        if error.place and _is_job_file(options):
-            from planner.asking.jobfile.told import tell_place  # only where something is wrong
-
-            tell_place(error, options, folder)
-        raise
-
-
-def _is_job_file(options: Mapping[str, Any]) -> bool:
-    return options.get("job") is not None and Path(str(options["job"])).suffix != PLAN_SUFFIX
-
-
-def _read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
-    start = None
-    if options.get("job") is not None:
-        start = _read_start(folder / expanded(str(options["job"])), options, measure=measure)
-    if isinstance(start, Plan):
-        if not said(options):
-            return start
-        start = start.request
-    request = request_of(options, start=start, measure=_from(folder, measure))
-    return continued(_with_data_at(folder, request))
-
-
-DATA_SUFFIXES: Final = (".jsonl", ".csv", ".tsv", ".parquet")  # in which nobody writes a job
-
-
-def _read_start(path: Path, options: Mapping[str, Any], *, measure: Measure) -> Request | Plan:
-    name = str(options["job"])
-    if path.suffix.lower() in DATA_SUFFIXES:
-        raise RequestError(f"{shortened(name)} is no job file, by its name", hint=f"rows to train on: --data {shortened(name)}")
-    try:
-        text = read_text(path, max_bytes=MAX_PLAN_BYTES if path.suffix == PLAN_SUFFIX else MAX_JOB_BYTES)
-    except FileUnusable as error:
-        raise RequestError(f"{shortened(name)} {error}", hint="a job file (YAML), a saved plan (JSON), or --model") from None
-    if path.suffix == PLAN_SUFFIX:
-        plan = read_plan(text, name=name)
-        try:
-            checked(plan.request)  # it may have been edited
-        except RequestError as error:
-            error.found_at(name)
-            raise
-        return plan
-    from planner.asking.jobfile import read_job
-    from planner.asking.jobfile.marks import chooses_anew
-    from planner.asking.jobfile.told import overruled_by
-
-    there, over = _from(path.parent, measure), overruled_by(options)
-    model = options.get("model")
-    request = read_job(text, name=name, measure=there, overruled=over, model=model, anew=chooses_anew(options))
-    return _located(request, path.parent)
-
-
-def _from(home: Path, measure: Measure) -> Measure:
-    """`measure` for files, and models that lie on disk, whose paths start from `home`."""
-
-    def measure_there(file: DataFile) -> Lengths:
-        model = _at(home, file.model)
-        return measure(
-            msgspec.structs.replace(
-                file,
-                path=str(_at(home, file.path)),
-                along=None if file.along is None else str(_at(home, file.along)),
-                model=str(model) if exists(model) else file.model,
-            )
-        )
-
-    return measure_there
-
-
-def _located(request: Request, home: Path) -> Request:
-    """The request with every path of the job file made independent of where the command was called."""
-    model = _at(home, request.model)
-    earlier, kept = request.loop.init_adapter, request.keep.adapter
-    loop = msgspec.structs.replace(request.loop, init_adapter=str(_at(home, earlier)) if earlier is not None else None)
-    keep = msgspec.structs.replace(request.keep, adapter=str(_at(home, kept)) if kept is not None else None)
-    named = msgspec.structs.replace(request, model=str(model) if exists(model) else request.model, loop=loop, keep=keep)
-    return _with_data_at(home, named)
-
-
-def _with_data_at(home: Path, request: Request) -> Request:
-    """The request with absolute paths of its data."""
-    data = request.data
-    located = msgspec.structs.replace(
-        data,
-        path=str(_at(home, data.path)) if data.path is not None else None,
-        held_out_path=str(_at(home, data.held_out_path)) if data.held_out_path is not None else None,
-    )
-    return msgspec.structs.replace(request, data=located)
-
-
-def _at(home: Path, path: str) -> Path:
-    return (home / expanded(path)).absolute()
+    notes: Callable[[Request], Iterable[str]] = lambda _request: ()  # what else is to be told of the machine that asks
 
 
 def answer(
@@ -189,7 +79,15 @@ def answer(
         if ".".join(map(str, error.place[:2])) in request.chosen:
             error.hint = _anew()  # nobody said the value
         raise
-    notes = (*_held(result), *_unread(result), *_gated(result), *_part(architecture))
+    notes = (
+        *edges.notes(request),
+        *_held(result),
+        *unread_labels(request.task, request.data.unread_labels),
+        *_short(result),
+        *_unread(result),
+        *_gated(result),
+        *_part(architecture),
+    )
     return msgspec.structs.replace(result, warnings=(*notes, *result.warnings))
 
 
@@ -218,6 +116,12 @@ def _gated(result: SearchResult) -> tuple[str, ...]:
     return (f"{weights} is gated: its terms are accepted on the hub first, and `run` needs HF_TOKEN",)
 
 
+def _short(result: SearchResult) -> tuple[str, ...]:
+    """Which counts where a file has fewer rows than were asked for."""
+    words = short_words(result.request.data)
+    return () if words is None else (words,)
+
+
 def _part(architecture: Architecture) -> tuple[str, ...]:
     """That a base is trained without what makes it see."""
     whole = architecture.part_of
@@ -234,19 +138,21 @@ def run_plan(
     write: Callable[[str], None],
     width: int,
     colour: bool,
-    enclose: Callable[[SearchResult], str],
+    enclose: Callable[[SearchResult, str | None], str],
     draw: Callable[[SearchResult, SearchResult, str | None, Spelling], str],
 ) -> int:
     """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
 
     `measure` reads how long the rows of a data file are, `catalog` what is sold. `offers_for` names what is on offer beside
-    it for what was asked: this machine, a host that exists. `draw` makes the page of --html from the answer, the answer with
-    each provider's cheapest for every card, number and way of renting, the command that runs it, and how a wish was said.
+    it for what was asked: this machine, a host that exists. `enclose` is told the command under the answer, too. `draw` makes
+    the page of --html from the answer, the answer with each provider's cheapest for every card, number and way of renting, the
+    command that runs it, and how a wish was said.
 
-    Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
-    typed refusals for what can't be understood.
+    Returns 0 when there is a plan and a way to run the job, as asked or with one wish given up, and 2 when nothing does it as
+    asked or this version can run none of it. Raises RequestError and the other typed refusals for what can't be understood.
     """
     _require_two_files(options, edges.folder)
+    _require_places(options, edges.folder)
     asked = read_asked(options, folder=edges.folder, measure=measure)
     if isinstance(asked, Plan):
         notes = unread(asked.request.training, (asked.strategy,))
@@ -268,7 +174,7 @@ def run_plan(
     if options.get("html") is not None:
         written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
-        write(enclose(_for_programs(result, every)))
+        write(enclose(_for_programs(result, every), command))
     else:
         from planner.report import render_result
 
@@ -276,7 +182,7 @@ def run_plan(
         write(render_result(result, command=command, spelled=spelling, **how))
         for line in written:
             write(line)
-    return 0 if result.plans else 2
+    return 0 if result.is_of_use else 2
 
 
 def _require_two_files(options: Mapping[str, Any], folder: Path) -> None:
@@ -284,6 +190,23 @@ def _require_two_files(options: Mapping[str, Any], folder: Path) -> None:
     saved, page = options.get("save"), options.get("html")
     if saved is not None and page is not None and (folder / saved).resolve() == (folder / page).resolve():
         raise RequestError(f"--save and --html both name {page}", hint="--save plan.json --html plan.html")
+
+
+PLACES: Final = {"save": "another place for --save", "html": "another place for --html"}  # options that name a file -> remedy
+
+
+def _require_places(options: Mapping[str, Any], folder: Path) -> None:
+    """What is asked to be written can be, as far as that shows: rows are counted first, for minutes where they are many."""
+    for option, hint in PLACES.items():
+        if (said := options.get(option)) is not None:
+            try:
+                require_place(folder / said)
+            except OSError as error:
+                raise _unwritten(said, error, hint) from None
+
+
+def _unwritten(said: str, error: OSError, hint: str) -> RequestError:
+    return RequestError(f"{as_said(said)} can't be written: {error.strerror}", hint=hint)
 
 
 def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:
@@ -309,14 +232,14 @@ def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:
 def _write_page(name: str, page: str, folder: Path) -> str:
     """Write the page; returns what to tell."""
     if Path(name).suffix != PAGE_SUFFIX:
-        raise RequestError(f"{name} does not end in {PAGE_SUFFIX}", hint="--html plan.html")
+        raise RequestError(f"{as_said(name)} does not end in {PAGE_SUFFIX}", hint="--html plan.html")
     _write(folder / name, page, said=name, hint="another place for --html")
     return f"Drawn in {name}."
 
 
 def _spelling(options: Mapping[str, Any]) -> Spelling:
     """How a wish was said: by options, or by keys of a job file."""
-    if not _is_job_file(options):
+    if not is_job_file(options):
         return spelled
     from planner.asking.jobfile import sections
 
@@ -342,14 +265,14 @@ def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:
         raise RequestError("there is no plan to save", hint="plan without --save to see why")
     suffix = Path(name).suffix
     if suffix not in (PLAN_SUFFIX, *JOB_SUFFIXES):
-        raise RequestError(f"{name} ends neither in .json nor in .yaml", hint="--save plan.json or --save job.yaml")
+        raise RequestError(f"{as_said(name)} ends neither in .json nor in .yaml", hint="--save plan.json or --save job.yaml")
     plan = _with_weights(plan)
     if suffix == PLAN_SUFFIX:
         text = write_plan(plan)
     else:
-        from planner.report.job_file import write_job
+        from planner.report.job_file import seen_from, write_job
 
-        text = write_job(plan)
+        text = write_job(seen_from((folder / name).parent, plan))
     if not over and exists(folder / name) and not _says(folder / name, text):
         raise RequestError(f"{name} is there already, and says something else", hint="--force, or another place for --save")
     _write(folder / name, text, said=name, hint="another place for --save")
@@ -365,9 +288,9 @@ def _says(path: Path, text: str) -> bool:
 
 def _write(path: Path, text: str, *, said: str, hint: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_beside(path, text.encode())
     except OSError as error:
-        raise RequestError(f"{said} can't be written: {error.strerror}", hint=hint) from None
+        raise _unwritten(said, error, hint) from None
 
 
 def _with_weights(plan: Plan) -> Plan:

@@ -16,13 +16,13 @@ from catalogs.bases.models import ModelUnknown
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.hardware import Gpu
 from catalogs.user_file import decode_object
-from planner.asking.case import Case, effective, read_case, stack_of, strategy_of
-from planner.estimators.duration import pace_of
+from planner.asking.case import Case, effective, read_within_reach, stack_of, strategy_of
 from planner.estimators.engine import Answered, Tracing, memory_by, shape_of
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.remedy import nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
+from planner.estimators.time.duration import pace_of
 from planner.methods import total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, Engine, HostEstimate, Range, Verdict, VramEstimate
@@ -82,7 +82,7 @@ def estimate(
     strategy, stack = strategy_of(case), stack_of(case)
     _require_answerable(case)
     architecture = shape_of(case, base)
-    require_unquantized(architecture, strategy.quant)
+    require_unquantized(architecture, strategy.quant, double_quant=strategy.double_quant)
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
     memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
@@ -93,7 +93,7 @@ def estimate(
     )
     warnings = [match.warning] if match is not None and match.warning else []
     warnings += memory.warnings
-    warnings += _size_notice(case, catalog) if gpu is None else ()
+    warnings += _size_notice(case, catalog, gpu)
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
     warnings += cache_notice(memory.vram)
     fits = _fits(case, architecture, strategy, stack, gpu, memory.vram)
@@ -170,9 +170,13 @@ def _fits(
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
 
 
-def _size_notice(case: Case, catalog: Catalog) -> Iterator[str]:
-    """Where what a job may use is as much as cards are sold with, of which no job can use all."""
+def _size_notice(case: Case, catalog: Catalog, gpu: Gpu | None) -> Iterator[str]:
+    """Where what a job may use is more than its card has, or as much as cards are sold with, of which no job can use all."""
     size = case.gpu_memory_gib
+    if gpu is not None:
+        if size is not None and size > gpu.memory_gib:
+            yield f"gpu_memory_gib: {size:g} GiB are taken for the job, as was said; {gpu.name} has {gpu.memory_gib:g}"
+        return
     usable = [available_bytes(gpu, None) for gpu in catalog.gpus.values() if gpu.memory_gib == size]
     if usable and size is not None:
         few, most = (gib(end) for end in (min(usable), max(usable)))
@@ -238,7 +242,8 @@ def answer(
     """The contract's answer to one case: figures, or {"id", "error": {"message", "key", "hint"}}."""
     identity = _identity(line)
     try:
-        return identity | _told(estimate(read_case(line), catalog, base=base, said=line, cache=cache, tracing=tracing))
+        case = read_within_reach(line, base=base)
+        return identity | _told(estimate(case, catalog, base=base, said=line, cache=cache, tracing=tracing))
     except CaseRefused as error:
         return identity | _error(error.message, error.key, error.hint)
     except ModelUnknown as error:

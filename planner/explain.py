@@ -21,12 +21,12 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimate import Estimate
-from planner.estimators.duration import Pace, pace_of
 from planner.estimators.engine import Tracing, memory_by, shape_of
 from planner.estimators.host import vcpus_of
 from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.levers import LEVERS, Change, Lever, steps_of
 from planner.estimators.memory.card.process import outside_of
+from planner.estimators.time.duration import Pace, pace_of
 from planner.plan import ByteBasis, Instant, VramEstimate
 from planner.refusals import CaseRefused
 from planner.strategy.stack import Stack

@@ -10,9 +10,9 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
-from planner.asking.request import Basis, DataAsked
+from planner.asking.request import Basis, DataAsked, Where
 from planner.estimators.cost import volume_gib
-from planner.estimators.sequences import rows_read
+from planner.estimators.sequences import packed_rows, rows_read
 from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.methods.adapters import IDLE_OPTIONS
 from planner.plan import HostEstimate, VramEstimate
@@ -20,7 +20,7 @@ from planner.strategy.as_run import departures
 from planner.strategy.cuts import cut_of, cuts_weights
 from planner.strategy.precision import BITSANDBYTES, FOUR_BIT
 from planner.strategy.stack import unprofiled
-from planner.units import gib
+from planner.units import MIB, gib
 from remote.contract import MAX_HELD_OUT_SHARE, RowsRead, Strategy
 
 ESTIMATED: Final[Basis] = "estimated from characters"
@@ -116,6 +116,7 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
         elif key in WITHOUT_EFFECT and WITHOUT_EFFECT[key][0](this):
             yield _vain(key, WITHOUT_EFFECT[key][1])
     yield from _overruled(this.case, said)
+    yield from _cut_to_reach(this, said)
     yield from unprofiled(this.case.versions)
     yield from departures(this.architecture, this.strategy, stack_of(this.case))
     for applies, sentence in ASSUMPTIONS:
@@ -133,12 +134,27 @@ def _overruled(case: Case, said: Iterable[str]) -> Iterator[str]:
             yield f"{key} {asked} is overruled: method qlora means {key} {meant}; say method lora to choose"
 
 
+def _cut_to_reach(this: Understood, said: Iterable[str]) -> Iterator[str]:
+    """Which length is estimated where none was said, and the model reads less than the default."""
+    said, read, usual = tuple(said), this.strategy.seq_len, Case(model="").seq_len
+    if said and "seq_len" not in said and read < usual:
+        yield f"seq_len: none was said, and {read:,} is estimated, not {usual:,}: {this.architecture.name} reads no more"
+
+
 def held_out_words(data: DataAsked) -> str:
     """How many rows are kept back to be judged on, and why fewer than was said."""
     words = f"{data.held_out_rows:,} rows held out"
     if data.held_out_wanted is None:
         return words
     return f"{words}, not {data.held_out_wanted:,}: at most {MAX_HELD_OUT_SHARE:.0%} of the rows are"
+
+
+def short_words(data: DataAsked) -> str | None:
+    """That fewer rows are there than were asked for, as a sentence; None where as many are, or none were named."""
+    there = data.num_examples + (data.held_out_rows if data.held_out_path is None else 0)
+    if data.max_rows is None or there >= data.max_rows:
+        return None
+    return f"{data.max_rows:,} rows were asked for and the data has {there:,}: all of them count, and no more"
 
 
 def kept_words(name: str, host: HostEstimate, billing: Billing) -> str:
@@ -148,10 +164,26 @@ def kept_words(name: str, host: HostEstimate, billing: Billing) -> str:
     return f"the volume {name} is kept: {size_gib} GiB {usd}, beside the job's dollars, until `rentune down --volumes {name}`"
 
 
+def unread_labels(task: str, num_rows: int) -> tuple[str, ...]:
+    """That labels stand in the rows, and are learned by no task but another."""
+    if task == "classification" or not num_rows:
+        return ()
+    rows = "1 row has" if num_rows == 1 else f"{num_rows:,} rows have"
+    return (f"{rows} a label beside the text, which task {task} does not learn; --task classification does",)
+
+
+def electricity_words(where: Where) -> str:
+    """What is counted of the electricity of a card of one's own."""
+    if where.power_usd_per_kwh is None:
+        return "this machine's electricity is not counted; --power-price 0.30 counts it"
+    return f"electricity at ${where.power_usd_per_kwh} per kWh, for all that the card may draw and 100 W beside it"
+
+
 def cut_words(data: DataAsked, seq_len: int) -> str | None:
     """How many rows the trainer will cut at that length or leave out, as a sentence; None for none. Documents are split."""
     read = rows_read(data, seq_len)
-    number, total = read.cut + read.left_out, read.used + read.left_out
+    split = read.split if data.long_rows is not None else 0
+    number, total = read.cut + read.left_out + split, read.used + read.left_out
     if not number:
         return None
     exact = number == total or (
@@ -159,25 +191,48 @@ def cut_words(data: DataAsked, seq_len: int) -> str | None:
     )
     rows = f"{'' if exact else 'about '}{number:,} of {total:,} rows {'is' if number == 1 else 'are'}"
     longest = f"the longest has {data.max_tokens:,}{', as estimated' if data.basis == ESTIMATED else ''}"
-    return f"{rows} longer than {seq_len:,} tokens{_fate(read)} (--seq-len); {longest}"
+    return f"{rows} longer than {seq_len:,} tokens{_fate(read, split, documents=data.documents)} (--seq-len); {longest}"
 
 
-def _fate(read: RowsRead) -> str:
-    if not read.left_out:
-        return " and will be cut"
+def packed_words(data: DataAsked, seq_len: int) -> str | None:
+    """How many rows the trainer will lay into how many, as a sentence; None where none are packed."""
+    if not data.packing or not data.profile:
+        return None
+    rows, packs = packed_rows(data, seq_len)
+    return (
+        f"packing lays {rows.number:,} rows of {rows.mean:,.0f} tokens in the mean into about {packs.number:,} of at most "
+        f"{seq_len:,}, which are {packs.mean / seq_len:.1%} full; a step's batch counts these"
+    )
+
+
+def _fate(read: RowsRead, split: int, *, documents: bool) -> str:
+    """What becomes of them: as one clause, or each number with its own."""
     why = "nothing to learn is left of " + ("it" if read.left_out == 1 else "them")
+    if read.too_long:
+        why = "long_rows: drop says so"
     where = f" ({read.lines_words})" if read.left_out_lines else ""
-    if not read.cut:
-        return f" and will be left out, for {why}{where}"
-    return f": {read.cut:,} will be cut and {read.left_out:,} left out, for {why}{where}"
+    fates = [
+        (number, words)
+        for number, words in (
+            (split, "split" if documents else "split between turns"),
+            (read.cut, "cut"),
+            (read.left_out, f"left out, for {why}{where}"),
+        )
+        if number
+    ]
+    if len(fates) == 1:
+        return f" and will be {fates[0][1]}"
+    (first, words), *others = fates
+    return f": {first:,} will be {words} and " + " and ".join(f"{number:,} {words}" for number, words in others)
 
 
 def cache_notice(vram: VramEstimate) -> Iterator[str]:
     """Why a card may do that has less than the process will take."""
-    if vram.required_bytes < vram.process_peak_bytes:
+    over_bytes = vram.process_peak_bytes - vram.required_bytes
+    if over_bytes >= MIB:
         yield (
-            f"required_bytes ({gib(vram.required_bytes)}) is below process_peak_bytes ({gib(vram.process_peak_bytes)}): "
-            "the rest is the allocator's spare cache, which it gives back where the card is full"
+            f"process_peak_bytes is {over_bytes / MIB:,.0f} MiB above required_bytes ({gib(vram.required_bytes)}): "
+            "that is the allocator's spare cache, which it gives back where the card is full"
         )
 
 

@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from remote.contract import KEPT_CHECKPOINTS
+
 Number = int | float | Decimal
 
 
@@ -83,7 +85,9 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its
     "loop.seed": Bounds(0, 2**32 - 1),  # what NumPy's generators take
     "loop.evaluations": Bounds(0, 10_000),
     "loop.early_stopping_evaluations": Bounds(1, 10_000),
+    "loop.early_stopping_min_delta": Bounds(0, 1_000),
     "loop.checkpoint_every_s": Bounds(0, 1e6, open_low=True),
+    "loop.keep_checkpoints": Bounds(KEPT_CHECKPOINTS, 10_000),
     "loop.num_samples": Bounds(0, 1_000),
     "loop.sample_tokens": Bounds(0, SOME),
     "data.num_examples": Bounds(1, 1_000 * MANY),
@@ -91,6 +95,7 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its
     "data.max_tokens": Bounds(1, 100_000_000),
     "data.held_out_rows": Bounds(0, MANY),
     "data.max_rows": Bounds(1, 1_000 * MANY),
+    "data.target_tokens": Bounds(2, MANY),
     "purpose.imbalance": Bounds(1, MANY),
     "where.gpu_memory_gib": CASE_BOUNDS["gpu_memory_gib"],
     "where.num_gpus": PARTS,

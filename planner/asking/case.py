@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
+from catalogs.bases.models import ModelUnknown, TypeNotDescribed, resolve_model
 from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, EVALUATION_BOUNDS, complaint
 from planner.asking.mistyped import mistyped
@@ -124,6 +126,29 @@ def read_case(said: Mapping[str, Any]) -> Case:
     _check_numbers(case)
     _check_together(case)
     return case
+
+
+def read_within_reach(said: Mapping[str, Any], *, base: Path | None = None) -> Case:
+    """The same, and where no length was said one of as many tokens as the model reads, if those are fewer than the default.
+
+    `base`: where a model's path starts. A model that nobody knows is told where it is needed; what was said of the length
+    otherwise, a mean above that reach, has the default stand.
+    """
+    case = read_case(said)
+    if "seq_len" in said:
+        return case
+    try:
+        reach = resolve_model(case.model, base=base).max_positions
+    except TypeNotDescribed as unknown:
+        reach = unknown.outline.max_positions
+    except ModelUnknown:
+        return case
+    within = msgspec.structs.replace(case, seq_len=min(case.seq_len, reach))
+    try:
+        _check_together(within)
+    except CaseError:
+        return case
+    return within
 
 
 def whole(value: Any) -> Any:

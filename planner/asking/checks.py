@@ -8,7 +8,7 @@ from math import prod
 from operator import attrgetter
 from typing import Final
 
-from catalogs.user_file import shortened
+from catalogs.user_file import as_said
 from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
 from planner.asking.request import JOB_PLACES, OUR_TAGS, WIDEST_PREFIX, DataAsked, Request, RequestError
 
@@ -137,21 +137,21 @@ def _check_tag(key: str, value: str) -> None:
     for prefix, whose in TAKEN_TAGS.items():
         if key.lower().startswith(prefix):
             raise RequestError(
-                f"the tag {shortened(key)} is {whose}", hint=f"a key that does not begin with {prefix}", place=place
+                f"the tag {as_said(key)} is {whose}", hint=f"a key that does not begin with {prefix}", place=place
             )
     for side, text in (("key", key), ("value", value)):
         if len(text) > LONGEST_TAG:
             hint = f"at most {LONGEST_TAG}: so many every cloud takes"
-            raise RequestError(f"the {side} of the tag {shortened(key)} has {len(text)} characters", hint=hint, place=place)
+            raise RequestError(f"the {side} of the tag {as_said(key)} has {len(text)} characters", hint=hint, place=place)
         if odd := next((letter for letter in text if not letter.isprintable()), None):
-            message = f"the {side} of the tag {shortened(key)} holds {odd!r}, which no cloud takes"
+            message = f"the {side} of the tag {as_said(key)} holds {odd!r}, which no cloud takes"
             raise RequestError(message, hint="letters, digits and spaces", place=place)
 
 
 def _check_volume_name(name: str | None) -> None:
     if name is not None and not VOLUME_NAME.fullmatch(name):
         raise RequestError(
-            f"{shortened(name)} is no name for a volume",
+            f"{as_said(name)} is no name for a volume",
             hint="2 to 32 small letters, digits and hyphens, such as models",
             place=("keep", "volume_name"),
         )

@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
-from planner.asking.request import HOST, OWN_MACHINES, Request, RequestError
+from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, RequestError
 from planner.asking.rules import AUTO
 from planner.methods import METHODS
+from remote.contract import CAPABILITIES, read_every
 
 
 class Contradiction(msgspec.Struct, frozen=True):
@@ -39,8 +40,24 @@ def _starts_anew(request: Request) -> bool:
     return method is not None and (bool(method.moves) or method.inserted_behind is not None or method.starts_anew)
 
 
+def _needs_wandb(request: Request) -> bool:
+    return any(name.startswith("wandb") for name in request.loop.report_to)
+
+
+def _trains_here(request: Request) -> bool:
+    """Whether nothing but this very machine is asked for, whose own packages may be trained with."""
+    return request.where.host is None and request.where.providers == (LOCAL,)
+
+
+def _reads_no_labels(request: Request) -> bool:
+    return request.task != "classification" and request.data.unread_labels > 0
+
+
 def _method(request: Request) -> str:
     return str(request.training.get("method", AUTO))
+
+
+ALWAYS_PADDED: Final = ("classification", "seq2seq")  # tasks of bases that look both ways
 
 
 CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
@@ -91,6 +108,102 @@ CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
         "the warm-up of {request.loop.warmup_epochs:g} epochs leaves none of {request.loop.epochs:g} at the whole rate",
         "a smaller warmup_epochs, or more epochs",
         ("loop", "warmup_epochs"),
+    ),
+    Contradiction(
+        lambda request: request.data.format == "classification" and request.task != "classification",
+        "format classification has labels, and task {request.task} learns none",
+        "task: classification",
+        ("data", "format"),
+    ),
+    Contradiction(
+        lambda request: request.task == "classification" and request.data.format not in ("auto", "classification"),
+        "task classification learns labels, and rows of format {request.data.format} have none",
+        "leave format out",
+        ("data", "format"),
+    ),
+    Contradiction(
+        lambda request: request.purpose.use_case == "classification" and _reads_no_labels(request),
+        "{request.data.unread_labels:,} rows have a label beside their text, and task {request.task} does not learn it",
+        "--task classification (task: classification in a job file), or leave the use case out",
+        ("purpose", "use_case"),
+    ),
+    Contradiction(
+        lambda request: request.data.balance != "none" and request.task != "classification",
+        "balance weighs classes, and task {request.task} has none",
+        "leave balance out, or say task: classification",
+        ("data", "balance"),
+    ),
+    Contradiction(
+        lambda request: request.data.long_rows == "split" and request.task == "classification",
+        "long_rows split would make rows without a label of their own",
+        "long_rows: cut, or drop",
+        ("data", "long_rows"),
+    ),
+    Contradiction(
+        lambda request: request.task == "seq2seq" and request.data.format not in ("auto", "instruction"),
+        "task seq2seq learns one answer to one text, and rows of format {request.data.format} are none",
+        'rows of "prompt" and "completion", or task: causal_lm',
+        ("data", "format"),
+    ),
+    Contradiction(
+        lambda request: request.task == "seq2seq" and request.data.long_rows == "split",
+        "long_rows split would part a text from its answer",
+        "long_rows: cut, or drop",
+        ("data", "long_rows"),
+    ),
+    Contradiction(
+        lambda request: request.data.target_tokens is not None and request.task != "seq2seq",
+        "target_tokens is the length of a decoder's side, and task {request.task} has one side",
+        "leave target_tokens out, or say task: seq2seq",
+        ("data", "target_tokens"),
+    ),
+    Contradiction(
+        lambda request: request.data.chat_template is not None and request.task != "causal_lm",
+        "chat_template writes conversations, and task {request.task} reads texts as they are",
+        "leave chat_template out",
+        ("data", "chat_template"),
+    ),
+    Contradiction(
+        lambda request: request.data.packing and request.task != "causal_lm",
+        "packing lays several texts into a row, and task {request.task} has one answer to each",
+        "leave packing out; row_order: by_length saves padding here",
+        ("data", "packing"),
+    ),
+    Contradiction(
+        lambda request: request.data.packing and _method(request) in CAPABILITIES.unpacked,
+        "method {method} puts tokens of its own before a row, and packing has several texts in it",
+        "leave packing out, or choose method lora",
+        ("data", "packing"),
+    ),
+    Contradiction(
+        lambda request: request.data.packing and request.training.get("padded") is False,
+        "packing keeps the texts of a row apart by a mask, and padded false has none",
+        "leave padded out",
+        ("training", "padded"),
+    ),
+    Contradiction(
+        lambda request: request.task in ALWAYS_PADDED and request.training.get("padded") is False,
+        "task {request.task} pads its rows, and padded false has nothing padded",
+        "leave padded out",
+        ("training", "padded"),
+    ),
+    Contradiction(
+        lambda request: request.loop.checkpoint_every is not None and read_every(request.loop.checkpoint_every) is None,
+        "checkpoint_every is {request.loop.checkpoint_every!r}, which is no number of steps, epochs, s, min or h",
+        "checkpoint_every: 200 steps, 0.5 epochs or 10 min",
+        ("loop", "checkpoint_every"),
+    ),
+    Contradiction(
+        lambda request: request.loop.best_by not in (None, "loss") and request.task != "classification",
+        "best_by {request.loop.best_by} is a figure of classes, and task {request.task} has none",
+        "best_by: loss, or say task: classification",
+        ("loop", "best_by"),
+    ),
+    Contradiction(
+        lambda request: _needs_wandb(request) and not _trains_here(request),
+        "report_to wandb needs the library of that name, which is none of the box's packages",
+        "report_to: [tensorboard], which `wandb sync` reads at home",
+        ("loop", "report_to"),
     ),
     Contradiction(
         lambda request: request.loop.early_stopping_evaluations is not None and request.loop.evaluations == 0,

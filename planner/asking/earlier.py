@@ -1,4 +1,4 @@
-"""An earlier adapter that a job goes on with: whether it is one, and the rank that it fixes."""
+"""An earlier adapter that a job goes on with: whether it is one, of the job's base and targets, and the rank that it fixes."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import msgspec
 
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, read_text, shortened
 from planner.asking.request import Request, RequestError
+from remote.contract import ADAPTER_CONFIG, stranger
 
-CONFIG: Final = "adapter_config.json"  # as peft names it
 WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 PLACE: Final = ("loop", "init_adapter")
 
 
 def continued(request: Request) -> Request:
     """The request with the rank of the adapter that it goes on with. Raises RequestError for a folder that holds none, or one
-    of another rank than was said.
+    of another base, rank or targets than were said.
     """
     folder = request.loop.init_adapter
     if folder is None:
         return request
-    rank = _rank_in(Path(folder), name=shortened(folder))
-    said = request.training.get("rank", rank)
-    if said != rank:
-        raise RequestError(
-            f"init_adapter: the adapter in {shortened(folder)} has rank {rank}, not {said}", hint=f"rank {rank}", place=PLACE
-        )
+    config = _config_in(Path(folder), name=shortened(folder))
+    rank, said = config["r"], request.training
+    why = stranger(config, base=request.model, rank=said.get("rank"), target_modules=said.get("target_modules"))
+    if why is not None:
+        what, _, cure = why.partition("; ")
+        raise RequestError(f"init_adapter: the adapter in {shortened(folder)} {what}", hint=cure, place=PLACE)
     return msgspec.structs.replace(request, training=request.training | {"rank": rank})
 
 
-def _rank_in(folder: Path, *, name: str) -> int:
+def _config_in(folder: Path, *, name: str) -> dict[str, Any]:
     try:
-        config: Any = decode_json(read_text(folder / CONFIG, max_bytes=MAX_CONFIG_BYTES))
+        config: Any = decode_json(read_text(folder / ADAPTER_CONFIG, max_bytes=MAX_CONFIG_BYTES))
     except FileUnusable as error:
-        raise _unusable(f"{CONFIG} in {name} {error}") from None
+        raise _unusable(f"{ADAPTER_CONFIG} in {name} {error}") from None
     except ValueError:
-        raise _unusable(f"{CONFIG} in {name} is not JSON") from None
+        raise _unusable(f"{ADAPTER_CONFIG} in {name} is not JSON") from None
     rank = config.get("r") if isinstance(config, dict) else None
     if type(rank) is not int:
-        raise _unusable(f"{CONFIG} in {name} names no rank")
+        raise _unusable(f"{ADAPTER_CONFIG} in {name} names no rank")
     if not any((folder / weights).is_file() for weights in WEIGHTS):
         raise _unusable(f"{name} holds no {WEIGHTS[0]}")
-    return rank
+    return dict(config)
 
 
 def _unusable(what: str) -> RequestError:

@@ -105,6 +105,8 @@ TAG: Final = Amount("key=value", parse_tag)
 POLICY_KEY: Final = Amount("key", parse_policy_key)
 USE_CASE: Final = Amount("use", parse_word_of("use case", "USE_CASES"))
 DEPLOYMENT: Final = Amount("place", parse_word_of("deployment", "DEPLOYMENTS"))
+TASKS: Final = ("causal_lm", "classification", "seq2seq")  # those that the trainer trains; a job file's key takes others
+TASK: Final = click.Choice(TASKS)
 ACCURACY: Final = Amount("word", parse_word_of("accuracy", "ACCURACIES"))
 
 
@@ -141,10 +143,17 @@ class Option(msgspec.Struct, frozen=True):
 OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--model",), "model", str, 'Size ("32b"), registry name, hub id, config.json, model folder or GGUF file.'),
     Option(("--revision",), "revision", str, "Commit, tag or branch of a hub's base (default its newest commit)."),
+    Option(
+        ("--task",),
+        "task",
+        TASK,
+        "What is learned of rows: causal_lm (default), a label (classification), an answer (seq2seq, T5).",
+    ),
     Option(("--data",), "data", str, "JSONL, JSON, CSV, Parquet or text file, packed or not; its tokens are counted."),
     Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
     Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
     Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),
+    Option(("--max-steps",), "loop.max_steps", int, "At most so many optimizer steps."),
     Option(
         ("--learning-rate", "--lr"), "loop.learning_rate", float, "Peak of the learning rate (default as the method needs)."
     ),
@@ -212,6 +221,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
 )
 
 BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}
+NO_MODEL: Final = "--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file; `rentune catalog models` lists what has a name"
 DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
 
 FLAG: Final[Mapping[str, Any]] = {"cls": PlainOption, "is_flag": True}
@@ -265,7 +275,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
     given = {field: value for field, value in said(options).items() if field not in DATA_FIELDS}
     if start is None:
         if "model" not in given:
-            raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
+            raise RequestError("no model was named", hint=NO_MODEL)
         start = Request(model=given["model"], data=default_data())
     request = _overlay(_beside_own_machine(start, given), given)
     check_training(request.model, request.training)
@@ -317,15 +327,16 @@ def _overlay(request: Request, given: dict[str, Any]) -> Request:
 
 def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | None) -> DataAsked:
     """The data asked for by --data, --examples and --tokens; where they are silent, what the request has."""
-    from planner.asking.request import DEFAULT_TOKENS_PER_EXAMPLE, DataFile, RequestError, measured_data, stated_data
+    from planner.asking.request import DEFAULT_TOKENS_PER_EXAMPLE, DataFile, RequestError, format_of, measured_data, stated_data
 
     path, examples, tokens = options.get("data"), options.get("examples"), options.get("tokens")
     if tokens is not None and (path or request.data.path) is not None:
         raise RequestError("--tokens is for a job without a file: those of a data file are counted", hint="leave it out")
     if path is not None:
-        return measured_data(DataFile(path=path, model=request.model, max_rows=examples), measure=measure)
+        kind = format_of(request.task, "auto")
+        return measured_data(DataFile(path=path, model=request.model, format=kind, max_rows=examples), measure=measure)
     if request.data.path is not None:
-        again = examples is not None or options.get("model") is not None
+        again = any(options.get(key) is not None for key in ("examples", "model", "task"))
         return _measured_again(request, examples, measure=measure) if again else request.data
     if examples is None and tokens is None and request.data.basis != "default":
         return request.data
@@ -335,10 +346,21 @@ def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | No
 
 def _measured_again(request: Request, examples: int | None, *, measure: Measure | None) -> DataAsked:
     """The request's own files, with fewer rows or in the tokens of another model."""
-    from planner.asking.request import DataFile, measured_data
+    from planner.asking.request import OF_TASK, DataFile, format_of, measured_data
 
     data = request.data
-    file = DataFile(path=data.path or "", model=request.model, format=data.format, max_rows=examples or data.max_rows)
+    file = DataFile(
+        path=data.path or "",
+        more=data.more,
+        model=request.model,
+        format=format_of(request.task, "auto" if data.format in OF_TASK.values() else data.format),
+        max_rows=examples or data.max_rows,
+        long_rows=data.long_rows,
+        packing=data.packing,
+        target_tokens=data.target_tokens,
+        chat_template=data.chat_template,
+        balance=data.balance,
+    )
     held_out_rows = data.held_out_rows if data.held_out_path is None else None
     return measured_data(file, measure=measure, held_out_path=data.held_out_path, held_out_rows=held_out_rows)
 

@@ -44,9 +44,17 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     def remedy(self) -> str:
         """What to do about it."""
         if not self.may_be_overruled:
-            return f"whoever keeps {self.said_in} can change it"
+            return f"{_MORE.get(self.key, '')}whoever keeps {self.said_in} can change it"
         aside = f"{OVERRULE} {self.key}"
-        return f"a change of {self.said_in}; for one job {aside}" if self.key in TRUSTS and self.said_in != DEFAULT else aside
+        if self.key not in TRUSTS or self.said_in == DEFAULT:
+            return aside
+        return f"{_MORE.get(self.key, '')}a change of {self.said_in}; for one job {aside}"
+
+
+# What may bring offers that a rule of places admits, before anybody thinks of setting it aside.
+_MORE: Final[Mapping[str, str]] = {
+    "regions": "newer and other offers: `rentune catalog refresh`, or your own by `rentune catalog import FILE`; else "
+}
 
 
 class Cap(msgspec.Struct, frozen=True, kw_only=True):

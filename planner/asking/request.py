@@ -12,7 +12,17 @@ import msgspec
 from catalogs.failure import Failure
 from planner.choice.goals import CHEAPEST, Goal
 from planner.choice.recipes import Accuracy, Deployment, UseCase
-from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Beginnings, Loop, Task
+from remote.contract import (
+    HELD_OUT_ROWS,
+    MAX_HELD_OUT_SHARE,
+    Balance,
+    Beginnings,
+    FileBefore,
+    LongRows,
+    Loop,
+    Task,
+    place_words,
+)
 
 LOCAL: Final = "local"  # the provider that is this machine
 HOST: Final = "host"  # the one that is a machine of the user's, reached by SSH
@@ -24,7 +34,8 @@ WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person call
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
 DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
 
-DataFormat = Literal["auto", "text", "instruction", "chat"]
+DataFormat = Literal["auto", "text", "instruction", "chat", "classification"]
+Classes = tuple[tuple[str, int, int], ...]  # each label, its rows, and the line of the first
 Profile = tuple[tuple[float, float], ...]  # (mean tokens, share of the rows) of its parts, shortest first; shares sum to 1
 Basis = Literal[
     "default",
@@ -44,21 +55,31 @@ class RequestError(Failure):
 class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     """The size of the data: read from a file, or stated. Lengths are those of whole rows, before padding and cutting."""
 
-    path: str | None = None
+    path: str | None = None  # of a file, of a folder of some, or a pattern
+    more: tuple[str, ...] = ()  # further ones, that are read with it as one
     num_examples: int  # rows to train on
     mean_tokens: float
     max_tokens: int
     profile: Profile = ()  # empty: the size was stated, and all examples are alike
+    exchanges: tuple[float, ...] = ()  # of conversations: how many the rows of each part of the profile have, in the mean
     documents: bool = False
     basis: str  # one of `Basis`
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
     beginnings: Beginnings | None = None  # of the rows of `path`; None = not counted
+    files: tuple[FileBefore, ...] = ()  # of several, by which its lines are told
     held_out_rows: int = 0
     held_out_wanted: int | None = None  # as was said, where fewer are held out; None = as many
     held_out_path: str | None = None
     held_out_profile: Profile = ()  # empty: like the others
     format: DataFormat = "auto"
     max_rows: int | None = None  # only the first rows of the file
+    long_rows: LongRows | None = None  # what becomes of rows that are longer than a sequence; None = see `fate_of_long`
+    chat_template: str | None = None  # "plain", or the path of one in Jinja; None = the base's own
+    target_tokens: int | None = None  # of task seq2seq, the longest answer; None = as long as what is read
+    packing: bool = False  # several rows in one, kept apart
+    classes: Classes = ()  # of a classification, of all rows of `path`
+    balance: Balance = "none"  # likewise, what is done about classes that are not alike in number
+    unread_labels: int = 0  # rows beside whose text a label stands, which only a classification reads
 
 
 HERE: Final = "here"  # among names of GPUs: the card of this machine, as an offer beside the others
@@ -136,13 +157,27 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     overruled: tuple[str, ...] = ()  # keys of the user's own policy that are set aside for this job; never in a job file
 
 
+OF_TASK: Final[Mapping[Task, DataFormat]] = {"classification": "classification", "seq2seq": "instruction"}
+
+
+def format_of(task: Task, said: DataFormat) -> DataFormat:
+    """How rows are read: a task that tells classes apart, or answers a text by another, has rows of one kind."""
+    return OF_TASK.get(task, said) if said == "auto" else said
+
+
 class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file to be measured: what the trainer will be told of it, and the model whose tokens count."""
 
     path: str
+    more: tuple[str, ...] = ()
     model: str
     format: DataFormat = "auto"
     max_rows: int | None = None
+    long_rows: LongRows | None = None
+    chat_template: str | None = None
+    target_tokens: int | None = None
+    packing: bool = False
+    balance: Balance = "none"
     along: str | None = None  # another file that is asked for next: what reads both at once need not begin twice
 
 
@@ -153,6 +188,11 @@ class Lengths(msgspec.Struct, frozen=True, kw_only=True):
     mean_tokens: float
     max_tokens: int
     profile: Profile
+    exchanges: tuple[float, ...] = ()  # as in `DataAsked`
+    files: tuple[FileBefore, ...] = ()  # likewise
+    classes: Classes = ()
+    no_classes: str | None = None  # why nothing can be learned of them
+    unread_labels: int = 0  # as in `DataAsked`
     documents: bool  # raw text, which the trainer splits where it cuts a conversation
     basis: Basis
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
@@ -169,20 +209,25 @@ def measured_data(
     if measure is None:
         raise RequestError(f"{file.path} cannot be read here", hint="say --examples and --tokens instead")
     lengths, too_many = measure(msgspec.structs.replace(file, along=held_out_path)), None
+    if lengths.no_classes is not None:
+        raise RequestError(f"{file.path}: {lengths.no_classes}")
     if held_out_path is not None:
-        apart = _measured_apart(measure, msgspec.structs.replace(file, path=held_out_path, max_rows=None))
+        apart = _measured_apart(measure, msgspec.structs.replace(file, path=held_out_path, more=(), max_rows=None))
+        _require_learned(lengths, apart, held_out_path)
         num_trained, num_held_out, held_out_profile = lengths.num_rows, apart.num_rows, apart.profile
     else:
-        wanted = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
-        num_held_out = min(wanted, int(lengths.num_rows * MAX_HELD_OUT_SHARE))
+        num_held_out = _held_out(lengths.num_rows, HELD_OUT_ROWS if held_out_rows is None else held_out_rows)
         num_trained, held_out_profile = lengths.num_rows - num_held_out, ()
         too_many = held_out_rows if held_out_rows is not None and held_out_rows > num_held_out else None
     return DataAsked(
         path=file.path,
+        more=file.more,
         num_examples=num_trained,
         mean_tokens=lengths.mean_tokens,
         max_tokens=lengths.max_tokens,
         profile=lengths.profile,
+        exchanges=lengths.exchanges,
+        files=lengths.files,
         documents=lengths.documents,
         basis=lengths.basis,
         least_seq_len=lengths.least_seq_len,
@@ -193,7 +238,35 @@ def measured_data(
         held_out_profile=held_out_profile,
         format=file.format,
         max_rows=file.max_rows,
+        long_rows=file.long_rows,
+        packing=file.packing,
+        target_tokens=file.target_tokens,
+        chat_template=file.chat_template,
+        classes=lengths.classes,
+        unread_labels=lengths.unread_labels,
+        balance=file.balance,
     )
+
+
+def usually_held_out(num_rows: int) -> int:
+    """Rows of a file that are kept back where nobody says how many."""
+    return _held_out(num_rows, HELD_OUT_ROWS)
+
+
+def _held_out(num_rows: int, wanted: int) -> int:
+    return min(wanted, int(num_rows * MAX_HELD_OUT_SHARE))
+
+
+def _require_learned(learned: Lengths, judged: Lengths, path: str) -> None:
+    """Raises RequestError for a label that is judged by and never learned."""
+    known = {name for name, _, _ in learned.classes}
+    for name, _, line in judged.classes:
+        if name not in known:
+            raise RequestError(
+                f'{path}, line {place_words(line, judged.files)}: the label "{name}" stands in no row to learn from',
+                hint="add rows of it to learn from, or leave it out here",
+                place=("data", "held_out"),
+            )
 
 
 def _measured_apart(measure: Measure, file: DataFile) -> Lengths:

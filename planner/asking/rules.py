@@ -43,8 +43,14 @@ def facts_of(request: Request) -> Facts:
         "rows": "long" if data.mean_tokens >= LONG_ROW_TOKENS else None,
         "run": "short" if is_short else None,
         "trains": "weights" if _moves_weights(request) else "adapters",
-        "balance": "skewed" if (purpose.imbalance or 1.0) >= SKEWED else None,
+        "balance": "skewed" if _imbalance(request) >= SKEWED else None,
     }
+
+
+def _imbalance(request: Request) -> float:
+    """Rows of the commonest class for each of the rarest: as was said, else as counted; 1 where neither is known."""
+    counted = [rows for _, rows, _ in request.data.classes]
+    return request.purpose.imbalance or (max(counted) / min(counted) if counted else 1.0)
 
 
 def ruled_by(request: Request, so_far: dict[str, Any], *, counted: tuple[Rule, ...] = ()) -> list[Choice]:

@@ -120,6 +120,9 @@ LOGIT_BYTES: Final[dict[str, float]] = {
     "liger": 10.0,
     "fused_inplace": 10.0,
 }
+# derived from remote/losses.py: softmax and gradient by torch's own kernels move what transformers' loss moves, once more in
+# "chunked". measured: "liger" is no quicker than "hf" (one NVIDIA H200, Llama 3.1 8B, 2026-11-27)
+OWN_LOGIT_BYTES: Final[dict[str, float]] = {"chunked": 60.0, "liger": 40.0}
 KAPPA_EARLY: Final = 22.0  # fitted: bytes moved per weight and pass by GPTQ's kernels of 2023
 KERNELS_SINCE: Final = (4, 36)  # assumed: transformers' release from which GPTQ came with kernels in Triton
 OPTIMIZER_BYTES_16: Final = 28.0  # fitted: bytes that AdamW moves per 16-bit parameter and step
@@ -171,7 +174,7 @@ MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted
 # ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 # measured: SmolLM2-135M, LoRA r 8 all-linear without checkpointing on two x86-64 cores (AMD EPYC, virtual), with the FLOPs of
-# planner.estimators.speed: fp32 at 57 GFLOP/s a core in bare steps of 512 tokens (2026-11-25), at 37 in a whole run of
+# planner.estimators.time.speed: fp32 at 57 GFLOP/s a core in bare steps of 512 tokens (2026-11-25), at 37 in a whole run of
 # `make demo` (2026-11-26, 131 tokens/s); between them 45. Under bf16 autocast bare steps were 1.5 times as fast.
 CPU_GFLOPS_PER_CORE_FP32: Final = 45.0
 CPU_GFLOPS_PER_CORE_BF16: Final = 68.0  # derived: 1.5 times that

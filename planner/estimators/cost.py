@@ -1,10 +1,11 @@
-"""Dollars of one job on one offer: billed time, disk, egress. Decimal inside, so that lines sum to their total.
+"""Dollars of one job on one offer: billed time, address, disk, egress. Decimal inside, so that lines sum to their total.
 
-cost = setup + usd_per_hour · billed_s / 3600 + disks · billed_s / month + (egress_gb - free) · usd_per_gb
+cost = setup + (usd_per_hour + address) · billed_s / 3600 + disks · billed_s / month + (egress_gb - free) · usd_per_gb
 
-`disks` are the dollars a month of the machine's disk, and of the volume beside it where one is to be kept. `billed_s` is
-the wall time from the machine's boot to its teardown, at least the provider's minimum, rounded up to its increment (AWS:
-1 s, at least 60 s; others a minute or an hour). What a spot machine does again after it was taken is a line of its own.
+`address` is what the public IPv4 address costs by the hour where it is not in the machine's price. `disks` are the dollars
+a month of the machine's disk, and of the volume beside it where one is to be kept. `billed_s` is the wall time from the
+machine's boot to its teardown, at least the provider's minimum, rounded up to its increment (AWS: 1 s, at least 60 s; others
+a minute or an hour). What a spot machine does again after it was taken is a line of its own.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ def disks_usd_per_s(disk_gib: int, volume_gib: int, billing: Billing) -> Decimal
     """Of a machine's disk, and of the volume beside it."""
     of_disk = disk_gib * (billing.disk_usd_per_gib_month or Decimal(0))
     return (of_disk + volume_gib * (billing.volume_usd_per_gib_month or Decimal(0))) / SECONDS_PER_MONTH
+
+
+def address_usd_per_hour(offer: Offer, billing: Billing) -> Decimal:
+    """Of the public address that such a machine has; 0 where its price holds it, as it does where nobody states one."""
+    if offer.purchase == "spot" and billing.spot_address_usd_per_hour is not None:
+        return billing.spot_address_usd_per_hour
+    return billing.address_usd_per_hour or Decimal(0)
 
 
 def sending_usd(num_bytes: Decimal, billing: Billing) -> Decimal:
@@ -114,10 +122,13 @@ def estimate_cost(
     computed = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
     rework = tuple(every - once for every, once in zip(computed, compute, strict=True))
     disk = _over(billed_s, lambda seconds: _micro(disk_usd_per_s * seconds))
-    totals = tuple(a + b + egress_usd + offer.setup_usd for a, b in zip(computed, disk, strict=True))
+    hourly_usd = address_usd_per_hour(offer, billing)
+    address = _over(billed_s, lambda seconds: _micro(hourly_usd * seconds / SECONDS_PER_HOUR))
+    totals = tuple(sum(each, egress_usd + offer.setup_usd) for each in zip(computed, disk, address, strict=True))
     return CostEstimate(
         compute_usd=_range(compute),
         disk_usd=_range(disk),
+        address_usd=_range(address),
         egress_usd=_range((egress_usd,) * 3),
         rework_usd=_range(rework),
         setup_usd=_range((offer.setup_usd,) * 3),

@@ -11,7 +11,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.kept import kept_of, stepped_of, upcast_bytes
-from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
+from planner.estimators.memory.held.offloading import pinned_bytes, streamed_blocks
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
 from planner.estimators.memory.refused.support import require_closed_form, require_counted
@@ -22,7 +22,7 @@ from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
-from remote.contract import MAX_CHECKPOINTS, Strategy, Task
+from remote.contract import MAX_CHECKPOINTS, Strategy, Task, arenas
 
 # measured: resident set of Python with torch 2.15, transformers 5.24 and peft 0.21 imported, CUDA build, 2026-11-25
 INTERPRETER_BYTES: Final = 750 * MB
@@ -195,16 +195,15 @@ def _states(node: Node) -> int:
 
 
 def _weights(node: Node) -> int:
-    """Weights that wait on the host, pinned block by block: offloaded ones in the parts of the ranks, streamed ones whole."""
-    architecture, strategy, blocks = node.architecture, node.strategy, node.architecture.depth
+    """Weights that wait on the host, pinned: offloaded ones by the parts of blocks that ranks have, streamed ones in arenas."""
+    strategy, blocks = node.strategy, node.architecture.depth
     if strategy.offload == "params":
         part = node.wholes / node.ranks
         cast_outside = node.upcast * node.made.outer_params // max(1, node.made.params)
         ends = pinned_bytes((node.weights.outer + cast_outside) * part)
         return node.ranks * (blocks * pinned_bytes((node.weights.blocks + node.upcast - cast_outside) * part / blocks) + ends)
     if strategy.offload == "stream":
-        streamed = streamed_blocks_bytes(Leaving(architecture, strategy, node.weights, node.trained))
-        return node.ranks * blocks * pinned_bytes(streamed / blocks)
+        return node.ranks * sum(arenas(streamed_blocks(strategy, node.weights)))
     return 0
 
 

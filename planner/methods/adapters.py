@@ -207,7 +207,7 @@ IA3: Final = Adapter("ia3", _ia3, widens=BITSANDBYTES, ends_wide=BITSANDBYTES, n
 
 ADAPTERS: Final = {row.kind: row for row in (LORA, DORA, ADALORA, LOHA, LOKR, OFT, BOFT, VERA, FOURIERFT, IA3)}
 
-# What each launches for one linear, beside that one's own product, in the adapter's own dtype (`planner.estimators.launches`).
+# What each launches for one linear beside that one's own product, in the adapter's dtype (`planner.estimators.time.launches`).
 # derived: counted in peft's layers, below autograd, without views; AdaLoRA's regularization and LoHa's product come once
 LAUNCHES: Final[Mapping[Kind, Launches]] = {
     "lora": Launches(4, 6),

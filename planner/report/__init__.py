@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from catalogs.bases.models import hub_id_of
 from planner.asking.request import OWN_MACHINES, Purpose
-from planner.notices import cut_words, held_out_words, kept_words, unread
+from planner.notices import cut_words, electricity_words, held_out_words, kept_words, packed_words, unread
 from planner.plan import Considered, Plan, Rejection, SearchResult
 from planner.report import tables, words
 from planner.report.goals import goal_lines
@@ -15,10 +14,20 @@ from planner.report.groups import grouped
 from planner.report.legend import TIGHT, legend
 from planner.report.lines import BULLET, Table, Words, render
 from planner.report.ways import strategy_lines
+from remote.contract import LongRows, fate_of_long
 
 Part = str | Words | Table
 
+NOT_OFFERED: Final = (
+    "Where such a card is yours: --gpu here on its machine, or --host user@address. Where you know who rents it out: "
+    "`rentune catalog import FILE.csv`."
+)
 MAX_REJECTIONS = 8  # more are counted; --json has all
+BEFORE: Final[Mapping[LongRows, str]] = {  # what the tokens are counted before
+    "cut": " before rows are cut at {:,}",
+    "drop": " before rows of more than {:,} are left out",
+    "split": "",
+}
 
 
 def render_result(
@@ -57,11 +66,15 @@ def _answer(
         yield from goal_lines(result)
     else:
         yield "Nothing on offer does this job as asked."
+        if result.request.where.cards and result.considered is not None and not result.considered.num_offers:
+            yield NOT_OFFERED
     if result.cards is None and result.layouts:
         yield ""
         yield from _layouts(result)
-    for way in result.ways_out:
-        yield f"\nCan be run {way.change}:"
+    for number, way in enumerate(result.ways_out):
+        said = " ".join(spelled(field, value) for field, value in way.changes.items() if value is not None)
+        typed = f" ({said})" if number and said else ""  # the command below the answer takes the first
+        yield f"\nCan be run {way.change}{typed}:"
         yield tables.plan_table({"": [way.plan]}, width=width)
         if way.given_up is not None:
             yield f"Given up: {way.given_up}."
@@ -95,12 +108,12 @@ def job_line(result: SearchResult) -> str:
     request, data, loop = result.request, result.request.data, result.request.loop
     num_tokens = data.num_examples * data.mean_tokens * loop.epochs
     line = (
-        f"{'Default job' if data.basis == 'default' else 'Job'}: {_base_words(request.model)}, "
+        f"{'Default job' if data.basis == 'default' else 'Job'}: {words.base(request.model)}, "
         f"{words.several(data.num_examples, 'example')} × {data.mean_tokens:,.0f} tokens × "
         f"{words.several(loop.epochs, 'epoch')} = {words.count(num_tokens)} tokens"
     )
-    if (plan := _central(result)) is not None and data.max_tokens > plan.strategy.seq_len and not data.documents:
-        line += f" before rows are cut at {plan.strategy.seq_len:,}"
+    if (plan := _central(result)) is not None and data.max_tokens > plan.strategy.seq_len:
+        line += BEFORE[fate_of_long(data.long_rows, documents=data.documents)].format(plan.strategy.seq_len)
     if loop.max_steps is not None:
         line += f", at most {loop.max_steps:,} steps of them"
     if data.basis not in ("default", "stated"):
@@ -109,13 +122,6 @@ def job_line(result: SearchResult) -> str:
         line += f", {words.per_million(plan)} per million tokens on {words.offer(plan)}"
         line += ", padding not counted" if data.profile else ""
     return f"{line}; {held_out_words(data)}" if data.held_out_rows or data.held_out_wanted else line
-
-
-def _base_words(model: str) -> str:
-    """A size word with the base that it stands for."""
-    said, base = PurePath(model).name, hub_id_of(model)
-    named = PurePath(base).name if base is not None else said
-    return said if named.lower() == said.lower() else f"{said} ({named})"
 
 
 def _advice_line(plan: Plan) -> str:
@@ -156,6 +162,8 @@ def _one(plan: Plan) -> Iterator[Part]:
         yield f"Tight: {TIGHT}."
     if plan.request.data.path is not None and (cut := cut_words(plan.request.data, plan.strategy.seq_len)):
         yield f"Note: {cut}."
+    if (laid := packed_words(plan.request.data, plan.strategy.seq_len)) is not None:
+        yield f"Note: {laid}."
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."
     yield from _kept(plan)
@@ -174,7 +182,8 @@ def _per_million(plan: Plan) -> str:
 
 def _price(plan: Plan) -> str:
     if not plan.offer.usd_per_hour:
-        return ": the machine has no price an hour"
+        uncounted = f"; {electricity_words(plan.request.where)}" if plan.offer.gpu_free_mib is not None else ""
+        return f": the machine has no price an hour{uncounted}"
     if plan.offer.provider in OWN_MACHINES:
         return f" at {words.hourly(plan)}, assumed"  # by --assume-price: nobody sells that hour
     return f" at {words.hourly(plan)}, price seen {words.age(plan)}"

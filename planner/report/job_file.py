@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from planner.asking.case import Case
 from planner.asking.jobfile.lines import written
 from planner.asking.jobfile.marks import MARK, followed
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
-from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
+from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where, usually_held_out
 from planner.asking.rules import AUTO, loop_for, said_of_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.goals import CHEAPEST
@@ -22,6 +23,7 @@ from planner.plan import Plan
 from planner.strategy.words import describe
 
 COMMENTS: Final[Mapping[str, str]] = {
+    "task": "what the base is trained for",
     "model": "hub id, folder with weights or GGUF file; a size word can be planned only, a config.json trains random weights",
     "revision": "commit, tag or branch of a hub's model; left out, the newest commit when it is run",
     "training": "the keys of `rentune estimate`; what is left out, the planner chooses",
@@ -42,6 +44,8 @@ COMMENTS: Final[Mapping[str, str]] = {
     "loop.max_steps": "at most this many optimizer steps",
     "loop.evaluations": "held-out losses during the run, beside the first and the last",
     "loop.checkpoint_every_s": "seconds between checkpoints: what an interruption can cost",
+    "loop.checkpoint_every": "said in steps, epochs or minutes instead",
+    "loop.keep_checkpoints": "the newest ones, beside the best",
     "data": "a file is counted; without one the size is stated",
     "data.file": "JSONL, JSON, CSV or text",
     "data.held_out_rows": "kept back to measure the loss before and after",
@@ -90,6 +94,7 @@ def write_job(asked: Request | Plan) -> str:
         heading.append(
             "# as it does where options ask for another machine or training. Take the mark off a line that you change."
         )
+        heading.append("# What is not marked was asked for, or holds wherever nobody says otherwise.")
     chosen = _chosen(asked) if isinstance(asked, Plan) else dict.fromkeys(request.chosen, "")
     top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}
     top |= _stated({"revision": request.revision})
@@ -117,11 +122,34 @@ def _chosen(plan: Plan) -> dict[str, str]:
         | {f"where.{key}": "" for key in where}
         | {f"loop.{RATE}": reasons.get(RATE, "") for _ in [RATE] if RATE not in said_of_loop(said)}
         | {f"data.{key}": "" for key in SIZE_KEYS if said.data.basis == "default"}
+        | ({"data.held_out_rows": ""} if _held_out_as_usual(said.data) else {})
     )
+
+
+def _held_out_as_usual(data: DataAsked) -> bool:
+    """Whether as many rows of the file are held out as where nobody says how many."""
+    if data.path is None or data.held_out_path is not None or data.held_out_wanted is not None:
+        return False
+    return data.held_out_rows == usually_held_out(data.num_examples + data.held_out_rows)
 
 
 def _says(where: Where, key: str) -> bool:
     return getattr(where, key) not in (None, ())
+
+
+def seen_from(home: Path, plan: Plan) -> Plan:
+    """The plan with the paths below `home` as they are from there: a job file and its data are often moved together."""
+    request, home = plan.request, home.absolute()
+
+    def seen(path: str | None) -> str | None:
+        return str(Path(path).relative_to(home)) if path is not None and Path(path).is_relative_to(home) else path
+
+    data = msgspec.structs.replace(request.data, path=seen(request.data.path), held_out_path=seen(request.data.held_out_path))
+    loop = msgspec.structs.replace(request.loop, init_adapter=seen(request.loop.init_adapter))
+    keep = msgspec.structs.replace(request.keep, adapter=seen(request.keep.adapter))
+    model = f"./{seen(request.model)}" if Path(request.model).is_relative_to(home) else request.model  # no name of the registry
+    moved = msgspec.structs.replace(request, model=model, data=data, loop=loop, keep=keep)
+    return msgspec.structs.replace(plan, request=moved)
 
 
 def pinned(plan: Plan) -> Request:
@@ -208,8 +236,19 @@ def _data(data: DataAsked) -> dict[str, Any]:
         held_out = {"held_out_rows": data.held_out_rows} if data.held_out_rows else {}
         return {"examples": data.num_examples, "mean_tokens": data.mean_tokens, "max_tokens": data.max_tokens} | held_out
     return (
-        _stated({"file": data.path, "held_out": data.held_out_path, "max_rows": data.max_rows})
-        | ({"format": data.format} if data.format != "auto" else {})
+        _stated(
+            {
+                "file": [data.path, *data.more] if data.more else data.path,
+                "held_out": data.held_out_path,
+                "max_rows": data.max_rows,
+                "long_rows": data.long_rows,
+                "chat_template": data.chat_template,
+                "target_tokens": data.target_tokens,
+            }
+        )
+        | ({"format": data.format} if data.format not in ("auto", "classification") else {})
+        | ({"packing": True} if data.packing else {})
+        | ({"balance": data.balance} if data.balance != "none" else {})
         | ({"held_out_rows": data.held_out_wanted or data.held_out_rows} if data.held_out_path is None else {})
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from planner.plan import NOT_YET, Cards, Layout, LayoutKind, Streamed
@@ -55,12 +55,13 @@ def _heading(cards: Cards) -> str:
     return f"{cards.number} cards of {size} are not one card of {cards.number * cards.memory_gib:g} GiB."
 
 
-def way(each: Layout) -> str:
-    """A way by its name, with the framework's word where there are several cards, and how weights are held."""
-    held, strategy = words.held_in(each.strategy), each.strategy
-    if strategy.num_gpus == 1:
-        return f"{NAMES[each.kind]}, {held}"
-    return f"{strategy.num_gpus} cards, {NAMES[each.kind]} ({strategy.sharding}), {held}"
+def way(each: Layout, held: Iterable[str] = ()) -> str:
+    """A way by its name, with the framework's word where there are several cards, and how weights are `held`; () = as there."""
+    strategy, kinds = each.strategy, set(held) or {words.held_in(each.strategy)}
+    name = NAMES[each.kind]
+    if strategy.num_gpus > 1:
+        name = f"{strategy.num_gpus} cards, {name} ({strategy.sharding})"
+    return f"{name}, {kinds.pop()}" if len(kinds) == 1 else name
 
 
 def cell(each: Layout) -> str:
@@ -89,7 +90,10 @@ def budget_lines(budget_gib: float, layouts: tuple[Layout, ...]) -> Iterator[str
     table = Table((lines.Column("way", wraps=True), *(lines.Column(card, wraps=True) for card in cards)))
     for kind in dict.fromkeys(each.kind for each in layouts):
         of_kind = {str(each.card): each for each in layouts if each.kind == kind}
-        table.add(way(next(iter(of_kind.values()))), *(cell(of_kind[card]) if card in of_kind else "" for card in cards))
+        held = {card: words.held_in(each.strategy) for card, each in of_kind.items()}
+        apart = len(set(held.values())) > 1  # older cards hold whole weights that move in fp32
+        figures = {card: f"{cell(each)}{f', {held[card]}' if apart else ''}" for card, each in of_kind.items()}
+        table.add(way(next(iter(of_kind.values())), held.values()), *(figures.get(card, "") for card in cards))
         streams = {card: each.streamed for card, each in of_kind.items() if each.streamed is not None}
         for name, text in STREAMING if streams else ():
             table.add(name, *(text(streams[card]) if card in streams else "" for card in cards), style="dim")

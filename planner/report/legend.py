@@ -9,6 +9,7 @@ from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.sellers import by_contract
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.host import least_ram_gib, vcpus_of
+from planner.notices import electricity_words
 from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Plan
 from planner.report import tables, words
 
@@ -108,7 +109,11 @@ def _prices(plans: Sequence[Plan]) -> str | None:
         return "Prices: undated." if priced else None
     span = words.ago(days[-1]) if days[0] == days[-1] else f"{days[0]} to {days[-1]} days ago"
     stale = sum(age > STALE_AFTER_DAYS for age in days)
-    moved = f"; {stale} of {len(days)} over {STALE_AFTER_DAYS} days ago: stale, and may have moved" if stale else ""
+    moved = (
+        f"; {stale} of {len(days)} over {STALE_AFTER_DAYS} days ago: stale, and may have moved (rentune catalog refresh)"
+        if stale
+        else ""
+    )
     return f"Prices were seen {span}{undated}{moved}."
 
 
@@ -119,4 +124,22 @@ def _least(plans: Sequence[Plan]) -> str | None:
     return f"{words.AT_LEAST}: no price is known for {lists}; ranked as if it were the dearest known." if lists else None
 
 
-WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _not_ready, _unknown, _asked, _least, _met)
+def _free(plans: Sequence[Plan]) -> str | None:
+    """What costs nothing on a card of one's own only because nobody said a price."""
+    own = next((plan for plan in plans if plan.offer.gpu_free_mib is not None and not plan.offer.usd_per_hour), None)
+    return None if own is None else f"{words.FREE}: {electricity_words(own.request.where)}."
+
+
+WORDS: Final[tuple[Explained, ...]] = (
+    _memory,
+    _ram,
+    _tight,
+    _price_only,
+    _not_yet,
+    _not_ready,
+    _unknown,
+    _asked,
+    _least,
+    _free,
+    _met,
+)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from planner.estimators.cost import UNBILLED_PHASES, billed_range
-from planner.estimators.phases import scaled
+from planner.estimators.time.phases import scaled
 from planner.plan import Plan, Range, Rejection
 from planner.report import lines, words
 from planner.report.lines import Table
@@ -25,6 +25,7 @@ class Column(msgspec.Struct, frozen=True):
     figure: bool = False  # figures are never cut in two; names may be
     from_width: int = 0
     below_width: float = math.inf
+    stacks_below: int = 0  # narrower, what stands in brackets stands below its middle
 
 
 def _job_and_rate(plan: Plan) -> str:
@@ -40,7 +41,8 @@ BRACKETS: Final = re.compile(r"([^\n(]+) (\([^)\n]*\))( \w+$)?")  # the words be
 ARROW: Final = "→"
 MACHINE_WIDTH: Final = 66  # derived: the words of all columns and the gaps; narrower, GPUs stand below their offer
 STRATEGY_WIDTH: Final = 112  # narrower, a sentence below the table says how the rows train
-ONE_LINE_WIDTH: Final = 100  # narrower, a range stands below its middle
+ONE_LINE_WIDTH: Final = 100  # narrower, every range stands below its middle
+TIME_WIDTH: Final = STRATEGY_WIDTH  # narrower, that of the hours does: names get its room, and a row no third line
 MOST_FIGURES: Final = 0.52  # of the width, assumed; where figures are larger, a range does so too, or names would have no room
 PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
 RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below those of the job
@@ -51,7 +53,7 @@ COLUMNS: Final = (
     Column("GPUs", words.machine, from_width=MACHINE_WIDTH),
     Column("strategy", words.strategy, from_width=STRATEGY_WIDTH),
     Column("GiB need/has", words.fit, from_width=80),
-    Column("time", lambda plan: words.span_range(plan.duration.wall_s), figure=True),
+    Column("time", lambda plan: words.span_range(plan.duration.wall_s), figure=True, stacks_below=TIME_WIDTH),
     Column("whole job", words.total, figure=True, from_width=RATE_WIDTH),
     Column("whole job", _job_and_rate, figure=True, below_width=RATE_WIDTH),
     Column("$/M tok", words.per_million, figure=True, from_width=RATE_WIDTH),
@@ -75,10 +77,15 @@ def plan_table(groups: Mapping[str, Iterable[Plan]], *, width: int, recommended:
             table.heading(f"{word}:")
         for number, plan in enumerate(plans, start=len(table.rows) + 1):
             mark = f"{ARROW} {number}" if plan is recommended else str(number)
-            texts = (column.text(plan) for column in columns)
-            cells = (_stacked(text) if stacks else text for text in texts)
+            texts = ((_below(word, column.text(plan)), stacks or width < column.stacks_below) for column in columns)
+            cells = (_stacked(text) if below else text for text, below in texts)
             table.add(mark, *cells, style="bold" if plan.runnable is None else "dim")
     return table
+
+
+def _below(heading: str, text: str) -> str:
+    """The text without the words that stand above it."""
+    return text.removeprefix(heading).removeprefix(", ") if heading else text
 
 
 def _figures_width(columns: Iterable[Column], plans: Iterable[Plan]) -> int:
@@ -154,7 +161,7 @@ def time_table(plan: Plan) -> Table:
     return table
 
 
-SELDOM = ("setup", REWORK)  # lines that most plans have not
+SELDOM = ("setup", REWORK, "public address")  # lines that most plans have not
 
 
 def cost_table(plan: Plan) -> Table:
@@ -166,6 +173,7 @@ def cost_table(plan: Plan) -> Table:
         (f"compute: {hours}{_rule(plan)} at {words.hourly(plan)}", plan.cost.compute_usd),
         ("rework: done again when the machine is taken away", plan.cost.rework_usd),
         ("disk", plan.cost.disk_usd),
+        ("public address", plan.cost.address_usd),
         (f"egress: the adapter{' and checkpoints' if plan.offer.purchase == 'spot' else ''} home", plan.cost.egress_usd),
     ):
         if figure.p90 == 0 and name.startswith(SELDOM):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, Final
 
+from catalogs.bases.models import hub_id_of
 from catalogs.catalog import STALE_AFTER_DAYS
+from catalogs.failure import ended_once
 from catalogs.hardware import ANYWHERE, Offer
-from planner.plan import NOT_READY, UNTOLD, Plan, Range, Rejection
+from planner.plan import NOT_READY, UNTOLD, Plan, Range, Rejection, SearchResult
 from planner.strategy.words import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
@@ -26,7 +29,7 @@ CENTS: Final = ((0.00995, 4), (0.0995, 3), (1_000, 2), (float("inf"), 0))  # dol
 
 def note(words: str) -> str:
     """As a line of its own, ended once."""
-    return f"Note: {words}" if words.endswith((".", "?", "!")) else f"Note: {words}."
+    return ended_once(f"Note: {words}" if words.endswith((".", "?", "!")) else f"Note: {words}.")
 
 
 def usd(amount: float) -> str:
@@ -245,6 +248,13 @@ def standing(plan: Plan) -> str:
     return tried(plan) if plan.ready else f"{tried(plan)}; {NOT_READY}: {missing(plan)}"
 
 
+def base(model: str) -> str:
+    """A size word with the base that it stands for."""
+    said, base = PurePath(model).name, hub_id_of(model)
+    named = PurePath(base).name if base is not None else said
+    return said if named.lower() == said.lower() else f"{said} ({named})"
+
+
 def held_in(strategy: Strategy) -> str:
     """How the frozen weights are held: the quantization, or the dtype."""
     return strategy.quant if strategy.quant != "none" else SHORT_DTYPES[strategy.param_dtype]
@@ -263,6 +273,17 @@ Spelling = Callable[[str, Any], str]  # how a field of the Request and its value
 def reason(rejection: Rejection, spelled: Spelling) -> str:
     """Why, and by which wish: "not from aws (--provider)"."""
     return rejection.reason if rejection.wish is None else f"{rejection.reason} ({spelled(rejection.wish, None)})"
+
+
+def why_none(result: SearchResult) -> str:
+    """Why nothing can be run as asked, in one sentence. Of what is refused the two reasons that most offers were refused for:
+    of a policy nobody else says that it was one.
+    """
+    if result.plans:
+        return f"No plan can be run as asked: {(result.plans[0].runnable or '').removesuffix('.')}."
+    most = sorted(result.rejections, key=lambda each: each.num_offers, reverse=True)[:2]
+    refused = "".join(f"{', ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
+    return f"No plan can be run as asked: nothing on offer does this job{refused}."
 
 
 def what_would_do(rejection: Rejection, spelled: Spelling) -> str:

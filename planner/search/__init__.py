@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
@@ -12,25 +13,29 @@ from planner.advise import advise
 from planner.asking.policy import Rule, in_force, unmatched
 from planner.asking.request import Changes, Request
 from planner.asking.training_keys import check_training
-from planner.estimators.learned import Seen
-from planner.estimators.memory.refused.support import require_trainable, require_unpacked, require_unquantized
+from planner.estimators.memory.refused.support import require_apart, require_trainable, require_unpacked, require_unquantized
+from planner.estimators.time.learned import Seen
+from planner.methods import QLORA, QLORA_MEANS
 from planner.notices import cut_words
 from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
-from planner.search.best import AIMS, best, by_the_hour
+from planner.search.best import AIMS, Aim, best, by_the_hour, rank_of
 from planner.search.figures import Figures
 from planner.search.market.idle import Told, idle_wishes
 from planner.search.market.names import check_cards, check_memory, check_names, close_names, known_names
 from planner.search.market.offers import Kind, Market, Place, admit
 from planner.search.ranking import Found, Question, considered, rank
 from planner.search.told.assumptions import assumptions
-from planner.search.told.concessions import concessions, first_enough
+from planner.search.told.concessions import Conceded, concessions, first_enough
 from planner.search.told.machines import several_machines
 from planner.search.told.mistakes import check_trained
 from planner.search.told.notebook import Notebook
-from planner.search.told.remedies import memory_rejections, ways_out
+from planner.search.told.remedies import WayFound, few_rows_cut, memory_rejections, ways_out
 from planner.search.ways.lengths import decisive_words, shorter_that_fits
 from planner.search.ways.strategies import check_attention, check_layers, check_method, seq_len_of
+from planner.units import SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
+
+WORTH_A_WORD: Final = 0.8  # assumed: of the dollars; less is no reason to cut rows
 
 
 def search(
@@ -79,7 +84,6 @@ def search(
     check_trained(request, figures)
     asked = admit(request, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
-    lengths = (sentence for sentence in (cut, decisive_words(request, seq_len)) if sentence is not None)
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)
     stuck = all(found.runnable is not None for found in ranked)
@@ -91,16 +95,23 @@ def search(
 
     steps = tuple(concessions(request, advice, architecture)) if stuck else ()
     conceded = first_enough(steps, question, asked.kinds, figures)
+    milder = _by_another_method(question, asked.kinds, figures) if stuck else None
+    in_part = _in_fewer_steps(question, asked.kinds, figures, notebook) if stuck and notebook.over else None
     told = considered(question, asked.kinds, figures, num_adapters=1 + len(steps))
 
     def shorter(strategy: Strategy, kind: Kind) -> Changes:
         return shorter_that_fits(request, strategy, kind, figures)
 
-    out = ways_out(question, market, figures, notebook.over) if stuck else ()
+    streams = _streams_at_best(ranked)
+    found_out = ways_out(question, market, figures, notebook.over) if stuck or streams else ()
+    out = [way for way in found_out if stuck or _beats(way[2], ranked, AIMS[request.budget.goal])]
     plans = tuple(plan(found) for found in ranked)
+    decisive = decisive_words(request, seq_len)
+    if decisive is not None and not stuck:
+        decisive += _saving_words(ranked, few_rows_cut(question, market, figures))
+    lengths = filter(None, (cut, decisive))
     ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
-    if conceded is not None:
-        step, found = conceded
+    for step, found in filter(None, (conceded, milder, in_part)):
         less = WayOut(
             change=step.change, changes=step.changes, plan=plan(found, step.asked_of(question)), given_up=step.given_up
         )
@@ -125,16 +136,55 @@ def search(
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
         cards=cards,
-        layouts=tuple(_layouts(cards, question, market.offers, figures, stuck=stuck)),
+        layouts=tuple(_layouts(cards, question, market.offers, figures, stuck=stuck or streams)),
         by_the_hour=plan(hourly) if hourly is not None else None,
         considered=told,
     )
 
 
+def _by_another_method(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> tuple[Conceded, Found] | None:
+    from planner.search.told.methods import first_runnable, lighter  # only where nothing can be run: it costs start-up time
+
+    return first_runnable(lighter(question.request, figures.architecture), question, kinds, figures)
+
+
+def _in_fewer_steps(
+    question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook
+) -> tuple[Conceded, Found] | None:
+    from planner.search.told.methods import first_runnable  # as above
+    from planner.search.told.steps import fewer_steps
+
+    return first_runnable(fewer_steps(question, notebook.over, figures.architecture), question, kinds, figures)
+
+
+def _saving_words(ranked: tuple[Found, ...], cut: WayFound | None) -> str:
+    """On what, in what time and for how much the job would be done then, where that saves something worth a word."""
+    cheapest_usd = min(found.cost.held_usd.p50 for found in ranked if found.runnable is None)
+    if cut is None or cut[2].cost.held_usd.p50 > WORTH_A_WORD * cheapest_usd:
+        return ""
+    found = cut[2]
+    took_s, usd = found.duration.wall_s.p50, found.cost.total_usd.p50
+    time = f"{took_s / 60:.0f} min" if took_s < 2 * SECONDS_PER_HOUR else f"{took_s / SECONDS_PER_HOUR:,.1f} h"
+    return f": {found.kind.name} would do then, in {time} for ${usd:,.{2 if usd >= 1 else 3}f}"
+
+
+def _streams_at_best(ranked: tuple[Found, ...]) -> bool:
+    """Whether all that can be run leaves something in RAM: then it is told what else there would be, and what a link costs."""
+    return all(found.fit.strategy.offload != "none" for found in ranked if found.runnable is None)
+
+
+def _beats(found: Found, ranked: tuple[Found, ...], aim: Aim) -> bool:
+    """Whether who streams is told of it: it holds its blocks on the card, and its command leads to nothing streamed."""
+    streamed = [rank_of(each, aim) for each in ranked if each.runnable is None]
+    return found.fit.strategy.offload == "none" and (not streamed or rank_of(found, aim) < min(streamed))
+
+
 def _layouts(
     cards: Cards | None, question: Question, market: tuple[Offer, ...], figures: Figures, *, stuck: bool
 ) -> Iterator[Layout]:
-    """On the cards that were asked about; else, where a budget per GPU leaves nothing to run, on cards of its size."""
+    """On the cards that were asked about; else, where a budget per GPU leaves nothing to run by the card alone, on cards of its
+    size.
+    """
     if cards is None and not (stuck and question.request.where.gpu_memory_gib is not None):
         return
     from planner.search.ways.layouts import layouts_of_budget, layouts_of_cards  # only then: it costs start-up time
@@ -176,11 +226,15 @@ def checks(
     )
     if architecture is None:
         return of_words
+    meant = request.training | (QLORA_MEANS if request.training.get("method") == QLORA else {})
     return (
         *of_words,
         lambda: require_trainable(architecture, request.task),
+        lambda: require_apart(architecture) if request.data.packing else None,
         lambda: require_unpacked(request.model),
-        lambda: require_unquantized(architecture, str(request.training.get("quant", "none"))),
+        lambda: require_unquantized(
+            architecture, str(meant.get("quant", "none")), double_quant=bool(meant.get("double_quant", False))
+        ),
         lambda: check_layers(request, architecture),
         lambda: check_attention(request, architecture),
         lambda: seq_len_of(request, architecture),

@@ -29,6 +29,11 @@ def by_the_hour(_usd: float, _seconds: float, usd_per_hour: float) -> float:
     return usd_per_hour
 
 
+def rank_of(found: Found, aim: Aim) -> Rank:
+    """By what plans that can be run are compared, the least first."""
+    return found.doubts, aim(found.cost.held_usd.p50, found.duration.wall_s.p50, float(found.offer.usd_per_hour))
+
+
 def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim = AIMS[CHEAPEST]) -> Found | None:
     """Of the plans that this version can run the one with the fewest doubts and, of those, the least of what `aim` counts."""
     floors = Floors(question, figures, lambda kind: quickest_doable(kind, question, figures))
@@ -43,7 +48,7 @@ def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim
     for kind, offers in sorted(reach, key=lambda each: min(floor(each[0], offer) for offer in each[1])):
         wanted = [offer for offer in offers if least is None or floor(kind, offer) <= least]
         for each in on_kind(kind, wanted, question, figures, Notebook(), only_doable=True):
-            rank = each.doubts, aim(each.cost.held_usd.p50, each.duration.wall_s.p50, float(each.offer.usd_per_hour))
+            rank = rank_of(each, aim)
             if each.runnable is None and (least is None or found is None or (rank, each.order) < (least, found.order)):
                 found, least = each, rank
     return found

@@ -14,17 +14,29 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.estimators.cost import Dearest, billed_range, dearest_of
-from planner.estimators.duration import checkpoint_bytes, estimate_duration, least_learned, unpadded
 from planner.estimators.host import estimate_host
-from planner.estimators.learned import Seen, machine_of
 from planner.estimators.memory import estimate_vram, resting_bytes
 from planner.estimators.memory.card.process import Outside, outside_of
 from planner.estimators.memory.scene import memory_class
+from planner.estimators.memory.step.numerics import has_flash
+from planner.estimators.time.duration import (
+    Errand,
+    Here,
+    checkpoint_bytes,
+    duration_on,
+    errand_of,
+    estimate_duration,
+    least_learned,
+    unpadded,
+)
+from planner.estimators.time.learned import Seen, machine_of
+from planner.estimators.time.speed import StepTime, step_time
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused
 from planner.search.ways.ladders import Ladders
 from planner.search.ways.strategies import strategies
+from planner.strategy.stack import PINNED_STACK
 from remote.contract import Dtype, Quant, Strategy
 
 # In these the strategies of one search differ; the rest of a Strategy is the same for all of them.
@@ -42,6 +54,7 @@ VARYING: Final = (
     "sharding",
     "num_gpus",
     "offload",
+    "streaming",
     "loss",
 )
 
@@ -73,8 +86,10 @@ class Figures:
         self._resting: dict[tuple[Any, ...], int] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
+        self._errands: dict[tuple[Any, ...], Errand] = {}
         self._billed_s: dict[tuple[int, str], float] = {}
         self._within: dict[int, Figures] = {}
+        self.floors: dict[tuple[object, ...], Any] = {}  # of what is ranked with these figures, kept there
         self._dearest: Dearest | None = None
 
     def within(self, seq_len: int) -> Figures:
@@ -166,6 +181,18 @@ class Figures:
             )
         return self._host[key]
 
+    def step(self, strategy: Strategy, gpu: Gpu) -> StepTime:
+        """Of sequences that are as long as they may be, on one card over PCIe."""
+        return step_time(
+            self.architecture,
+            strategy,
+            task=self._task,
+            gpu=gpu,
+            stack=PINNED_STACK,
+            mean_seq_len=float(strategy.seq_len),
+            interconnect="pcie",
+        )
+
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
         """Seconds by phase: the same for all rented machines that use the same GPUs over the same links."""
         return self._timed(strategy, gpu, offer, padded=True)
@@ -185,22 +212,29 @@ class Figures:
         own = machine if machine in self._seen_on else None  # to all others earlier runs teach the same
         key = (*kind, own, local, padded, link, *key_of(strategy))
         if key not in self._duration:
-            self._duration[key] = estimate_duration(
-                self.architecture,
-                strategy,
-                gpu=gpu,
-                offer=offer,
-                data=self._data if padded else unpadded(self._data, strategy, on_cpu=gpu is None),
-                loop=self._request.loop,
-                task=self._task,
-                reused_environment=local,
-                model_on_box=local,
+            self._duration[key] = duration_on(
+                Here(gpu, offer, reused_environment=local, model_on_box=local),
+                self._errand(strategy, gpu, padded=padded),
                 seen=self.seen,
                 learned=None
                 if padded or not self.seen
                 else least_learned(self.seen, self._quants(), gpu=gpu, offer=offer, num_gpus=strategy.num_gpus),
             )
         return self._duration[key]
+
+    def _errand(self, strategy: Strategy, gpu: Gpu | None, *, padded: bool) -> Errand:
+        flash = None if gpu is None else has_flash(gpu)
+        key = (flash, padded, *key_of(strategy))
+        if key not in self._errands:
+            self._errands[key] = errand_of(
+                self.architecture,
+                strategy,
+                data=self._data if padded else unpadded(self._data, strategy, on_cpu=gpu is None),
+                loop=self._request.loop,
+                task=self._task,
+                flash=flash,
+            )
+        return self._errands[key]
 
     def apart(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> tuple[DurationEstimate, HostEstimate]:
         """Of a strategy on several machines, of which few are asked for: nothing is kept."""

@@ -21,7 +21,7 @@ from planner.asking.policy import Cap, Rule, cap
 from planner.asking.request import HOST, Budget, Request
 from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
 from planner.estimators.host import usable_ram_bytes
-from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
+from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
 from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures, key_of
@@ -51,9 +51,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         """What the caller said about a provider; of an unknown one only the price is known."""
         return self.providers.get(name) or Provider(name=name, runnable=False, status=PRICE_ONLY)
 
+    def missing(self, strategy: Strategy) -> tuple[str, ...]:
+        """What of it the trainer can't do."""
+        return self.capabilities.missing(strategy, self.request.task, packing=self.request.data.packing)
+
     def doable(self, strategy: Strategy) -> bool:
         """Whether the trainer can do it."""
-        return not self.capabilities.missing(strategy, self.request.task)
+        return not self.missing(strategy)
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +140,7 @@ def _quickest(kind: Kind, figures: Figures, num_gpus: int | None = None) -> tupl
     """The quickest strategies on all of the machine's GPUs, or on so many, whether they fit or not: before earlier runs are
     asked, of which a floor takes the least that they say.
     """
-    return tuple(figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in).quickest())
+    return figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in).quickest
 
 
 def quickest_doable(kind: Kind, question: Question, figures: Figures) -> tuple[Strategy, ...]:
@@ -162,8 +166,16 @@ class Floors:
 
     def _floor(self, kind: Kind) -> _Floor:
         if id(kind) not in self._floors:
-            self._floors[id(kind)] = _Floor(kind, self._quickest(kind), self._question, self._figures)
+            self._floors[id(kind)] = self._anew(kind, self._quickest(kind))
         return self._floors[id(kind)]
+
+    def _anew(self, kind: Kind, quickest: tuple[Strategy, ...]) -> _Floor:
+        """Counted once however many goals ask: kinds that begin with one offer, in one search, have one floor."""
+        known, key = self._figures.floors, (kind.offers[0].key, kind.gpu is None, quickest)
+        if key not in known:
+            known[key] = _Floor(kind, quickest, self._question, self._figures)
+        floor: _Floor = known[key]
+        return floor
 
 
 class _Floor:
@@ -271,9 +283,10 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
     figures.priced.add((offer.key, fit.strategy.rank, fit.strategy.target_modules, *key_of(fit.strategy)))
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
     adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
-    made_every_s = question.request.loop.checkpoint_every_s
-    every_s = interval_s(offer, billing, checkpoint_bytes=checkpoint_bytes, checkpoint_every_s=made_every_s)
-    duration = interrupted(figures.duration(fit.strategy, kind.gpu, offer), offer, every_s=every_s)
+    duration = figures.duration(fit.strategy, kind.gpu, offer)
+    made_s = made_every_s(question.request.loop, step_s=duration.step_s.p50, num_steps=duration.num_steps)
+    every_s = interval_s(offer, billing, checkpoint_bytes=checkpoint_bytes, checkpoint_every_s=made_s)
+    duration = interrupted(duration, offer, every_s=every_s)
     return Found(
         fit=fit,
         kind=kind,
@@ -300,14 +313,14 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
 def _held(
     fits: tuple[Fit, ...], kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook
 ) -> Fit | None:
-    """The first fit for which the box has RAM and disk enough; what the last one lacked is written down. What waits in RAM
-    needs some that is stated.
+    """The first fit for which the box has RAM and disk enough; else what the one lacked that lacked least is written down. What
+    waits in RAM needs some that is stated.
     """
     billing = question.catalog.rule(offer)
     fixed_disk = disk_is_included(offer, billing)
     has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
     has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
-    shortage: tuple[list[Short], Short] | None = None
+    lacking: list[tuple[list[Short], Short]] = []
     for fit in fits:
         if has_ram_bytes is None and fit.strategy.offload != "none":
             continue
@@ -317,12 +330,13 @@ def _held(
             (notebook.short_of_disk, disk_gib(host, billing) * GIB, has_disk_bytes),
         ):
             if has is not None and needed > has:
-                shortage = page, Short(offer=offer, needed=needed, limit=has)
+                lacking.append((page, Short(offer=offer, needed=needed, limit=has)))
                 break
         else:
             return fit
-    if shortage is not None:
-        shortage[0].append(shortage[1])
+    if lacking:
+        page, least = min(lacking, key=lambda each: each[1].needed - each[1].limit)
+        page.append(least)
     return None
 
 

@@ -83,10 +83,27 @@ def _fp8(_weights: int, in_features: int, out_features: int) -> int:
     return rounded(in_features * out_features) + rounded(4 * squares)
 
 
+def _code_table(_weights: int, _in_features: int, _out_features: int) -> int:
+    return rounded(64)
+
+
+def _code_tables(_weights: int, _in_features: int, _out_features: int) -> int:
+    return rounded(64) + rounded(1024) + rounded(4)
+
+
+def _scales_of_rows(_weights: int, _in_features: int, out_features: int) -> int:
+    return rounded(4 * out_features)
+
+
+def _no_tables(_weights: int, _in_features: int, _out_features: int) -> int:
+    return 0
+
+
 class Quantization(msgspec.Struct, frozen=True, kw_only=True):
     """How a linear's weight is stored, and what a product with it takes beside its output. Bytes per weight or input."""
 
     size: Size
+    tables: Size = _no_tables  # of them what stays on the GPU where a weight is streamed
     unpacked_forward: int = 2  # of the whole weight, in 16 bits
     unpacked_backward: int = 2
     packed_input: int = 0  # of the input, in the weight's own type
@@ -102,11 +119,11 @@ _STORED: Final[dict[str, Any]] = {"in_checkpoint": True, "experts": "packed"}
 # derived: sizes by their functions, unpacking by the libraries' autograd functions (bitsandbytes 0.49; transformers 5.24,
 # finegrained_fp8.py)
 QUANTIZATIONS: Final[dict[tuple[str, bool], Quantization]] = {  # (quant, double_quant)
-    ("nf4", False): Quantization(size=_bnb4),
-    ("fp4", False): Quantization(size=_bnb4),
-    ("nf4", True): Quantization(size=_bnb4_double),
-    ("fp4", True): Quantization(size=_bnb4_double),
-    ("int8", False): Quantization(size=_int8),
+    ("nf4", False): Quantization(size=_bnb4, tables=_code_table),
+    ("fp4", False): Quantization(size=_bnb4, tables=_code_table),
+    ("nf4", True): Quantization(size=_bnb4_double, tables=_code_tables),
+    ("fp4", True): Quantization(size=_bnb4_double, tables=_code_tables),
+    ("int8", False): Quantization(size=_int8, tables=_scales_of_rows),
     ("gptq_int4", False): Quantization(size=_gptq(4), **_STORED),
     ("gptq_int8", False): Quantization(size=_gptq(8), **_STORED),
     ("awq_int4", False): Quantization(size=_awq, **_STORED),
@@ -133,6 +150,12 @@ def quantized_bytes(quant: str, *, double_quant: bool, in_features: int, out_fea
     """Bytes of one quantized linear's weight with all its tables, each a storage of its own."""
     size = quantization_of(quant, double_quant=double_quant).size
     return size(in_features * out_features, in_features, out_features)
+
+
+def table_bytes(quant: str, *, double_quant: bool, in_features: int, out_features: int) -> int:
+    """Of those the bytes that stay on the GPU where the weight is streamed."""
+    tables = quantization_of(quant, double_quant=double_quant).tables
+    return tables(in_features * out_features, in_features, out_features)
 
 
 def is_packed(linear: Linear, quant: str) -> bool:

@@ -17,7 +17,7 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.options import request_options, view_options
 from planner.asking.policy import Rule
 from planner.asking.request import DataFile, Lengths, Request, default_data
-from planner.estimators.learned import Seen
+from planner.estimators.time.learned import Seen
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
 from planner.search import search
 from remote.contract import CAPABILITIES, Capabilities, Strategy

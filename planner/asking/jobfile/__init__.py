@@ -32,6 +32,7 @@ from planner.asking.request import (
     Request,
     RequestError,
     Where,
+    format_of,
     measured_data,
     stated_data,
 )
@@ -47,26 +48,39 @@ def read_job(
     name: str,
     measure: Measure | None = None,
     overruled: Iterable[KeyPath] = (),
-    model: str | None = None,
+    said: Mapping[str, Any] = {},
     anew: bool = False,
 ) -> Request:
     """The Request in a job file. `name` stands in every complaint; `measure` reads the file named under `data`. Values at the
-    `overruled` places are not looked at: options replace them, and `model`, where it is not None, the file's. `anew`: nor
-    at what the planner chose.
+    `overruled` places are not looked at: options replace them, and the values of `said` (by top-level key) the file's, for its
+    data is counted by them. `anew`: nor at what the planner chose.
 
     Raises JobFileError with file, line and column.
     """
-    document = read_document(text, name=name)
-    if not isinstance(document.values, dict):
-        raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
-    document = msgspec.structs.replace(document, values=_without_empty_sections(document.values))
+    document = job_document(text, name=name)
     choices, overruled = marked(text, document), tuple(overruled)
     dropped = choices if anew else tuple(outlived(text, document, choices))
     document = document.without((*overruled, *dropped))
-    if model is not None:
-        document = msgspec.structs.replace(document, values=document.values | {"model": model})
-    _check_keys(document)
-    job = _converted(document)
+    for key, value in said.items():
+        document = document.with_value(key, value)
+    return asked_by(document, measure=measure, choices=set(choices) - {*dropped, *overruled})
+
+
+def job_document(text: str, *, name: str) -> Document:
+    """The values of a job file and where they stand, before any is judged. Raises JobFileError for what is no list of keys."""
+    return keyed(read_document(text, name=name))
+
+
+def keyed(document: Document) -> Document:
+    """The same without what says nothing. Raises JobFileError for what is no list of keys."""
+    if not isinstance(document.values, dict):
+        raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
+    return msgspec.structs.replace(document, values=_without_empty_sections(document.values))
+
+
+def asked_by(document: Document, *, measure: Measure | None, choices: Iterable[KeyPath]) -> Request:
+    """The Request of these values, `choices` among them the planner's. Raises JobFileError for the first that is refused."""
+    job = of_known_keys(document)
     training = {key: value for key, value in job.training.items() if key != GLOBAL_BATCH_SIZE and value is not None}
     _check_training(document, job.model, training)
     request = Request(
@@ -82,12 +96,18 @@ def read_job(
         budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours, goal=job.budget.goal),
         keep=job.keep,
         tags=job.tags,
-        chosen=tuple(sorted(".".join(map(str, path)) for path in set(choices) - {*dropped, *overruled})),
+        chosen=tuple(sorted(".".join(map(str, path)) for path in choices)),
     )
     try:
         return consistent(checked(with_loop(request, said=document.values.get("loop", {}))))
     except RequestError as error:
         raise document.error(error.place, str(error), hint=error.hint) from None
+
+
+def of_known_keys(document: Document) -> JobFile:
+    """The values by their keys, each of its type; whether they go together is not asked. Raises JobFileError."""
+    _check_keys(document)
+    return _converted(document)
 
 
 # ── keys and types ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -182,7 +202,7 @@ def _data(document: Document, job: JobFile, training: dict[str, Any], measure: M
             raise document.error(("data", key), f"{key} says nothing {where}", hint=hint)
     if section.file is None:
         return _size(section, training)
-    return _counted(document, section, section.file, job.model, measure)
+    return _counted(document, job, measure)
 
 
 _IDLE: Final = {  # whether a file is named -> the keys without effect, and what to write instead
@@ -191,15 +211,34 @@ _IDLE: Final = {  # whether a file is named -> the keys without effect, and what
         "beside a file, whose rows are counted",
         "leave it out; `max_rows` takes only the first rows",
     ),
-    False: (("held_out", "format", "max_rows"), "without a file", "name one: `file: rows.jsonl`"),
+    False: (
+        ("held_out", "format", "max_rows", "long_rows", "chat_template", "target_tokens", "packing", "balance"),
+        "without a file",
+        "name one: `file: rows.jsonl`",
+    ),
 }
 
 
-def _counted(document: Document, section: DataSection, path: str, model: str, measure: Measure | None) -> DataAsked:
+def _counted(document: Document, job: JobFile, measure: Measure | None) -> DataAsked:
+    section = job.data
     if section.held_out is not None and section.held_out_rows is not None:
         what = "held_out_rows keeps rows of `file` back, and held_out is a file of its own"
         raise document.error(("data", "held_out_rows"), what, hint="leave one of them out")
-    file = DataFile(path=path, model=model, format=section.format, max_rows=section.max_rows)
+    paths = (section.file,) if isinstance(section.file, str) else section.file or ()
+    if not paths:
+        raise document.error(("data", "file"), "the list of files is empty", hint="name one: `file: rows.jsonl`")
+    file = DataFile(
+        path=paths[0],
+        more=paths[1:],
+        model=job.model,
+        format=format_of(job.task, section.format),
+        max_rows=section.max_rows,
+        long_rows=section.long_rows,
+        packing=section.packing,
+        target_tokens=section.target_tokens,
+        chat_template=section.chat_template,
+        balance=section.balance,
+    )
     try:
         return measured_data(file, measure=measure, held_out_path=section.held_out, held_out_rows=section.held_out_rows)
     except RequestError as error:

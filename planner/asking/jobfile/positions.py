@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -17,11 +19,22 @@ from planner.asking.request import RequestError
 MAX_DEPTH: Final = 20  # assumed: a job file is four deep; an anchor that contains itself would have no end
 MAX_VALUES: Final = 10_000  # assumed: aliases of aliases grow without end; no job says a hundredth of it
 
+MAX_BROKEN: Final = 5  # assumed: of so many sections that are no YAML the rest may be anything
+IN_FIRST_COLUMN: Final = re.compile(r"[^\s#}\]]")  # where a key of the file's top begins
+
 Path = KeyPath  # ("training", "rank"), ("where", "gpus", 0)
 
 
 class JobFileError(RequestError):
-    """A job file that can't be understood; the message starts with file, line and column."""
+    """A job file that can't be understood; the message starts with file, line and column, `path` is what stands there.
+
+    `at` is that line and column where no path leads to it: of what is no YAML, or stands there a second time.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, path: KeyPath = (), at: tuple[int, int] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+        self.at = at
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,17 +43,27 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     values: Any
     positions: dict[Path, tuple[int, int]]  # line and column, counted from 1
+    faults: tuple[JobFileError, ...] = ()  # what was passed over: a key the second time, one that is no word, and the like
+    whole: bool = True  # False = a part of it is no YAML, and is passed over
 
     def error(self, path: Path, message: str, *, hint: str | None = None) -> JobFileError:
         """A complaint at the position of `path`."""
-        return JobFileError(f"{self.where(path)}: {message}", hint=hint)
+        return JobFileError(f"{self.where(path)}: {message}", hint=hint, path=path)
 
     def where(self, path: Path) -> str:
         """File, line and column of `path`, or of its nearest ancestor that stands in the file."""
+        line, column = self.place(path)
+        return f"{self.name}:{line}:{column}"
+
+    def place(self, path: Path) -> tuple[int, int]:
+        """Line and column of it."""
         while path not in self.positions and path:
             path = path[:-1]
-        line, column = self.positions.get(path, (1, 1))
-        return f"{self.name}:{line}:{column}"
+        return self.positions.get(path, (1, 1))
+
+    def with_value(self, key: str, value: Any) -> Document:
+        """The same with another value of a key at its top."""
+        return msgspec.structs.replace(self, values=self.values | {key: value})
 
     def without(self, paths: Iterable[Path]) -> Document:
         """The same without the values at these places."""
@@ -60,23 +83,65 @@ def _without(values: Any, path: Path) -> Any:
 
 def read_document(text: str, *, name: str) -> Document:
     """Parse YAML 1.2. Raises JobFileError for broken YAML, a repeated key or a key that is not text."""
-    yaml = YAML(typ="safe", pure=True)
-    positions: dict[Path, tuple[int, int]] = {}
+    document = _read(text, name)
+    if document.faults:
+        raise document.faults[0]
+    return document
+
+
+def read_on(text: str, *, name: str) -> Document:
+    """The same, whatever is wrong: what can't be read is passed over with the section that it stands in, and told.
+
+    Raises JobFileError where there is no such section, or nothing else.
+    """
+    broken: list[JobFileError] = []
+    while True:
+        try:
+            document = _read(text, name)
+        except JobFileError as error:
+            rest = text if error.at is None or len(broken) == MAX_BROKEN else _without_section(text, error.at[0])
+            broken.append(error)
+            if rest == text or not rest.strip():
+                raise broken[0] from None
+            text = rest
+        else:
+            return msgspec.structs.replace(document, faults=(*broken, *document.faults), whole=not broken)
+
+
+def _without_section(text: str, line: int) -> str:
+    """The text with blank lines for the one at that place and those that belong to it: from a key in the first column to the
+    next one. The others stay where they are.
+    """
+    lines = text.splitlines()
+    begins = max((at for at in range(min(line, len(lines))) if IN_FIRST_COLUMN.match(lines[at])), default=0)
+    ends = next((at for at in range(begins + 1, len(lines)) if IN_FIRST_COLUMN.match(lines[at])), len(lines))
+    return "\n".join((*lines[:begins], *[""] * (ends - begins), *lines[ends:]))
+
+
+def _read(text: str, name: str) -> Document:
+    reader = _Reader(YAML(typ="safe", pure=True), name)
     try:
         _require_small(text, name)
-        root = yaml.compose(text)
-        values = _value(yaml, root, (), positions, name) if root is not None else None
+        root = reader.yaml.compose(text)
+        values = reader.value(root, ()) if root is not None else None
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        problem = str(error.problem or error.context)
-        raise JobFileError(f"{name}{where}: not valid YAML: {problem}", hint=_remedy(problem)) from None
+        raise _no_yaml(error, name) from None
     except RecursionError:
         raise JobFileError(f"{name}: nested more than {MAX_DEPTH} levels deep", hint=OF_LINES) from None
     except YAMLError as error:
         problem = str(error).splitlines()[0]
         raise JobFileError(f"{name}: not valid YAML: {problem}", hint=_remedy(problem)) from None
-    return Document(name=name, values=values, positions=positions)
+    return Document(name=name, values=values, positions=reader.positions, faults=tuple(reader.faults))
+
+
+def _no_yaml(error: MarkedYAMLError, name: str) -> JobFileError:
+    """Told where it was seen; it stands where what was open then has begun: a quote that nobody closes is seen at the end."""
+    mark = error.problem_mark or error.context_mark
+    began = error.context_mark or error.problem_mark
+    where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
+    problem = str(error.problem or error.context)
+    at = (began.line + 1, began.column + 1) if began is not None else None
+    return JobFileError(f"{name}{where}: not valid YAML: {problem}", hint=_remedy(problem), at=at)
 
 
 def _require_small(text: str, name: str) -> None:
@@ -117,41 +182,52 @@ def _remedy(problem: str) -> str:
     return next((remedy for words, remedy in REMEDIES.items() if words in problem), OF_LINES)
 
 
-def _value(yaml: YAML, node: Node, path: Path, positions: dict[Path, tuple[int, int]], name: str) -> Any:
-    positions.setdefault(path, _position(node))
-    if len(path) > MAX_DEPTH:
-        line, column = positions[path]
-        raise JobFileError(f"{name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep", hint=OF_LINES)
-    if len(positions) > MAX_VALUES:
-        what = f"holds more than {MAX_VALUES:,} values, aliases counted as often as they stand"
-        raise JobFileError(f"{name}: {what}", hint="write no aliases (`*name`)")
-    if isinstance(node, MappingNode):
-        return dict(_pairs(yaml, node, path, positions, name))
-    if isinstance(node, SequenceNode):
-        return [_value(yaml, item, (*path, index), positions, name) for index, item in enumerate(node.value)]
-    try:
-        return yaml.constructor.construct_object(node, deep=True)
-    except ValueError:  # an impossible date, a number of thousands of digits
-        line, column = positions[path]
-        what = "this is no number and no date that can be read"
-        raise JobFileError(f"{name}:{line}:{column}: {what}", hint="put it in quotes if it is text") from None
+@dataclass(frozen=True)
+class _Reader:
+    """Nodes to values, with their places, and what is wrong with single ones."""
 
+    yaml: YAML
+    name: str
+    positions: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    faults: list[JobFileError] = field(default_factory=list)
 
-def _pairs(
-    yaml: YAML, node: MappingNode, path: Path, positions: dict[Path, tuple[int, int]], name: str
-) -> Iterator[tuple[str, Any]]:
-    seen: set[str] = set()
-    for key_node, value_node in node.value:
-        line, column = _position(key_node)
-        if not isinstance(key_node, ScalarNode):
-            raise JobFileError(f"{name}:{line}:{column}: a key must be a word", hint=OF_LINES)
-        key: str = key_node.value
-        if key in seen:
-            what = f"{key} stands twice in the same section"
-            raise JobFileError(f"{name}:{line}:{column}: {what}", hint=f"leave one {key} out")
-        seen.add(key)
-        positions[*path, key] = (line, column)
-        yield key, _value(yaml, value_node, (*path, key), positions, name)
+    def value(self, node: Node, path: Path) -> Any:
+        """Raises JobFileError for what no job is, and for a value that can't be read and has no key."""
+        self.positions.setdefault(path, _position(node))
+        if len(path) > MAX_DEPTH:
+            raise self.fault(self.positions[path], f"nested more than {MAX_DEPTH} levels deep", OF_LINES)
+        if len(self.positions) > MAX_VALUES:
+            what = f"holds more than {MAX_VALUES:,} values, aliases counted as often as they stand"
+            raise JobFileError(f"{self.name}: {what}", hint="write no aliases (`*name`)")
+        if isinstance(node, MappingNode):
+            return dict(self.pairs(node, path))
+        if isinstance(node, SequenceNode):
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        try:
+            return self.yaml.constructor.construct_object(node, deep=True)
+        except ValueError:  # an impossible date, a number of thousands of digits
+            what = "this is no number and no date that can be read"
+            raise self.fault(self.positions[path], what, "put it in quotes if it is text") from None
+
+    def pairs(self, node: MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
+        """Each key with its value, but for those that can't be taken."""
+        seen: set[str] = set()
+        for key_node, value_node in node.value:
+            at = _position(key_node)
+            if not isinstance(key_node, ScalarNode):
+                self.faults.append(self.fault(at, "a key must be a word", OF_LINES))
+                continue
+            key: str = key_node.value
+            if key in seen:
+                self.faults.append(self.fault(at, f"{key} stands twice in the same section", f"leave one {key} out"))
+                continue
+            seen.add(key)
+            self.positions[*path, key] = at
+            yield key, self.value(value_node, (*path, key))
+
+    def fault(self, at: tuple[int, int], what: str, hint: str) -> JobFileError:
+        """One at a place of its own."""
+        return JobFileError(f"{self.name}:{at[0]}:{at[1]}: {what}", hint=hint, at=at)
 
 
 def _position(node: Node) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import msgspec
 from planner.asking.request import JOB_PLACES, DataFormat, Keep, Purpose
 from planner.asking.training_keys import TRAINING_KEYS
 from planner.choice.goals import CHEAPEST, Goal
-from remote.contract import Loop, Task
+from remote.contract import Balance, LongRows, Loop, Task
 
 JOB_FILE_VERSION: Final = 1
 
@@ -19,11 +19,16 @@ JOB_FILE_VERSION: Final = 1
 class DataSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`data:` a file, whose rows are counted, or the size of one."""
 
-    file: str | None = None
+    file: str | tuple[str, ...] | None = None
     held_out: str | None = None
     held_out_rows: int | None = None
     format: DataFormat = "auto"
     max_rows: int | None = None
+    long_rows: LongRows | None = None
+    chat_template: str | None = None
+    target_tokens: int | None = None
+    packing: bool = False
+    balance: Balance = "none"
     examples: int | None = None
     mean_tokens: float | None = None
     max_tokens: int | None = None

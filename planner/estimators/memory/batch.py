@@ -18,8 +18,8 @@ EMBEDDING_TOKENS: Final = 3072  # derived: up to here embedding_dense_backward h
 ROWS_PER_THREAD: Final = 10  # derived: NROWS_PER_THREAD in EmbeddingBackwardKernel.cu
 
 
-def sizes_of(architecture: Architecture, strategy: Strategy, stack: Stack) -> Sizes:
-    """The sizes of one micro-batch on one GPU."""
+def sizes_of(architecture: Architecture, strategy: Strategy, stack: Stack, *, workspaces: int = 0) -> Sizes:
+    """The sizes of one micro-batch on one GPU, whose `workspaces` have so many bytes."""
     seq_len = positions_of(strategy)
     tokens = math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size))
     sequences = tokens // seq_len
@@ -28,9 +28,10 @@ def sizes_of(architecture: Architecture, strategy: Strategy, stack: Stack) -> Si
         seq_len=seq_len,
         learned=tokens * prefix_tokens(strategy) // seq_len,
         sequences=sequences,
-        chunk=chunk_tokens(tokens, strategy.loss, architecture),
+        chunk=chunk_tokens(tokens, strategy.loss, architecture, stack),
         scattered=_scattered_rows(tokens, architecture.vocab_size),
         scanned=tokens + sequences * _filling(architecture, seq_len),
+        workspaces=workspaces,
     )
 
 

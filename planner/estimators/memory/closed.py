@@ -67,7 +67,7 @@ class Filled(msgspec.Struct, frozen=True):
 
     def components(self, parts: Parts) -> Parts:
         """What is alive of each component in this batch. A block that backward has mostly freed is fewer activations."""
-        alive = {name: in_numbers(size, self.values) for name, size in parts.items() if size}
+        alive = {name: number for name, size in parts.items() if size and (number := in_numbers(size, self.values))}
         if (freed := alive.get("temporaries", 0)) < 0:
             alive |= {"activations": alive.get("activations", 0) + freed, "temporaries": 0}
         return alive
@@ -78,8 +78,10 @@ def filled(
 ) -> Filled:
     """The closed form for this strategy, with its batch put in. Raises `Unsupported` where there is none."""
     card = CPU if on_cpu else memory_class(gpu)
-    form = _closed_form(architecture, without_sizes(architecture, strategy), task, card, stack)
-    return Filled(form, values_of(sizes_of(architecture, strategy, stack), cut_into=form.cut_into))
+    alike = card._replace(workspaces=0)  # they are a letter
+    form = _closed_form(architecture, without_sizes(architecture, strategy), task, alike, stack)
+    sizes = sizes_of(architecture, strategy, stack, workspaces=card.workspaces)
+    return Filled(form, values_of(sizes, cut_into=form.cut_into))
 
 
 @lru_cache(maxsize=KEPT)

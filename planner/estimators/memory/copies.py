@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.estimators.memory.scene import Scene
-from planner.methods import ADAPTERS, METHODS, expert_params, saved_module_params, trained_blocks
+from planner.methods import ADAPTERS, METHODS, carrying_blocks, expert_params, saved_module_params, trained_blocks
 
 
 def autocast_copies(scene: Scene) -> int:
@@ -46,9 +46,21 @@ def _adapter_copies(scene: Scene) -> int:
 def held_copies(scene: Scene) -> int:
     """Those of them that a graph holds until backward has used it: of a checkpointed block none, of a prompt's encoder all."""
     copies = _adapter_copies(scene)
-    prompt = METHODS[scene.strategy.method].prompt
     if not copies or not scene.checkpointed:
         return copies
+    return _encoder_copies(scene)
+
+
+def copies_made_again(scene: Scene) -> int:
+    """Those of the one block that is computed again."""
+    if not scene.checkpointed:
+        return 0
+    blocks = min(scene.share.num_layers, carrying_blocks(scene.architecture, scene.strategy))
+    return max(0, _adapter_copies(scene) - _encoder_copies(scene)) // blocks
+
+
+def _encoder_copies(scene: Scene) -> int:
+    prompt = METHODS[scene.strategy.method].prompt
     if prompt is None or prompt.encoder is None:
         return 0
     return prompt.encoder(scene.architecture, scene.strategy) * scene.numerics.autocast

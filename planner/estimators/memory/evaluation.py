@@ -6,7 +6,9 @@ import msgspec
 
 from planner.estimators.memory.closed import Filled
 from planner.estimators.memory.copies import cached_copies
-from planner.estimators.memory.instants import Parts, resident, returned_weights
+from planner.estimators.memory.frames import positions_bytes, prefix_cache_bytes, returned_weights_bytes
+from planner.estimators.memory.instants import Parts
+from planner.estimators.memory.kept import batch_bytes
 from planner.strategy.stack import EvaluationAsked
 from remote.contract import Strategy
 
@@ -28,15 +30,19 @@ def evaluation_parts(form: Filled, strategy: Strategy, asked: EvaluationAsked) -
     scene = form.scene
     item = scene.numerics.autocast or scene.numerics.weight
     kept = item * form.number(scene.numerics.tokens) * scene.head.width if asked.logits == "kept_gpu" else 0
-    before = returned_weights(scene) if scene.share.num_layers > 1 else 0
+    # locals of the model's loop: the weights that the block before has handed back, and what the embedding gave
+    before = returned_weights_bytes(scene) + scene.entering_bytes if scene.share.num_layers > 1 else 0
+    before += positions_bytes(scene) + prefix_cache_bytes(scene)
     blocks = tuple(before + size for kind in scene.kinds for size in kind.played.profile.plain_peak)
     running = {"activations": form.number(scene.hidden_bytes), "autocast_copies": form.number(cached_copies(scene))}
+    inside = running | {"activations": running["activations"] + form.number(batch_bytes(scene))}
     moments: tuple[Parts, ...] = (
-        running | {"temporaries": max(map(form.number, blocks)), "logits": kept},
+        inside | {"temporaries": max(map(form.number, blocks)), "logits": kept},
         running | {"logits": kept + max(map(form.number, scene.evaluation.model))},
         {"logits": kept + max(map(form.number, scene.evaluation.after))},
     )
-    parts = resident(scene) | {"gradients": 0} | max(moments, key=lambda moment: sum(moment.values()))
+    still = scene.resident | {"gradients": 0, "workspaces": form.number(scene.resident["workspaces"])}
+    parts = still | max(moments, key=lambda moment: sum(moment.values()))
     if not asked.generate_tokens:
         return parts
     positions = strategy.micro_batch_size * (strategy.seq_len + asked.generate_tokens)

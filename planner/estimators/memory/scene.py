@@ -14,7 +14,7 @@ from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.estimators.memory.step.head import head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, cut, highest
-from planner.estimators.memory.step.numerics import Numerics, frozen, has_flash, numerics_of
+from planner.estimators.memory.step.numerics import Numerics, entered, frozen, has_flash, numerics_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import (
     PlayedBlock,
@@ -25,7 +25,7 @@ from planner.estimators.memory.step.played import (
     play_head,
 )
 from planner.estimators.memory.step.tape import Peak
-from planner.methods import carrying_blocks, trained_blocks
+from planner.methods import carrying_blocks, trained_blocks, trains_embedding
 from planner.strategy.as_run import as_run, at_rest
 from planner.strategy.stack import Stack
 from planner.units import KIB, MIB
@@ -63,7 +63,7 @@ class Kind(msgspec.Struct, frozen=True):
     num_layers: int
     of: int
     played: PlayedBlock
-    first: PlayedBlock  # one that backward meets last: frozen where only the top trains
+    first: PlayedBlock  # one that backward meets last: frozen where only the top trains, and given what embeddings give
     away: tuple[int, ...] = ()  # saved tensors that wait in host memory
 
 
@@ -79,17 +79,30 @@ class Scene(msgspec.Struct, frozen=True):
     share: Share
     mask_item: int  # bytes per pair of tokens of the mask that the blocks are given: numbers that are added, or yes and no
     kinds: tuple[Kind, ...]
+    lowest: tuple[Kind, ...]  # those that the first block may be of
     head: PlayedHead
     evaluation: PlayedEvaluation
     num_blocks: int  # blocks of every kind here that keep activations
     num_below: int  # blocks under the lowest that trains, which backward reaches all the same
     in_flight: Peak  # saved tensors on their way to the host and back
-    workspaces: int  # bytes of cuBLAS's
+    resident: dict[str, int]  # component -> bytes that are alive through the whole step
+    embedding_trains: bool  # whether it gets a gradient of its own size
 
     @property
     def hidden_bytes(self) -> int:
         """One residual stream: what a checkpoint keeps."""
         return self.numerics.tokens * self.architecture.hidden_size * self.numerics.residual
+
+    @property
+    def entering_bytes(self) -> int:
+        """What comes into the first block: of 16 bits also where norms or linears make the stream behind it fp32."""
+        return self.numerics.tokens * self.architecture.hidden_size * self.numerics.embedded
+
+    @property
+    def narrower_bytes(self) -> int:
+        """What the first blocks' inputs take less than others."""
+        stacks = 2 if self.architecture.kind == "encoder_decoder" else 1
+        return stacks * (self.hidden_bytes - self.entering_bytes)
 
     def cache_bytes(self, positions: int, item: int) -> int:
         """Keys and values of so many positions, in every block here that has some: a Mamba block has none."""
@@ -133,9 +146,10 @@ def scene_of(
     trained_up = trained_blocks(architecture, strategy)
     num_below = architecture.depth - trained_up if checkpointed else 0
     reached = architecture.depth if checkpointed else trained_up
-    play = Playing(architecture, strategy, first=below if num_below else numerics)
+    play = Playing(architecture, strategy, first=tuple(map(entered, below if num_below else numerics)))
     bare, bearing = _shares(architecture, carrying, reached)
-    kinds = (*play.kinds(below, bare), *play.kinds(numerics, bearing))
+    bare_kinds = play.kinds(below, bare)
+    kinds = (*bare_kinds, *play.kinds(numerics, bearing))
     return Scene(
         architecture=architecture,
         strategy=strategy,
@@ -146,13 +160,28 @@ def scene_of(
         share=share,
         mask_item=max(each.mask_item for each in numerics),
         kinds=kinds,
+        lowest=bare_kinds if num_below else kinds,
         head=play_head(architecture, below[0], asked),
         evaluation=play_evaluation(architecture, below[0], asked),
         num_blocks=share.num_layers if checkpointed else min(share.num_layers, trained_up),
         num_below=num_below,
         in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),
-        workspaces=card.workspaces,
+        resident=_resident(strategy, share, sizes.workspaces),
+        embedding_trains=trains_embedding(architecture, strategy),
     )
+
+
+def _resident(strategy: Strategy, share: Share, workspaces: int) -> dict[str, int]:
+    kept = strategy.gradient_accumulation_steps > 1 and not strategy.optimizer_in_backward
+    return {
+        "weights": share.weights,
+        "gathered_weights": share.gathered,
+        "adapter": share.added,
+        "gradients": share.gradients if kept else 0,
+        "optimizer": share.states + share.masters,
+        "buckets": share.buckets,
+        "workspaces": workspaces,
+    }
 
 
 class Part(NamedTuple):

@@ -59,7 +59,7 @@ def skeleton(config: Any, strategy: Strategy, recorder: Recorder) -> Any:
     from transformers.initialization import no_init_weights
     from transformers.quantizers.auto import AutoHfQuantizer
 
-    from remote.base import quantization_config
+    from remote.bases.base import quantization_config
 
     dtype = getattr(torch, strategy.param_dtype)
     with torch.device(DEVICE), no_init_weights():
@@ -90,8 +90,8 @@ def _part_head(model: Any) -> None:
 
 
 def load(model: Any, strategy: Strategy, recorder: Recorder) -> None:
-    """Bring the weights, quantized and upcast, in the order of `remote.base.load_base`."""
-    from remote.base import upcast
+    """Bring the weights, quantized and upcast, in the order of `remote.bases.base.load_base`."""
+    from remote.bases.base import upcast
 
     _materialize(model, strategy, recorder)
     recorder.enter(Stage.PREPARE)
@@ -140,7 +140,7 @@ def _quantize_4bit(module: Any, strategy: Strategy) -> None:
     """As Params4bit quantizes itself on its way to a card."""
     import bitsandbytes
 
-    from remote.base import hold_4bit
+    from remote.bases.base import hold_4bit
 
     old = module.weight
     packed, state = bitsandbytes.functional.quantize_4bit(
@@ -158,7 +158,7 @@ def _quantize_int8(module: Any, strategy: Strategy) -> None:
     import bitsandbytes
     import torch
 
-    from remote.base import hold_int8
+    from remote.bases.base import hold_int8
 
     quantized, scales, _ = bitsandbytes.functional.int8_vectorwise_quant(_staged(module, strategy).to(torch.float16))
     hold_int8(module, quantized, scales)
@@ -172,7 +172,7 @@ def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
     import torch
 
     from remote.adapters import ADAPTERS, adapt, base_of
-    from remote.base import checkpoint_activations
+    from remote.bases.base import checkpoint_activations
     from remote.ends import Ended
 
     try:
@@ -195,8 +195,8 @@ def with_optimizer(model: Any, strategy: Strategy, recorder: Recorder) -> Subjec
     import torch
 
     from remote.adapters.ranks import Ranks, tuner_of
-    from remote.optimizers import build_optimizer
     from remote.step import scaler_of, settings_of
+    from remote.training.optimizers import build_optimizer
 
     recorder.enter(Stage.STATES)
     settings = settings_of(strategy, "cuda", LOOP.max_grad_norm)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from catalogs.written import write_beside
 from remote.contract import decode
 
 LIBRARIES: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -69,6 +70,4 @@ def write_cached(folder: Path, key: str, value: Any) -> None:
     """
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f"{key}.making"
-        beside.write_bytes(msgspec.json.encode(value))
-        beside.replace(folder / f"{key}.json")
+        write_beside(folder / f"{key}.json", msgspec.json.encode(value))

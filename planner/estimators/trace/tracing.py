@@ -24,8 +24,8 @@ from planner.estimators.trace.pose import posing_as_cuda
 from planner.estimators.trace.recorder import Recorder, Role, Stage, Trace
 from planner.refusals import OTHERWISE, CaseRefused, Untraceable
 from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
-from remote.collector import uncollected
 from remote.contract import Strategy
+from remote.training.collector import uncollected
 
 
 def traced(
@@ -84,6 +84,7 @@ def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | Non
     """What `remote.result.evaluate` does with a batch, every position being labelled: which are is a matter of values."""
     import torch
 
+    from remote.losses import token_losses
     from remote.step import autocast
 
     recorder.enter(Stage.EVALUATION)
@@ -91,6 +92,10 @@ def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | Non
     length = (asked.seq_len if asked else None) or strategy.seq_len
     subject.model.eval()
     micro = micro_batch(size, length, padded=strategy.padded)
+    if strategy.loss != "hf":
+        with torch.no_grad(), autocast(subject.settings):
+            token_losses(subject.model, micro, strategy.loss, strategy.autocast)
+        return
     taught = {"labels": micro.labels} if subject.model.config.is_encoder_decoder else {}  # what its decoder reads
     with torch.no_grad(), autocast(subject.settings):
         out = subject.model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False, **taught)

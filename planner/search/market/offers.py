@@ -14,7 +14,7 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import ANYWHERE, Gpu, Offer
 from planner.asking.policy import Rule, matches, refusal
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, Where
-from planner.estimators.learned import machine_of
+from planner.estimators.time.learned import machine_of
 from planner.plan import Rejection
 from planner.search.market.names import either, how_to_plan_with, whose_regions
 from planner.units import GIB, MIB

@@ -6,11 +6,10 @@ import datetime as dt
 from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
-from planner.asking.request import Where
 from planner.estimators.cost import unpriced_line
 from planner.estimators.host import least_ram_gib
-from planner.estimators.interruptions import TAKEN_PER_HOUR
-from planner.notices import cut_words, kept_words
+from planner.estimators.time.interruptions import TAKEN_PER_HOUR
+from planner.notices import cut_words, electricity_words, kept_words, packed_words
 from planner.search.ranking import Found, Question
 from planner.units import GIB, SECONDS_PER_MINUTE
 
@@ -20,7 +19,7 @@ def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[st
     caution = question.provider(found.offer.provider).caution
     name = question.request.keep.volume_name
     kept = (kept_words(name, found.host, found.billing),) if name is not None else ()
-    price = _price(found, question.request.where, today)
+    price = _price(found, question, today)
     return (
         *_job(question),
         *_machine(found, asks_ram=question.provider(found.offer.provider).asks_ram),
@@ -35,6 +34,8 @@ def _job(question: Question) -> Iterator[str]:
     yield f"data: {data.num_examples:,} examples of {data.mean_tokens:,.0f} tokens, {data.basis}"
     if cut := cut_words(data, question.seq_len):
         yield cut
+    if laid := packed_words(data, question.seq_len):
+        yield laid
 
 
 def _machine(found: Found, *, asks_ram: bool) -> Iterator[str]:
@@ -59,12 +60,14 @@ def _machine(found: Found, *, asks_ram: bool) -> Iterator[str]:
         yield f"memory is tight: {-found.fit.margin_bytes / GIB:.1f} GiB of the safety margin are missing"
 
 
-def _price(found: Found, where: Where, today: dt.date) -> Iterator[str]:
+def _price(found: Found, question: Question, today: dt.date) -> Iterator[str]:
     offer = found.offer
+    if not question.catalog.knows_disk(offer):
+        yield f"disk: what {offer.provider} asks for one in {offer.region} is not known; the dearest of its regions counts"
     if (unpriced := unpriced_line(offer.provider, found.cost)) is not None:
         yield unpriced
     if offer.gpu_free_mib is not None:
-        yield _electricity(where)
+        yield electricity_words(question.request.where)
     if (times := found.duration.interruptions) is not None:
         yield (
             f"spot: taken away {TAKEN_PER_HOUR:g} times an hour, assumed: {times.p50:.2g} at p50, {times.p90:.2g} at p90, "
@@ -74,10 +77,4 @@ def _price(found: Found, where: Where, today: dt.date) -> Iterator[str]:
     if age is None:
         yield "price: undated, may have moved"
     elif is_stale(offer, today):
-        yield f"price: {age} days old, may have moved"
-
-
-def _electricity(where: Where) -> str:
-    if where.power_usd_per_kwh is None:
-        return "this machine's electricity is not counted; --power-price 0.30 counts it"
-    return f"electricity at ${where.power_usd_per_kwh} per kWh, for all that the card may draw and 100 W beside it"
+        yield f"price: {age} days old, may have moved: `rentune catalog refresh` asks again"

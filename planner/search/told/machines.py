@@ -15,8 +15,8 @@ from planner.asking.policy import cap
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import estimate_cost
 from planner.estimators.host import usable_ram_bytes
-from planner.estimators.interruptions import sent_bytes
-from planner.estimators.phases import scaled
+from planner.estimators.time.interruptions import sent_bytes
+from planner.estimators.time.phases import scaled
 from planner.plan import NOT_YET, Range, Rejection
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures

@@ -108,8 +108,9 @@ def _kernelless(entries: list[Kernelless]) -> Rejection:
 
 
 def _small(entries: list[TooSmall], shorter: Shorter) -> Iterator[Rejection]:
-    for num_gpus in sorted({entry.kind.num_gpus for entry in entries}):
-        group = [entry for entry in entries if entry.kind.num_gpus == num_gpus]
+    """One for each number of GPUs and dtype: cards without bfloat16 train in another way, and need more."""
+    for num_gpus, computes_in in sorted({(entry.kind.num_gpus, entry.kind.computes_in) for entry in entries}):
+        group = [entry for entry in entries if (entry.kind.num_gpus, entry.kind.computes_in) == (num_gpus, computes_in)]
         nearest = min(group, key=lambda entry: entry.needed_bytes - entry.available_bytes)
         place = "on each GPU" if num_gpus > 1 else "of RAM" if num_gpus == 0 else "on one GPU"
         needed, has = told_apart(nearest.needed_bytes / GIB, nearest.available_bytes / GIB)
@@ -147,7 +148,7 @@ def _over(entries: list[Over], *, complete: bool) -> Iterator[Rejection]:
 def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:
     cheapest = nearest_of(group, lambda each: each.needed_usd) or group[0]
     limit = f"${cheapest.cap.usd if cheapest.cap else 0} at p90{place}"
-    least = f"the cheapest{_known(cheapest, group)}, {cheapest.offer.key}, needs ${enough_usd(cheapest)}"
+    least = f"the cheapest{_known(cheapest, group)}, {cheapest.offer.key}, needs ${enough_usd(cheapest.needed_usd)}"
     needed: dict[str, float] = {"p90_usd": cheapest.needed_usd}
     return _beyond(limit, least, cheapest, needed, num_offers=len(group), complete=complete)
 
@@ -156,21 +157,23 @@ def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
     """Named is the fastest of those that keep to the money; where none does the cheapest, as a way out does."""
     affordable = [each for each in group if each.cap is None]
     nearest = nearest_of(affordable, lambda each: each.needed_s) or nearest_of(group, lambda each: each.needed_usd) or group[0]
-    named, too = ("fastest", "") if affordable else ("cheapest", f" and ${enough_usd(nearest)}")
+    named, too = ("fastest", "") if affordable else ("cheapest", f" and ${enough_usd(nearest.needed_usd)}")
     known = _known(nearest, affordable or group)
-    least = f"the {named}{known}, {nearest.offer.key}, needs {enough_hours(nearest):,.1f} h{too}"
+    least = f"the {named}{known}, {nearest.offer.key}, needs {enough_hours(nearest.needed_s):,.1f} h{too}"
     limit = f"{limit_s / SECONDS_PER_HOUR:g} h at p90"
     return _beyond(limit, least, nearest, {"p90_s": nearest.needed_s}, num_offers=len(group), complete=complete)
 
 
 def nearest_of(entries: Iterable[Over], figure: Callable[[Over], float]) -> Over | None:
-    """The one with the least of a figure; what RAM or cores nobody states only where there is no other."""
-    return min(entries, key=lambda each: (not each.is_told, figure(each)), default=None)
+    """The one with the least of a figure; what can't be run, or has RAM that nobody states, only where there is no other."""
+    return min(entries, key=lambda each: (not each.runnable, not each.is_told, figure(each)), default=None)
 
 
 def _known(nearest: Over, group: list[Over]) -> str:
-    """What sets it apart from others that may need less, and may have too little RAM."""
-    return " of known RAM" if nearest.is_told and not all(each.is_told for each in group) else ""
+    """What sets it apart from others that may need less, and can't be run or may have too little RAM."""
+    run = " that can be run" if nearest.runnable and any(each.is_told and not each.runnable for each in group) else ""
+    known = " of known RAM" if nearest.is_told and not all(each.is_told for each in group) else ""
+    return known + run
 
 
 def _beyond(limit: str, least: str, nearest: Over, needed: dict[str, float], *, num_offers: int, complete: bool) -> Rejection:
@@ -198,18 +201,18 @@ def _remedy(each: Over) -> str | None:
 
 def lifted(each: Over) -> Changes:
     """The limits that the offer breaks, as high as it needs them."""
-    usd = {} if each.cap is None else {"budget.max_usd": enough_usd(each)}
-    return usd if each.limit_s is None else {"budget.max_hours": enough_hours(each)} | usd
+    usd = {} if each.cap is None else {"budget.max_usd": enough_usd(each.needed_usd)}
+    return usd if each.limit_s is None else {"budget.max_hours": enough_hours(each.needed_s)} | usd
 
 
-def enough_usd(each: Over) -> Decimal:
-    """Whole cents that pay for the job at p90."""
-    return Decimal(each.needed_usd).quantize(Decimal("0.01"), ROUND_CEILING)
+def enough_usd(needed_usd: float) -> Decimal:
+    """Whole cents that pay for a job which needs so much at p90."""
+    return Decimal(needed_usd).quantize(Decimal("0.01"), ROUND_CEILING)
 
 
-def enough_hours(each: Over) -> float:
-    """The first tenth of an hour past the job's p90."""
-    return (each.needed_s // TENTH_OF_HOUR_S + 1) / 10
+def enough_hours(needed_s: float) -> float:
+    """The first tenth of an hour past a job's p90."""
+    return (needed_s // TENTH_OF_HOUR_S + 1) / 10
 
 
 def told_apart(needed: float, has: float) -> tuple[str, str]:

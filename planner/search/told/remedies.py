@@ -15,14 +15,15 @@ from planner.search.best import AIMS, best
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
-from planner.search.told.notebook import Over, lifted, nearest_of, told_apart
+from planner.search.told.notebook import Over, enough_hours, enough_usd, lifted, nearest_of, told_apart
 from planner.search.ways.fit import capacity_bytes, floor_bytes, required_bytes
 from planner.search.ways.lengths import few_cut
 from planner.strategy.words import describe
-from planner.units import GIB
-from remote.contract import Strategy
+from planner.units import GIB, SECONDS_PER_HOUR
+from remote.contract import Dtype, Strategy
 
 STREAMED: Final = "stream"
+BF16: Final = "bfloat16"
 
 
 WayFound = tuple[str, Changes, Found]  # what is given up, the same as fields of the Request, the plan
@@ -39,12 +40,13 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
 def ways_out(question: Question, market: Market, figures: Figures, over: Iterable[Over]) -> Iterator[WayFound]:
     """For each wish: the best plan that this version can run without it. Nothing for a wish that is not the cause.
 
-    Where the wish is memory the best may be on far more than is needed, so the smallest card that does is named, too.
+    Where the wish is memory the best may be on far more than is needed, so the smallest card that does is named, too. Where no
+    wish alone is enough, each is given up with the limits of money and time.
     `over`: plans that were found and break a limit.
     """
-    among = market.sold_by(frozenset(seller for seller in market.sellers if question.provider(seller).runnable))
+    among = _of_runnable(question, market)
     told: set[str] = set()
-    if (cut := _few_rows_cut(question, market, among, figures)) is not None:
+    if (cut := few_rows_cut(question, market, figures)) is not None:
         yield cut
     for relaxed in (*_relaxations(question.request), *_lifted_limits(question.request, over)):
         if (way := _way(relaxed, question, market, among, figures)) is not None:
@@ -54,6 +56,9 @@ def ways_out(question: Question, market: Market, figures: Figures, over: Iterabl
     nearest = next((way for way in larger if way is not None), None)
     if nearest is not None and nearest[0] not in told:
         yield nearest
+    if nearest is None and not told:
+        ways = (_way(relaxed, question, market, among, figures) for relaxed in _without_limits(question.request))
+        yield from (way for way in ways if way is not None)
 
 
 def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], figures: Figures) -> WayFound | None:
@@ -70,7 +75,11 @@ def _best_of(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, figu
     return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
 
 
-def _few_rows_cut(question: Question, market: Market, among: frozenset[int], figures: Figures) -> WayFound | None:
+def _of_runnable(question: Question, market: Market) -> frozenset[int]:
+    return market.sold_by(frozenset(seller for seller in market.sellers if question.provider(seller).runnable))
+
+
+def few_rows_cut(question: Question, market: Market, figures: Figures) -> WayFound | None:
     """The best plan where the few rows are cut that make the sequences long."""
     request, length = question.request, few_cut(question.request, question.seq_len)
     if length is None:
@@ -80,7 +89,8 @@ def _few_rows_cut(question: Question, market: Market, among: frozenset[int], fig
         change=lambda _found: f"with sequences of at most {length:,} tokens",
         changes=lambda _found: {"training.seq_len": length},
     )
-    return _way(relaxed, msgspec.structs.replace(question, seq_len=length), market, among, figures.within(length))
+    within = msgspec.structs.replace(question, seq_len=length)
+    return _way(relaxed, within, market, _of_runnable(question, market), figures.within(length))
 
 
 def _relaxations(request: Request) -> Iterator[Relaxed]:
@@ -130,12 +140,45 @@ def _lifted_limits(request: Request, over: Iterable[Over]) -> Iterator[Relaxed]:
 
 def _with_limits(request: Request, changes: Changes) -> Relaxed:
     fields = {name.removeprefix("budget."): value for name, value in changes.items()}
-    words = " and ".join(_LIMIT_WORDS[name](value) for name, value in changes.items())
     return Relaxed(
         request=_with(request, budget=msgspec.structs.replace(request.budget, **fields)),
-        change=lambda _found: words,
+        change=lambda _found: _limit_words(changes),
         changes=lambda _found: changes,
     )
+
+
+def _without_limits(request: Request) -> Iterator[Relaxed]:
+    """The request with a wish less, and with as much money and time as the plan then needs."""
+    budget = request.budget
+    if budget.max_usd is None and budget.max_hours is None:
+        return
+    free = _with(request, budget=msgspec.structs.replace(budget, max_usd=None, max_hours=None))
+    yield from (_within_limits(relaxed, budget) for relaxed in _relaxations(free))
+
+
+def _within_limits(relaxed: Relaxed, budget: Budget) -> Relaxed:
+    """The same, told with the limits that the plan breaks."""
+
+    def change(found: Found) -> str:
+        return " ".join(filter(None, (relaxed.change(found), _limit_words(_limits_broken(budget, found)))))
+
+    def changes(found: Found) -> Changes:
+        return relaxed.changes(found) | _limits_broken(budget, found)
+
+    return Relaxed(request=relaxed.request, change=change, changes=changes)
+
+
+def _limits_broken(budget: Budget, found: Found) -> Changes:
+    """The limits of money and time that a plan breaks, as high as it needs them."""
+    usd, seconds = found.cost.held_usd.p90, found.duration.wall_s.p90
+    is_dear = budget.max_usd is not None and usd > budget.max_usd
+    is_slow = budget.max_hours is not None and seconds > budget.max_hours * SECONDS_PER_HOUR
+    hours = {"budget.max_hours": enough_hours(seconds)} if is_slow else {}
+    return hours | ({"budget.max_usd": enough_usd(usd)} if is_dear else {})
+
+
+def _limit_words(changes: Changes) -> str:
+    return " and ".join(_LIMIT_WORDS[name](value) for name, value in changes.items())
 
 
 _LIMIT_WORDS: Final[Mapping[str, Callable[[Any], str]]] = {
@@ -202,7 +245,7 @@ def memory_rejections(question: Question, kinds: tuple[Kind, ...], market: Marke
     one_is_enough = True
     for num_gpus in sorted({kind.num_gpus for kind in kinds if kind.num_gpus} | {1}):
         of_size = [kind for kind in kinds if kind.gpu is not None and kind.num_gpus >= num_gpus]
-        looked_at = list(_least_demanding(question, num_gpus, figures)) if of_size else []
+        looked_at = list(_least_demanding(question, num_gpus, _computes_in(of_size), figures)) if of_size else []
         refused = [each for each in (_rejection(step, of_size, everywhere, figures) for step in looked_at) if each is not None]
         fits = len(refused) < len(looked_at)
         if num_gpus == 1:
@@ -212,16 +255,25 @@ def memory_rejections(question: Question, kinds: tuple[Kind, ...], market: Marke
             break  # what fits so many GPUs needs no more of them
         if num_gpus > 1:
             yield from refused[-1:]  # of several GPUs the least demanding is enough
-    if not one_is_enough and STREAMED not in question.capabilities.offload:
+    if not one_is_enough and STREAMED not in question.capabilities.offload and _has_frozen_blocks(question):
         yield Rejection(
             what="frozen blocks streamed from RAM through one GPU",
             reason="would need less GPU memory; this version estimates it and does not run it",
         )
 
 
-def _least_demanding(question: Question, num_gpus: int, figures: Figures) -> Iterator[Strategy]:
+def _has_frozen_blocks(question: Question) -> bool:
+    return not METHODS[question.advice.training["method"]].moves_all
+
+
+def _computes_in(kinds: list[Kind]) -> Dtype:
+    """What the machines that are looked at multiply in: bfloat16 as soon as one does, for it takes no more memory."""
+    return BF16 if any(kind.computes_in == BF16 for kind in kinds) else max(kinds, key=capacity_bytes).computes_in
+
+
+def _least_demanding(question: Question, num_gpus: int, computes_in: Dtype, figures: Figures) -> Iterator[Strategy]:
     """The last step of every ladder that recomputes activations; copies (ddp) need what one GPU needs."""
-    ladders = figures.ladders(num_gpus, computes_in="bfloat16").usual
+    ladders = figures.ladders(num_gpus, computes_in=computes_in).usual
     said = "gradient_checkpointing" in question.advice.training or "sharding" in question.advice.training
     for *_, last in ladders:
         if said or not METHODS[last.method].recomputes or (last.gradient_checkpointing != "off" and last.sharding != "ddp"):

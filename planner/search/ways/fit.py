@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import msgspec
 
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.memory import available_bytes, verdict
+from planner.estimators.memory.held.offloading import streaming_of
 from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.methods import METHODS
 from planner.plan import Verdict
@@ -16,10 +18,12 @@ from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.told.notebook import Kernelless, Notebook, TooSmall
-from planner.search.ways.ladders import LEVERS, Ladder
+from planner.search.ways.ladders import LEVERS, NO_LOGITS, Ladder
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.words import describe
 from remote.contract import Strategy
+
+WORTH_IT: Final = 0.98  # assumed: of a step's time; what saves less is not worth a step that is led by hand
 
 Doable = Callable[[Strategy], bool]  # whether the trainer can do it
 
@@ -70,6 +74,8 @@ def fitting(
     if kind.gpu is not None and not any(fit.verdict == "fits" for fit in fits):
         notebook.without_kernels += _stateless(kind, num_gpus, figures)
         fits += _by_levers(kind, num_gpus, figures, doable=doable, only_doable=only_doable)
+    elif kind.gpu is not None:
+        fits += _with_room_for_more(kind, num_gpus, figures, doable=doable)
     on_the_card = [fit for fit in fits if fit.strategy.offload == "none"]
     if not on_the_card and too_large and num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
         needed_bytes, strategy = _least_demanding(too_large, kind, figures)
@@ -100,11 +106,71 @@ def _by_levers(kind: Kind, num_gpus: int, figures: Figures, *, doable: Doable, o
         ladders = figures.ladders(num_gpus, computes_in=computes_in).pulled(lever)
         wanted = tuple(ladder for ladder in ladders if not (surely or only_doable) or doable(ladder[-1]))
         fits, _ = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
-        found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in fits)
+        filled = (_filled(fit, kind, has_bytes, figures) for fit in fits)
+        found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in filled)
         surely = [fit for fit in found if fit.verdict == "fits"]
         if any(doable(fit.strategy) for fit in surely):
             break
     return found
+
+
+def _with_room_for_more(kind: Kind, num_gpus: int, figures: Figures, *, doable: Doable) -> Iterator[Fit]:
+    """What a loss without whole logits leaves room for where the usual one fits too, as far as the trainer can do it: else a
+    card with a little less memory, on which that is the only way, would be the better choice.
+    """
+    pulled = figures.ladders(num_gpus, computes_in=kind.computes_in).pulled(NO_LOGITS)
+    ladders = tuple(ladder for ladder in pulled if doable(ladder[-1]))
+    fits, _ = _fits(ladders, kind, capacity_bytes(kind), figures, Notebook())
+    yield from (msgspec.structs.replace(fit, lever=NO_LOGITS + 1) for fit in fits if fit.verdict == "fits")
+
+
+def _filled(fit: Fit, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
+    """Where blocks are streamed, with as many of them resident as the card has room for beside the batch: what resides crosses
+    no link. One visit serves twice as many micro-batches as long as the link decides and that makes a step quicker: their
+    inputs take room that blocks could reside in.
+    """
+    if fit.strategy.offload != "stream" or fit.verdict != "fits" or kind.gpu is None:
+        return fit
+    best = _resident(fit.strategy, kind, has_bytes, figures)
+    step = figures.step(best.strategy, kind.gpu)
+    while step.link_s > step.busy_s:
+        visits = 2 * streaming_of(best.strategy).num_visits
+        if visits > best.strategy.gradient_accumulation_steps:
+            break
+        tried = _resident(_streaming(best.strategy, num_visits=visits, num_resident_blocks=0), kind, has_bytes, figures)
+        quicker = figures.step(tried.strategy, kind.gpu)
+        if tried.verdict != "fits" or quicker.micro_step_s > WORTH_IT * step.micro_step_s:
+            break
+        best, step = tried, quicker
+    return best
+
+
+def _resident(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
+    def resident(number: int) -> Fit:
+        return _fit(_streaming(strategy, num_resident_blocks=number), kind, has_bytes, figures)
+
+    numbers = range(figures.architecture.depth - streaming_of(strategy).num_slots)
+    return resident(most_with_room(numbers, lambda number: resident(number).margin_bytes))
+
+
+def _streaming(strategy: Strategy, **said: int) -> Strategy:
+    return msgspec.structs.replace(strategy, streaming=msgspec.structs.replace(streaming_of(strategy), **said))
+
+
+def most_with_room(numbers: range, margin_of: Callable[[int], int]) -> int:
+    """The largest of `numbers` that leaves a margin, as the first does, none leaving more than the one before: looked for where
+    blocks of one size would end the room, which nearly all are, and else by halving.
+    """
+    first, second = margin_of(numbers[0]), margin_of(numbers[1]) if len(numbers) > 1 else -1
+    if second < 0:
+        return numbers[0]
+    fits, fails = 1, len(numbers)
+    by_line = 1 + second // max(1, first - second)
+    for place in (by_line, by_line + 1):
+        if fits < place < fails:
+            fits, fails = (place, fails) if margin_of(numbers[place]) >= 0 else (fits, place)
+    too_many = bisect.bisect_left(numbers, 1, lo=fits + 1, hi=fails, key=lambda number: margin_of(number) < 0)
+    return numbers[too_many - 1]
 
 
 def _fits(

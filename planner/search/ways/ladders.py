@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from planner.estimators.memory.held.optimizers import is_paged
 from planner.methods import METHODS
 from planner.strategy.cuts import cut_of
 from remote.contract import Strategy
@@ -25,6 +26,7 @@ LEVERS: Final[tuple[dict[str, Any], ...]] = (
     {"offload": "stream"},
     {"offload": "params"},
 )
+NO_LOGITS: Final = LEVERS.index({"loss": "liger"})
 PARTS: Final = "fsdp"
 USUAL: Final = {
     "optimizer": "adamw_torch_fused",
@@ -32,7 +34,12 @@ USUAL: Final = {
     "sharding": PARTS,
     "offload": "none",
 }  # what each takes the place of
-QUICK_PARTS: Final = ("zero1", "zero2", "zero3")
+# How a job may be parted -> where that may be the quickest way
+QUICK_PARTS: Final[Mapping[str, Callable[[Strategy], bool]]] = {
+    "zero1": lambda step: step.gradient_accumulation_steps > 1,
+    "zero2": lambda _step: True,
+    "zero3": lambda step: METHODS[step.method].moves_all,
+}
 SLOWER: Final = frozenset({"sharding", "offload"})  # keys by which no lever spares time
 
 
@@ -44,6 +51,7 @@ class Ladders:
         self.usual = usual
         self._levers = tuple(tuple(_free(ladder[0], said)) for ladder in usual)
         self._pulled: dict[int, tuple[Ladder, ...]] = {}
+        self._quickest: tuple[Strategy, ...] | None = None
 
     @property
     def num_strategies(self) -> int:
@@ -60,29 +68,38 @@ class Ladders:
         """Of each ladder with this lever pulled the step with the smallest batch."""
         return (_with(ladder[-1], lever) for ladder in self._able(lever))
 
-    def quickest(self) -> Iterator[Strategy]:
+    @property
+    def quickest(self) -> tuple[Strategy, ...]:
         """Strategies of which one is as quick as anything in the ladders: the largest batch, nothing recomputed, every lever
         pulled that spares time, with each optimizer: one of 8 bits moves less, and is walked in Python. Whether it fits, or the
         trainer could do it, is not asked.
 
         Derived: ZeRO-2 gathers no weights in a pass, as FSDP and ZeRO-3 do, and steps a part of the states, where copies step
-        all. Only its gradients cross the link in every pass; with several passes a step ZeRO-1 may be quicker, and where the
-        link is as quick as the memory ZeRO-3, which hands out no weights after the step.
+        all. Only its gradients cross the link in every pass; with several passes a step ZeRO-1 may be quicker, and where all
+        trains and the link is as quick as the memory ZeRO-3, which hands out no weights after the step.
         """
+        if self._quickest is None:
+            self._quickest = tuple(self._quick())
+        return self._quickest
+
+    def _quick(self) -> Iterator[Strategy]:
         parts = next((place for place, ladder in enumerate(self.usual) if ladder[0].sharding == PARTS), None)
         for first in self._spared(parts or 0):
             if parts is None:
                 yield first
                 continue
-            several = first.gradient_accumulation_steps > 1
-            for sharding in QUICK_PARTS if several else QUICK_PARTS[1:]:
-                yield msgspec.structs.replace(first, sharding=sharding)
+            for sharding, is_quick in QUICK_PARTS.items():
+                if is_quick(first):
+                    yield msgspec.structs.replace(first, sharding=sharding)
 
     def _spared(self, place: int) -> Iterator[Strategy]:
-        """The first step of a ladder by each optimizer, with every lever pulled but those that never spare time."""
+        """The first step of a ladder by each optimizer, with every lever pulled but those that never spare time: a paged
+        optimizer is as quick as the same unpaged, which stands beside it.
+        """
         usual, pulled = self.usual[place][0], [LEVERS[lever] for lever in self._levers[place]]
         spared = {key: value for lever in pulled for key, value in lever.items() if key not in SLOWER}
-        optimizers = {usual.optimizer, *(lever["optimizer"] for lever in pulled if "optimizer" in lever)}
+        tried = (lever["optimizer"] for lever in pulled if "optimizer" in lever)
+        optimizers = {usual.optimizer, *(each for each in tried if not is_paged(each))}
         return (msgspec.structs.replace(usual, **spared | {"optimizer": each}) for each in sorted(optimizers))
 
     def _able(self, lever: int) -> Iterator[Ladder]:

@@ -9,16 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.hardware import Gpu, Offer
-from planner.estimators.links import host_bytes_per_s
+from planner.asking.case import check_quant
 from planner.estimators.memory import as_sold_bytes, available_bytes, verdict
-from planner.estimators.speed import StepTime, step_time
+from planner.estimators.time.links import host_bytes_per_s
 from planner.methods import METHODS
 from planner.plan import Cards, Layout, LayoutKind, Streamed
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.obstacles import BOX_VENDOR
 from planner.search.ranking import Question
-from planner.strategy.stack import PINNED_STACK
 from planner.units import GB
 from remote.contract import Dtype, Strategy
 
@@ -115,10 +114,11 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
     if streams and METHODS[steps[-1].method].moves:
         return None
     try:
+        check_quant(steps[-1].method, steps[-1].quant)
         strategy = _largest(steps, card, figures) if streams and card.gpu is not None else steps[-1]
         vram = figures.vram_like(strategy, card.gpu)
         word, _ = verdict(vram, card.has_bytes)
-        streamed = _streamed(strategy, card.gpu, figures, question) if streams and card.gpu is not None else None
+        streamed = _streamed(strategy, card.gpu, figures) if streams and card.gpu is not None else None
     except CaseRefused:
         return None
     return Layout(
@@ -128,7 +128,7 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
         required_bytes=vram.required_bytes,
         available_bytes=card.has_bytes,
         verdict=word,
-        missing=question.capabilities.missing(strategy, question.request.task),
+        missing=question.missing(strategy),
         streamed=streamed,
     )
 
@@ -148,10 +148,10 @@ def _largest(steps: list[Strategy], card: _Card, figures: Figures) -> Strategy:
     return next(filter(fits, steps), steps[-1])
 
 
-def _streamed(strategy: Strategy, gpu: Gpu, figures: Figures, question: Question) -> Streamed:
+def _streamed(strategy: Strategy, gpu: Gpu, figures: Figures) -> Streamed:
     """What the link takes of a micro-step. Computing grows with the tokens, and what crosses the link does not."""
-    streamed = _step(strategy, gpu, figures, question)
-    resident = _step(msgspec.structs.replace(strategy, offload="none"), gpu, figures, question)
+    streamed = figures.step(strategy, gpu)
+    resident = figures.step(msgspec.structs.replace(strategy, offload="none"), gpu)
     tokens = strategy.micro_batch_size * strategy.seq_len
     return Streamed(
         ram_bytes=figures.host(strategy, on_cpu=False).ram_peak_bytes,
@@ -160,16 +160,4 @@ def _streamed(strategy: Strategy, gpu: Gpu, figures: Figures, question: Question
         hiding_tokens=math.ceil(tokens * streamed.link_s / streamed.busy_s),
         slow_down=streamed.micro_step_s / resident.micro_step_s,
         slow_down_half=msgspec.structs.replace(streamed, link_s=2 * streamed.link_s).micro_step_s / resident.micro_step_s,
-    )
-
-
-def _step(strategy: Strategy, gpu: Gpu, figures: Figures, question: Question) -> StepTime:
-    return step_time(
-        figures.architecture,
-        strategy,
-        task=question.request.task,
-        gpu=gpu,
-        stack=PINNED_STACK,
-        mean_seq_len=float(strategy.seq_len),
-        interconnect="pcie",
     )

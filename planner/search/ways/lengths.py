@@ -13,7 +13,7 @@ from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.ways.fit import capacity_bytes, required_bytes
 from planner.search.ways.strategies import ESTIMATE_MARGIN
-from remote.contract import RowsRead, Strategy
+from remote.contract import RowsRead, Strategy, place_words
 
 LENGTHS: Final = tuple(1 << power for power in range(9, 18))  # assumed: 512 to 131,072; nobody says a length between them
 FEW_ROWS: Final = 0.02  # assumed: so small a share of the rows, or a single one, should not choose the card
@@ -24,11 +24,11 @@ SHORTER: Final = 2  # assumed: times; below it a cut gains little
 def few_cut(request: Request, seq_len: int) -> int | None:
     """The length with which a few rows are cut that alone make the sequences `seq_len` long; None where none do."""
     data = request.data
-    if data.documents or not data.profile:
-        return None  # documents are split, and of stated sizes all rows are alike
+    if not data.profile:
+        return None  # of stated sizes all rows are alike
     for length in _shorter_than(seq_len // SHORTER + 1, data):
-        lost, total = _lost(data, length)
-        if 0 < lost <= max(1, FEW_ROWS * total):
+        touched, total = _touched(data, length)
+        if 0 < touched <= max(1, FEW_ROWS * total):
             return length
     return None
 
@@ -38,10 +38,10 @@ def decisive_words(request: Request, seq_len: int) -> str | None:
     if "seq_len" in request.training or (length := few_cut(request, seq_len)) is None:
         return None
     data, read = request.data, rows_read(request.data, _surely_within(request.data, length))
-    lost, total = _lost(data, length)
+    touched, total = _touched(data, length)
     counted = data.basis != ESTIMATED
     longest = f"{'' if counted else 'about '}{data.max_tokens:,} tokens"
-    rows = f"one row, of {longest}{_line_words(data)}, makes" if lost == 1 else f"{lost:,} rows, of up to {longest}, make"
+    rows = f"one row, of {longest}{_line_words(data)}, makes" if touched == 1 else f"{touched:,} rows, of up to {longest}, make"
     margin = "" if counted else ", with a margin for what is estimated,"
     return (
         f"{rows} the sequences {seq_len:,} tokens long{margin} and memory goes by that; "
@@ -83,9 +83,20 @@ def _lost(data: DataAsked, length: int) -> tuple[int, int]:
     return read.cut + read.left_out, read.used + read.left_out
 
 
+def _touched(data: DataAsked, length: int) -> tuple[int, int]:
+    """Rows that are not read in one piece, of how many: what is split is not lost."""
+    read = rows_read(data, _surely_within(data, length))
+    return read.cut + read.left_out + read.split, read.used + read.left_out
+
+
 def _line_words(data: DataAsked) -> str:
-    return f" (line {data.beginnings.longest[0][0]:,})" if data.beginnings is not None and data.beginnings.longest else ""
+    return (
+        f" (line {place_words(data.beginnings.longest[0][0], data.files)})"
+        if data.beginnings is not None and data.beginnings.longest
+        else ""
+    )
 
 
 def _fate(read: RowsRead) -> str:
-    return " and ".join(f"{word} {number:,}" for word, number in (("cut", read.cut), ("leave out", read.left_out)) if number)
+    fates = (("split", read.split), ("cut", read.cut), ("leave out", read.left_out))
+    return " and ".join(f"{word} {number:,}" for word, number in fates if number)

@@ -11,14 +11,14 @@ from catalogs.bases.architectures import Architecture
 from planner.advise import Advice, advise
 from planner.asking.case import read_case, strategy_of
 from planner.asking.request import DataAsked, Request, RequestError
-from planner.estimators.duration import steps_of
-from planner.estimators.sequences import share_used
+from planner.estimators.sequences import packed_rows, share_used
+from planner.estimators.time.duration import steps_of
 from planner.methods import LAYERS, METHODS, adapter_params, require_within
 from planner.notices import ESTIMATED
 from planner.refusals import CaseRefused
 from planner.search.ways.ladders import Ladder
 from planner.strategy.stack import PINNED_STACK
-from remote.contract import Dtype, Strategy
+from remote.contract import PACK_TOKENS, Dtype, Strategy
 
 MICRO_BATCHES: Final = (16, 8, 4, 2, 1)  # assumed: kernels like powers of two, and beyond 16 little is gained
 MAX_TOKENS_PER_PASS: Final = 16_384  # assumed: above it a larger micro-batch no longer raises tokens/s, only memory
@@ -93,7 +93,9 @@ def _require_done(strategy: Strategy, request: Request, architecture: Architectu
     adapter = METHODS[strategy.method].adapter
     adapter_params(architecture, strategy)
     if adapter is not None:
-        require_within(adapter, strategy, steps_of(strategy, PINNED_STACK, request.data.num_examples, request.loop))
+        data = request.data
+        number = packed_rows(data, strategy.seq_len)[1].number if data.packing else data.num_examples
+        require_within(adapter, strategy, steps_of(strategy, PINNED_STACK, number, request.loop))
 
 
 def seq_len_of(request: Request, architecture: Architecture) -> int:
@@ -114,10 +116,12 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
             place=("training", "seq_len"),
         )
     _require_something_to_learn(request.data, most if counted else int(most * ESTIMATE_MARGIN), said=most)
-    if said is not None and not counted:
+    if said is not None and (request.data.packing or not counted):
         return said
     longest = request.data.max_tokens * (1.0 if counted else ESTIMATE_MARGIN)
     needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
+    if request.data.packing:
+        needed = max(needed, PACK_TOKENS)
     return min(needed, architecture.max_positions if said is None else said)
 
 
@@ -129,8 +133,10 @@ def _require_something_to_learn(data: DataAsked, seq_len: int, *, said: int) -> 
     if share_used(data, seq_len) > 0:
         return
     needed = -int(-data.max_tokens // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
+    dropped = data.long_rows == "drop"
+    why = "longer ones are to be dropped (long_rows)" if dropped else "its answer begins later"
     raise RequestError(
-        f"no row leaves anything to learn within {said:,} tokens: its answer begins later",
+        f"no row leaves anything to learn within {said:,} tokens: {why}",
         hint=f"--seq-len {needed} keeps all of the longest row",
         place=("training", "seq_len"),
     )

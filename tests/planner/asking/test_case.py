@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from planner.asking.bounds import CASE_BOUNDS
-from planner.asking.case import KEYS, Case, effective, example_of, read_case, stack_of, strategy_of
+from planner.asking.case import KEYS, Case, effective, example_of, read_case, read_within_reach, stack_of, strategy_of
 from planner.asking.mistyped import words_at
 from planner.refusals import CaseError, CaseRefused
 
@@ -192,3 +192,32 @@ def test_an_option_that_has_a_key_of_its_own_is_refused_by_that(option: str, key
     """The trace left it out without a word, or took it while a warning said that it moved nothing."""
     with pytest.raises(CaseError, match=f"{option} is no option of lora: {key} says it"):
         read_case({"model": "8b", "method_options": {option: 4}, "engine": "trace"})
+
+
+UNDESCRIBED = {
+    "model_type": "gpt_neo",
+    "max_position_embeddings": 256,
+    "hidden_size": 8,
+    "num_layers": 1,
+    "num_heads": 1,
+    "vocab_size": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "seq_len"),
+    [
+        ({"model": "bert-base-uncased"}, 512),
+        ({"model": "gpt2"}, 1024),
+        ({"model": "7b"}, 2048),
+        ({"model": "bert-base-uncased", "seq_len": 1024}, 1024),
+        ({"model": "bert-base-uncased", "mean_seq_len": 100}, 512),
+        ({"model": "bert-base-uncased", "mean_seq_len": 600}, 2048),
+        ({"model": "nobody/knows-it"}, 2048),
+        ({"model": UNDESCRIBED}, 256),
+    ],
+    ids=["short", "half", "long", "said", "a mean within", "a mean beyond", "unknown", "not described"],
+)
+def test_a_length_that_nobody_said_is_no_longer_than_the_model_reads(said: dict[str, Any], seq_len: int) -> None:
+    """One that was said stays, and is warned of."""
+    assert read_within_reach(said).seq_len == seq_len

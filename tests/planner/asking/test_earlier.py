@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from planner.asking.earlier import CONFIG, WEIGHTS, continued
+from planner.asking.earlier import WEIGHTS, continued
 from planner.asking.request import Request, RequestError
-from remote.contract import Loop
+from remote.contract import ADAPTER_CONFIG, Loop
 from tests.planner.builders import make_request
 
 
@@ -20,7 +20,7 @@ def job(folder: Path, **training: object) -> Request:
 
 def adapter(folder: Path, *, config: str = '{"r": 4}', weights: str = WEIGHTS[0]) -> Path:
     """What peft saves, as far as the planner reads it."""
-    (folder / CONFIG).write_text(config)
+    (folder / ADAPTER_CONFIG).write_text(config)
     (folder / weights).touch()
     return folder
 
@@ -40,7 +40,7 @@ def test_the_rank_of_the_adapter_is_planned_with(weights: str, tmp_path: Path) -
 def test_another_rank_than_the_adapters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has rank 4, not 8") as refused:
         continued(job(adapter(tmp_path), rank=8))
-    assert refused.value.hint == "rank 4"
+    assert refused.value.hint == "leave rank out, or say 4"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,33 @@ def test_what_is_no_adapter_is_refused_with_its_folder(config: str, sentence: st
 def test_a_folder_without_weights_or_none_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="No such file"):
         continued(job(tmp_path / "none"))
-    (tmp_path / CONFIG).write_text('{"r": 4}')
+    (tmp_path / ADAPTER_CONFIG).write_text('{"r": 4}')
     with pytest.raises(RequestError, match=f"holds no {WEIGHTS[0]}"):
         continued(job(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "said", "sentence"),
+    [
+        ({"base_model_name_or_path": "owner/other-7b"}, {}, "is of the base owner/other-7b, and the job's is"),
+        ({"target_modules": ["v_proj", "q_proj"]}, {"target_modules": ["q_proj"]}, "hangs on q_proj, v_proj, not on q_proj"),
+    ],
+)
+def test_an_adapter_of_another_base_or_other_targets_is_refused(
+    config: dict[str, object], said: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        continued(job(adapter(tmp_path, config=json.dumps({"r": 4} | config)), **said))
+
+
+def test_the_same_base_may_lie_elsewhere_and_targets_in_another_order(tmp_path: Path) -> None:
+    """Its name alone is compared: the hub's, a folder's or a file's."""
+    name = make_request().model
+    config = {
+        "r": 4,
+        "base_model_name_or_path": f"/srv/{name.rpartition('/')[2].upper()}",
+        "target_modules": ["v_proj", "q_proj"],
+    }
+    assert (
+        continued(job(adapter(tmp_path, config=json.dumps(config)), target_modules=["q_proj", "v_proj"])).training["rank"] == 4
+    )

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.bases.models import is_size
+from planner.asked import read_asked
 from planner.asking.case import check_quant
 from planner.asking.checks import TAKEN_TAGS
 from planner.asking.contradictions import CONTRADICTIONS
@@ -28,7 +29,6 @@ from planner.asking.request import Budget, DataAsked, DataFile, Keep, Purpose, R
 from planner.asking.rules import AUTO, said_of_loop, with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
-from planner.cli import read_asked
 from planner.refusals import CaseError
 from planner.report.job_file import COMMENTS, NO_FILE, pinned, write_job
 from remote.contract import Loop
@@ -185,6 +185,7 @@ def test_auto_may_be_written_out() -> None:
         ("model: 7b\ndata: {file: a.jsonl, examples: 5}", "job.yaml:2:23: examples says nothing beside a file", "max_rows"),
         ("model: 7b\ndata: {mean_tokens: .nan}", "job.yaml:2:8: mean_tokens is nan", None),
         ("model: 7b\ndata: {mean_tokens: .inf}", "job.yaml:2:8: mean_tokens is inf", None),
+        ("model: 7b\ndata: {file: []}", "job.yaml:2:8: the list of files is empty", "file: rows.jsonl"),
         ("model: 7b\ndata: {max_rows: 5}", "job.yaml:2:8: max_rows says nothing without a file", "file: rows.jsonl"),
         ("model: 7b\ndata: {held_out: b.jsonl}", "job.yaml:2:8: held_out says nothing without a file", "file: rows.jsonl"),
         (

@@ -31,10 +31,12 @@ MARKET = make_catalog(
 WISHES: dict[str, tuple[tuple[str, ...], ...]] = {
     "model": (("--model", "SmolLM2-360M"),),
     "revision": (("--revision", "main"),),
+    "task": (("--task", "classification"), ("--task", "classification", "--data", "rows.jsonl")),
     "data": (("--data", "rows.jsonl"),),
     "examples": (("--examples", "700"), ("--data", "rows.jsonl", "--examples", "700")),
     "tokens": (("--tokens", "90k"), ("--tokens", "90k", "--examples", "500")),
     "loop.epochs": (("--epochs", "2"), ("--epochs", "3")),
+    "loop.max_steps": (("--max-steps", "100"), ("--max-steps", "7")),
     "loop.learning_rate": (("--learning-rate", "1e-4"), ("--lr", "2e-4")),
     "purpose.use_case": (("--use-case", "classification"),),
     "purpose.deployment": (("--deployment", "edge"),),
@@ -199,3 +201,34 @@ def test_a_line_without_its_mark_is_a_wish() -> None:
     assert set(read(text).chosen) - set(read(text.replace(line, line.removesuffix(MARK))).chosen) == {
         "training.micro_batch_size"
     }
+
+
+def test_several_files_and_the_fate_of_long_rows_are_kept() -> None:
+    """As they were said."""
+    data = read("model: 7b\ndata: {file: [b.jsonl, rows/*.jsonl], long_rows: split}").data
+    assert (data.path, data.more, data.long_rows) == ("b.jsonl", ("rows/*.jsonl",), "split")
+    plan = planned(read("model: 7b\ndata: {file: [b.jsonl, rows/*.jsonl], long_rows: split}"))
+    again = read(write_job(plan)).data
+    assert (again.path, again.more, again.long_rows) == (data.path, data.more, data.long_rows)
+
+
+def test_packed_rows_are_planned_with_the_mask_that_keeps_them_apart_and_saved_as_packed() -> None:
+    """As full rows: of a length that holds several, and as many steps as they make."""
+    text = "model: SmolLM2-135M\ndata: {{file: rows.jsonl, packing: {}}}"
+    alone, packs = (planned(read(text.format(said))) for said in ("false", "true"))
+    assert (alone.strategy.padded, packs.strategy.padded) == (False, True)
+    assert packs.strategy.seq_len == 1_024 > alone.strategy.seq_len
+    assert packs.duration.num_steps < alone.duration.num_steps
+    again = read(write_job(packs))
+    assert (again.data.packing, planned(again).strategy) == (True, packs.strategy)
+
+
+def test_a_job_that_tells_classes_apart_is_saved_as_one_and_planned_with_its_padding_marked() -> None:
+    """Its rows are read by its task, so no format stands there."""
+    text = "model: all-minilm-l6-v2\ntask: classification\ndata: {file: rows.jsonl, balance: oversampling}"
+    request = read(text)
+    assert (request.data.format, request.data.balance) == ("classification", "oversampling")
+    plan = planned(request)
+    assert plan.strategy.padded
+    again = read(write_job(plan))
+    assert (again.task, again.data.format, again.data.balance) == ("classification", "classification", "oversampling")

@@ -34,6 +34,15 @@ def test_an_hour_at_a_dollar_with_a_disk_and_an_adapter() -> None:
     assert cost.usd_per_million_tokens == pytest.approx(1.051027)
 
 
+def test_a_public_address_is_billed_as_long_as_its_machine() -> None:
+    """By hand: 1 h x ($1.00 + $0.005); of a spot machine where its provider asks less for one, that."""
+    rule = make_billing(address_usd_per_hour=Decimal("0.005"), spot_address_usd_per_hour=Decimal("0.0025"))
+    for purchase, usd in (("on_demand", 0.005), ("spot", 0.0025)):
+        offer = make_offer(purchase=purchase)
+        cost = estimate_cost(make_duration(exactly(3_600.0)), make_host(), offer=offer, billing=rule, sent_bytes=0)
+        assert (cost.address_usd, cost.total_usd) == (exactly(usd), exactly(1.0 + usd))
+
+
 @pytest.mark.parametrize(
     ("running_s", "increment_s", "minimum_s", "billed_s"),
     [

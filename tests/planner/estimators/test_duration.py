@@ -15,11 +15,11 @@ from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.asking.request import DataAsked
-from planner.estimators import phases
-from planner.estimators.duration import Pace, estimate_duration, pace_of, steps_of, work_of
-from planner.estimators.links import host_bytes_per_s, linked_bytes, reduced_bytes
-from planner.estimators.speed import flops_of
-from planner.estimators.timed import Job, timed
+from planner.estimators.time import phases
+from planner.estimators.time.duration import Pace, estimate_duration, pace_of, steps_of, work_of
+from planner.estimators.time.links import host_bytes_per_s, linked_bytes, reduced_bytes
+from planner.estimators.time.speed import flops_of
+from planner.estimators.time.timed import Job, timed
 from planner.plan import DurationEstimate
 from planner.strategy.stack import PINNED_STACK
 from remote.contract import Attention, Loop, Phase, Strategy
@@ -161,13 +161,13 @@ def test_a_slow_link_binds_sharded_weights() -> None:
 
 
 def test_streamed_blocks_cross_the_link_twice_a_micro_step() -> None:
-    """6.5 billion weights of blocks, 2 bytes each, in and again for backward at 25 GB/s: 1.04 s, whatever the batch. The ends
-    stay on the GPU.
+    """6.5 billion weights of 28 blocks, 2 bytes each, in and again for backward at 25 GB/s: 0.97 s, whatever the batch. The
+    ends stay on the GPU, and two blocks lie there at each turn-around.
     """
     said = {"seq_len": 128, "offload": "stream"}
     short, shorter = (pace("7b", "A100-SXM4-80GB", **said | {"seq_len": length}).step_s.p50 for length in (128, 64))
     assert short == pytest.approx(shorter, rel=0.15)
-    assert short > 2 * 2 * 6.5e9 / 25e9
+    assert short > 26 / 28 * 2 * 2 * 6.5e9 / 25e9
     longer = {name: pace("7b", "A100-SXM4-80GB", seq_len=8192, offload=name).step_s.p50 for name in ("none", "stream")}
     assert longer["stream"] < 1.3 * longer["none"]  # hidden behind what is computed
 
@@ -251,8 +251,10 @@ def test_fused_kernels_help_where_norms_are_many_kernels_and_heads_are_rotated()
         return 1 - fused.memory_s / eager.memory_s
 
     assert saved("smollm2-135m") > 3 * saved("gpt2") > 0
-    plain, liger = (pace("gpt2", "A100-SXM4-80GB", loss=loss, **said).step for loss in ("hf", "liger"))
+    plain, liger = (pace("gpt2", "A100-SXM4-80GB", loss=loss, kernels="fused", **said).step for loss in ("hf", "liger"))
     assert liger.memory_s < plain.memory_s
+    plain, ours = (pace("gpt2", "A100-SXM4-80GB", loss=loss, **said).step for loss in ("hf", "liger"))
+    assert ours.memory_s == plain.memory_s  # whose loss in chunks is torch's own kernels
 
 
 def test_the_first_fsdp_waits_for_each_matrix_of_an_adapter() -> None:

@@ -18,6 +18,7 @@ from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.estimate import answer, answers
 from planner.methods import supported_methods
+from remote.contract import PACKED_KEY
 from tests.planner.builders import TINY_LLAMA
 
 CATALOG = read_catalog()
@@ -364,6 +365,13 @@ def test_weights_that_are_stored_quantized_are_not_taken_for_plain_ones(quant: s
     assert error["key"] == "model"
     assert "is stored in gptq, and this version plans from unquantized weights" in error["message"]
     assert "name the base that it was made from" in error["hint"]
+
+
+def test_a_base_that_was_packed_on_the_disk_is_estimated_as_it_is_packed() -> None:
+    packed = {**STORED_IN_GPTQ, "quantization_config": {"quant_method": "bitsandbytes"}}
+    packed |= {PACKED_KEY: {"quant": "nf4", "double_quant": True}}
+    assert "vram" in ask(model=packed, quant="nf4", double_quant=True)
+    assert "is packed in nf4 with double_quant true, not in nf4" in ask(model=packed, quant="nf4")["error"]["message"]
 
 
 def test_a_case_may_say_the_quantization_that_is_stored() -> None:

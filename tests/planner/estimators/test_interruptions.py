@@ -9,8 +9,8 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.estimators.cost import estimate_cost
-from planner.estimators.duration import checkpoint_bytes
-from planner.estimators.interruptions import (
+from planner.estimators.time.duration import checkpoint_bytes
+from planner.estimators.time.interruptions import (
     MANY,
     TAKEN_PER_HOUR,
     interrupted,

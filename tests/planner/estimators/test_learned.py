@@ -9,8 +9,8 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.asking.request import default_data
-from planner.estimators.duration import GPU_STACK, estimate_duration
-from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, learned_from, machine_of
+from planner.estimators.time.duration import GPU_STACK, estimate_duration
+from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, learned_from, machine_of
 from planner.plan import DurationEstimate
 from remote.contract import Loop, Strategy
 from tests.planner.builders import make_gpu, make_offer

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.estimators.sequences import MOST_DRAWN, Sequences, laid_out, padded_mean
-from remote.data.batches import rows_of_step
+from planner.estimators.sequences import MOST_DRAWN, Sequences, in_packs, laid_out, padded_mean
+from remote.contract import packed, steps_sorted
+from remote.data.batches import EVENLY, Drawn, rows_of_step
 from remote.data.check import profile_of
 
 DRAWN = random.Random(7)
@@ -22,12 +23,13 @@ LENGTHS = {
 }
 
 
-def computed_by_trainer(lengths: list[int], *, per_step: int, per_batch: int, multiple: int) -> float:
+def computed_by_trainer(lengths: list[int], *, per_step: int, per_batch: int, multiple: int, order: Drawn = EVENLY) -> float:
     """Tokens per sequence in the trainer's own order: its draws, sorted, each batch as wide as its longest row."""
     num_steps = 4_000 // per_step
     total = 0
     for step in range(num_steps):
-        drawn = sorted((lengths[row] for row in rows_of_step(step, len(lengths), per_step, seed=1)), reverse=True)
+        rows = rows_of_step(step, len(lengths), per_step, 1, order)
+        drawn = sorted((lengths[row] for row in rows), reverse=True)
         total += sum(math.ceil(drawn[at] / multiple) * multiple * per_batch for at in range(0, per_step, per_batch))
     return total / num_steps / per_step
 
@@ -37,36 +39,67 @@ def computed_by_trainer(lengths: list[int], *, per_step: int, per_batch: int, mu
 def test_padding_is_foreseen_as_the_trainer_makes_it(kind: str, per_step: int, per_batch: int, multiple: int) -> None:
     """From a few dozen figures, whatever the lengths look like."""
     lengths = LENGTHS[kind]
-    rows = laid_out(len(lengths), profile_of(lengths), seq_len=100_000, documents=False)
+    rows = laid_out(len(lengths), profile_of(lengths), seq_len=100_000, long_rows="cut")
     foreseen = padded_mean(rows.lengths, num_drawn=per_step, per_batch=per_batch, multiple=multiple)
     metered = computed_by_trainer(lengths, per_step=per_step, per_batch=per_batch, multiple=multiple)
     assert foreseen == pytest.approx(metered, rel=0.04)
 
 
+@pytest.mark.parametrize("kind", LENGTHS)
+@pytest.mark.parametrize(("per_step", "per_batch"), [(8, 8), (16, 4), (2, 2)])
+def test_what_rows_of_like_length_save_is_foreseen(kind: str, per_step: int, per_batch: int) -> None:
+    lengths = LENGTHS[kind]
+    rows = laid_out(len(lengths), profile_of(lengths), seq_len=100_000, long_rows="cut")
+    num_drawn = per_step * steps_sorted(len(lengths), per_step)
+    foreseen = padded_mean(rows.lengths, num_drawn=num_drawn, per_batch=per_batch, multiple=1)
+    by_length = computed_by_trainer(
+        lengths, per_step=per_step, per_batch=per_batch, multiple=1, order=Drawn(lengths=tuple(lengths))
+    )
+    assert foreseen == pytest.approx(by_length, rel=0.04)
+    assert by_length <= computed_by_trainer(lengths, per_step=per_step, per_batch=per_batch, multiple=1)
+
+
+@pytest.mark.parametrize("kind", LENGTHS)
+@pytest.mark.parametrize("room", [256, 512, 2_048])
+def test_packs_are_foreseen_as_the_trainer_fills_them(kind: str, room: int) -> None:
+    """How many, and how full."""
+    lengths = [min(room, length) for length in LENGTHS[kind]]
+    foreseen = in_packs(laid_out(len(lengths), profile_of(lengths), seq_len=room, long_rows="cut"), room)
+    rows = packed(lengths, room)
+    assert foreseen.number == pytest.approx(len(rows), rel=0.04, abs=1)
+    assert foreseen.mean == pytest.approx(sum(lengths) / len(rows), rel=0.04)
+
+
+def test_a_few_rows_are_packed_one_by_one() -> None:
+    lengths = [100, 90, 60, 40, 30, 10]
+    rows = laid_out(len(lengths), profile_of(lengths), seq_len=100, long_rows="cut")
+    assert in_packs(rows, 100).number == len(packed(lengths, 100)) == 4
+
+
 def test_rows_alike_are_not_padded() -> None:
     """Not by a token."""
-    rows = laid_out(400, profile_of([512] * 400), seq_len=512, documents=False)
+    rows = laid_out(400, profile_of([512] * 400), seq_len=512, long_rows="cut")
     assert padded_mean(rows.lengths, num_drawn=16, per_batch=4, multiple=8) == pytest.approx(512)
 
 
 def test_rows_one_by_one_are_widened_to_the_multiple_alone() -> None:
-    rows = laid_out(3, profile_of([9, 16, 17]), seq_len=512, documents=False)
+    rows = laid_out(3, profile_of([9, 16, 17]), seq_len=512, long_rows="cut")
     assert padded_mean(rows.lengths, num_drawn=3, per_batch=1, multiple=8) == pytest.approx((16 + 16 + 24) / 3)
 
 
 def test_conversations_are_cut_and_documents_split() -> None:
     """A document of 250 tokens makes two sequences of 100 and one of 50; a conversation of 250 makes one of 100."""
     profile = profile_of([250, 40])
-    cut = laid_out(2, profile, seq_len=100, documents=False)
+    cut = laid_out(2, profile, seq_len=100, long_rows="cut")
     assert cut == Sequences(number=2, lengths=((40, 0.5), (100, 0.5)))
-    split = laid_out(2, profile, seq_len=100, documents=True)
+    split = laid_out(2, profile, seq_len=100, long_rows="split")
     assert split == Sequences(number=4, lengths=((40, 0.25), (50, 0.25), (100, 0.5)))
     assert split.number * split.mean == 290
 
 
 @given(st.lists(st.integers(1, 3_000), min_size=1, max_size=300), st.integers(1, 64), st.integers(1, 64))
 def test_padding_only_adds_and_never_beyond_the_longest(lengths: list[int], per_batch: int, num_batches: int) -> None:
-    rows = laid_out(len(lengths), profile_of(lengths), seq_len=100_000, documents=False)
+    rows = laid_out(len(lengths), profile_of(lengths), seq_len=100_000, long_rows="cut")
     found = padded_mean(rows.lengths, num_drawn=per_batch * num_batches, per_batch=per_batch, multiple=1)
     assert rows.mean == pytest.approx(sum(lengths) / len(lengths), abs=0.01)
     assert rows.mean - 0.01 <= found <= max(lengths) + 0.01
@@ -74,7 +107,7 @@ def test_padding_only_adds_and_never_beyond_the_longest(lengths: list[int], per_
 
 def test_a_step_of_any_size_is_answered() -> None:
     """A larger one than is drawn looks, sorted, like a part of itself."""
-    rows = laid_out(4_000, profile_of(LENGTHS["a heavy tail"]), seq_len=100_000, documents=False)
+    rows = laid_out(4_000, profile_of(LENGTHS["a heavy tail"]), seq_len=100_000, long_rows="cut")
     at_limit, beyond = (
         padded_mean(rows.lengths, num_drawn=number, per_batch=number // 32, multiple=8)
         for number in (MOST_DRAWN, 1_000 * MOST_DRAWN)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimators import calibration as known
-from planner.estimators.speed import StepTime, step_time
-from planner.estimators.trust import run_class, spread_of
+from planner.estimators.time.speed import StepTime, step_time
+from planner.estimators.time.trust import run_class, spread_of
 from planner.strategy.stack import SECOND_FLASH
+from remote.contract import BY_TWO_SLOTS
 
 CATALOG = read_catalog()
 
@@ -241,3 +243,31 @@ def test_attention_that_torch_writes_out_is_multiplied_in_fp32() -> None:
     said = {"seq_len": 2048, "gradient_checkpointing": "off"}
     written_out, eager = (step("falcon-7b", "H200 SXM", attention=name, **said).compute_s for name in ("sdpa", "eager"))
     assert written_out > 1.5 * eager
+
+
+# ── layer streaming ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_visit_for_several_micro_batches_takes_the_link_once_and_kept_blocks_are_computed_once() -> None:
+    """Of six micro-batches four at a time make two visits; of 28 blocks 7 kept spare a quarter of what is computed again."""
+    case = read_case({"model": "7b", "seq_len": 512, "offload": "stream", "gradient_accumulation_steps": 6})
+
+    def timed(visits: int, kept: int = 0) -> StepTime:
+        said = msgspec.structs.replace(BY_TWO_SLOTS, num_visits=visits, num_blocks_without_recompute=kept)
+        return step_time(
+            resolve_model("7b"),
+            msgspec.structs.replace(strategy_of(case), streaming=said),
+            task=case.task,
+            gpu=CATALOG.gpu("RTX 4090").gpu,
+            stack=stack_of(case),
+            mean_seq_len=512.0,
+            interconnect=case.interconnect,
+        )
+
+    once = timed(1)
+    assert [timed(visits).link_s / once.link_s for visits in (2, 3, 4, 6)] == pytest.approx([1 / 2, 1 / 3, 1 / 3, 1 / 6])
+    assert timed(6).busy_s == once.busy_s
+    depth = resolve_model("7b").depth
+    spared = [once.compute_s - timed(1, depth * part // 4).compute_s for part in (1, 2, 4)]
+    assert spared == pytest.approx([spared[0], 2 * spared[0], 4 * spared[0]])
+    assert 0 < spared[2] < once.compute_s / 3

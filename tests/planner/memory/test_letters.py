@@ -88,8 +88,8 @@ def test_letters_filled_in_say_what_numbers_say(base: str, strategy: Strategy) -
         form = filled(architecture, strategy, task="causal_lm", gpu=None, stack=PINNED_STACK)
     except CaseRefused:
         assume(False)
-    numbers = sizes_of(architecture, strategy, PINNED_STACK)
     card = memory_class(None)
+    numbers = sizes_of(architecture, strategy, PINNED_STACK, workspaces=card.workspaces)
     scene = scene_of(architecture, strategy, task="causal_lm", card=card, stack=PINNED_STACK, sizes=numbers)
     played = Filled(closed_form_of(scene), form.values)
     assert _told(form) == _told(played)

@@ -208,7 +208,10 @@ def test_activations_in_host_memory_leave_what_is_on_its_way() -> None:
     kept = vram(gradient_checkpointing="off", **said)
     away = vram(gradient_checkpointing="off", activation_offload=True, **said)
     tokens = 4 * 2048
-    assert away.components["activations"] == pytest.approx(5 * tokens * MODEL.intermediate_size * 2 + tokens * 24, rel=0.01)
+    held = 2 * tokens * MODEL.hidden_size * 2  # by frames: the block's input and the embedding's output
+    assert away.components["activations"] == pytest.approx(
+        5 * tokens * MODEL.intermediate_size * 2 + tokens * 24 + held, rel=0.01
+    )
     assert kept.allocated_peak_bytes > 3 * away.allocated_peak_bytes
     checkpoints = {vram(gradient_checkpointing="offloaded", **said).allocated_peak_bytes}
     checkpoints.add(vram(activation_offload=True, **said).allocated_peak_bytes)
@@ -235,6 +238,7 @@ IMPOSSIBLE_CASES: tuple[dict[str, Any], ...] = (  # one a row of the table, in i
     {"kbit_upcast": "norms", "autocast": "none"},
     {"method": "ia3", "quant": "nf4", "kbit_upcast": "none", "autocast": "none"},
     {"method": "vera", "param_dtype": "float32", "adapter_dtype": "bfloat16", "autocast": "none"},
+    {"target_modules": ["q_proj", "lm_head"], "loss": "liger"},
     {"model": "bloom-560m", "attention": "flash_attention_2"},
     {"model": "flan-t5-base", "attention": "flash_attention_2"},
 )

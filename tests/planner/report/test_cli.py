@@ -13,11 +13,13 @@ import msgspec
 import pytest
 
 from catalogs.failure import Failure
-from planner.asking.jobfile.marks import ANEW
+from planner.asked import read_asked
+from planner.asking.jobfile.marks import ANEW, MARK
 from planner.asking.request import DataFile, Lengths, Request, RequestError
 from planner.choice.goals import GOALS
-from planner.cli import Edges, read_asked, run_plan
-from planner.plan import Plan, Provider, SearchResult, read_plan
+from planner.cli import Edges, run_plan
+from planner.plan import Plan, Provider, SearchResult
+from planner.saved import read_plan
 from remote.contract import CAPABILITIES
 from tests.contracts import SCHEMAS
 from tests.planner.builders import TODAY, counted, parsed
@@ -35,23 +37,22 @@ def plan(*words: str, folder: Path, width: int = 240) -> tuple[int, str]:
         write=written.append,
         width=width,
         colour=False,
-        enclose=lambda result: msgspec.json.encode(result).decode(),
+        enclose=lambda result, _command: msgspec.json.encode(result).decode(),
         draw=lambda result, every, command, _spelled: f"{len(result.plans)} of {len(every.plans)} plans, {command}",
     )
     return code, "\n".join(written)
 
 
 def test_32b_on_16_gb_is_answered_as_it_is(tmp_path: Path) -> None:
-    """No single card of 16 GB holds it; several do, which cannot be run yet; the way out can, and gets the command."""
+    """No single card of 16 GB holds it, and one can stream it: that is recommended, with the way out beside it."""
     code, text = plan("--model", "32b", "--gpu-budget", "16GB", folder=tmp_path)
     assert code == 0
     assert text.startswith("Default job: 32b (Qwen2.5-32B), 1,000 examples × 512 tokens × 3 epochs")
-    assert "none of them can be run by this version" in text
-    assert "lora r16 nf4, batch 1x16, checkpointing  " in text
-    assert "estimates it and does not run it" in text
+    assert "none of them can be run by this version" not in text
+    assert "streamed from RAM" in text
+    assert "with 24 GiB on the GPU instead of 16" in " ".join(text.split())
     last = text.splitlines()[-1]
-    assert last.startswith("  rentune run --model Qwen/Qwen2.5-32B --data YOUR_DATA.jsonl --gpu-budget ")
-    assert "--gpu-budget 16GB" not in last
+    assert last.startswith("  rentune run --model Qwen/Qwen2.5-32B --gpu-budget 16GB --data YOUR_DATA.jsonl")
 
 
 def test_the_command_under_the_answer_plans_the_same_machine(tmp_path: Path) -> None:
@@ -270,6 +271,41 @@ def test_no_plan_at_all_is_exit_code_two(tmp_path: Path) -> None:
     assert "Nothing on offer does this job as asked." in text
 
 
+def test_a_card_that_nobody_offers_may_be_one_s_own(tmp_path: Path) -> None:
+    """Where the card is offered and the job does not fit it, nothing is said of another way to it."""
+    said = " ".join(plan("--model", "7b", "--gpu", "RTX 4060 Ti 16GB", "--provider", "aws", folder=tmp_path)[1].split())
+    assert "--gpu here on its machine, or --host user@address" in said
+    assert "rentune catalog import FILE.csv" in said
+    assert "--gpu here" not in plan("--model", "70b", "--method", "full", "--gpu", "T4", "--num-gpus", "1", folder=tmp_path)[1]
+
+
+def test_labels_that_the_task_does_not_read_are_told_and_learned_by_another(tmp_path: Path) -> None:
+    """A job file's task is replaced before its data is counted."""
+
+    def labelled(file: DataFile) -> Lengths:
+        read = file.format == "classification"
+        return msgspec.structs.replace(
+            counted(file), unread_labels=0 if read else 1_000, classes=(("neg", 500, 1), ("pos", 500, 2)) if read else ()
+        )
+
+    (tmp_path / "job.yaml").write_text("model: 7b\ndata: {file: rows.csv}\npurpose: {use_case: classification}\n")
+    for words in ({"job": "job.yaml"}, parsed("--model", "7b", "--data", "rows.csv", "--use-case", "classification")):
+        with pytest.raises(RequestError, match="1,000 rows have a label beside their text") as refused:
+            read_asked(words, folder=tmp_path, measure=labelled)
+        assert "--task classification" in (refused.value.hint or "")
+        asked = read_asked({**words, "task": "classification"}, folder=tmp_path, measure=labelled)
+        assert isinstance(asked, Request)
+        assert (asked.task, asked.data.format, asked.data.unread_labels) == ("classification", "classification", 0)
+
+
+def test_plans_of_which_none_can_be_run_and_no_way_out_are_exit_code_two(tmp_path: Path) -> None:
+    """Prices alone help nobody; with a way out that can be run the answer ends with its command."""
+    saved = ("--model", "7b", "--provider", "hyperstack", "--save", "plan.json")
+    assert plan(*saved, folder=tmp_path)[0] == 0
+    code, text = plan("plan.json", folder=tmp_path)
+    assert (code, "rentune run" in text) == (2, False)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -377,3 +413,36 @@ def test_a_file_that_says_something_else_is_not_written_over(tmp_path: Path) -> 
     assert saved.read_bytes() == written
     assert "Saved to job.yaml." in plan("--model", "7b", "--rank", "8", "--save", "job.yaml", "--force", folder=tmp_path)[1]
     assert b"rank: 8" in saved.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words", [("--model", "7b"), ("--model", "32b", "--gpu-budget", "16GB"), ("--model", "70b", "--gpu-budget", "80GB")]
+)
+def test_at_100_columns_a_plan_takes_two_lines_of_its_table(words: tuple[str, ...], tmp_path: Path) -> None:
+    """So wide is what goes into a pipe. What a group's heading says is said there alone."""
+    lines = plan(*words, folder=tmp_path, width=100)[1].splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("─")) + 1
+    end = next(number for number, line in enumerate(lines) if line.startswith("How they train"))
+    rows = [line for line in lines[begin:end] if not line.endswith(":")]
+    firsts = [number for number, line in enumerate(rows) if re.match(r"(→ |  )? ?\d+  \S", line)]
+    assert len(firsts) >= 5
+    assert max(after - before for before, after in zip(firsts, [*firsts[1:], len(rows)], strict=True)) <= 2
+    assert not [line for line in rows if "not yet" in line or "price only" in line]
+
+
+def test_a_saved_job_and_its_data_may_be_moved_together(tmp_path: Path) -> None:
+    """What lies below the file is named from there, anything else in full; how many rows are held out by default is marked."""
+    (tmp_path / "jobs").mkdir()
+    words = ("--model", "7b", "--data", "rows.jsonl", "--provider", "aws", "--top", "1")
+    assert plan(*words, "--save", "job.yaml", folder=tmp_path)[0] == 0
+    assert plan(*words, "--save", "jobs/job.yaml", folder=tmp_path)[0] == 0
+    text, below = (tmp_path / "job.yaml").read_text(), (tmp_path / "jobs/job.yaml").read_text()
+    assert "\n  file: rows.jsonl  #" in text
+    assert f"\n  file: {tmp_path}/rows.jsonl  #" in below
+    (held_out,) = (line for line in text.splitlines() if "held_out_rows" in line)
+    assert held_out.endswith(MARK)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "job.yaml").rename(tmp_path / "moved/job.yaml")
+    asked = read_asked(parsed("moved/job.yaml"), folder=tmp_path, measure=counted)
+    assert isinstance(asked, Request)
+    assert asked.data.path == str(tmp_path / "moved/rows.jsonl")

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from planner.asking.request import RequestError
-from planner.plan import PLAN_VERSION, Plan, SearchResult, read_plan, write_plan
+from planner.plan import PLAN_VERSION, Plan, SearchResult
+from planner.saved import read_plan, write_plan
 from tests.planner.builders import make_plan, make_request
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from planner.asking.command_line import spelled
 from planner.asking.request import DataAsked
+from planner.notices import short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
@@ -73,6 +74,19 @@ def test_the_first_line_says_how_many_rows_are_held_out() -> None:
     fewer = msgspec.structs.replace(data, held_out_wanted=100)
     told = " ".join(shown(result(make_plan(), request=make_request(data=fewer))).split())
     assert "; 24 rows held out, not 100: at most 20% of the rows are" in told
+
+
+def test_more_rows_asked_for_than_there_are_is_told_with_what_counts() -> None:
+    """Held-out rows of the same file count among them; those of a file of their own don't."""
+    data = DataAsked(path="a.jsonl", num_examples=2_400, mean_tokens=9.0, max_tokens=9, basis="stated", held_out_rows=600)
+    asked = [msgspec.structs.replace(data, max_rows=rows) for rows in (None, 3_000, 5_000)]
+    apart = msgspec.structs.replace(data, max_rows=3_000, held_out_path="b.jsonl")
+    assert [short_words(each) for each in asked] == [
+        None,
+        None,
+        "5,000 rows were asked for and the data has 3,000: all of them count, and no more",
+    ]
+    assert "the data has 2,400:" in (short_words(apart) or "")
 
 
 def test_a_limit_on_steps_and_the_file_of_a_model_stand_in_the_first_line() -> None:
@@ -466,7 +480,9 @@ def test_a_price_that_is_stale_is_called_so_in_a_wide_table_and_below_a_narrow_o
     fresh = make_plan()
     old = msgspec.structs.replace(fresh, catalog_as_of=fresh.planned_on - dt.timedelta(days=91))
     assert "91 days ago, stale" in shown(result(old), width=200)
-    assert "; 1 of 2 over 90 days ago: stale, and may have moved." in " ".join(shown(result(fresh, old), width=80).split())
+    assert "; 1 of 2 over 90 days ago: stale, and may have moved (rentune catalog refresh)." in " ".join(
+        shown(result(fresh, old), width=80).split()
+    )
     assert "stale" not in shown(result(fresh), width=200)
 
 

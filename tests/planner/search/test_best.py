@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from catalogs.hardware import Gpu
 from planner.asking.request import Budget, stated_data
 from planner.choice.goals import GOALS, MEASURES, Goal
-from planner.estimators.duration import GPU_STACK
-from planner.estimators.learned import Seen, machine_of
+from planner.estimators.time.duration import GPU_STACK
+from planner.estimators.time.learned import Seen, machine_of
 from planner.plan import Plan, Provider, QuotaShort
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 

@@ -195,7 +195,7 @@ def test_a_range_is_in_order_and_above_nothing(request: Request, market: tuple[O
     for plan in asked(request, market).plans:
         assert all(0 <= each.p10 <= each.p50 <= each.p90 < float("inf") for each in ranges_of(plan))
         cost = plan.cost
-        lines = (cost.setup_usd, cost.compute_usd, cost.rework_usd, cost.disk_usd, cost.egress_usd)
+        lines = (cost.setup_usd, cost.compute_usd, cost.rework_usd, cost.disk_usd, cost.address_usd, cost.egress_usd)
         for end in ("p10", "p50", "p90"):
             assert sum(Decimal(str(getattr(line, end))) for line in lines) == Decimal(str(getattr(cost.total_usd, end)))
 

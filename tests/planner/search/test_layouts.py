@@ -59,11 +59,11 @@ def test_32b_on_16_gb_is_told_for_an_owned_card_and_for_those_that_are_rented(on
 
 
 def test_plain_qlora_of_32b_needs_more_than_16_gb_and_streamed_it_fits(on_16_gb: SearchResult) -> None:
-    """On each of the cards; the trainer streams nothing yet, and that is said."""
+    """On each of the cards, and it can be run."""
     assert {each.verdict for each in of(on_16_gb, "whole")} == {"does_not_fit"}
     assert {each.strategy.quant for each in of(on_16_gb, "whole")} == {"nf4"}
     assert {each.verdict for each in of(on_16_gb, "streamed")} == {"fits"}
-    assert {each.missing for each in of(on_16_gb, "streamed")} == {("offload=stream",)}
+    assert {each.missing for each in of(on_16_gb, "streamed")} == {()}
     assert all(each.required_bytes > 16 * GIB for each in of(on_16_gb, "three_bits"))
     assert {each.strategy.num_gpus for each in of(on_16_gb, "parts")} == {2}
 
@@ -137,6 +137,16 @@ def test_what_trains_the_base_itself_is_not_streamed() -> None:
     assert of(asked("1b", cards=Cards(2, 24.0), method="full"), "streamed") == []
 
 
+def test_weights_that_move_are_held_in_no_fewer_bits() -> None:
+    """Full tuning has no row of 3 bits or 2, and where cards hold its weights otherwise each says how."""
+    result = asked("7b", budget_gib=16.0, method="full")
+    assert {each.kind for each in result.layouts} == {"whole", "parts"}
+    lines = [line for part in budget_lines(16.0, result.layouts) for line in render(part, width=240, colour=False)]
+    (whole,) = (line for line in lines if line.startswith("all on one card "))
+    assert "does not fit, bf16" in whole
+    assert "does not fit, f32" in whole
+
+
 def test_each_way_is_a_row_with_what_adds_up() -> None:
     """At any width; what would fit and can't be run is named."""
     parts = tuple(cards_lines(Cards(4, 24.0), asked(cards=Cards(4, 24.0)).layouts))
@@ -153,7 +163,7 @@ def test_a_budget_is_a_table_of_ways_and_cards(on_16_gb: SearchResult) -> None:
     """It holds in eighty columns."""
     lines = [line for part in budget_lines(16.0, on_16_gb.layouts) for line in render(part, width=80, colour=False)]
     assert max(map(len, lines)) <= 80
-    for words in ("streamed from RAM", "RAM needed", "hidden from", "slower by", "2 cards", "offload=stream"):
+    for words in ("streamed from RAM", "RAM needed", "hidden from", "slower by", "2 cards"):
         assert words in "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from decimal import Decimal
 
 import msgspec
 
@@ -16,7 +17,9 @@ from tests.planner.builders import ask, make_catalog, make_offer, make_request
 
 CARDS = tuple(read_catalog().gpus.values())
 MARKET = make_catalog(
-    make_offer(instance_type="small", gpu="RTX 4090"), make_offer(instance_type="large", gpu="H100 SXM5"), gpus=CARDS
+    make_offer(instance_type="small", gpu="RTX 4090", usd_per_hour=Decimal("0.40")),
+    make_offer(instance_type="large", gpu="H100 SXM5", usd_per_hour=Decimal("3.00")),
+    gpus=CARDS,
 )
 ONLY_SMALL = make_catalog(make_offer(instance_type="small", gpu="RTX 4090"), gpus=CARDS)
 ONE_LONG = DataAsked(
@@ -41,15 +44,22 @@ def test_one_row_that_makes_all_sequences_long_is_named_with_what_would_do_witho
     (note,) = notes(ask(asked_of(ONE_LONG), MARKET))
     assert note == (
         "one row, of 30,000 tokens (line 78), makes the sequences 30,000 tokens long and memory goes by that; "
-        "--seq-len 512 would leave out 1 of 120 rows"
+        "--seq-len 512 would leave out 1 of 120 rows: 1 x RTX 4090 would do then, in 6 min for $0.030"
     )
+
+
+def test_a_long_document_is_split_where_nothing_of_it_is_lost() -> None:
+    """It chose the card all the same."""
+    text = msgspec.structs.replace(ONE_LONG, documents=True, beginnings=None)
+    (note,) = notes(ask(asked_of(text), MARKET))
+    assert "--seq-len 512 would split 1 of 120 rows: 1 x RTX 4090 would do then" in note
 
 
 def test_a_few_rows_are_told_by_their_number() -> None:
     three = msgspec.structs.replace(ONE_LONG, num_examples=300, profile=((100.0, 0.99), (30_000.0, 0.01)), beginnings=None)
     (note,) = notes(ask(asked_of(three), MARKET))
     assert note.startswith("3 rows, of up to 30,000 tokens, make the sequences")
-    assert note.endswith("--seq-len 512 would cut 3 of 300 rows")
+    assert "--seq-len 512 would cut 3 of 300 rows: 1 x RTX 4090 would do then" in note
 
 
 def test_nothing_is_said_where_the_length_was_said_or_many_rows_are_long_or_all_alike() -> None:

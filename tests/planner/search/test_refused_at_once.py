@@ -10,7 +10,7 @@ import pytest
 from catalogs.bases.models import resolve_model
 from planner.asking.jobfile import read_job
 from planner.asking.request import Where
-from planner.estimators.duration import steps_of
+from planner.estimators.time.duration import steps_of
 from planner.plan import SearchResult
 from planner.refusals import CaseError, CaseRefused, Unsupported
 from planner.report.job_file import write_job
@@ -34,6 +34,42 @@ def the_strategy(result: SearchResult) -> Any:
     """Of the one plan."""
     (plan,) = result.plans
     return plan.strategy
+
+
+# ── packing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def packed(config: dict[str, Any], **training: Any) -> SearchResult:
+    data = msgspec.structs.replace(make_request().data, packing=True)
+    request = make_request(training={"method": "lora", **training}, data=data)
+    return ask(request, make_catalog(make_offer()), architecture=resolve_model(config))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "bloom", "hidden_size": 256, "n_layer": 4, "n_head": 4, "vocab_size": 1_000},
+        {
+            "model_type": "falcon",
+            "hidden_size": 256,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "vocab_size": 1_000,
+            "alibi": True,
+        },
+    ],
+)
+def test_rows_that_would_see_each_other_are_not_packed(config: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported, match=f"a {config['model_type']} does not keep the texts of a packed row apart") as refused:
+        packed(config)
+    assert "leave data.packing out" in str(refused.value.hint)
+
+
+def test_packed_rows_are_planned_with_a_mask_and_in_fewer_steps() -> None:
+    """1,000 rows of 512 tokens, two in each row of 1,024."""
+    plan = packed(SMALL).plans[0]
+    assert (plan.strategy.padded, plan.strategy.seq_len, plan.runnable) == (True, 1_024, None)
+    assert plan.duration.num_steps * 2 == pytest.approx(planned("lora").plans[0].duration.num_steps, abs=1)
 
 
 # ── AdaLoRA's schedule ─────────────────────────────────────────────────────────────────────────────────────────────

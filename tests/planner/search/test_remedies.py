@@ -126,6 +126,33 @@ def test_money_is_named_for_a_machine_whose_ram_is_known() -> None:
     assert "the cheapest, elsewhere/north/untold/on_demand, needs $" in refused.reason
 
 
+def test_money_is_named_for_a_machine_that_can_be_run() -> None:
+    """One from a seller of whom nobody can rent costs less, and is no remedy."""
+    (refused,) = filter(of_limits, answered(["--model", "7b", "--max-cost", "0.01"]).rejections)
+    assert "the cheapest that can be run, cloud/" in refused.reason
+
+
+def test_where_no_wish_alone_is_enough_memory_and_money_are_given_up_together() -> None:
+    words = ["--model", "32b", "--quant", "nf4", "--gpu-budget", "8GB", "--max-cost", "0.01", "--max-hours", "0.1"]
+    (way, *_) = answered(words).ways_out
+    assert set(way.changes) == {"where.gpu_memory_gib", "budget.max_usd", "budget.max_hours"}
+    assert way.change.startswith("with ")
+    hours, usd = way.changes["budget.max_hours"], way.changes["budget.max_usd"]
+    assert f" in up to {hours:,.1f} hours and for up to ${usd}" in way.change
+    more = f"--gpu-budget {way.changes['where.gpu_memory_gib']:g}GB --max-cost {usd} --max-hours {hours}"
+    assert any(plan.runnable is None for plan in answered(typed(words, more)).plans)
+
+
+def test_ram_that_lacks_is_that_of_the_way_that_needs_least() -> None:
+    """What waits in RAM waits there in 16 bits, too, which needs four times as much: no reason to give the job up."""
+    owned = make_offer(gpu="T4", ram_gib=23.5)
+    result = ask(make_request(model="70b"), make_catalog(owned, gpus=CARDS))
+    (refused,) = (each for each in result.rejections if "ram_bytes" in each.needed)
+    streamed = ask(make_request(model="70b", training={"quant": "nf4"}), make_catalog(owned, gpus=CARDS))
+    (least,) = (each for each in streamed.rejections if "ram_bytes" in each.needed)
+    assert refused.needed == least.needed
+
+
 def test_a_remedy_does_not_lead_into_the_other_limit() -> None:
     """What is both too dear and too slow needs both lifted; hours alone would be refused for their money."""
     refused = next(filter(of_limits, answered(["--model", "7b", "--max-cost", "0.01", "--max-hours", "0.01"]).rejections))
@@ -185,3 +212,57 @@ def test_an_offer_of_ones_own_is_the_remedy_that_it_is_called() -> None:
     result = ask(asked(["--model", "7b", "--provider", "bare"]), make_catalog(bare, CHEAP, gpus=CARDS))
     assert [plan.offer.provider for plan in result.plans] == ["bare"]
     assert all(each.remedy is None for each in result.rejections if each.wish == "where.providers")
+
+
+FULL = ["--model", "7b", "--method", "full"]
+
+
+def test_full_tuning_that_fits_nowhere_is_answered_with_the_method_that_would() -> None:
+    """By a command that leads to the plan that is shown; what was given up is said."""
+    market = make_catalog(make_offer(gpu="L4", instance_type="small"), make_offer(gpu="T4", instance_type="older"), gpus=CARDS)
+    result = ask(asked(FULL), market)
+    (way,) = result.ways_out
+    assert (way.change, way.changes) == ("with method lora instead of full", {"training.method": "lora"})
+    assert "lora equals full tuning on small and medium data" in (way.given_up or "")
+    command = run_command(parsed(*FULL), changes=way.changes, has_data=True, model=None)
+    recommended = ask(asked(shlex.split(command.removeprefix("rentune run "))), market).recommended
+    assert recommended is not None
+    assert (recommended.name, recommended.cost.total_usd) == (way.plan.name, way.plan.cost.total_usd)
+
+
+def test_where_adapters_on_16_bits_fit_nowhere_either_it_is_the_base_in_4_bits() -> None:
+    """First the mildest change is tried."""
+    market = make_catalog(make_offer(gpu="T4", instance_type="small", ram_gib=12.0), gpus=CARDS)
+    assert [way.changes for way in ask(asked(FULL), market).ways_out] == [{"training.method": "qlora"}]
+    adapters = ask(asked(["--model", "7b", "--method", "lora"]), market)
+    assert [way.changes for way in adapters.ways_out] == [{"training.quant": "nf4"}]
+
+
+def test_no_way_of_full_tuning_that_does_not_exist_is_refused() -> None:
+    """It has no frozen blocks, and cards without bfloat16 hold the weights that move in fp32: they are told by themselves."""
+    market = make_catalog(
+        make_offer(gpu="L4", instance_type="small"), make_offer(gpu="Quadro RTX 6000", instance_type="older"), gpus=CARDS
+    )
+    result = ask(asked(FULL), market)
+    assert not [each for each in result.rejections if "frozen" in each.what or "nf4" in each.what + each.reason]
+    of_cards = {each.what: each.reason for each in result.rejections if each.what.startswith("1 x")}
+    assert "(full bf16" in of_cards["1 x L4"]
+    assert "(full f32 f16" in of_cards["1 x Quadro RTX 6000"]
+    alone = ask(asked([*FULL, "--gpu", "Quadro RTX 6000"]), market)
+    assert not [each for each in alone.rejections if "bf16" in each.what + each.reason]
+
+
+def test_a_run_that_is_far_too_long_is_named_with_the_steps_that_its_budget_pays_for() -> None:
+    """Beside the budget that pays for all; where a little more money would do, nobody is to train less."""
+    words = ["--model", "7b", "--examples", "2000000", "--provider", "cloud", "--max-cost", "5"]
+    ways = answered(words).ways_out
+    (fewer,) = (way for way in ways if "loop.max_steps" in way.changes)
+    assert fewer.change.endswith(" of 375,000 steps")
+    assert "rows are read, not 6,000,000" in (fewer.given_up or "")
+    assert ways[0].changes.keys() == {"budget.max_usd"}
+    command = run_command(parsed(*words), changes=fewer.changes, has_data=True, model=None)
+    recommended = answered(shlex.split(command.removeprefix("rentune run "))).recommended
+    assert recommended is not None
+    assert (recommended.name, recommended.cost.total_usd) == (fewer.plan.name, fewer.plan.cost.total_usd)
+    nearly = str(ways[0].changes["budget.max_usd"] * Decimal("0.9"))
+    assert all("loop.max_steps" not in way.changes for way in answered([*words[:-1], nearly]).ways_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,13 +15,14 @@ from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer
 from planner.asking.jobfile import read_job
 from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data
+from planner.estimators.memory import estimate_vram
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
 from planner.report.job_file import write_job
 from planner.search.market.names import check_names
 from planner.search.told.notebook import told_apart
 from planner.units import GIB
-from remote.contract import CAPABILITIES, Beginnings, Loop
+from remote.contract import CAPABILITIES, PACKED_KEY, Beginnings, Loop
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 FAST = make_gpu(
@@ -223,14 +225,13 @@ def test_a_budget_per_gpu_admits_cards_of_that_size_and_smaller() -> None:
 
 
 def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
-    """32 billion parameters on 16 GB: each precision with its figures, the one way that no trainer of ours goes yet, and the
-    cheapest way out that can be run.
+    """32 billion parameters on 16 GB without streaming: each precision with its figures, and the cheapest way out that can be
+    run.
     """
     small, large = make_offer(gpu=SMALL.name), make_offer(instance_type="large", gpu=FAST.name, usd_per_hour=Decimal(3))
-    result = ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), market(small, large))
-    assert [(plan.strategy.offload, plan.runnable) for plan in result.plans] == [
-        ("stream", "not yet runnable: the trainer cannot do offload=stream")
-    ]
+    asked = make_request(model="32b", where=Where(gpu_memory_gib=16.0), training={"offload": "none"})
+    result = ask(asked, market(small, large))
+    assert result.plans == ()
     refused = [each for each in result.rejections if each.what.startswith("lora r16")]
     assert [each.what.split(",")[0] for each in refused] == ["lora r16 bf16", "lora r16 int8", "lora r16 nf4"]
     needs = [each.needed["required_bytes"] for each in refused]
@@ -269,9 +270,44 @@ def test_the_smallest_card_that_does_is_named_beside_the_cheapest_job() -> None:
     assert result.ways_out[1].changes == {"where.gpu_memory_gib": 16.0}
 
 
-def test_streaming_is_named_as_what_this_version_does_not_do() -> None:
+def test_32b_streams_through_a_card_of_16_gb_where_that_is_what_does() -> None:
+    """It can be run; as many blocks as the card has room for stay on it, evenly spaced, and the others pass by two slots."""
+    small, large = make_offer(gpu=SMALL.name), make_offer(instance_type="large", gpu=FAST.name, usd_per_hour=Decimal(3))
+    (plan,) = ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), market(small, large)).plans
+    assert (plan.strategy.offload, plan.runnable) == ("stream", None)
+    streaming = plan.strategy.streaming
+    assert streaming is not None
+    assert streaming.num_slots == 2
+    assert 0 < streaming.num_resident_blocks < 60
+    assert plan.verdict == "fits"
+    one_more = msgspec.structs.replace(streaming, num_resident_blocks=streaming.num_resident_blocks + 1)
+    fuller = msgspec.structs.replace(plan.strategy, streaming=one_more)
+    vram = estimate_vram(resolve_model("32b"), fuller, gpu=SMALL)
+    assert vram.required_bytes > plan.vram.required_bytes + plan.margin_bytes
+
+
+def test_a_visit_serves_as_many_micro_batches_as_make_a_step_quicker() -> None:
+    """Through a slow link; where computing hides it each micro-batch has its own, and more blocks reside."""
+
+    def planned(lanes: int) -> Plan:
+        card = make_gpu(f"Card by {lanes}", memory_gib=16.0, driver_memory_mib=15360, achievable_tflops=776.0, pcie_lanes=lanes)
+        catalog = make_catalog(make_offer(gpu=card.name), gpus=(card,))
+        return ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), catalog).plans[0]
+
+    wide, narrow = planned(16), planned(1)
+    assert wide.strategy.streaming is not None
+    assert narrow.strategy.streaming is not None
+    assert wide.strategy.streaming.num_visits == 1
+    assert 1 < narrow.strategy.streaming.num_visits <= narrow.strategy.gradient_accumulation_steps
+    assert narrow.strategy.streaming.num_resident_blocks < wide.strategy.streaming.num_resident_blocks
+    assert (narrow.runnable, narrow.verdict) == (None, "fits")
+
+
+def test_what_a_trainer_cannot_stream_is_named() -> None:
     """Honest about the nearest thing that would help, once it is the only one."""
-    result = ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), market(make_offer(gpu=SMALL.name)))
+    without = msgspec.structs.replace(CAPABILITIES, offload=("none",))
+    asked = make_request(model="32b", where=Where(gpu_memory_gib=16.0))
+    result = ask(asked, market(make_offer(gpu=SMALL.name)), capabilities=without)
     assert result.ways_out == ()
     assert about(result, "estimates it and does not run it").what.startswith("frozen blocks streamed")
 
@@ -579,6 +615,24 @@ def test_weights_that_are_stored_quantized_are_not_planned_as_plain_ones() -> No
         ask(make_request(), market(make_offer()), architecture=stored)
 
 
+PACKED: dict[str, Any] = {
+    "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
+    PACKED_KEY: {"quant": "nf4", "double_quant": True, "quant_storage": "uint8", "dtype": "bfloat16"},
+}
+
+
+def test_a_base_that_was_packed_on_the_disk_is_planned_as_it_is_packed() -> None:
+    """And in no other way: a run would end at it."""
+    packed = msgspec.structs.replace(SHAPE, config=SHAPE.config | PACKED)
+    for training in ({"method": "qlora"}, {"method": "lora", "quant": "nf4", "double_quant": True}):
+        found = ask(make_request(training=training), market(make_offer()), architecture=packed).plans
+        assert {plan.strategy.quant for plan in found} == {"nf4"}
+    for training in ({}, {"method": "lora", "quant": "nf4"}, {"method": "lora", "quant": "int8"}):
+        with pytest.raises(Unsupported, match="is packed in nf4 with double_quant true, not in") as refused:
+            ask(make_request(training=training), market(make_offer()), architecture=packed)
+        assert "say quant nf4 and double_quant true" in (refused.value.hint or "")
+
+
 @pytest.mark.parametrize(
     ("copy", "how"), [("unsloth/llama-3-8b-bnb-4bit", "bitsandbytes"), ("TheBloke/Llama-2-7B-GPTQ", "gptq")]
 )
@@ -597,11 +651,15 @@ def test_a_base_whose_code_comes_with_its_weights_is_estimated_and_not_planned()
 
 @pytest.mark.parametrize("model", ["bert-base-uncased", "t5-small"])
 def test_what_cannot_go_on_with_a_text_is_not_planned(model: str) -> None:
-    """The box would be rented, and the trainer refuse the base there. Another task is priced, as not yet runnable."""
-    with pytest.raises(Unsupported, match=f"models that go on with a text; rentune estimate --model {model}"):
+    """The box would be rented, and the trainer refuse the base there. Another task is priced."""
+    with pytest.raises(Unsupported, match=f"models that go on with a text; rentune estimate --model {model}") as refused:
         ask(make_request(), market(make_offer()), architecture=resolve_model(model))
+    assert ("--task classification" in (refused.value.hint or "")) is (model == "bert-base-uncased")
     classified = ask(make_request(task="classification"), market(make_offer()), architecture=resolve_model("bert-base-uncased"))
-    assert {plan.runnable for plan in classified.plans} == {"not yet runnable: the trainer cannot do task=classification"}
+    assert {plan.runnable for plan in classified.plans} == {None}
+    translated = ask(make_request(task="seq2seq"), market(make_offer()), architecture=resolve_model("t5-small"))
+    assert {plan.runnable for plan in translated.plans} == {None}
+    assert all(plan.strategy.padded and plan.strategy.loss == "hf" for plan in translated.plans)
 
 
 def test_a_key_that_the_trainer_does_not_know_is_not_planned_around() -> None:

@@ -12,8 +12,8 @@ import torch
 
 from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, stack_of, strategy_of
-from planner.estimators.launches import counted
-from planner.estimators.timed import timed
+from planner.estimators.time.launches import counted
+from planner.estimators.time.timed import timed
 from planner.estimators.trace import modes, tracing
 from planner.estimators.trace.modes import recording as record
 from planner.estimators.trace.recorder import Recorder, Stage

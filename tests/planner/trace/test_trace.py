@@ -94,10 +94,10 @@ def real_rise(strategy: Strategy) -> int:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from remote.adapters import adapt, base_of
-    from remote.base import checkpoint_activations
+    from remote.bases.base import checkpoint_activations
     from remote.data.batches import MicroBatch
-    from remote.optimizers import build_optimizer
     from remote.step import settings_of, step
+    from remote.training.optimizers import build_optimizer
 
     said = {key: value for key, value in TINY.items() if key != "model_type"}
     config = AutoConfig.for_model(TINY["model_type"], **said)
@@ -367,7 +367,7 @@ def test_a_trace_that_no_folder_takes_is_an_answer_all_the_same() -> None:
         (TINY | {"num_attention_heads": 0}, LORA, Stack(), "model"),
         (TINY | {"auto_map": {"AutoModelForCausalLM": "code.Model"}}, LORA, Stack(), "model"),
         (TINY, changed(LORA, method="trainable_tokens"), Stack(), "method"),
-        (TINY, changed(LORA, loss="liger"), Stack(), "loss"),
+        (TINY, changed(LORA, loss="fused_inplace"), Stack(), "loss"),
         (TINY, changed(LORA, sharding="fsdp", num_gpus=2), Stack(), "sharding"),
         (TINY, changed(LORA, attention="flash_attention_2"), Stack(), "attention"),
         (TINY, LORA, Stack(name="unsloth"), "stack"),
@@ -403,7 +403,7 @@ def test_a_case_may_ask_for_the_trace(tmp_path: Path) -> None:
 
 
 def test_a_case_that_cannot_be_traced_says_why() -> None:
-    told = answered({"model": TINY, "loss": "liger", "engine": "trace"})
+    told = answered({"model": TINY, "loss": "fused_inplace", "engine": "trace"})
     assert told["error"]["key"] == "loss"
 
 

@@ -85,3 +85,19 @@ def test_gemma_takes_norms_of_fp32_without_autocast() -> None:
     strategy = msgspec.convert(said, Strategy)
     traced = trace_vram(config, strategy).allocated_peak_bytes
     assert estimate_vram(resolve_model(config, base=None), strategy).allocated_peak_bytes == pytest.approx(traced, rel=0.01)
+
+
+SMALL_EXPERTS: dict[str, Any] = {"num_local_experts": 8, "hidden_size": 1024, "intermediate_size": 2048, "vocab_size": 2000}
+
+
+@pytest.mark.parametrize("upcast", ["none", "norms"])
+@pytest.mark.parametrize("family", ["mixtral-8x7b", "granite-3.0-1b-a400m"])
+def test_what_experts_answer_is_weighted_in_the_routers_dtype(family: str, upcast: str) -> None:
+    """Few tokens meet small experts, so that their answers decide: fp32 in Mixtral, that of upcast norms in Granite."""
+    config = cut(resolve_model(family, base=None).config, 3)
+    config |= {key: value for key, value in SMALL_EXPERTS.items() if key in config}
+    said = {"method": "lora", "rank": 16, "target_modules": ["q_proj", "o_proj"], "kbit_upcast": upcast}
+    strategy = msgspec.convert({"seq_len": 512, "micro_batch_size": 2} | said, Strategy)
+    traced = trace_vram(config, strategy).allocated_peak_bytes
+    closed = estimate_vram(resolve_model(config, base=None), strategy).allocated_peak_bytes
+    assert 0.985 * traced <= closed <= 1.01 * traced

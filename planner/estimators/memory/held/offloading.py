@@ -10,10 +10,7 @@ from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.methods import trains_embedding, trains_head
 from planner.strategy.cuts import cut_of
-from remote.contract import Strategy, Streaming
-
-# derived: one block computes while the next arrives; fewer slots would make them take turns
-STREAMED: Final = Streaming(num_slots=2, num_resident_blocks=0, num_visits=1, num_blocks_without_recompute=0)
+from remote.contract import BY_TWO_SLOTS, Strategy, Streaming, resident_blocks
 
 
 class Leaving(NamedTuple):
@@ -55,13 +52,15 @@ def _params(share: Share, job: Leaving) -> Share:
 
 
 def _stream(share: Share, job: Leaving) -> Share:
-    """Embeddings, head and what trains stay; of the frozen blocks so many as reside, and the slots that the others pass."""
-    streaming = job.strategy.streaming or STREAMED
-    here = streaming.num_slots + streaming.num_resident_blocks
+    """Embeddings, head and what trains stay, and of the blocks norms, biases and code tables; of their matrices so many as
+    reside, and the slots that the others pass.
+    """
     weights = job.weights
-    blocks = min(weights.blocks, here * weights.largest_block)
-    loaded = weights.blocks_before_upcast * blocks // max(1, weights.blocks)
-    return share._replace(weights=weights.outer + blocks, loaded=weights.outer_before_upcast + loaded)
+    away = streamed_blocks(job.strategy, weights)
+    slots = min(streaming_of(job.strategy).num_slots, len(away)) * max(away, default=0)
+    blocks = weights.blocks - sum(away) + slots
+    loaded = weights.outer_before_upcast + blocks - (weights.blocks - weights.blocks_before_upcast)
+    return share._replace(weights=weights.outer + blocks, loaded=loaded)
 
 
 OFFLOADS: Final[dict[str, Callable[[Share, Leaving], Share]]] = {
@@ -72,10 +71,26 @@ OFFLOADS: Final[dict[str, Callable[[Share, Leaving], Share]]] = {
 }
 
 
-def streamed_blocks_bytes(job: Leaving) -> int:
-    """What of the frozen blocks lies in host memory when they are streamed: those that do not reside on the GPU."""
-    resident = (job.strategy.streaming or STREAMED).num_resident_blocks
-    return max(0, job.weights.blocks - resident * job.weights.largest_block)
+def streaming_of(strategy: Strategy) -> Streaming:
+    """How blocks pass where they are streamed."""
+    return strategy.streaming or BY_TWO_SLOTS
+
+
+def visits_of(strategy: Strategy) -> int:
+    """How many micro-batches one visit of a block serves, and so how many wait at each block's input."""
+    return streaming_of(strategy).num_visits if strategy.offload == "stream" else 1
+
+
+def blocks_kept(strategy: Strategy, depth: int) -> int:
+    """Blocks of `depth` that are not computed again, though the others are."""
+    return min(depth, streaming_of(strategy).num_blocks_without_recompute) if strategy.offload == "stream" else 0
+
+
+def streamed_blocks(strategy: Strategy, weights: Weights) -> tuple[int, ...]:
+    """Bytes of each block that lies in host memory and passes through slots, in their order."""
+    travelling = weights.travelling
+    resident = resident_blocks(len(travelling), min(len(travelling), streaming_of(strategy).num_resident_blocks))
+    return tuple(size for number, size in enumerate(travelling) if number not in resident)
 
 
 def pinned_bytes(num_bytes: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from operator import mul
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -21,7 +21,15 @@ from planner.methods import (
     resting_entries,
     trainable_params,
 )
-from planner.strategy.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantization_of, quantized_bytes
+from planner.strategy.precision import (
+    DTYPE_BYTES,
+    is_packed,
+    items_of,
+    packs_experts,
+    quantization_of,
+    quantized_bytes,
+    table_bytes,
+)
 from planner.strategy.stack import Stack
 from planner.units import ALLOCATION_BYTES, rounded
 from remote.contract import Strategy, Task
@@ -40,6 +48,12 @@ class Weights(msgspec.Struct, frozen=True):
     largest_loaded: int  # the largest tensor in 16 bits, beside its packed copy, where loading packs it
     largest_upcast: int  # the largest tensor that preparation casts, in its old dtype
     lm_head_item: int
+    travelling: tuple[int, ...]  # of each block what passes through slots where blocks are streamed; the rest stays
+
+    @property
+    def staying(self) -> int:
+        """Of all blocks what stays on the GPU where they are streamed: norms, biases, code tables."""
+        return self.blocks - sum(self.travelling)
 
     @property
     def before_upcast(self) -> int:
@@ -57,25 +71,28 @@ class Weights(msgspec.Struct, frozen=True):
             largest_loaded=stage.of_ends(self.largest_loaded),
             largest_upcast=stage.of_ends(self.largest_upcast),
             lm_head_item=self.lm_head_item,
+            travelling=self.travelling,  # blocks that are cut are not streamed
         )
 
 
-def _alone(strategy: Strategy) -> Strategy:
-    """The same on one GPU with the least batch: neither moves what a base weighs, nor what of it trains."""
-    return msgspec.structs.replace(
-        strategy,
-        micro_batch_size=1,
-        gradient_accumulation_steps=1,
-        gradient_checkpointing="off",
-        sharding="none",
-        num_gpus=1,
-        num_nodes=1,
-    )
+# derived: one GPU with the least batch, all of it there; none of these moves what a base weighs, nor what of it trains
+ALONE: Final[dict[str, Any]] = {
+    "micro_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "gradient_checkpointing": "off",
+    "sharding": "none",
+    "num_gpus": 1,
+    "num_nodes": 1,
+    "loss": "hf",
+    "offload": "none",
+    "streaming": None,
+}
+FROZEN: Final[dict[str, Any]] = ALONE | {"optimizer": "adamw_torch_fused", "adapter_dtype": "float32"}  # nor these, of the base
 
 
 def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Weights:
     """Bytes of weights. Only linears of blocks are quantized; vocabulary, norms and biases keep a dtype."""
-    return _weights(architecture, _alone(strategy), task, stack)
+    return _weights(architecture, msgspec.structs.replace(strategy, **FROZEN), task, stack)
 
 
 @lru_cache
@@ -91,12 +108,17 @@ def _weights(architecture: Architecture, strategy: Strategy, task: Task, stack: 
     return Weights(
         blocks=sum(map(mul, counts, prepared)),
         largest_block=max(prepared),
-        outer=rounded(outer_params * rest_item),
+        outer=rounded(outer_params * rest_item) + buffers_bytes(architecture),
         blocks_before_upcast=sum(map(mul, counts, loaded)),
-        outer_before_upcast=rounded(outer_params * item),
+        outer_before_upcast=rounded(outer_params * item) + buffers_bytes(architecture),
         largest_loaded=2 * max((linear.num_weights for linear in packed), default=0),
         largest_upcast=max(vocabulary, _experts_upcast(architecture)) * item if rest_item != item else 0,
         lm_head_item=rest_item,
+        travelling=tuple(
+            each
+            for part, count in zip(architecture.parts, counts, strict=True)
+            for each in (_travelling_bytes(part, strategy, stack, item=rest_item),) * count
+        ),
     )
 
 
@@ -110,6 +132,28 @@ def _block_bytes(part: Architecture, strategy: Strategy, stack: Stack, *, item: 
     """Bytes of one block, what is not quantized in items of so many bytes."""
     linears = _linears_bytes(part, strategy.quant, double_quant=strategy.double_quant, item=item)
     return linears + _expert_bytes(part, strategy, item, stack) + rounded(part.norm_params_per_block * norm_item)
+
+
+def _travelling_bytes(part: Architecture, strategy: Strategy, stack: Stack, *, item: int) -> int:
+    """Bytes of one block's matrices, with the scales of packed ones."""
+    return sum(_matrix_bytes(linear, strategy, item) for linear in part.linears) + rounded(
+        _expert_bytes(part, strategy, item, stack)
+    )
+
+
+def _matrix_bytes(linear: Linear, strategy: Strategy, item: int) -> int:
+    whole = _linear_bytes(linear, strategy.quant, double_quant=strategy.double_quant, item=item)
+    bias = rounded(linear.out_features * item) if linear.bias else 0
+    if not is_packed(linear, strategy.quant):
+        return whole - bias
+    fan_in, fan_out = linear.in_features, linear.out_features
+    tables = table_bytes(strategy.quant, double_quant=strategy.double_quant, in_features=fan_in, out_features=fan_out)
+    return whole - bias - tables
+
+
+def buffers_bytes(architecture: Architecture) -> int:
+    """Bytes that lie beside the parameters. derived: GPTBigCodeModel keeps who sees whom, a byte for each pair of positions."""
+    return architecture.max_positions**2 if architecture.model_type == "gpt_bigcode" else 0
 
 
 @lru_cache
@@ -175,7 +219,7 @@ class Trained(msgspec.Struct, frozen=True):
 
 def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) -> Trained:
     """The trained parameters: of the base itself, or added to it. Small tensors are rounded as the allocator does."""
-    return _trained(architecture, _alone(strategy), task)
+    return _trained(architecture, msgspec.structs.replace(strategy, **ALONE), task)
 
 
 @lru_cache  # asked for by every estimate of a job, and by a search on every machine

@@ -92,6 +92,13 @@ def _lacks_flash_attention(architecture: Architecture, strategy: Strategy, stack
     return asked and not architecture.flash_attention_2
 
 
+def _adapts_what_chunks_read(architecture: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    """Whether a loss of our own trainer, which multiplies by the output matrix itself, meets an adapter there."""
+    named = not isinstance(strategy.target_modules, str) and architecture.head_name in strategy.target_modules
+    return named and strategy.loss in OWN_LOSSES and stack.name == PINNED_STACK.name
+
+
+OWN_LOSSES: Final = ("chunked", "liger")  # derived: those of remote/losses.py that make no whole logits
 # derived: the contract's defaults
 UNPARALLEL: Final = dict.fromkeys(("tensor_parallel_size", "context_parallel_size", "pipeline_parallel_size"), 1)
 
@@ -167,6 +174,12 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
         _projects_in_fp32,
         "vera multiplies by frozen projections of the base's float32 in {strategy.adapter_dtype}, and no autocast casts them",
         {"adapter_dtype": "float32"},
+    ),
+    Impossible(
+        "loss",
+        _adapts_what_chunks_read,
+        "loss {strategy.loss} multiplies by the output matrix itself, past an adapter on {architecture.head_name}",
+        {"loss": "hf"},
     ),
     Impossible(
         "attention",

@@ -13,7 +13,7 @@ from planner.methods import adapted_experts, chosen_layers, require_layers, requ
 from planner.refusals import CaseError, Unsupported
 from planner.strategy.precision import BITSANDBYTES, packs_experts, packs_linears
 from planner.strategy.stack import Stack
-from remote.contract import Strategy, Task
+from remote.contract import PACKED_KEY, Strategy, Task, keeps_apart
 
 NARROW = frozenset({"bfloat16", "float16"})
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
@@ -38,18 +38,35 @@ def require_counted(architecture: Architecture, strategy: Strategy, *, task: Tas
     _experts(architecture, strategy, task, stack)
 
 
-def require_unquantized(architecture: Architecture, quant: str) -> None:
-    """Raise Unsupported for weights that are stored quantized, unless the case itself says another way than bitsandbytes':
-    that one quantizes plain weights while they are loaded.
+def require_unquantized(architecture: Architecture, quant: str, *, double_quant: bool) -> None:
+    """Raise Unsupported for weights that are stored quantized, unless they are stored as the case asks: by `remote.quantized`,
+    or in another way than bitsandbytes', which quantizes plain weights while they are loaded.
     """
     stored = architecture.config.get("quantization_config")
-    if stored is not None and quant in ("none", *BITSANDBYTES):
-        how = stored.get("quant_method") or "a quantization"
+    if stored is None or quant not in ("none", *BITSANDBYTES):
+        return
+    if (packed := architecture.config.get(PACKED_KEY)) is not None:
+        _require_packed_so(architecture, packed, quant, double_quant=double_quant)
+        return
+    how = stored.get("quant_method") or "a quantization"
+    raise Unsupported(
+        "model",
+        f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights "
+        f"({architecture.source})",
+        "name the base that it was made from, by its hub id or config.json; quant nf4 or int8 quantizes it while loading",
+    )
+
+
+def _require_packed_so(architecture: Architecture, packed: object, quant: str, *, double_quant: bool) -> None:
+    """Packed weights are trained as they are: packing them another way takes the base that they were made from."""
+    found = packed if isinstance(packed, dict) else {}
+    is_so = found.get("quant"), bool(found.get("double_quant"))
+    if is_so != (quant, double_quant):
+        words = f"{shortened(str(is_so[0]))} with double_quant {str(is_so[1]).lower()}"
         raise Unsupported(
             "model",
-            f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights "
-            f"({architecture.source})",
-            "name the base that it was made from, by its hub id or config.json; quant nf4 or int8 quantizes it while loading",
+            f"{architecture.name} is packed in {words}, not in {quant} with double_quant {str(double_quant).lower()}",
+            f"say quant {is_so[0]} and double_quant {str(is_so[1]).lower()}, or name the base that it was made from",
         )
 
 
@@ -76,8 +93,20 @@ def require_trainable(architecture: Architecture, task: Task) -> None:
         why = f"{architecture.name} is {NO_CAUSAL[architecture.kind]}, and the trainer trains models that go on with a text"
     else:
         return
-    hint = f"rentune estimate --model {architecture.name} says what it needs; train it with its own loop"
+    learns_classes = task == "causal_lm" and architecture.kind == "encoder" and not architecture.remote_code
+    answers = task == "causal_lm" and architecture.kind == "encoder_decoder" and not architecture.remote_code
+    instead = "--task classification trains it to tell classes apart" if learns_classes else "train it with its own loop"
+    instead = "--task seq2seq trains it to answer one text by another" if answers else instead
+    hint = f"rentune estimate --model {architecture.name} says what it needs; {instead}"
     raise Unsupported("model", why, hint)
+
+
+def require_apart(architecture: Architecture) -> None:
+    """Raise Unsupported for a base whose texts would see each other in a row that holds several."""
+    config = architecture.config | {"model_type": architecture.model_type}
+    if not keeps_apart(config):
+        why = f"a {architecture.model_type} does not keep the texts of a packed row apart"
+        raise Unsupported("packing", why, "leave data.packing out; row_order: by_length saves padding with any base")
 
 
 def _described(architecture: Architecture) -> None:

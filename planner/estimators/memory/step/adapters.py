@@ -21,7 +21,13 @@ COMPLEX64: Final = 8  # derived: bytes of two fp32 numbers
 
 
 def linear(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """A linear with whatever the method hangs on it."""
+    """A linear with whatever the method hangs on it. Its input is an argument, alive until it returns."""
+    y = _linear(block, x, module)
+    block.tape.hold(x)
+    return y
+
+
+def _linear(block: Block, x: Tensor, module: Linear) -> Tensor:
     kind = block.n.adapter_kind
     if not is_packed(module, block.n.quant):
         block = block.with_kept() if block.n.quant != "none" else block
@@ -283,27 +289,46 @@ def _oft(block: Block, x: Tensor, module: Linear) -> Tensor:
     )
     narrow = block.cast(inner, fan_in, item)
     rotated = block.op((narrow, rotation), fan_in, item, saves=(narrow, rotation))
-    rotated = block.op((rotated,), fan_in, item)  # blocks lie outermost: a true copy
-    rotated = block.cast(block.cast(rotated, fan_in, n.adapter), fan_in, before)
-    return block.cast(plain_product(block, rotated, module), module.out_features, before)
+    copied = block.op((rotated,), fan_in, item)  # blocks lie outermost: a true copy
+    wide = block.cast(copied, fan_in, n.adapter)
+    block.tape.hold(inner, rotated)  # a local of the linear's function, and one of the rotation's
+    y = plain_product(block, block.cast(wide, fan_in, before), module)
+    block.tape.hold(wide)
+    return block.cast(y, module.out_features, before)
 
 
 def _boft(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """A square rotation of the whole input, of which all but a diagonal of blocks is zero, and a scale of the output."""
+    """A square rotation of the whole input, of which all but a diagonal of blocks is zero, and a scale of the output.
+
+    The diagonal comes in fp32; identity and permutation, which are frozen, in the input's dtype. Products are autocast's.
+    """
     n, fan_in, fan_out = block.n, module.in_features, module.out_features
     before, square = block.items[x], module.in_features**2
-    _, width = boft_blocks(module, n.dials)
-    diagonal = block.matrix(
-        (), square, FP32, keeps=square * before + 3 * fan_in * width * FP32, weight_gradient=fan_in * width * n.adapter
-    )
     item = n.autocast or before
-    permutation = square * before if before != FP32 else 0
-    narrow_diagonal = block.matrix((diagonal,), square, before, keeps=permutation)
-    turned = block.matrix((narrow_diagonal,), square, item)
-    matrix = block.matrix((turned,), square, item)
-    turned = block.matrix((matrix,), square, item)
-    narrow = block.cast(x, fan_in, item)
-    rotated = block.op((narrow, turned), fan_in, item, saves=(narrow, turned))
+    _, width = boft_blocks(module, n.dials)
+
+    def cast(matrix: Tensor, to: int) -> Tensor:
+        return matrix if block.items[matrix] == to else block.matrix((matrix,), square, to)
+
+    def frozen(to: int) -> Tensor:
+        return block.matrix((), square, to, grads=())
+
+    identity = frozen(before)
+    small = fan_in * width
+    diagonal = block.matrix((), square, FP32, keeps=3 * small * FP32, weight_gradient=small * n.adapter)
+    permutation = () if before == FP32 else (frozen(before),)  # that in fp32 lies among the weights
+    narrow = cast(diagonal, before)
+    product = cast(narrow, item)
+    for _ in ("from the right", "from the left"):
+        factor = permutation if before == item else (frozen(item),)
+        product = block.matrix((product, *factor), square, item, saves=factor, grads=(product,))
+    turning = identity if before == item else frozen(item)
+    rotation = block.matrix((product, turning), square, item, saves=(turning,), grads=(product,))
+    block.tape.hold(identity)
+    rotation = cast(rotation, before)
+    operand = cast(rotation, item)
+    inner = block.cast(x, fan_in, item)
+    rotated = block.op((inner, operand), fan_in, item, saves=(inner, operand))
     y = plain_product(block, rotated, module)
     wide = max(block.items[y], n.adapter)
     scaled = block.op(
@@ -311,7 +336,7 @@ def _boft(block: Block, x: Tensor, module: Linear) -> Tensor:
     )
     if module.bias:
         scaled = block.op((scaled,), fan_out, wide)
-    return block.op((scaled,), fan_out, before, passes=wide == before, holds=(narrow_diagonal, matrix))
+    return block.op((scaled,), fan_out, before, passes=wide == before, holds=(narrow, product, rotation, rotated, *permutation))
 
 
 # ── a factor ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,22 +10,30 @@ from typing import Final, Literal
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.mamba import mamba
-from planner.estimators.memory.step.numerics import Numerics
+from planner.estimators.memory.step.numerics import BIASED_SCORES, Numerics
 from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.step.tape import Tensor
 
 INDEX_BYTES: Final = 8  # derived: of an int64
+UNCAST_SCORES: Final = frozenset({"summed", "alibi_summed"})  # softmax gives the dtype of the block's norm
 
 Seen = Literal["itself", "encoder"]  # what a sequence attends to
 
 
 def attention(block: Block, x: Tensor) -> Tensor:
+    """What mixes tokens: attention or a scan. Its input is an argument, alive until it returns, as its locals are."""
+    block.mixer_locals = [x]
+    mixed = mamba(block, x) if block.architecture.mixer == "mamba" else _self_attention(block, x)
+    block.tape.hold(*block.mixer_locals)
+    return mixed
+
+
+def _self_attention(block: Block, x: Tensor) -> Tensor:
     """Projections, positions, the kernel, the output projection and its dropout."""
     a = block.architecture
-    if a.mixer == "mamba":
-        return mamba(block, x)
     query, key, value = MIXERS[a.mixer](block, x)
     key, value = _behind_prefix(block, key), _behind_prefix(block, value)
+    block.mixer_locals += [query, key, value]
     attended = KERNELS[block.n.attention](block, query, key, value, "itself")
     if a.joined_rotary and block.n.attention != "eager":
         attended = block.op((attended,), a.query_size, block.items[attended])  # joined heads lie outermost: a true copy
@@ -39,8 +47,9 @@ def cross_attention(block: Block, x: Tensor, seen: Tensor) -> Tensor:
     query = linear(block, x, block.by_role["cross_query"][0])
     key, value = (linear(block, seen, block.by_role[role][0]) for role in ("cross_key", "cross_value"))
     attended = KERNELS[block.n.attention](block, query, key, value, "encoder")
-    result = linear(block, attended, block.by_role["cross_output"][0])
-    return dropout(block, result, a.hidden_size, a.hidden_dropout)
+    result = dropout(block, linear(block, attended, block.by_role["cross_output"][0]), a.hidden_size, a.hidden_dropout)
+    block.tape.hold(x)
+    return result
 
 
 def _heads(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,7 +161,7 @@ def _mask_bytes(block: Block, item: int, seen: Seen) -> int:
         padded = block.n.masked and (seen == "encoder" or a.kind == "encoder")
         shared = seen == "encoder" and not padded
         return 0 if shared else block.n.position_bias_bytes(item, a.num_heads, each=padded)
-    made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores != "alibi_wide"
+    made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores not in BIASED_SCORES
     return block.n.pairs * item if made_anew else 0
 
 
@@ -200,16 +209,21 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, _s
     """Scores of every pair of tokens, made into weights, and the weighted sum."""
     n, a = block.n, block.architecture
     key, value = _repeated(block, key), _repeated(block, value)
-    item, pairs = n.autocast or block.items[query], a.num_heads * (n.seq_len + n.prefix)
+    asked, pairs = block.items[query], a.num_heads * (n.seq_len + n.prefix)
+    item = n.autocast or asked
     query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item, tokens=n.keys)
     scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
     weights = SCORES[a.scores](block, scores, pairs)
-    narrow = n.autocast or block.items[value]
-    if a.position_bias:  # T5 drops what softmax gave, hands it back, and leaves the cast to autocast
-        block.last_weights = dropout(block, weights, pairs, a.attention_dropout)
-        weights = block.cast(block.last_weights, pairs, narrow)
+    if not (a.position_bias or a.scores in UNCAST_SCORES):
+        weights = block.cast(weights, pairs, asked)
+    weights = dropout(block, weights, pairs, a.attention_dropout)
+    if a.position_bias:  # a block of T5's attends twice, and binds both to one name
+        block.last_weights = weights
     else:
-        weights = dropout(block, block.cast(weights, pairs, narrow), pairs, a.attention_dropout)
+        block.block_locals.append(weights)  # handed back, and bound to a name that nobody reads
+    if a.returns_weights:
+        block.tape.handed_back.add(weights)
+    weights = block.cast(weights, pairs, n.autocast or block.items[value])
     value = block.cast(value, a.query_size, block.items[weights], tokens=n.keys)
     return block.op((weights, value), block.by_role["output"][0].in_features, block.items[value], saves=(weights, value))
 
@@ -262,8 +276,10 @@ def _sinks(block: Block, scores: Tensor, pairs: int) -> Tensor:
 
 
 def _alibi(block: Block, scores: Tensor, pairs: int) -> Tensor:
-    """BLOOM: the bias enters in the product itself; softmax in fp32."""
-    return _softmax(block, _masked(block, scores, pairs), pairs, FP32)
+    """BLOOM: the bias enters in the product itself; softmax in fp32. Each step has a name of its own."""
+    masked = _masked(block, scores, pairs)
+    block.mixer_locals += [scores, masked]
+    return _softmax(block, masked, pairs, FP32)
 
 
 def _alibi_wide(block: Block, scores: Tensor, pairs: int) -> Tensor:
@@ -283,9 +299,22 @@ def _summed(block: Block, scores: Tensor, pairs: int) -> Tensor:
     return block.op((wide,), pairs, max(item, block.items[wide]), holds=held, saves_output=True, backward_scratch=product)
 
 
+def _alibi_summed(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """Falcon with a bias of positions: added in fp32, scaled in place, the mask added in the call of softmax, whose result has
+    the dtype of the block's norm. Each step has a name of its own.
+    """
+    wide = block.cast(scores, pairs, FP32)
+    biased = block.op((wide,), pairs, FP32, passes=True)
+    block.mixer_locals += [scores, wide, biased]
+    total = block.cast(_masked(block, biased, pairs), pairs, weights_item(block.architecture, block.n))
+    product = block.n.tokens * pairs * block.items[total]
+    return block.op((total,), pairs, block.items[total], saves_output=True, backward_scratch=product)
+
+
 def weights_item(architecture: Architecture, n: Numerics) -> int:
-    """Bytes of a weight as attention that is written out hands it back."""
-    return FP32 if architecture.scores == "summed" and n.autocast else n.autocast or n.weight
+    """Bytes of a weight as attention that is written out hands it back: in the dtype of the block's norm, or of queries."""
+    normed = FP32 if n.autocast and architecture.norm == "layer" else max(n.weight, n.norm_weight)
+    return normed if architecture.scores in UNCAST_SCORES else n.product(normed)
 
 
 def _disentangled(block: Block, scores: Tensor, pairs: int) -> Tensor:
@@ -308,6 +337,7 @@ SCORES = {
     "sinks": _sinks,
     "alibi": _alibi,
     "alibi_wide": _alibi_wide,
+    "alibi_summed": _alibi_summed,
     "summed": _summed,
 }
 KERNELS = {

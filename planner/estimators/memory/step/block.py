@@ -6,6 +6,8 @@ Each function follows the module of the same name in transformers (`modeling_lla
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from catalogs.bases.architectures import Architecture
@@ -22,6 +24,7 @@ class BlockTape(msgspec.Struct, frozen=True):
     tape: Tape
     source: Tensor  # the hidden state that comes in
     attribute_bytes: int  # kept as plain attributes: a non-re-entrant checkpoint keeps them for every block
+    attributes_again: int  # of them what is saved elsewhere as well, and so is there twice once it is made again
 
 
 def record_block(architecture: Architecture, numerics: Numerics) -> BlockTape:
@@ -29,9 +32,10 @@ def record_block(architecture: Architecture, numerics: Numerics) -> BlockTape:
     block = Block(architecture, numerics)
     x = block.source(architecture.hidden_size, numerics.residual)
     LAYOUTS[architecture.layout](block, x)
-    block.tape.attributes.update(block.tape.roots[tensor] for tensor in block.plain_attributes)
-    kept = sum(block.tape.sizes[tensor] for tensor in block.tape.attributes if tensor != x)
-    return BlockTape(block.tape, x, kept)
+    block.tape.hold(*block.block_locals)
+    attributes = block.tape.attributes - {x}
+    kept, again = (sum(map(block.tape.sizes.__getitem__, which)) for which in (attributes, attributes & block.tape.saved_apart))
+    return BlockTape(block.tape, x, kept, again)
 
 
 # ── layouts: where norms and residuals stand ───────────────────────────────────────────────────────────────────────────
@@ -40,8 +44,20 @@ def record_block(architecture: Architecture, numerics: Numerics) -> BlockTape:
 def _pre(block: Block, x: Tensor) -> Tensor:
     """Llama, GPT-2: x + f(norm(x)), twice."""
     h = block.architecture.hidden_size
-    middle = _residual(block, x, attention(block, norm(block, x, h)))
+    normed = norm(block, x, h)
+    attended = attention(block, normed)
+    held = {"attention": attended, "norm": normed}
+    block.block_locals += [held[which] for which in NAMED_APART.get(block.architecture.model_type, ())]
+    middle = _residual(block, x, attended)
     return _residual(block, middle, feed_forward(block, norm(block, middle, h)))
+
+
+# derived: their blocks give these names of their own, where others use one name for each state in turn
+NAMED_APART: Final[dict[str, tuple[str, ...]]] = {
+    "gpt2": ("attention",),
+    "gpt_bigcode": ("attention",),
+    "falcon": ("attention", "norm"),
+}
 
 
 def _pre_cross(block: Block, x: Tensor) -> Tensor:

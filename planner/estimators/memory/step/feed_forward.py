@@ -6,26 +6,50 @@ Each function follows the lines of transformers' MLP and expert modules, in thei
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from catalogs.bases.architectures import Linear
+from catalogs.bases.architectures import Linear, Routing
 from planner.estimators.memory.step.adapters import linear
-from planner.estimators.memory.step.operations import Block, activation, dropout
+from planner.estimators.memory.step.operations import FP32, Block, activation, dropout
 from planner.estimators.memory.step.tape import Tensor
 from planner.methods import Parameter
 
 
 def feed_forward(block: Block, x: Tensor) -> Tensor:
-    """The MLP of a block: dense, experts, or both side by side."""
+    """The MLP of a block: dense, experts, or both side by side. Its input is an argument, alive until it returns."""
+    fed = _fed(block, x)
+    block.tape.hold(x)
+    return fed
+
+
+def _fed(block: Block, x: Tensor) -> Tensor:
     a = block.architecture
     dense = _gated_mlp if a.gated_mlp else _plain_mlp
     if not a.num_experts:
         return dropout(block, dense(block, x), a.hidden_size, a.hidden_dropout)
-    adapted = any(module.name in block.n.adapted for module in a.expert_linears)
-    routed = _listed(block, x) if adapted else EXPERTS[a.experts](block, x)
     if "down" not in block.by_role:
-        return routed
-    shared = dense(block, x)
+        return _of_experts(block, x)
+    if a.model_type in SHARED_FIRST:
+        shared = dense(block, x)
+        routed = _of_experts(block, x)
+    else:
+        routed = _of_experts(block, x)
+        shared = dense(block, x)
+    if a.model_type in GATES_SHARED:
+        shared = block.op((shared,), a.hidden_size, block.items[shared], saves=(shared,))
     return block.op((routed, shared), a.hidden_size, block.items[routed], passes=True)
+
+
+# derived: the lines of Qwen2MoeSparseMoeBlock and Llama4TextMoe; the former's gate, one number a token, multiplies the shared
+SHARED_FIRST: Final = frozenset({"qwen2_moe", "llama4_text"})
+GATES_SHARED: Final = frozenset({"qwen2_moe"})
+
+
+def _of_experts(block: Block, x: Tensor) -> Tensor:
+    """The experts that a token is routed to, in a tensor for each matrix of all, or as linears of their own."""
+    a = block.architecture
+    adapted = any(module.name in block.n.adapted for module in a.expert_linears)
+    return _listed(block, x) if adapted else EXPERTS[a.experts](block, x)
 
 
 def _gated_mlp(block: Block, x: Tensor) -> Tensor:
@@ -78,7 +102,8 @@ def _routed(block: Block, x: Tensor) -> Tensor:
     if a.jitters_input:
         x = _jittered(block, _jittered(block, x))  # by the block, and again by its router
     before = block.items[x]  # experts hand back what came to them
-    gathered = block.cast(block.op((x,), copies * a.hidden_size, before), copies * a.hidden_size, item)
+    selected = block.op((x,), copies * a.hidden_size, before)  # a local, until the sum is there
+    gathered = block.cast(selected, copies * a.hidden_size, item)
     both_matrix = _with_lora(block, "gate_up_proj")
     both = block.op(
         (gathered, *both_matrix),
@@ -96,8 +121,20 @@ def _routed(block: Block, x: Tensor) -> Tensor:
         saves=(inner, *down_matrix) if n.trains_all or down_matrix else (),
         weight_gradient=per_block // 3,
     )
-    weighted = block.op((out,), copies * a.hidden_size, item, saves=(out,))
-    return block.cast(block.op((weighted,), a.hidden_size, block.items[weighted]), a.hidden_size, before)
+    wide = max(item, ROUTING_ITEMS[a.routing](n.autocast or before, before))
+    weighted = block.op((out,), copies * a.hidden_size, wide, saves=(out,))
+    ordered = block.op((weighted,), copies * a.hidden_size, wide, asks=True)  # for the order
+    summed = block.cast(block.op((ordered,), a.hidden_size, wide), a.hidden_size, before)
+    block.tape.hold(selected)
+    return summed
+
+
+# what an expert's answer is multiplied by -> its bytes, of those of a router's product and of what came to the experts
+ROUTING_ITEMS: Final[dict[Routing, Callable[[int, int], int]]] = {
+    "fp32": lambda _product, _stream: FP32,
+    "product": lambda product, _stream: product,
+    "stream": lambda _product, stream: stream,
+}
 
 
 def _listed(block: Block, x: Tensor) -> Tensor:

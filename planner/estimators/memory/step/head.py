@@ -22,6 +22,10 @@ CHUNK_TOKENS: Final = 256  # derived: chunk of TRL's chunked loss (trl 1.10, tra
 # derived: a logit of a chunk in 16 bits, its cast to fp32 and its log-softmax; in backward the gradient of that beside them
 CHUNK_FORWARD_BYTES: Final = 2 + FP32 + FP32
 CHUNK_BACKWARD_BYTES: Final = CHUNK_FORWARD_BYTES + FP32
+# derived from remote/losses.py: a logit in fp32 and its log-softmax, which becomes the gradient; tanh of it where it is capped
+OWN_CHUNK_BYTES: Final = FP32 + FP32
+OWN_CAPPED_BYTES: Final = OWN_CHUNK_BYTES + FP32
+MAKE_THE_GRADIENT: Final = frozenset({"chunked", "liger"})  # of the head, in a tensor of its own
 NUM_CHUNKS: Final = 8  # derived: torchtune's CEWithChunkedOutputLoss cuts its logits into eight
 
 
@@ -90,10 +94,10 @@ def _transform(head: Head, x: Tensor) -> Tensor:
 
 
 def _final_norm(head: Head, x: Tensor) -> Tensor:
-    """The last norm. What it hands to a 16-bit output head is 16-bit."""
+    """The last norm. What upcast norms hand to a 16-bit output head is 16-bit in another trainer's loop, fp32 in ours."""
     normed = norm(head, x, head.architecture.hidden_size)
-    narrow = head.asked.lm_head_item == 2 and head.items[normed] == FP32 and not head.n.trains_norms
-    if narrow:  # measured: with norms upcast, 2h and not 4h are alive here (fms-acceleration, baseline-peft-bnb)
+    elsewhere = head.asked.stack_name != PINNED_STACK.name and head.asked.lm_head_item == 2 and not head.n.trains_norms
+    if elsewhere and head.items[normed] == FP32:  # measured: 2h and not 4h are alive (fms-acceleration, baseline-peft-bnb)
         head.items[normed] = 2
         head.tape.sizes[normed] = head.n.tokens * head.architecture.hidden_size * 2
     return normed
@@ -207,27 +211,58 @@ def _chunked_logits(head: Head, normed: Tensor) -> None:
     _finish(head, logits, (normed,), keeps=whole, scratch=part, backward_scratch=2 * part)
 
 
+def _for_chunks(head: Head, normed: Tensor) -> tuple[Tensor, tuple[Tensor, ...], int]:
+    """What a loss in chunks is given: the hidden state in the dtype of the product, the head's matrix where that is a copy
+    (autocast's dtype is another than the matrix's own), and bytes of the gradient of one that is none.
+    """
+    a, n, asked = head.architecture, head.n, head.asked
+    item, gradient = n.autocast or asked.lm_head_item, _gradient_bytes(head)
+    hidden = head.cast(normed, a.hidden_size, item)
+    if not n.copies_weights or asked.lm_head_item == item:
+        return hidden, (), gradient
+    return hidden, (head.matrix((), _entries(head), item, grads=(), weight_gradient=gradient),), 0
+
+
 def _chunked(head: Head, normed: Tensor) -> None:
-    """Logits of a few tokens at a time, made again in backward. Only the hidden state is kept."""
+    """Logits of a few tokens at a time, made again in backward. The hidden state is kept, and a copy of the matrix."""
+    hidden, matrix, gradient = _for_chunks(head, normed)
     chunk = head.n.batch.chunk * head.width
-    gradient = _gradient_bytes(head)
-    forward, backward = chunk * CHUNK_FORWARD_BYTES, chunk * CHUNK_BACKWARD_BYTES
-    _finish(head, normed, (), saves=(normed,), scratch=forward, backward_scratch=backward, weight_gradient=gradient)
+    own = _own_chunk_bytes(head)
+    forward, backward = (own, own) if own else (chunk * CHUNK_FORWARD_BYTES, chunk * CHUNK_BACKWARD_BYTES)
+    head.op(
+        (hidden, *matrix),
+        0,
+        FP32,
+        grads=(hidden, *(matrix if head.asked.trains_head else ())),
+        saves=(hidden, *matrix),
+        scratch=forward,
+        backward_scratch=backward,
+        weight_gradient=gradient,
+    )
+
+
+def _own_chunk_bytes(head: Head) -> int:
+    """What our own trainer holds of one chunk's logits at a time; none in other stacks."""
+    if head.asked.stack_name != PINNED_STACK.name:
+        return 0
+    return head.n.batch.chunk * head.width * (OWN_CAPPED_BYTES if head.architecture.logits_softcap else OWN_CHUNK_BYTES)
 
 
 def _liger(head: Head, normed: Tensor) -> None:
     """Liger's fused linear cross-entropy (arXiv:2410.10989): the hidden state's gradient is made in forward, chunk by chunk."""
-    hidden, tokens = head.architecture.hidden_size, head.n.tokens
+    hidden, matrix, gradient = _for_chunks(head, normed)
     chunk = head.n.batch.chunk * head.width
-    gradient = _gradient_bytes(head)
-    _finish(
-        head,
-        normed,
-        (),
-        keeps=tokens * hidden * head.items[normed] + gradient,
-        scratch=chunk * (head.asked.lm_head_item + FP32),
+    trained = matrix if head.asked.trains_head else ()
+    made = gradient + sum(head.tape.sizes[tensor] for tensor in (hidden, *trained))
+    head.op(
+        (hidden, *matrix),
+        0,
+        FP32,
+        grads=(hidden, *trained),
+        keeps=made,
+        scratch=_own_chunk_bytes(head) or chunk * (head.asked.lm_head_item + FP32),
         weight_gradient=gradient,
-        backward_scratch=-gradient - head.tape.sizes[normed],  # both gradients lie where forward put them
+        backward_scratch=-made,  # these gradients lie where forward put them
     )
 
 
@@ -265,7 +300,16 @@ CHUNKS: Final[dict[str, Callable[[int, int], int]]] = {
 }
 
 
-def chunk_tokens(tokens: int, loss: str, architecture: Architecture) -> int:
+def _as_large_or_a_few(tokens: int, ratio: int) -> int:
+    return max(_few(tokens, ratio), _as_large_as_hidden(tokens, ratio))
+
+
+# derived from remote/losses.py: products of fewer tokens leave a card waiting for the head's weights
+OWN_CHUNKS: Final[dict[str, Callable[[int, int], int]]] = CHUNKS | {"liger": _as_large_or_a_few}
+
+
+def chunk_tokens(tokens: int, loss: str, architecture: Architecture, stack: Stack) -> int:
     """Tokens of a chunk of this loss; all of them where it has none."""
+    chunks = OWN_CHUNKS if stack.name == PINNED_STACK.name else CHUNKS
     ratio = math.ceil(architecture.vocab_size / architecture.hidden_size)  # of a token's logits to its hidden state
-    return CHUNKS[loss](tokens, ratio) if loss in CHUNKS else tokens
+    return chunks[loss](tokens, ratio) if loss in chunks else tokens

@@ -30,6 +30,7 @@ class Sizes(msgspec.Struct, frozen=True):
     chunk: int  # tokens whose logits are made at a time
     scattered: int  # rows of partial sums of an embedding's gradient
     scanned: int  # tokens, with what fills each sequence up to whole chunks of a scan
+    workspaces: int = 0  # bytes of cuBLAS's: of the card, not of the batch, so one form does for all cards
 
 
 def _letter(place: int) -> int:
@@ -46,8 +47,9 @@ LETTERS: Final = Sizes(
     chunk=_letter(7),
     scattered=_letter(8),
     scanned=_letter(9),
+    workspaces=_letter(11),
 )
-PLACES: Final = 11  # derived: up to sequences × seq_len²
+PLACES: Final = 12  # derived: sequences × seq_len² at 10, and the workspaces
 _REST: Final = _letter(PLACES)  # what `cut` leaves of each stands so many places further up
 _SIGNS: Final = _HALF * sum(_letter(place) for place in range(2 * PLACES))  # derived: set where a digit is negative
 
@@ -59,7 +61,7 @@ def values_of(sizes: Sizes, *, cut_into: int = 1) -> Values:
     tokens, length = sizes.tokens, sizes.seq_len
     squares = length * length
     others = (sizes.learned, sizes.sequences, sizes.chunk, sizes.scattered, sizes.scanned, sizes.sequences * squares)
-    whole = (1, tokens, length, tokens * length, squares, *others)
+    whole = (1, tokens, length, tokens * length, squares, *others, sizes.workspaces)
     return whole if cut_into == 1 else (*whole, *(value / cut_into for value in whole))
 
 

@@ -40,6 +40,8 @@ COMPILED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: torch.compile r
 
 MAX_FLASH_HEAD_DIM: Final = 256  # derived: torch's flash kernel
 
+BIASED_SCORES: Final = frozenset({"alibi_wide", "alibi_summed"})  # by positions, from head to head otherwise
+
 AttentionKernel = Literal["flash", "efficient", "mathematics", "cpu", "eager"]
 
 
@@ -48,6 +50,7 @@ class Numerics(msgspec.Struct, frozen=True):
 
     batch: Sizes
     residual: int  # item size of the residual stream
+    embedded: int  # of what comes into the first block
     norm_weight: int  # of norm weights: an fp32 weight lifts a 16-bit norm's output
     weight: int  # of unquantized linears
     kept_weight: int  # of linears that a quantization leaves as they are
@@ -57,6 +60,7 @@ class Numerics(msgspec.Struct, frozen=True):
     adapter: int
     quant: str  # "none" = plain linears
     four_bit: bool
+    nested_scales: bool  # of four bits, quantized themselves
     adapted: frozenset[str]  # module paths that carry an adapter
     adapted_experts: tuple[Fused, ...]
     adapter_kind: Kind | None
@@ -169,6 +173,7 @@ def numerics_of(
     return Numerics(
         batch=sizes,
         residual=residual,
+        embedded=residual if embeds_wide or _embeds_normed(architecture, strategy) else min(residual, items.rest),
         norm_weight=items.norm,
         weight=items.rest if strategy.quant == "none" else weight,
         kept_weight=items.rest,
@@ -178,6 +183,7 @@ def numerics_of(
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
         quant=strategy.quant if packs_linears(strategy.quant) else "none",
         four_bit=strategy.quant in FOUR_BIT,
+        nested_scales=strategy.quant in FOUR_BIT and strategy.double_quant,
         adapted=adapted,
         adapted_experts=adapted_experts(architecture, strategy),
         adapter_kind=adapter.kind if adapter else None,
@@ -241,12 +247,22 @@ def frozen(numerics: Numerics) -> Numerics:
     )
 
 
+def entered(numerics: Numerics) -> Numerics:
+    """The same for the first block, whose stream is as wide as embeddings make it until its own norms or linears widen it."""
+    return msgspec.structs.replace(numerics, residual=numerics.embedded)
+
+
 def _autocast_widens(architecture: Architecture, strategy: Strategy) -> bool:
     """Whether autocast's fp32 layer norms make the residual stream fp32: where it is what a norm gives, or where
     bitsandbytes' linears, or experts, hand the norms' dtype on to what is added to it.
     """
     through_linears = architecture.norm == "layer" and (strategy.quant in BITSANDBYTES or architecture.num_experts > 0)
-    return strategy.autocast != "none" and (architecture.layout == "post" or through_linears)
+    return _embeds_normed(architecture, strategy) or (strategy.autocast != "none" and through_linears)
+
+
+def _embeds_normed(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether what comes into the first block is what a norm of autocast gives."""
+    return strategy.autocast != "none" and (architecture.layout == "post" or architecture.normed_embeddings)
 
 
 def _upcast_widens(architecture: Architecture, strategy: Strategy) -> bool:
@@ -270,7 +286,7 @@ def has_flash(gpu: Gpu | None) -> bool:
 
 def _is_biased(architecture: Architecture) -> bool:
     """Whether its mask differs from head to head."""
-    return architecture.scores == "alibi_wide" and architecture.fused_attention
+    return architecture.scores in BIASED_SCORES and architecture.fused_attention
 
 
 def is_masked(architecture: Architecture, strategy: Strategy) -> bool:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from catalogs.bases.architectures import Architecture, Linear, Role
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.tape import Tape, Tensor
-from planner.strategy.precision import BITSANDBYTES, quantization_of
+from planner.strategy.precision import BITSANDBYTES, BNB_BLOCK, quantization_of
 
 FP32 = 4
 STATISTIC_BYTES = 4  # derived: one fp32 figure per token: a reciprocal root mean square, a log-sum-exp
@@ -27,8 +27,9 @@ class Block:
         self.n = numerics
         self.tape = Tape()
         self.items: dict[Tensor, int] = {}
-        self.plain_attributes: set[Tensor] = set()  # kept where checkpointing can't drop them
         self.last_weights: Tensor | None = None  # of attention, that a module handed back to the block
+        self.mixer_locals: list[Tensor] = []  # of the module that mixes tokens: alive until it returns
+        self.block_locals: list[Tensor] = []  # of the block itself
         self.times = 1  # linears of each name that compute side by side: experts
         self.by_role: dict[Role, list[Linear]] = {}
         for linear in architecture.linears:
@@ -107,6 +108,12 @@ class Block:
 
 def norm(block: Block, x: Tensor, features: int) -> Tensor:
     """A norm over `features` per token, as the architecture's module or a fused kernel computes it."""
+    normed = _norm(block, x, features)
+    block.tape.hold(x)
+    return normed
+
+
+def _norm(block: Block, x: Tensor, features: int) -> Tensor:
     n, kind = block.n, block.architecture.norm
     item = block.items[x]
     statistic = n.tokens * STATISTIC_BYTES
@@ -132,7 +139,7 @@ def norm(block: Block, x: Tensor, features: int) -> Tensor:
 def _weighted(block: Block, x: Tensor, features: int, item: int, weight_gradient: int) -> Tensor:
     """x·weight. A trained weight keeps x, and its gradient is a product of full size before it is summed over tokens."""
     if not block.n.trains_norms:
-        return block.op((x,), features, item)
+        return block.op((x,), features, item, asks=True)
     product = block.n.tokens * features * item
     return block.op((x,), features, item, saves=(x,), backward_scratch=product, weight_gradient=weight_gradient)
 
@@ -144,19 +151,18 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
     """The frozen or trained product. A frozen weight needs no input in backward, a trained one does."""
     n = block.n
     item = n.product(block.items[x])
+    if n.four_bit:
+        return _four_bit_product(block, x, module, item)
     saves: tuple[Tensor, ...] = ()
     if n.quant == "int8":
         saves = (x,)
-        block.plain_attributes.add(x)  # MatMul8bitLt keeps its input on ctx, outside save_for_backward
     compute = item if n.quant in BITSANDBYTES else (n.autocast or n.weight)
     operand = block.cast(x, module.in_features, compute) if n.quant not in BITSANDBYTES else x
     trains = n.trains_all or module.name in n.trains_linears
     if trains or (n.quant != "none" and quantization_of(n.quant).saves_input):
         saves = (operand,)
-    gradient = (module.num_params if trains else 0) + (
-        module.out_features if n.trains_biases and not n.trains_linears and module.bias else 0
-    )
-    features, gradient = module.out_features, gradient * n.weight
+    gradient = _linear_gradient(block, module)
+    features = module.out_features
     if n.copies_weights and n.weight != n.autocast and n.quant == "none":
         entries = module.num_weights
         return block.times_copy(operand, features, item, entries=entries, saves=saves, weight_gradient=gradient, asks=True)
@@ -169,26 +175,64 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
         scratch=scratch,
         backward_scratch=backward_scratch,
         weight_gradient=gradient,
-        asks=True,
+        on_node=n.quant == "int8",  # MatMul8bitLt keeps its input on ctx, outside save_for_backward
+        asks=n.quant not in BITSANDBYTES,  # its functions hold their weight there, where no hook asks for it
     )
+
+
+def _linear_gradient(block: Block, module: Linear) -> int:
+    """Bytes of the gradients of a linear's own weight and bias, where those train."""
+    n = block.n
+    trains = n.trains_all or module.name in n.trains_linears
+    bias_alone = n.trains_biases and not n.trains_linears and module.bias
+    return ((module.num_params if trains else 0) + (module.out_features if bias_alone else 0)) * n.weight
+
+
+def _four_bit_product(block: Block, x: Tensor, module: Linear, item: int) -> Tensor:
+    """The product with a weight that is unpacked for it, forward in the dtype of the product, its own scales beside it;
+    backward in what it was loaded in, then cast. Input and result are cast as well where they have another dtype
+    (bitsandbytes' Linear4bit, `gemm_4bit` and MatMul4Bit).
+    """
+    n = block.n
+    compute = n.autocast or n.weight
+    scales = FP32 * module.num_weights // BNB_BLOCK if n.nested_scales else 0
+    operand = block.cast(x, module.in_features, compute)
+    product = block.op(
+        (operand,),
+        module.out_features,
+        compute,
+        scratch=module.num_weights * compute + scales,
+        backward_scratch=module.num_weights * (n.weight + (compute if n.weight != compute else 0)),
+        weight_gradient=_linear_gradient(block, module),
+    )
+    if item == compute:
+        return product
+    held = (operand, x)  # a local of the module's function, and its argument
+    return block.op((product,), module.out_features, item, holds=held)
 
 
 def _kernel_scratch(block: Block, module: Linear, item: int) -> tuple[int, int]:
     """What a quantized product takes beside its output, forward and backward. derived: bitsandbytes' autograd functions.
 
-    One weight at a time is unpacked. Four bits compute in 16 bits and cast back where the input is fp32. LLM.int8 casts
-    its input to fp16 and to bytes, sums in int32, and unpacks to the input's dtype for backward.
+    One weight at a time is unpacked. LLM.int8 unpacks to the input's dtype for backward.
     """
     n = block.n
     if n.quant == "none":
         return 0, 0
     if n.quant == "int8":
-        forward = n.tokens * (module.in_features * (2 + 1) + module.out_features * FP32)
-        return forward, module.num_weights * item
-    cast = n.tokens * (module.in_features + module.out_features) * 2 if n.four_bit and item == FP32 else 0
+        return n.tokens * _int8_scratch(module, item, float16=n.float16 and item == 2), module.num_weights * item
     row = quantization_of(n.quant)
     packed = n.tokens * module.in_features * row.packed_input
-    return module.num_weights * row.unpacked_forward + packed + cast, module.num_weights * row.unpacked_backward + cast
+    return module.num_weights * row.unpacked_forward + packed, module.num_weights * row.unpacked_backward
+
+
+def _int8_scratch(module: Linear, item: int, *, float16: bool) -> int:
+    """Bytes of a token beside input and output, at the larger of two moments: the input in fp16, in bytes, in absolute values
+    and where it lies out; then in bytes alone, its sums, and those in fp16 before they are cast.
+    """
+    narrow = 0 if float16 else 2
+    quantized = module.in_features * (narrow + 1 + 2 + 1) - module.out_features * item  # nothing has come out yet
+    return max(quantized, module.in_features + module.out_features * (FP32 + narrow))
 
 
 # ── elementwise ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,6 +21,7 @@ class PlayedBlock(msgspec.Struct, frozen=True):
 
     profile: Profile
     attribute_bytes: int  # kept as plain attributes: a non-re-entrant checkpoint keeps them for every block
+    attributes_again: int  # of them what is there twice once the block is computed again
     idle_bytes: int  # of what is saved, how much is not when nothing before the block trains
 
 
@@ -44,7 +45,7 @@ def play_block(architecture: Architecture, numerics: Numerics, *, output_lives: 
     """Write one block and replay it. `output_lives`: its output is alive through its backward (re-entrant checkpointing)."""
     block = record_block(architecture, numerics)
     profile = replay(block.tape, block.source, output_lives=output_lives, adds_up=numerics.adds_up)
-    return PlayedBlock(profile, block.attribute_bytes, idle_bytes(block.tape))
+    return PlayedBlock(profile, block.attribute_bytes, block.attributes_again, idle_bytes(block.tape))
 
 
 @lru_cache(maxsize=KEPT)

@@ -27,6 +27,7 @@ class Op(msgspec.Struct, frozen=True):
     scratch: int  # beside the output, during forward
     backward_scratch: int  # beside the gradients, during backward
     weight_gradient: int  # made in backward and alive until the optimizer step
+    on_node: bool = False  # what it saves hangs on the node of the graph itself, where no hook of a checkpoint sees it
     asks: bool = False  # backward asks for something saved, be it a weight: a checkpoint is then computed again
 
 
@@ -43,6 +44,7 @@ class Profile(msgspec.Struct, frozen=True):
     # Peaks: the largest of these, whichever that is in a batch.
     plain_peak: Peak  # of forward when nothing is saved: the first pass of a checkpointed block, or evaluation
     forward_peak: Peak  # of forward with everything saved so far
+    again_peak: Peak  # of the same up to what is saved last, where a non-re-entrant checkpoint stops computing again
     backward_peak: Peak  # above the state before forward: saved tensors, gradients, scratch
     weight_gradients: int  # left behind by backward
     waiting: int  # gradients when backward first asks for what was saved: a block that is computed again is so beside them
@@ -55,7 +57,17 @@ class Tape(msgspec.Struct):
     roots: list[Tensor] = []  # whose storage a tensor lies in: its own, or that of a view's base
     ops: list[Op] = []
     outside: set[Tensor] = set()  # further inputs, owned by the caller as the source is
-    attributes: set[Tensor] = set()  # kept on a node of the graph beside what it saves: there until the whole graph is gone
+    handed_back: set[Tensor] = set()  # beside the result: alive as long as that where it lives through backward
+
+    @property
+    def attributes(self) -> set[Tensor]:
+        """Storages that hang on nodes of the graph: there until the whole graph is gone."""
+        return {self.roots[tensor] for op in self.ops if op.on_node for tensor in op.saves}
+
+    @property
+    def saved_apart(self) -> set[Tensor]:
+        """Storages that are saved where a checkpoint's hooks see it: not kept, and there again once they are made again."""
+        return {self.roots[tensor] for op in self.ops if not op.on_node for tensor in op.saves}
 
     def tensor(self, num_bytes: int, *, base: Tensor | None = None) -> Tensor:
         """A tensor that comes from outside, or a view of `base`."""
@@ -73,6 +85,12 @@ class Tape(msgspec.Struct):
             views.append(view)
         return tuple(views)
 
+    def hold(self, *tensors: Tensor) -> None:
+        """What a frame of Python keeps alive until what was written last has run: a module's arguments, a block's locals."""
+        last = self.ops[-1]
+        more = tuple(tensor for tensor in dict.fromkeys(tensors) if tensor not in last.inputs)
+        self.ops[-1] = msgspec.structs.replace(last, inputs=(*last.inputs, *more))
+
     def op(
         self,
         inputs: tuple[Tensor, ...],
@@ -86,13 +104,16 @@ class Tape(msgspec.Struct):
         scratch: int = 0,
         backward_scratch: int = 0,
         weight_gradient: int = 0,
+        on_node: bool = False,
         asks: bool = False,
     ) -> Tensor:
         """Record one operation and return its output, a new tensor of `num_bytes`. `grads` None: every input gets one."""
         output = self.tensor(num_bytes)
         saves = (*saves, output) if saves_output else saves
         grads = inputs if grads is None else grads
-        self.ops.append(Op(inputs, output, saves, keeps, grads, passes, scratch, backward_scratch, weight_gradient, asks))
+        self.ops.append(
+            Op(inputs, output, saves, keeps, grads, passes, scratch, backward_scratch, weight_gradient, on_node, asks)
+        )
         return output
 
 
@@ -107,13 +128,30 @@ def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: b
     saves_input = first_saver.pop(source, None) is not None
     for tensor in tape.outside:
         first_saver.pop(tensor, None)
-    saved_bytes, plain_peak, forward_peak = _forward(tape, source, first_saver)
+    saved_bytes, plain_peak, forward_levels = _forward(tape, source, first_saver)
     result = tape.ops[-1].output
     held = tape.sizes[result] if output_lives and result not in first_saver else 0
+    freed_late = tape.attributes | tape.handed_back if output_lives else tape.attributes
+    freed = {tensor: index for tensor, index in first_saver.items() if tensor not in freed_late}
     backward_peak, weight_gradients, waiting = _backward(
-        tape, saved_bytes + held, first_saver, with_gradient=output_gradient, adds_up=adds_up
+        tape, saved_bytes + held, freed, with_gradient=output_gradient, adds_up=adds_up
     )
-    return Profile(saved_bytes, saves_input, plain_peak, forward_peak, backward_peak, weight_gradients, waiting)
+    forward_peak, again_peak = highest(forward_levels), highest(forward_levels[: _num_again(tape)])
+    return Profile(saved_bytes, saves_input, plain_peak, forward_peak, again_peak, backward_peak, weight_gradients, waiting)
+
+
+def _num_again(tape: Tape) -> int:
+    """Levels of forward, the empty one included, up to what is saved last. An operation's inputs are saved before it runs,
+    its output and what it keeps of its own afterwards; so are those of a function of Python, which alone has scratch.
+
+    derived: the pack hook of torch's checkpoint raises `_StopRecomputationError` once everything that was saved is there.
+    """
+    last = max(
+        (index for index, op in enumerate(tape.ops) if (op.saves and not op.on_node) or op.keeps or op.asks),
+        default=len(tape.ops) - 1,
+    )
+    op = tape.ops[last]
+    return last + 1 + bool(op.output in op.saves or op.keeps or op.scratch)
 
 
 def _first_savers(tape: Tape) -> dict[Tensor, int]:
@@ -126,8 +164,8 @@ def _first_savers(tape: Tape) -> dict[Tensor, int]:
     return first
 
 
-def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int, Peak, Peak]:
-    """Bytes saved at the end, and two peaks: when nothing is saved, and when everything is.
+def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int, Peak, list[int]]:
+    """Bytes saved at the end; the peak when nothing is saved, and the levels after each operation when everything is.
 
     A tensor dies after its last reader.
     """
@@ -150,7 +188,7 @@ def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int,
             if tensor not in saved:
                 live -= sizes[tensor]
     result = tape.ops[-1].output
-    return live - (0 if result in saved else sizes[result]), highest(plain_levels), highest(levels)
+    return live - (0 if result in saved else sizes[result]), highest(plain_levels), levels
 
 
 class _Gradients:
@@ -206,8 +244,6 @@ def _backward(
     sizes = tape.sizes
     freed_by: dict[int, int] = {}
     for tensor, index in first_saver.items():
-        if tensor in tape.attributes:
-            continue
         freed_by[index] = freed_by.get(index, 0) + sizes[tensor]
     gradients = _Gradients()
     result = tape.ops[-1].output
@@ -218,7 +254,7 @@ def _backward(
         if op.output not in gradients.storage_of:
             kept_bytes -= op.keeps + freed_by.get(index, 0)
             continue
-        if waiting is None and (op.saves or op.asks):
+        if waiting is None and ((op.saves and not op.on_node) or op.asks):
             waiting = gradients.live
         transient = op.backward_scratch
         if adds_up:

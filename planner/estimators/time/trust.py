@@ -7,7 +7,7 @@ from typing import NamedTuple
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.speed import StepTime
+from planner.estimators.time.speed import StepTime
 from planner.methods import METHODS
 from remote.contract import Strategy
 

@@ -1,7 +1,7 @@
 """What the host does in a step, counted in launches of kernels: its seconds follow from that, whatever is tuned.
 
 Counted in transformers' and peft's code, below autograd, with the calls that move nothing left out (a view, a transpose). A
-test holds the counts against real traces (`tests/planner/estimators/test_launches.py`).
+test holds the counts against real traces (`tests/planner/trace/test_launches.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from catalogs.bases.architectures import Activation, Architecture, Layout, Norm
 from planner.estimators import calibration as known
 from planner.estimators.memory.step.numerics import AttentionKernel, attention_kernel
-from planner.estimators.timed import Job
+from planner.estimators.time.timed import Job
 from planner.methods import LAUNCHES, METHODS, Launches, adapted_linears, adapter_tensors, trained_blocks
 from planner.strategy.precision import items_of, packs_linears
 

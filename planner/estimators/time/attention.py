@@ -5,8 +5,8 @@ from __future__ import annotations
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.memory.step.numerics import AttentionKernel, attention_kernel, has_flash, is_masked
-from planner.estimators.timed import Job
+from planner.estimators.memory.step.numerics import AttentionKernel, is_masked
+from planner.estimators.time.timed import Job
 
 
 def attention_flops(job: Job) -> float:
@@ -24,13 +24,12 @@ def _seen(part: Architecture, job: Job) -> float:
     return seen * (2 - seen / job.seq_len)
 
 
-def attention_penalty(job: Job, gpu: Gpu) -> float:
-    """How much longer an operation of attention takes than one of a large product."""
+def attention_penalty(job: Job, gpu: Gpu, kernel: AttentionKernel) -> float:
+    """How much longer an operation of attention takes in this kernel on this card than one of a large product."""
     if job.stack.name in known.OWN_ATTENTION_STACKS:
         return known.ATTENTION_PENALTY
     second = known.ATTENTION_PENALTY_BY_CAPABILITY.get(gpu.compute_capability or (), known.ATTENTION_PENALTY)
     first = job.stack.first_flash(job.strategy.attention)
-    kernel = _kernel(job, gpu)
     causal = job.architecture.kind == "decoder"
     whole = 2.0 if causal and (kernel in EAGER or is_masked(job.architecture, job.strategy)) else 1.0  # nothing is skipped
     match kernel:
@@ -42,22 +41,18 @@ def attention_penalty(job: Job, gpu: Gpu) -> float:
             return whole
 
 
-def scored_bytes(job: Job, gpu: Gpu) -> float:
+def scored_bytes(job: Job, kernel: AttentionKernel) -> float:
     """Bytes of a micro-batch that attention without a kernel of its own moves: every pair of tokens, head by head."""
-    if job.stack.name in known.OWN_ATTENTION_STACKS or _kernel(job, gpu) not in EAGER:
+    if job.stack.name in known.OWN_ATTENTION_STACKS or kernel not in EAGER:
         return 0.0
     per_pair = known.SCORE_BYTES_FORWARD * (1 + job.recomputes) + known.SCORE_BYTES_BACKWARD
     heads = sum(part.num_layers * part.num_heads for part in job.architecture.parts if part.mixer != "mamba")
     return job.tokens * job.seq_len * heads * per_pair
 
 
-def writes_in_fp32(job: Job, gpu: Gpu) -> bool:
+def writes_in_fp32(kernel: AttentionKernel) -> bool:
     """Whether torch itself writes attention out, for want of a kernel: it widens 16-bit tensors before."""
-    return _kernel(job, gpu) == "mathematics"
+    return kernel == "mathematics"
 
 
 EAGER: frozenset[AttentionKernel] = frozenset({"eager", "mathematics"})
-
-
-def _kernel(job: Job, gpu: Gpu) -> AttentionKernel:
-    return attention_kernel(job.architecture, job.strategy, job.stack, flash=has_flash(gpu))

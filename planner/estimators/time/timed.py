@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from planner.estimators.memory.held.offloading import blocks_kept
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
 from planner.strategy.as_run import as_run, at_rest
 from planner.strategy.stack import Stack
@@ -29,11 +30,14 @@ class Job(msgspec.Struct, frozen=True):
         return self.strategy.kernels != "eager"
 
     @property
-    def recomputes(self) -> int:
-        return int(self.strategy.gradient_checkpointing != "off")
+    def recomputes(self) -> float:
+        """The share of the blocks that are computed again: but for the last ones, where they are streamed and said to stay."""
+        if self.strategy.gradient_checkpointing == "off":
+            return 0
+        return 1 - blocks_kept(self.strategy, self.architecture.depth) / self.architecture.depth
 
     @property
-    def passes(self) -> int:
+    def passes(self) -> float:
         return 3 + self.recomputes
 
 

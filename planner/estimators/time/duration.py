@@ -13,21 +13,23 @@ from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
 from planner.asking.request import OWN_MACHINES, DataAsked, Profile
 from planner.estimators import calibration as known
-from planner.estimators import phases
 from planner.estimators.host import download_bytes
-from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.estimators.memory.held.optimizers import state_bytes
 from planner.estimators.memory.held.weights import trained_of
-from planner.estimators.phases import moving, scaled, span, total
-from planner.estimators.sequences import Sequences, laid_out, padded_mean, share_used
-from planner.estimators.speed import StepTime, cpu_step_time, step_time, tokens_per_step
-from planner.estimators.trust import run_class, spread_of
+from planner.estimators.memory.step.numerics import has_flash
+from planner.estimators.sequences import Sequences, in_packs, laid_out, padded_mean, share_judged, share_used, times_shown
+from planner.estimators.time import phases
+from planner.estimators.time.interruptions import made_every_s
+from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
+from planner.estimators.time.phases import moving, scaled, span, total
+from planner.estimators.time.speed import Demand, StepTime, cpu_step_time, demand_of, step_on, tokens_per_step
+from planner.estimators.time.trust import run_class, spread_of
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
 from planner.strategy.precision import quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import KWH
-from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Quant, Strategy, Task
+from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Quant, Strategy, Task, fate_of_long, steps_sorted
 
 ALONE: Final = 1.0  # derived: no factor
 GPU_STACK, CPU_STACK = (
@@ -62,21 +64,46 @@ def pace_of(
 
     `earlier`: what earlier runs teach of it, by its p90 over its p50. They move the middle, and make the range narrower.
     """
-    if gpu is None:
+    demand = (
+        None
+        if gpu is None
+        else demand_of(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len, flash=has_flash(gpu))
+    )
+    run = Run(architecture, strategy, task, stack, mean_seq_len, demand)
+    return _pace(run, gpu, interconnect=interconnect, cores=cores, earlier=earlier)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What is run, whatever the machine. `demand` None: no card computes it."""
+
+    architecture: Architecture
+    strategy: Strategy
+    task: Task
+    stack: Stack
+    mean_seq_len: float
+    demand: Demand | None
+
+
+def _pace(run: Run, gpu: Gpu | None, *, interconnect: str, cores: float | None, earlier: Callable[[float], Learned]) -> Pace:
+    strategy = run.strategy
+    if gpu is None or run.demand is None:
         step = cpu_step_time(
-            architecture, strategy, task=task, stack=stack, mean_seq_len=mean_seq_len, cores=cores or known.CPU_CORES_ELSE
+            run.architecture,
+            strategy,
+            task=run.task,
+            stack=run.stack,
+            mean_seq_len=run.mean_seq_len,
+            cores=cores or known.CPU_CORES_ELSE,
         )
         fast, slow = known.SPREAD_CPU_FAST, known.SPREAD_CPU_SLOW
     else:
-        step = step_time(
-            architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
-        )
-        kind = run_class(architecture, strategy, gpu, step)
+        step = step_on(gpu, run.demand, interconnect=interconnect)
+        kind = run_class(run.architecture, strategy, gpu, step)
         fast, slow = spread_of(kind, step, strategy.gradient_accumulation_steps)
     learned = earlier(round(slow, 2))  # so that many jobs ask the same
     fast, slow = min(fast, learned.spread), min(slow, learned.spread)
     seconds = step.step_s(strategy.gradient_accumulation_steps) * learned.factor
-    tokens = tokens_per_step(strategy, stack, mean_seq_len)
+    tokens = tokens_per_step(strategy, run.stack, run.mean_seq_len)
     return Pace(
         step=step,
         step_s=span(seconds / fast, seconds, seconds * slow),
@@ -130,41 +157,104 @@ def estimate_duration(
     `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
     `seen`: earlier runs here. `learned`: what is taken for what they say.
     """
-    work = work_of(data, strategy, on_cpu=gpu is None)
-    pace = pace_of(
-        architecture,
-        strategy,
-        gpu=gpu,
-        task=task,
-        stack=stack,
-        mean_seq_len=work.train_mean,
+    flash = None if gpu is None else has_flash(gpu)
+    errand = errand_of(architecture, strategy, data=data, loop=loop, task=task, stack=stack, flash=flash)
+    here = Here(gpu, offer, reused_environment=reused_environment, model_on_box=model_on_box)
+    return duration_on(here, errand, seen=seen, learned=learned)
+
+
+class Errand(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a job's duration is alike on all cards that have fused attention, on all that lack it, or on all cores."""
+
+    run: Run
+    loop: Loop
+    work: Work
+    num_steps: int
+    num_tokens: int
+    num_data_tokens: int
+    checkpoint_bytes: int
+    result_bytes: int
+    download: Range
+    load: Range
+
+
+def errand_of(
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    data: DataAsked,
+    loop: Loop,
+    task: Task,
+    stack: Stack = PINNED_STACK,
+    flash: bool | None,
+) -> Errand:
+    """Everything that no rate of a machine is in. `flash`: whether its cards have fused attention; None = its cores train."""
+    work = work_of(data, strategy, on_cpu=flash is None, by_length=loop.row_order == "by_length")
+    demand = (
+        None
+        if flash is None
+        else demand_of(architecture, strategy, stack, task=task, mean_seq_len=work.train_mean, flash=flash)
+    )
+    num_steps = steps_of(strategy, stack, work.num_examples, loop)
+    base_bytes = download_bytes(architecture, strategy, task)
+    return Errand(
+        run=Run(architecture, strategy, task, stack, work.train_mean, demand),
+        loop=loop,
+        work=work,
+        num_steps=num_steps,
+        num_tokens=round(num_steps * tokens_per_step(strategy, stack, work.train_mean)),
+        num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
+        checkpoint_bytes=checkpoint_bytes(architecture, strategy, task),
+        result_bytes=adapter_file_bytes(architecture, strategy, task=task),
+        download=moving(base_bytes, phases.HUB_BYTES_PER_S),
+        load=_load(strategy, base_bytes),
+    )
+
+
+class Here(msgspec.Struct, frozen=True):
+    """The machine that does it, and what it has already. `gpu` None: its cores train."""
+
+    gpu: Gpu | None
+    offer: Offer
+    reused_environment: bool = False
+    model_on_box: bool = False
+
+
+NAMES: Final = tuple((phase, str(phase)) for phase in Phase)  # in their order
+
+
+def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), learned: Learned | None = None) -> DurationEstimate:
+    """Every phase's seconds on this machine, of what was counted once for all that are alike to the job."""
+    gpu, offer, strategy, work = here.gpu, here.offer, errand.run.strategy, errand.work
+    pace = _pace(
+        errand.run,
+        gpu,
         interconnect=offer.interconnect,
         cores=offer.vcpus,
         earlier=lambda spread: learned or _learned(seen, strategy, gpu=gpu, offer=offer, spread=spread),
     )
-    num_steps = steps_of(strategy, stack, work.num_examples, loop)
-    base_bytes = download_bytes(architecture, strategy, task)
+    num_steps, own = errand.num_steps, offer.provider in OWN_MACHINES
+    made_s = made_every_s(errand.loop, step_s=pace.step_s.p50, num_steps=num_steps)
     train = scaled(pace.step_s, num_steps)
-    fixed = phases.OWN if offer.provider in OWN_MACHINES else phases.RENTED
-    seconds = fixed | {
-        Phase.DOWNLOAD: phases.ZERO if model_on_box else moving(base_bytes, phases.HUB_BYTES_PER_S),
-        Phase.LOAD: _load(strategy, base_bytes),
+    seconds = (phases.OWN if own else phases.RENTED) | {
+        Phase.DOWNLOAD: phases.ZERO if here.model_on_box else errand.download,
+        Phase.LOAD: errand.load,
         Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
         Phase.TRAIN: train,
-        Phase.EVALUATE: _evaluate(pace, strategy, work, loop, on_cpu=gpu is None),
-        Phase.SAVE: _save(architecture, strategy, task, train, loop),
-        Phase.FETCH: _fetch(architecture, strategy, task, own=offer.provider in OWN_MACHINES),
+        Phase.EVALUATE: _evaluate(pace, strategy, work, errand.loop, on_cpu=gpu is None),
+        Phase.SAVE: _save(errand.checkpoint_bytes, num_checkpoints=1 + train.p50 / made_s),
+        Phase.FETCH: _fetch(errand.result_bytes, own=own),
     }
-    installed = phases.REUSED_ENVIRONMENT if reused_environment else seconds[Phase.ENVIRONMENT]
+    installed = phases.REUSED_ENVIRONMENT if here.reused_environment else seconds[Phase.ENVIRONMENT]
     seconds[Phase.ENVIRONMENT] = total(installed, phases.IMPORT_S)  # until the trainer's first own line, as it is metered
-    phase_s = {str(phase): seconds[phase] for phase in Phase}
+    phase_s = {name: seconds[phase] for phase, name in NAMES}
     return DurationEstimate(
         tokens_per_s=pace.tokens_per_s,
         step_s=pace.step_s,
         bound=pace.bound,
         num_steps=num_steps,
-        num_tokens=round(num_steps * tokens_per_step(strategy, stack, work.train_mean)),
-        num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
+        num_tokens=errand.num_tokens,
+        num_data_tokens=errand.num_data_tokens,
         phase_s=phase_s,
         wall_s=total(*phase_s.values()),
         energy_kwh=_energy(pace, gpu, strategy, seconds, cores=offer.vcpus),
@@ -183,22 +273,28 @@ class Work(msgspec.Struct, frozen=True):
     held_out_mean: float
 
 
-def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> Work:
+def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: bool = False) -> Work:
     """The data within the strategy's sequence length. Sizes that were only stated hold no padding.
 
+    `by_length`: rows of like length make a step, out of those of several steps; so it is as if all of these were one.
     Held-out rows are evaluated beside others of like length (remote/data/batches.py), so only widths are rounded up.
     """
     alike = ((data.mean_tokens, 1.0),)
-    num_used = round(data.num_examples * share_used(data, strategy.seq_len))
+    num_used = round(data.num_examples * share_used(data, strategy.seq_len) * times_shown(data))
     trained = _within(num_used, data.profile or alike, data, strategy)
-    judged = _within(data.held_out_rows, data.held_out_profile or data.profile or alike, data, strategy)
+    if data.packing:
+        trained = in_packs(trained, strategy.seq_len)
+    to_judge = round(data.held_out_rows * share_judged(data, strategy.seq_len))
+    judged = _within(to_judge, data.held_out_profile or data.profile or alike, data, strategy)
     multiple = WIDTH_MULTIPLE["cpu" if on_cpu else "cuda"]
     if not data.profile:
         return Work(trained.number, trained.mean, trained.mean, judged.number, judged.mean)
-    size, passes = strategy.micro_batch_size, strategy.gradient_accumulation_steps
+    size = strategy.micro_batch_size
+    per_step = size * strategy.gradient_accumulation_steps
+    num_drawn = per_step * steps_sorted(trained.number, per_step) if by_length else per_step
     return Work(
         num_examples=trained.number,
-        train_mean=padded_mean(trained.lengths, num_drawn=size * passes, per_batch=size, multiple=multiple),
+        train_mean=padded_mean(trained.lengths, num_drawn=num_drawn, per_batch=size, multiple=multiple),
         data_mean=trained.mean,
         num_held_out=judged.number,
         held_out_mean=padded_mean(judged.lengths, num_drawn=1, per_batch=1, multiple=multiple),
@@ -214,13 +310,16 @@ def unpadded(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> DataAsked:
         num_examples=work.num_examples,
         mean_tokens=work.train_mean,
         profile=(),
+        packing=False,
         held_out_rows=work.num_held_out,
         held_out_profile=((work.held_out_mean, 1.0),) if work.num_held_out else (),
     )
 
 
 def _within(num_rows: int, profile: Profile, data: DataAsked, strategy: Strategy) -> Sequences:
-    return laid_out(num_rows, profile, seq_len=strategy.seq_len, documents=data.documents)
+    fate = fate_of_long(data.long_rows, documents=data.documents)
+    exchanges = data.exchanges if profile == data.profile else ()
+    return laid_out(num_rows, profile, seq_len=strategy.seq_len, long_rows=fate, exchanges=exchanges)
 
 
 def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) -> int:
@@ -257,9 +356,8 @@ def _ends(one: Range) -> tuple[float, float, float]:
     return one.p10, one.p50, one.p90
 
 
-def _save(architecture: Architecture, strategy: Strategy, task: Task, train: Range, loop: Loop) -> Range:
+def _save(num_bytes: int, *, num_checkpoints: float) -> Range:
     """Checkpoints on the way, the result at the end, and the check that it loads again."""
-    num_bytes, num_checkpoints = checkpoint_bytes(architecture, strategy, task), 1 + train.p50 / loop.checkpoint_every_s
     return total(scaled(moving(num_bytes, phases.DISK_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
 
 
@@ -269,8 +367,7 @@ def checkpoint_bytes(architecture: Architecture, strategy: Strategy, task: Task)
     return trained.gradients + state_bytes(architecture, strategy, trained)
 
 
-def _fetch(architecture: Architecture, strategy: Strategy, task: Task, *, own: bool) -> Range:
-    num_bytes = adapter_file_bytes(architecture, strategy, task=task)
+def _fetch(num_bytes: int, *, own: bool) -> Range:
     return total(span(0.2, 1, 3), moving(num_bytes, phases.DISK_BYTES_PER_S if own else phases.FETCH_BYTES_PER_S))
 
 

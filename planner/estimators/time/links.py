@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.timed import Job
+from planner.estimators.memory.held.offloading import streamed_blocks, streaming_of, visits_of
+from planner.estimators.time.timed import Job
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES
 from planner.units import GB
@@ -82,7 +85,8 @@ def summed_bytes(job: Job) -> float:
 
 def fetched_bytes(job: Job) -> float:
     """Bytes per micro-step between a GPU and its host: weights for forward and for backward, where a block is computed again in
-    the same visit; checkpoints out and in. What blocks save beyond those is not counted.
+    the same visit; checkpoints out and in. What blocks save beyond those is not counted. Of streamed blocks those in slots at
+    the turn-around are there already, and one visit may serve several micro-batches.
     """
     a, strategy = job.architecture, job.strategy
     leave = strategy.gradient_checkpointing == "offloaded" or strategy.activation_offload
@@ -96,9 +100,17 @@ def _weights_from_host(job: Job) -> float:
         case "params":
             return job.weights.before_upcast / job.ranks / job.stack.weights_parallel
         case "stream":
-            return job.weights.blocks_before_upcast / job.stack.weights_parallel
+            away = streamed_blocks(job.strategy, job.weights)
+            visited = sum(away) - max(away, default=0) * min(len(away), streaming_of(job.strategy).num_slots)
+            return visited * _visits_per_micro_batch(job.strategy)
         case _:
             return 0.0
+
+
+def _visits_per_micro_batch(strategy: Strategy) -> float:
+    """How often a streamed block comes by for one micro-batch in one direction: less than once where it serves several."""
+    passes = strategy.gradient_accumulation_steps
+    return math.ceil(passes / visits_of(strategy)) / passes
 
 
 def reduced_bytes(job: Job) -> float:

@@ -11,7 +11,6 @@ nothing of another. What most machines show is the kind's own, the planner's spr
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -70,7 +69,9 @@ def learned_from(
     num_runs = sum(each.num_runs for each in alike)
     observed = {name: _mean_square(each for each in alike if each.machine == name) for name in {each.machine for each in alike}}
     own = (math.log(spread) / P90_SIGMAS) ** 2
-    usual = max(own, statistics.median_low([own, *observed.values()]))
+    from statistics import median_low  # only where something has run: it costs start-up time
+
+    usual = max(own, median_low([own, *observed.values()]))
     prior = usual - OF_ONE_RUN**2
     if prior <= 0:
         return NOTHING_LEARNED

@@ -21,9 +21,11 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.attention import attention_flops, attention_penalty, scored_bytes, writes_in_fp32
-from planner.estimators.launches import host_s, walked_s
-from planner.estimators.links import (
+from planner.estimators.memory.held.optimizers import matrices_of, state_bytes
+from planner.estimators.memory.step.numerics import AttentionKernel, attention_kernel, has_flash
+from planner.estimators.time.attention import attention_flops, attention_penalty, scored_bytes, writes_in_fp32
+from planner.estimators.time.launches import host_s, walked_s
+from planner.estimators.time.links import (
     fetched_bytes,
     host_bytes_per_s,
     inside_bytes_per_s,
@@ -33,8 +35,7 @@ from planner.estimators.links import (
     summed_bytes,
     waited_bytes,
 )
-from planner.estimators.memory.held.optimizers import matrices_of, state_bytes
-from planner.estimators.timed import Job, timed
+from planner.estimators.time.timed import Job, timed
 from planner.methods import (
     METHODS,
     adapted_linears,
@@ -113,21 +114,69 @@ def step_time(
     interconnect: str,
 ) -> StepTime:
     """Seconds on this card. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
-    job = timed(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
-    strategy = job.strategy
-    bandwidth = known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
-    together = job.stack.model_parallel
+    demand = demand_of(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len, flash=has_flash(gpu))
+    return step_on(gpu, demand, interconnect=interconnect)
+
+
+def step_on(gpu: Gpu, demand: Demand, *, interconnect: str) -> StepTime:
+    """The same of what was asked of cards like this one before: that is most of the work, and alike on a hundred cards."""
+    job, bandwidth = demand.job, known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
     inside = inside_bytes_per_s(gpu, interconnect)
-    link = link_bytes_per_s(inside, strategy)
-    gathered_s = waited_bytes(job) / link
+    link = link_bytes_per_s(inside, job.strategy)
+    gathered_s, together = demand.waited_bytes / link, job.stack.model_parallel
     return StepTime(
-        compute_s=_compute_s(job, gpu) / together,
-        memory_s=(_traffic_bytes(job) + scored_bytes(job, gpu) + _dequantized_bytes(job)) / together / bandwidth,
+        compute_s=_compute_s(demand, gpu) / together,
+        memory_s=demand.moved_bytes / together / bandwidth,
+        host_s=demand.host_s,
+        held_s=demand.held_s,
+        link_s=demand.linked_bytes / link - gathered_s + demand.fetched_bytes / host_bytes_per_s(gpu),
+        summed_s=demand.summed_bytes / inside + gathered_s,
+        once_s=_step_s(demand, gpu, bandwidth) + demand.reduced_bytes / link,
+        walked_s=demand.walked_s,
+        forward_share=demand.forward_share,
+    )
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job asks of its cards, whichever these are, as long as they have fused attention or all lack it."""
+
+    job: Job
+    kernel: AttentionKernel
+    flops: Flops
+    moved_bytes: float  # per micro-step, through the card's memory
+    linked_bytes: float  # per micro-step, between cards
+    waited_bytes: float  # of those, what no computing goes on beside
+    fetched_bytes: float  # per micro-step, from and to the host
+    summed_bytes: float
+    reduced_bytes: float  # per optimizer step
+    stepped_bytes: float  # per optimizer step, through the card's memory
+    orthogonalized_flops: float  # per optimizer step
+    host_s: float
+    held_s: float
+    walked_s: float  # per optimizer step
+    forward_share: float
+
+
+def demand_of(
+    architecture: Architecture, strategy: Strategy, stack: Stack, *, task: Task, mean_seq_len: float, flash: bool
+) -> Demand:
+    """All terms of a step's time that no rate of a card is in. `flash`: whether the cards have fused attention."""
+    job = timed(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
+    kernel = attention_kernel(architecture, job.strategy, stack, flash=flash)
+    return Demand(
+        job=job,
+        kernel=kernel,
+        flops=_flops_by_kernel(job),
+        moved_bytes=_traffic_bytes(job) + scored_bytes(job, kernel) + _dequantized_bytes(job),
+        linked_bytes=linked_bytes(job),
+        waited_bytes=waited_bytes(job),
+        fetched_bytes=fetched_bytes(job),
+        summed_bytes=summed_bytes(job),
+        reduced_bytes=reduced_bytes(job),
+        stepped_bytes=_optimizer_bytes(job),
+        orthogonalized_flops=_orthogonalized_flops(job),
         host_s=host_s(job),
         held_s=_held_s(job),
-        link_s=linked_bytes(job) / link - gathered_s + fetched_bytes(job) / host_bytes_per_s(gpu),
-        summed_s=summed_bytes(job) / inside + gathered_s,
-        once_s=_step_s(job, gpu, bandwidth) + reduced_bytes(job) / link,
         walked_s=walked_s(job),
         forward_share=forward_share(job),
     )
@@ -195,16 +244,17 @@ def _adapter_params(job: Job) -> int:
     return adapter_params(job.architecture, job.strategy) - expert_params(job.architecture, job.strategy)
 
 
-def _compute_s(job: Job, gpu: Gpu) -> float:
+def _compute_s(demand: Demand, gpu: Gpu) -> float:
     """Seconds of the products on one card. A product of few tokens takes as long as reading its weights does."""
-    flops, achievable = _flops_by_kernel(job), _achievable_flops(gpu)
+    job, flops, achievable = demand.job, demand.flops, _achievable_flops(gpu)
     least_tokens = achievable * known.NARROW_BYTES / (2 * known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB)
     dense = flops.dense * max(1.0, least_tokens / job.tokens)
     if flops.experts:  # narrow experts make small products, and each sees few of the tokens
         a = job.architecture
         own_tokens = job.tokens * a.experts_per_token / a.num_experts
         dense += flops.experts * max(1 + known.EXPERT_HALF_WIDTH / a.intermediate_size, least_tokens / own_tokens)
-    return dense / _product_flops(gpu, job) + flops.attention * attention_penalty(job, gpu) / _score_flops(gpu, job)
+    penalty = attention_penalty(job, gpu, demand.kernel)
+    return dense / _product_flops(gpu, job) + flops.attention * penalty / _score_flops(gpu, demand)
 
 
 def _achievable_flops(gpu: Gpu) -> float:
@@ -227,13 +277,13 @@ def _product_flops(gpu: Gpu, job: Job) -> float:
     return flops
 
 
-def _score_flops(gpu: Gpu, job: Job) -> float:
+def _score_flops(gpu: Gpu, demand: Demand) -> float:
     """The same of what attention is multiplied in: fp32 where all is, and where torch writes it out (sdp_utils_cpp: it widens
     16-bit queries unless told otherwise).
     """
-    strategy, flops = job.strategy, _achievable_flops(gpu)
+    strategy, flops = demand.job.strategy, _achievable_flops(gpu)
     wide = strategy.autocast == "none" and strategy.param_dtype == "float32"
-    if (wide or writes_in_fp32(job, gpu)) and gpu.fp32_tflops is not None:
+    if (wide or writes_in_fp32(demand.kernel)) and gpu.fp32_tflops is not None:
         return min(flops, gpu.fp32_tflops * TERA)
     return flops
 
@@ -250,7 +300,9 @@ def _traffic_bytes(job: Job) -> float:
         wrapped = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(a, job.strategy))
     items = items_of(job.strategy)
     wide = 2 if items.norm > items.weight else 1  # norms and the stream between blocks in fp32 instead of 16 bits
-    logits = a.vocab_size * known.LOGIT_BYTES[job.strategy.loss] if job.task in SPOKEN else 0
+    own = known.OWN_LOGIT_BYTES if job.strategy.kernels == "eager" else {}
+    each = known.LOGIT_BYTES | own
+    logits = a.vocab_size * each[job.strategy.loss] if job.task in SPOKEN else 0
     blocks = sum(part.num_layers * _elements_per_block(part, job) for part in a.parts)
     return job.tokens * (2 * job.passes * wide * (blocks + beta * wrapped) + logits)
 
@@ -318,10 +370,11 @@ def _stepped_apart(job: Job) -> int:
     return (job.ranks if cut_of(job.strategy).states else 1) * job.stack.weights_parallel
 
 
-def _step_s(job: Job, gpu: Gpu, bandwidth: float) -> float:
+def _step_s(demand: Demand, gpu: Gpu, bandwidth: float) -> float:
     """Seconds of the optimizer's step: on the GPU, or on the cores of its host, gradients going there and parameters back."""
+    job = demand.job
     if job.strategy.offload not in ("optimizer", "params"):
-        return _optimizer_bytes(job) / bandwidth + _orthogonalized_flops(job) / _achievable_flops(gpu)
+        return demand.stepped_bytes / bandwidth + demand.orthogonalized_flops / _achievable_flops(gpu)
     params = job.trained.params / job.ranks / job.stack.weights_parallel
     there_and_back = 2 * known.NARROW_BYTES / host_bytes_per_s(gpu)
     return params * (there_and_back + known.OPTIMIZER_BYTES_HOST / (known.HOST_MEMORY_GB_PER_S * GB))

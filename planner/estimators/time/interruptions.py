@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Billing, Offer
-from planner.estimators.phases import ZERO, scaled, span, total
+from planner.estimators.time.phases import ZERO, scaled, span, total
 from planner.plan import P90_SIGMAS, DurationEstimate
 from planner.units import GB, SECONDS_PER_HOUR
-from remote.contract import Phase
+from remote.contract import Loop, Phase, rhythm_of
 
 TAKEN_PER_HOUR: Final = 0.05  # assumed, far on the careful side: AWS's advisor says 5 to 20 % a month, 160 to 700 times less
 SIGMAS: Final = {0.1: -P90_SIGMAS, 0.9: P90_SIGMAS}  # derived: below which that share of a normal distribution lies
@@ -36,6 +36,17 @@ def rhythm_s(usd_per_hour: Decimal, billing: Billing, size_bytes: int) -> float:
     if usd_per_hour <= 0:
         return 0.0
     return math.sqrt(2 * egress_usd / (TAKEN_PER_HOUR * float(usd_per_hour))) * SECONDS_PER_HOUR
+
+
+def made_every_s(loop: Loop, *, step_s: float, num_steps: int) -> float:
+    """Seconds between two checkpoints that the trainer makes, one at a step's end at the earliest.
+
+    Known error: of a run that `max_steps` cuts short an epoch is taken for a share of the steps that are made.
+    """
+    every = rhythm_of(loop)
+    seconds = {"s": 1.0, "steps": step_s, "epochs": step_s * num_steps / loop.epochs}
+    made_s: float = every.amount * seconds[every.unit]
+    return max(made_s, step_s)
 
 
 def interval_s(offer: Offer, billing: Billing, *, checkpoint_bytes: int, checkpoint_every_s: float) -> float:

@@ -1,0 +1,100 @@
+"""What the forward pass keeps for the backward pass: of each block, of the embedding, and beside them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from planner.estimators.memory.beside_decoder import encoder_end_bytes, shared_bias_bytes
+from planner.estimators.memory.held.offloading import blocks_kept, visits_of
+from planner.estimators.memory.scene import Kind, Scene
+from planner.estimators.memory.step.letters import cut
+from planner.estimators.memory.step.operations import FP32
+from planner.methods import METHODS
+
+EMBEDS_WHOLE: Final = frozenset({"opt"})  # derived: its decoder drops nothing behind its embeddings
+BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
+
+
+def kept_by(scene: Scene, kind: Kind) -> int:
+    """Bytes that a block keeps until its backward, outside of it."""
+    played = kind.played
+    if not scene.checkpointed:
+        return played.profile.saved + played.profile.saves_input * scene.hidden_bytes
+    attributes = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+    return attributes + (0 if scene.checkpoints_leave else scene.hidden_bytes)
+
+
+def kept_by_first(scene: Scene, kind: Kind) -> int:
+    """The same of a first block."""
+    if scene.checkpointed:
+        return kept_by(scene, kind) - (0 if scene.checkpoints_leave else scene.hidden_bytes - scene.entering_bytes)
+    return kind.first.profile.saved + kind.first.profile.saves_input * scene.entering_bytes
+
+
+def all_kept(scene: Scene, *, without: Kind | None = None) -> int:
+    """What all blocks keep, but for one of a kind; the batch itself, and the embedding where it is held apart."""
+    kept = sum(cut(kept_by(scene, kind), scene.num_blocks * kind.num_layers, kind.of) for kind in scene.kinds)
+    if without is None or scene.num_blocks > 1:
+        kept -= idle_bytes(scene)
+    if scene.checkpointed and not scene.checkpoints_leave:
+        kept -= scene.narrower_bytes
+    return kept - (kept_by(scene, without) if without is not None else 0) + beside_blocks(scene)
+
+
+def beside_blocks(scene: Scene) -> int:
+    """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
+    in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else 0  # one out, one computing
+    return in_flight + _of_visits(scene) + batch_bytes(scene) + _embedding_bytes(scene) + encoder_end_bytes(scene)
+
+
+def _of_visits(scene: Scene) -> int:
+    """What lies there where one visit of a streamed block serves several micro-batches: every other one's input of each block,
+    and what it is at now; and of each what the last blocks saved, where they are not computed again.
+    """
+    visits, kept = visits_of(scene.strategy), blocks_kept(scene.strategy, scene.num_blocks)
+    saved = max(kind.played.profile.saved for kind in scene.kinds) if kept else 0
+    return (visits - 1) * (scene.num_blocks + 1) * scene.hidden_bytes + visits * kept * saved
+
+
+def idle_bytes(scene: Scene) -> int:
+    """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
+    reached = scene.checkpointed or scene.embedding_trains or _learned_in_sequence(scene)
+    stacks = scene.kinds if scene.architecture.kind == "encoder_decoder" else scene.kinds[-1:]
+    return 0 if reached else sum(kind.played.idle_bytes for kind in stacks)
+
+
+def _learned_in_sequence(scene: Scene) -> bool:
+    """Whether what comes into the first block is learned itself: a prompt stands in front."""
+    prompt = METHODS[scene.strategy.method].prompt
+    return prompt is not None and prompt.stands_in == "sequence"
+
+
+def _embedding_bytes(scene: Scene) -> int:
+    """What the embedding's own operations keep, where a gradient reaches them: full training, or checkpointing.
+
+    With a frozen base, checkpointing needs the embedding's output to ask for a gradient. Autograd then holds it as a leaf,
+    beside the first block's input wherever something is done to it in between. A norm keeps its input, dropout a mask.
+    """
+    a, n = scene.architecture, scene.numerics
+    leaf = scene.checkpointed and not scene.embedding_trains
+    if not leaf and not scene.embedding_trains:
+        return 0
+    apart = a.scaled_embeddings or not a.rotary or _learned_in_sequence(scene)
+    normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual)
+    normed = normed if a.layout == "post" or a.normed_embeddings else 0
+    drops = a.hidden_dropout and not a.rotary and a.model_type not in EMBEDS_WHOLE
+    mask = n.tokens * a.hidden_size if drops else 0
+    stacks = 2 if a.kind == "encoder_decoder" else 1
+    return stacks * (leaf * apart * n.tokens * a.hidden_size * scene.weights.lm_head_item + normed + mask)
+
+
+def batch_bytes(scene: Scene) -> int:
+    """Token ids, labels, positions, the mask of every pair, T5's biases."""
+    n = scene.numerics
+    return n.tokens * BATCH_BYTES_PER_TOKEN + n.pairs * scene.mask_item + shared_bias_bytes(scene)
+
+
+def attributes_left(scene: Scene) -> int:
+    """Plain attributes of the blocks above the first: backward frees none as it goes, but those of re-entrant checkpoints."""
+    above = max(0, scene.num_blocks - 1) if scene.strategy.gradient_checkpointing in ("off", "non_reentrant") else 0
+    return sum(cut(kind.played.attribute_bytes, above * kind.num_layers, kind.of) for kind in scene.kinds)
