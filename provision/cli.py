@@ -38,6 +38,7 @@ COMMANDS: dict[str, Entry] = {
     "plan": Entry("Plan", "provision.commands.plan", "Rank the ways to do a job by what the whole job costs."),
     "estimate": Entry("Plan", "provision.commands.estimate", "Memory and time of one training configuration."),
     "check": Entry("Plan", "provision.commands.check", "Look through a data file or a job file before paying."),
+    "quantize": Entry("Plan", "provision.commands.quantize", "Pack a base in 4 bits on this disk, before anything is rented."),
     "catalog": Entry("Plan", "provision.commands.catalog", "What can be rented, at which price, seen when."),
     "run": Entry(
         "Run", "provision.commands.run", "Rent, train, bring the adapter home, tear down, account.", looks="before", acts=True
@@ -134,8 +135,8 @@ def _tell_forsaken(words: list[str]) -> None:
     import time
     from contextlib import suppress
 
-    from provision.charge.forsaken import forsaken_runs, forsaken_sentence
     from provision.charge.guard import set_again
+    from provision.charge.ownerless.forsaken import forsaken_runs, forsaken_sentence
     from provision.errors import RentuneError
     from provision.home.places import read_places
 

@@ -22,7 +22,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 │   └── OwnEnded             3   the same, and what this machine had ordered beside that was ended, or may still bill
 ├── EndUnseen                3   cut off while it was ending a run: the box may go on billing
 ├── BooksOpen              130   cut off once the box was gone, before the books were closed
-├── ResultOnBox              3   trained, and not at home: the box is left to its deadline
+├── ResultOnBox              3   trained, and not at home (of a user's host: perhaps): the box is left to its deadline
 ├── BoxLost                  1   the provider lists the box no more, before its deadline and not by us
 └── TrainingFailed           1   the trainer ended without a result
 """
@@ -44,6 +44,7 @@ class Exit(IntEnum):
     STILL_BILLS = 3  # something of a run is still there, or nobody could see that it is gone
     UNSEEN = 4  # `doctor RUN`: nothing is missing that could be seen, and not all of it could
     IN_PART = 5  # a run: cut short by its deadline; what was trained until then is at home, and the box is gone
+    IN_DOUBT = 6  # a run: trained and gone, and its result is no better than the base, or answers without end
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
     UNREAD = 141  # nobody reads the output any more, as the shell tells a death by SIGPIPE; never of what acts on a run
 
@@ -55,6 +56,13 @@ class RentuneError(Failure):
 
     def __init__(self, message: str, *, hint: str | None = None, place: KeyPath = ()) -> None:
         super().__init__(redact(message), hint=redact(hint) if hint is not None else None, place=place)
+
+    @property
+    def in_full(self) -> str:
+        """What happened and what to do, in running text: what another program said may end without a full stop."""
+        said = str(self)
+        stop = "" if said.endswith((".", "!", "?", ":", "…")) else "."
+        return said if self.hint is None else f"{said}{stop} {self.hint}"
 
 
 class BadInput(RentuneError):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import http.client
 import io
+import queue
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Never, TypeVar
+
+T = TypeVar("T")
 
 END_S: Final = 0.001  # derived: the shortest that is no limit of zero, which a socket takes for "do not wait"
 
@@ -19,6 +24,33 @@ def opener(*handlers: Any, within_s: float, steady: Callable[[], float] = time.m
     """
     until = _Until(within_s, steady)
     return urllib.request.build_opener(_Http(until), _Https(until), *handlers)
+
+
+def within(seconds: float, act: Callable[[], T]) -> T:
+    """What `act` returns or raises in that time; else a TimeoutError. For a library that has no limit of its own for the whole
+    of an exchange: it goes on by itself then, and nobody hears its end, so it must be a question, a message, or an end that
+    is wanted in any case. Never an order.
+    """
+    done: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            value = act()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            done.put(partial(_raise, error))
+        else:
+            done.put(lambda: value)
+
+    threading.Thread(target=run, name="exchange", daemon=True).start()
+    try:
+        outcome = done.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"an answer that was not whole after {seconds:g} s") from None
+    return outcome()
+
+
+def _raise(error: BaseException) -> Never:
+    raise error
 
 
 class _Until:

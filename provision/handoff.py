@@ -1,4 +1,4 @@
-"""Plan → JobSpec: what the box is told, and where each file from home will lie there. Pure."""
+"""Plan → JobSpec: what the box is told, and where each file from home will lie there. Looks only at what a folder holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import msgspec
 
 from planner.plan import Plan
 from provision.prepare.inputs import BaseModel
-from remote.contract import NOTICES, DataSource, JobSpec, Loop, ModelSource, Phase
+from provision.prepare.inputs.parts import placed
+from remote.contract import NOTICES, PLAIN, DataSource, JobSpec, Loop, ModelSource, Phase
 
 Place = Callable[[str, str], str]  # home path and a name → path on the box
 
@@ -41,20 +42,34 @@ def hand_off(
         files[path] = there
         return there
 
+    def rows_at(path: str, name: str, more: tuple[str, ...] = ()) -> str:
+        there, found = placed(path, name, more)
+        for home, part in found.items():
+            place(home, part)
+        return str(PurePosixPath(job_folder, INPUTS, there))
+
     data = plan.request.data
     if data.path is None:
         raise ValueError("a plan without a data file can't be run")
+    template = data.chat_template
+    if template not in (None, PLAIN):
+        template = place(template, f"template/{Path(template).name}")
     on_cpu = plan.gpu is None
     spec = JobSpec(
         run_id=run_id,
         model=_model_source(plan, base, place),
         data=DataSource(
-            train=place(data.path, f"train{_form(data.path)}"),
-            name=Path(data.path).name,
-            held_out=place(data.held_out_path, f"held_out{_form(data.held_out_path)}") if data.held_out_path else None,
+            train=rows_at(data.path, "train", data.more),
+            name=data_words(data.path, data.more),
+            held_out=rows_at(data.held_out_path, "held_out") if data.held_out_path else None,
             held_out_rows=data.held_out_rows,
             format=data.format,
             max_rows=data.max_rows,
+            long_rows=data.long_rows,
+            chat_template=template,
+            target_tokens=data.target_tokens,
+            packing=data.packing,
+            balance=data.balance,
         ),
         strategy=plan.strategy,
         loop=_loop(plan.request.loop, place),
@@ -62,16 +77,19 @@ def hand_off(
         device="cpu" if on_cpu else "cuda",
         deadline_at_s=trainer_deadline_s(plan, started_at_s=started_at_s, deadline_at_s=deadline_at_s),
         planned_peak_bytes=plan.host.ram_peak_bytes if on_cpu else plan.vram.process_peak_bytes,
+        planned_ram_bytes=None if on_cpu else plan.host.ram_peak_bytes,
         planned_step_s=plan.duration.step_s.p50,
         planned_disk_bytes=plan.host.written_bytes,
+        usd_per_hour=float(plan.offer.usd_per_hour),
+        billed_since_s=started_at_s,
         notice_from=NOTICES.get(plan.offer.provider) if plan.offer.purchase == "spot" else None,
     )
     return Handoff(spec=spec, files=files)
 
 
-def _form(path: str) -> str:
-    """The end of a file's name that tells its form, and what it is packed by: ".jsonl.gz"."""
-    return "".join(Path(path).suffixes[-2:])
+def data_words(path: str, more: tuple[str, ...]) -> str:
+    """What the data is called: by the name of its file or folder, or of the first of several."""
+    return Path(path).name if not more else f"{Path(path).name} and {len(more)} more"
 
 
 def trainer_deadline_s(plan: Plan, *, started_at_s: float, deadline_at_s: float) -> float:

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -45,6 +45,11 @@ def flush() -> None:
         return
 
 
+def refused() -> bool:
+    """Whether standard output has failed: what is written there now goes nowhere, and nothing says so again."""
+    return isinstance(sys.stdout, _Text) and sys.stdout.failed
+
+
 def drawn_on(stream: TextIO) -> TextIO:
     """The same output for whoever draws on it with control characters of its own, and has cleaned the text between them."""
     return cast("TextIO", _Canvas(stream)) if isinstance(stream, _Text) else stream
@@ -53,7 +58,7 @@ def drawn_on(stream: TextIO) -> TextIO:
 def _guarded(stream: io.TextIOWrapper, *, goes_on: bool) -> io.TextIOWrapper:
     raw = _Output(stream.fileno(), goes_on=goes_on)
     return _Text(
-        io.BufferedWriter(raw),
+        raw,
         encoding=stream.encoding,
         errors="replace",
         line_buffering=stream.line_buffering,
@@ -63,6 +68,15 @@ def _guarded(stream: io.TextIOWrapper, *, goes_on: bool) -> io.TextIOWrapper:
 
 class _Text(io.TextIOWrapper):
     """Text that controls nothing. Bytes go past it, by `buffer`: of a log that is piped not one is changed."""
+
+    def __init__(self, output: _Output, **how: Any) -> None:
+        super().__init__(io.BufferedWriter(output), **how)
+        self._output = output
+
+    @property
+    def failed(self) -> bool:
+        """Whether the descriptor has refused what was written."""
+        return self._output.failed
 
     def write(self, text: str, /) -> int:
         super().write(shown(text))
@@ -88,6 +102,7 @@ class _Output(io.FileIO):
     def __init__(self, descriptor: int, *, goes_on: bool) -> None:
         super().__init__(descriptor, "wb", closefd=False)
         self._goes_on = goes_on
+        self.failed = False
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -97,6 +112,7 @@ class _Output(io.FileIO):
             if self._goes_on:
                 return memoryview(data).nbytes
         except OSError:
+            self.failed = True
             self._discard()  # a full disk is told once
             raise
         from provision.errors import Exit

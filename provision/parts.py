@@ -82,7 +82,8 @@ def require_parts(provider: str, places: Places, environment: Mapping[str, str] 
     if any(not hides or finding.part != credentials_of(provider) for finding in missing):
         details = "; ".join(f"{finding.part}: {finding.detail}" for finding in missing)
         more = f". Then the rest: {DOCTOR} lists it" if len(missing) > 1 else ""
-        raise MissingPart(f"{provider} is not ready here: {details}.", hint=f"{missing[0].remedy}{more}")
+        first = (missing[0].remedy or "").removesuffix(".")
+        raise MissingPart(f"{provider} is not ready here: {details}.", hint=f"{first}{more}")
 
 
 def package(name: str, *, serves: str, extra: str, install: Install) -> Finding:

@@ -130,6 +130,15 @@ def never_met(provider: str) -> str | None:
     return f"this version was never run against the real {provider}, only against its double: {row.status}"
 
 
+def reach_words(provider: str, allow_from: tuple[str, ...]) -> str | None:
+    """From where a box there may be reached over SSH, said before that; None on one's own machines, where nothing opens."""
+    if provider not in CLOUDS:
+        return None
+    if not CLOUDS[provider].firewall:
+        return f"from everywhere, as {provider} has no firewall; the run's own key alone is let in, and no password"
+    return f"from {', '.join(allow_from) or 'the address of this machine alone'}, with the run's own key"
+
+
 def known_providers() -> dict[str, Provider]:
     """Every provider that this version can rent from, as the search wants to know it."""
     return {

@@ -1,6 +1,7 @@
 """The one seam between the walk and whatever rents: a cloud through Pulumi, the local box, a host that exists.
 
-Everything above this file does not know which kind it drives. Each probe answers yes, no or *unknown*, and unknown
+Whoever drives a run by it does not know which kind it is; what looks into an account, without a run, asks the cloud's own
+module. Each probe answers yes, no or *unknown*, and unknown
 never destroys, restarts or bills.
 """
 
@@ -42,7 +43,15 @@ CLOCK_ERROR_S: Final = 300.0  # assumed: by how much two clocks that nobody has 
 SET_CLOCK: Final = "Set the clock: sudo timedatectl set-ntp true"
 MACHINE: Final = "instance"  # of Resource.kind
 VOLUME: Final = "volume"  # likewise, of a disk that is to outlive its machine
-TEXTS: Final = ("region", "run_id", "owner", "installation", "name", "zone")  # of a Resource, from its tags or beside them
+TEXTS: Final = (
+    "region",
+    "run_id",
+    "owner",
+    "installation",
+    "name",
+    "zone",
+    "sold_as",
+)  # of a Resource, from its tags or beside them
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +68,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float | None = None  # from its tags, wall clock
     bills: bool = True
     size_gib: int | None = None  # of a disk
+    sold_as: str | None = None  # what its provider calls the kind of a disk, or of a machine's own; None = one, or not told
     name: str | None = None  # of a volume that is kept: what its user calls it
     zone: str | None = None  # of a volume: where a machine must be to use it, where that is less than the region
     in_use: bool = False  # of a volume: some machine has it
@@ -138,6 +148,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     host_key: str | None = None  # of that host, as the user pinned it ("ssh-ed25519 AAAA…" or "SHA256:…")
     volumes: frozenset[str] | None = (
         None  # by id, those of its own that stay: a further one is blank; None = whichever there are
+    )
+    filled: frozenset[str] | None = (
+        None  # by id, those of earlier attempts, where the last one has put something on one as well
     )
     own: Own | None = None  # the part of it that is to end; None = all of it
     account: str | None = None  # whose it was rented in, as `Provisioner.account` named it then; None = not known
@@ -313,6 +326,12 @@ class Provisioner(Protocol):
     def readmit(self, claim: Claim) -> str | None:
         """Let this machine's present address in, and no other, where the provider has a gate before the box: the address, else
         None. Raises ProvisionError when the provider can't be asked.
+        """
+        ...
+
+    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+        """Set going again what ends the box's processes at the deadline, where a reboot ended that; nothing where it goes on,
+        or survives one. Raises RentuneError when it can't be.
         """
         ...
 

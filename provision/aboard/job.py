@@ -16,7 +16,7 @@ import msgspec
 from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
 from provision.aboard.result import sober
-from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
+from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder, passing_places
 from provision.errors import ProvisionError, Spoilt, TrainingFailed, TransferFailed
 from provision.provisioner import CLOCKS_AGREE_S, Box
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
@@ -92,6 +92,7 @@ def start(
         "PYTHONPATH": package_folder(box),
         "PYTHONUNBUFFERED": "1",
         MODEL_CACHE_VARIABLE: f"{cache_folder(box)}/models",
+        **passing_places(box),
         **download_places(box),
     }
     secrets_at, grants_at = secret_places(box.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -14,7 +15,11 @@ from remote.contract import AdapterFile, Outcome
 SUFFIXES: Final = frozenset(
     (".safetensors", ".json", ".txt", ".md", ".jinja", ".model", ".spm", ".codes", ".tokenizer", ".tiktoken")
 )
-SCRIPTS: Final = frozenset(("try.py", "bottleneck.py"))  # the trainer's own
+SCRIPTS: Final = frozenset(("try.py", "bottleneck_adapters.py"))  # the trainer's own
+# Figures that are read as such: TensorBoard's files of events, and a run of W&B's that was kept offline.
+REPORTS: Final = re.compile(
+    r"reports/(tensorboard/events\.out\.tfevents\.\d+\.\d+|wandb(_offline)?/(?!.*\.\./)[\w./-]+\.(wandb|json|yaml|log|txt))"
+)
 MOST_MESSAGE: Final = 2000  # assumed: characters; it is one sentence for a person
 MOST_TOLD: Final = 5  # assumed: names in a sentence
 
@@ -31,7 +36,7 @@ def sober(outcome: Outcome) -> Outcome:
 
 
 def _belongs(file: AdapterFile) -> bool:
-    return PurePosixPath(file.path).suffix in SUFFIXES or file.path in SCRIPTS
+    return PurePosixPath(file.path).suffix in SUFFIXES or file.path in SCRIPTS or REPORTS.fullmatch(file.path) is not None
 
 
 def _left_there(paths: tuple[str, ...]) -> str:

@@ -27,12 +27,21 @@ PACKAGE = Path(contract.__file__).parent.parent
 REQUIREMENTS = PACKAGE / "requirements.txt"
 STACK_MARK = "rentune-stack.sha256"  # in an interpreter's prefix: hex sha256 of the requirements it was built from
 LAST_LINES = 5  # assumed: pip and uv tell in so many which package has another hash
-CACHE_LOOKS, CACHE_LOOK_S = 72, 5.0  # assumed: a minute longer than the box itself waits for its volume (clouds/bootstrap.py)
+CACHE_LOOKS, CACHE_LOOK_S = (
+    72,
+    5.0,
+)  # assumed: a minute longer than the box itself waits for its volume (clouds/boot/bootstrap.py)
 DOWNLOADS = {  # a variable of the hub's client, uv and pip -> its folder in the cache
     "HF_HUB_CACHE": "hub",
     "UV_CACHE_DIR": "uv",
     "UV_PYTHON_INSTALL_DIR": "python",
     "PIP_CACHE_DIR": "pip",
+}
+PASSING = {  # a variable of a library of the trainer -> its folder in the run's own
+    "HF_HUB_CACHE": "hub",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "CUDA_CACHE_PATH": "cuda",
 }
 LARGE_BYTES = 32 * 1024 * 1024  # assumed: two pieces; from here on a file of a folder travels by itself: in pieces, hashed
 
@@ -99,6 +108,16 @@ def download_places(box: Box) -> dict[str, str]:
     if box.cache is None or box.shares_files:
         return {}
     return {name: f"{box.cache}/{folder}" for name, folder in DOWNLOADS.items()}
+
+
+def passing_places(box: Box) -> dict[str, str]:
+    """Where the trainer's libraries keep what this run alone needs, on a machine that is not ours and stays: in the run's
+    folder, and so gone with it. One that goes needs none, and this machine keeps what it has for itself.
+    """
+    if box.ours or box.shares_files:
+        return {}
+    cache = cache_folder(box)
+    return {"TMPDIR": job_folder(box)} | {name: f"{cache}/{folder}" for name, folder in PASSING.items()}
 
 
 def box_marks(box: Box) -> dict[str, str]:

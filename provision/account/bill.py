@@ -11,15 +11,15 @@ from typing import Literal
 import msgspec
 
 from catalogs.hardware import ANYWHERE, Billing
-from planner.estimators.cost import disks_usd_per_s, round_to_bill, sending_usd
+from planner.estimators.cost import address_usd_per_hour, disks_usd_per_s, round_to_bill, sending_usd
 from planner.units import SECONDS_PER_HOUR
 from provision.account.runs import Rental, RunState
 from provision.account.upkeep import Upkeep, is_billed, kept_usd_per_gib_month, upkeep
 from provision.provisioner import Answer, Resource
 
 USD_STEP = Decimal("0.0001")
-LineName = Literal["compute", "idle", "disk", "egress", "failed attempts"]
-LINES: tuple[LineName, ...] = ("compute", "idle", "disk", "egress", "failed attempts")
+LineName = Literal["compute", "idle", "disk", "address", "egress", "failed attempts"]
+LINES: tuple[LineName, ...] = ("compute", "idle", "disk", "address", "egress", "failed attempts")
 
 
 def bill(
@@ -40,6 +40,7 @@ def bill(
         "compute": rounded(_usd(busy, usd_per_hour) + _setup_usd(last)),
         "idle": rounded(_usd(last_s, usd_per_hour)) - rounded(_usd(busy, usd_per_hour)),
         "disk": rounded(sum((_disk_usd(rental, now_s) for rental in rentals), Decimal(0))),
+        "address": rounded(sum((_address_usd(rental, now_s) for rental in rentals), Decimal(0))),
         "egress": _egress_usd(rentals, sent_bytes),
         "failed attempts": rounded(sum((_compute_usd(rental, now_s) for rental in failed), Decimal(0))),
     }
@@ -51,12 +52,13 @@ def billed_s(rental: Rental, *, now_s: float) -> float:
         return 0.0
     ended_at_s = now_s if rental.ended_at_s is None else rental.ended_at_s
     until_s = ended_at_s if rental.off_at_s is None else min(ended_at_s, rental.off_at_s)
+    until_s = max(until_s, rental.late_until_s or until_s)
     return round_to_bill(max(0.0, until_s - rental.started_at_s), rental.billing)
 
 
 def rental_usd(rental: Rental, *, now_s: float) -> Decimal:
     """What one rental costs by itself, less egress."""
-    return rounded(_compute_usd(rental, now_s) + _disk_usd(rental, now_s))
+    return rounded(_compute_usd(rental, now_s) + _disk_usd(rental, now_s) + _address_usd(rental, now_s))
 
 
 def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
@@ -130,6 +132,11 @@ def _disk_usd(rental: Rental, now_s: float) -> Decimal:
         ),
         Decimal(0),
     )
+
+
+def _address_usd(rental: Rental, now_s: float) -> Decimal:
+    """For as long as the machine is billed: one that is off gives it back, or its provider bills on as if it ran."""
+    return _usd(billed_s(rental, now_s=now_s), address_usd_per_hour(rental.offer, rental.billing))
 
 
 def _off_s(rental: Rental) -> float:

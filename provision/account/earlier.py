@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from planner.estimators.duration import CPU_STACK, GPU_STACK
-from planner.estimators.learned import Seen, cores_of, machine_of
+from planner.estimators.time.duration import CPU_STACK, GPU_STACK
+from planner.estimators.time.learned import Seen, cores_of, machine_of
 
 STEP: Final = "optimizer step"  # as the receipt names these two figures, and the rows after it
 STEPS: Final = "optimizer steps"

@@ -10,17 +10,20 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from provision.account.grown import Grown
 from provision.account.lines import KINDS, UNREADABLE, AnyLine, Header
-from provision.account.runs import Folding, RunState, fold_on
+from provision.account.runs import Folding, RunState, fold, fold_on
 from provision.errors import BadInput
 from provision.home.places import HOME_VARIABLE, require_folder
 from provision.home.whole import sync_folder
+from provision.words import Note
 from remote.contract import Outcome
 
 Around = Callable[[AnyLine], AbstractContextManager[None]]
@@ -49,6 +52,27 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     known: frozenset[str]  # by id, all that any box had which stands in the book: whoever has the run can find and end it
 
 
+@dataclass
+class Remembered:
+    """The lines of a run that somebody acts for, as they were last seen whole."""
+
+    run_id: str
+    there: Grown[tuple[bytes, ...]]  # what the file has of them
+    note: Note | None
+    raw_lines: tuple[bytes, ...] = ()
+    is_told: bool = False
+
+    def lost(self) -> bool:
+        """Whether the file has no longer what it had. Raises OSError."""
+        there = self.there.look()
+        if there is self.raw_lines:
+            return False
+        if set(self.raw_lines) - set(there):
+            return True
+        self.raw_lines = there
+        return False
+
+
 def unattended(_line: AnyLine) -> AbstractContextManager[None]:
     """Around a line that nothing happens around."""
     return nullcontext()
@@ -67,12 +91,42 @@ class Ledger:
         self._header = msgspec.json.Decoder(Header)
         self._runs = Grown(path, Folding(), self._folded_on)
         self._heads = Grown(path, dict[str, Head](), self._heads_with)
+        self._remembered: Remembered | None = None
 
     def require_place(self) -> None:
         """Raises BadInput where something else stands in the file's or its folder's place."""
         require_folder(self.path.parent, variable=HOME_VARIABLE)
         if os.path.lexists(self.path) and not self.path.is_file():
             raise BadInput(f"{self.path} is not a file.", hint=f"Move it away, or {HOME_VARIABLE}=FOLDER rentune …")
+
+    def remember(self, run_id: str, note: Note | None = None) -> None:
+        """Know a run's lines from now on, whatever becomes of the file: one that has lost some gets them again, and `note`
+        hears of it once. For whoever acts for the run: what it has rented is not forgotten with a file.
+        """
+        if self._remembered is None or self._remembered.run_id != run_id:
+            self._remembered = Remembered(
+                run_id, Grown(self.path, tuple[bytes, ...](), partial(self._lines_with, run_id)), note
+            )
+        self._remembered.note = self._remembered.note or note
+        self._give_back()
+
+    def _give_back(self) -> bool:
+        """Write what the file has lost of the run that is remembered; whether all of it is there then."""
+        known = self._remembered
+        if known is None:
+            return True
+        try:
+            if not known.lost():
+                return True
+            self.copy_in(*dict.fromkeys(known.raw_lines))
+            whole = not known.lost()
+        except OSError:
+            return False
+        if known.note is not None and not known.is_told:
+            known.is_told = True
+            with suppress(OSError):  # nobody reads along any more
+                known.note(f"{self.path} had lost run {known.run_id}: what is known of it was written there again.")
+        return whole
 
     def charge(self, *, ending: bool = False) -> AbstractContextManager[None]:  # noqa: ARG002 - one that is shared asks
         """Around whatever acts for a run. A ledger that lies here alone has nobody to ask: the run's lock is enough."""
@@ -95,11 +149,29 @@ class Ledger:
 
         Raises OSError when it could not be written in full; then nothing of it is left in the file.
         """
+        self._give_back()  # before the line is numbered: its place is behind theirs
         with self._around(line):
             self._keep(line)
 
+    def append_here(self, line: AnyLine) -> None:
+        """Write a line of a run that another machine has: into this file alone. Its book gets it with what this home writes
+        there next. Raises OSError.
+        """
+        self._keep_here(line)
+
     def _keep(self, line: AnyLine) -> None:
-        self._add(lambda: (msgspec.json.encode(self._in_its_place(line)),))
+        self._keep_here(line)
+
+    def _keep_here(self, line: AnyLine) -> None:
+        written: list[bytes] = []
+
+        def placed() -> tuple[bytes, ...]:
+            written[:] = [msgspec.json.encode(self._in_its_place(line))]
+            return tuple(written)
+
+        self._add(placed)
+        if self._remembered is not None and self._remembered.run_id == line.run_id:
+            self._remembered.raw_lines += tuple(written)  # the file may be gone again before anybody looks
 
     def _in_its_place(self, line: AnyLine) -> AnyLine:
         """Of a run whose state is shared the lines are numbered; one without a number would count as older than all of them."""
@@ -171,6 +243,10 @@ class Ledger:
             heads[head.run_id] = heads.get(head.run_id, Head()).after(head)
         return heads
 
+    def _lines_with(self, run_id: str, known: tuple[bytes, ...], raw_lines: Sequence[bytes]) -> tuple[bytes, ...]:
+        heads = ((raw, self._head_of(raw)) for raw in raw_lines)
+        return (*known, *(raw for raw, head in heads if head is not None and head.run_id == run_id))
+
     def _line_of(self, raw: bytes) -> AnyLine | None:
         """None for one that is torn, damaged, or of a kind that this version does not know."""
         try:
@@ -211,10 +287,13 @@ class Ledger:
     def runs(self) -> dict[str, RunState]:
         """All runs by id, in the order in which they were opened. Of a file that has grown what is new alone is read.
 
-        Raises BadInput where something else stands in the file's or its folder's place.
+        Raises BadInput where something else stands in the file's or its folder's place. A run that is remembered is there
+        all the same, as it was last seen.
         """
-        self.require_place()
-        return dict(self._runs.look().states)
+        if self._remembered is None or self._give_back():
+            self.require_place()
+            return dict(self._runs.look().states)
+        return fold(filter(None, map(self._line_of, self._remembered.raw_lines)))
 
 
 def damage(ledger: Ledger) -> str | None:

@@ -39,7 +39,8 @@ def _require_dollars(*amounts: Decimal | None) -> None:
 
 
 def _prices(billing: Billing) -> tuple[Decimal | None, ...]:
-    return billing.disk_usd_per_gib_month, billing.volume_usd_per_gib_month, billing.egress_usd_per_gb
+    of_bytes = billing.disk_usd_per_gib_month, billing.volume_usd_per_gib_month, billing.egress_usd_per_gb
+    return *of_bytes, billing.address_usd_per_hour, billing.spot_address_usd_per_hour
 
 
 class Opened(Line, frozen=True, kw_only=True, tag="opened"):
@@ -133,6 +134,22 @@ class Sent(Line, frozen=True, kw_only=True, tag="sent"):
     seq: int | None = None  # of the trainer's event that told of it; None = they came home
 
 
+class Late(Line, frozen=True, kw_only=True, tag="late"):
+    """What an order brought only once another machine had the run, seen to be gone: a rental of this run was longer than who
+    ended it could see. It names that rental by its offer and when it was asked for.
+    """
+
+    offer: str  # its key
+    asked_at_s: Moment
+    from_s: Moment | None  # when its provider made it; None = it does not tell
+    until_s: Moment
+    ids: tuple[str, ...]  # of what billed
+    usd: Decimal  # for a person who reads the ledger; what a receipt sums is reckoned from the rental
+
+    def __post_init__(self) -> None:
+        _require_dollars(self.usd)
+
+
 class Ended(Line, frozen=True, kw_only=True, tag="ended"):
     teardown: Teardown
 
@@ -151,7 +168,7 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
         _require_dollars(self.planned_usd, self.metered_usd)
 
 
-AnyLine = Opened | Controlled | Attempted | PhaseStarted | Created | PhaseEnded | Sent | Ended | Tried | Billed
+AnyLine = Opened | Controlled | Attempted | PhaseStarted | Created | PhaseEnded | Sent | Late | Ended | Tried | Billed
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyLine))
 
 

@@ -21,7 +21,7 @@ from provision.account.runs import Rental, RunState, Standing
 from provision.account.upkeep import Upkeep
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Resource, Teardown
-from remote.contract import EndReason, Evaluation, Measured, Phase, Reached, RowsRead, Sample
+from remote.contract import Doubt, EndReason, Evaluation, Measured, Phase, Reached, RowsRead, Sample, Strategy
 
 RECEIPT_VERSION = 1
 Unit = Literal["bytes", "s", "tokens/s", "steps", "tokens", "parameters", "kWh"]
@@ -82,10 +82,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     model: str
     offer: str
-    strategy: str
+    strategy: str  # that was carried out, in a few words
+    as_planned: bool = (
+        True  # whether the trainer carried out the planned one; it steps down where memory runs out, and up where it is free
+    )
     usd_per_hour: Decimal
     trained: bool
     in_part: bool = False  # whether what it trained is the result of a training that its deadline cut short
+    doubts: tuple[Doubt, ...] = ()  # why the result, whole as it is, may be of no use
     exit_code: int
     reason: EndReason | None  # the trainer's own; None without its outcome
     reached: Reached | None = None  # how far the training came; None without a result
@@ -154,11 +158,13 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
     The trainer's seconds by phase are the boxes' own; the controller's come from the ledger.
     """
     outcome, interrupted = told.outcome, closing.interrupted
+    carried_out = (outcome.strategy if outcome else None) or plan.strategy
     phase_s = _added(state.phase_s, told.phase_s)
     last_s = told.phase_s if told.last_phase_s is None else told.last_phase_s
     adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and home.adapter_folder else 0
     trained = outcome is not None and outcome.trained and home.adapter_folder is not None
     in_part = trained and outcome is not None and outcome.in_part
+    doubts = outcome.doubts if trained and outcome is not None else ()
     said = ending_of(outcome, closing.message, trained=trained)
     if not interrupted and too_late(state, outcome):
         said = f"{said} {where_time_went(state, phase_s, home.checkpoint_folder)}".strip()
@@ -166,12 +172,18 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         run_id=state.run_id,
         model=plan.request.model,
         offer=plan.offer.key,
-        strategy=f"{describe(plan.strategy)}, {plan.strategy.seq_len} tokens",
+        strategy=_strategy_words(plan, carried_out),
+        as_planned=carried_out == plan.strategy,
         usd_per_hour=state.rental.offer.usd_per_hour if state.rental else state.opened.usd_per_hour,
         trained=trained,
         in_part=in_part,
+        doubts=doubts,
         exit_code=exit_code(
-            trained=trained, in_part=in_part, gone=state.standing in (Standing.BETWEEN, Standing.OVER), interrupted=interrupted
+            trained=trained,
+            in_part=in_part,
+            in_doubt=bool(doubts),
+            gone=state.standing in (Standing.BETWEEN, Standing.OVER),
+            interrupted=interrupted,
         ),
         reason=outcome.reason if outcome else None,
         reached=outcome.reached if outcome else None,
@@ -206,20 +218,24 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
     )
 
 
-def exit_code(*, trained: bool, in_part: bool = False, gone: bool, interrupted: bool) -> Exit:
-    """What still bills outweighs everything else that happened. `in_part`: the deadline cut the training short."""
+def exit_code(*, trained: bool, in_part: bool = False, in_doubt: bool = False, gone: bool, interrupted: bool) -> Exit:
+    """What still bills outweighs everything else that happened. `in_part`: the deadline cut the training short.
+    `in_doubt`: its result may be of no use.
+    """
     if not gone:
         return Exit.STILL_BILLS
     if interrupted:
         return Exit.INTERRUPTED
     if not trained:
         return Exit.FAILED
-    return Exit.IN_PART if in_part else Exit.OK
+    if in_part:
+        return Exit.IN_PART
+    return Exit.IN_DOUBT if in_doubt else Exit.OK
 
 
 def with_open_books(receipt: Receipt, trouble: str) -> Receipt:
     """The receipt of a run whose books could not be closed: a run that has its result has failed in this."""
-    code = Exit.FAILED if receipt.exit_code in (Exit.OK, Exit.IN_PART) else receipt.exit_code
+    code = Exit.FAILED if receipt.exit_code in (Exit.OK, Exit.IN_PART, Exit.IN_DOUBT) else receipt.exit_code
     return msgspec.structs.replace(receipt, exit_code=code, message=" ".join(filter(None, (receipt.message, trouble))))
 
 
@@ -238,7 +254,11 @@ def compare(before: Evaluation, after: Evaluation) -> LossChange | None:
 
 
 def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
-    """A row for every figure and phase that was both planned and metered."""
+    """A row for every figure and phase that was both planned and metered. None of a run that stepped down from its plan,
+    for lack of memory: the prediction was of something else.
+    """
+    if not receipt.as_planned:
+        return ()
     chosen = plan.strategy
     key = {
         "model": plan.request.model,
@@ -269,6 +289,11 @@ def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
         for figure in (*receipt.figures, *receipt.phases)
         if figure.planned is not None and figure.metered is not None
     )
+
+
+def _strategy_words(plan: Plan, carried_out: Strategy) -> str:
+    planned = "" if carried_out == plan.strategy else f" (planned was {describe(plan.strategy)})"
+    return f"{describe(carried_out)}, {carried_out.seq_len} tokens{planned}"
 
 
 # ── the parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -340,6 +365,7 @@ def _bill(
         "compute": cost.compute_usd.p50 + cost.setup_usd.p50,
         "idle": 0.0,
         "disk": cost.disk_usd.p50,
+        "address": cost.address_usd.p50,
         "egress": cost.egress_usd.p50,
         "failed attempts": cost.rework_usd.p50,
     }

@@ -21,6 +21,7 @@ from provision.account.lines import (
     Controlled,
     Created,
     Ended,
+    Late,
     Opened,
     PhaseEnded,
     PhaseStarted,
@@ -47,6 +48,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float  # from when it is billed: when its provider made it, where that tells, else when it was asked for
     up_at_s: float | None = None  # when the provider said that the box runs; None = it never did
     ended_at_s: float | None = None  # None = not known to have ended
+    late_until_s: float | None = None  # until when a box of it billed that came when another machine had the run
     off_at_s: float | None = None  # from when its machine was off, where that ends the bill for it; None = it was not
     off_gib: int | None = None  # of its disk, what its provider showed to be billed then; None = it showed none, so all of it
     shown: bool = False  # whether its end named something that bills
@@ -125,6 +127,16 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         and no later box makes one on what it finds.
         """
         if self.rental is None or self.rental.furnished:
+            return None
+        return frozenset(each.id for each in self.kept)
+
+    @property
+    def filled_volumes(self) -> frozenset[str] | None:
+        """By id, those of earlier attempts, where the last one has put something on a volume as well: on the one that its
+        machine has. None where it has not, or had none.
+        """
+        rental = self.rental
+        if rental is None or not rental.furnished or not rental.volume_gib:
             return None
         return frozenset(each.id for each in self.kept)
 
@@ -244,6 +256,8 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
             return {"phase_s": _longer(state.phase_s, line), "rentals": rentals, "fetched": fetched}
         case Sent():
             return {"rentals": _with_last(state.rentals, _with_sent, line)}
+        case Late():
+            return {"rentals": tuple(_with_late(rental, line) for rental in state.rentals)}
         case Ended():
             ended = {"teardown": line.teardown, "rentals": _after_end(state, line), "goes_on": False}
             return ended | _volumes_after(state, line.teardown)
@@ -296,6 +310,13 @@ def _with_sent(rental: Rental, line: Sent) -> Rental:
         return rental
     pushed = rental.pushed if line.seq is None else rental.pushed | {line.seq}
     return msgspec.structs.replace(rental, sent_bytes=rental.sent_bytes + line.num_bytes, pushed=pushed)
+
+
+def _with_late(rental: Rental, line: Late) -> Rental:
+    if (rental.offer.key, rental.asked_at_s) != (line.offer, line.asked_at_s):
+        return rental
+    until_s, from_s = max(rental.late_until_s or line.until_s, line.until_s), line.from_s or rental.started_at_s
+    return msgspec.structs.replace(rental, late_until_s=until_s, started_at_s=from_s, shown=True)
 
 
 def _after_end(state: RunState, line: Ended) -> tuple[Rental, ...]:

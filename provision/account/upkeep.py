@@ -39,7 +39,7 @@ class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What one machine has cost so far, without disk and egress while it ran."""
+    """What one machine has cost so far, without disk, address and egress while it ran."""
 
     usd: Decimal
     bound: Bound

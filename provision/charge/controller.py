@@ -17,7 +17,7 @@ from provision.account.lines import Controlled
 from provision.account.runs import RunState
 from provision.errors import Refused
 from provision.home.places import RunFolder
-from provision.home.processes import boot_id, machine_id, start_of, still_runs, still_runs_by_clock
+from provision.home.processes import boot_id, machine_id, machine_ids, start_of, still_runs, still_runs_by_clock
 from provision.provisioner import DEADLINE_GRACE_S
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
@@ -156,7 +156,7 @@ def hands_of(state: RunState, lock: Path | None, *, now_s: float) -> Hands:
         return Hands.HELD
     if controlled is None or state.billed is not None or now_s > state.deadline_at_s + DEADLINE_GRACE_S:
         return Hands.NOBODY
-    is_of_here = controlled.boot_id == boot_id() or controlled.machine == machine_id()
+    is_of_here = controlled.boot_id == boot_id() or controlled.machine in machine_ids()
     return Hands.NOBODY if is_of_here else Hands.UNKNOWN
 
 

@@ -15,7 +15,7 @@ from provision.charge.apart import spawn_apart
 from provision.charge.controller import is_locked
 from provision.home.places import Places
 from provision.providers import ends_itself
-from provision.walk.crash import spared
+from provision.walk.crash import without_crash_point
 
 SENTINEL: Final = (sys.executable, "-m", "provision.charge.sentinel")
 
@@ -26,7 +26,7 @@ def set_sentinel(run_id: str, providers: Iterable[str], places: Places, environm
     A run that has one gets no other. Raises OSError where no process can be started.
     """
     if not all(map(ends_itself, providers)) and not is_locked(places.run(run_id).sentinel):
-        spawn_apart(SENTINEL, run_id, places, spared(environment))
+        spawn_apart(SENTINEL, run_id, places, without_crash_point(environment))
 
 
 def set_again(runs: Iterable[RunState], places: Places, environment: Mapping[str, str]) -> None:

@@ -14,19 +14,19 @@ import msgspec
 from provision.aboard.layers import read_layers, unseen
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState, Standing
-from provision.charge.control import find_run, provisioners
 from provision.charge.controller import is_alive, is_locked
-from provision.clouds.bootstrap import UPTIME_MARGIN_S
+from provision.charge.finding import find_run
+from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S
 from provision.clouds.programs.order import TIMER_AFTER_S
 from provision.errors import RentuneError
 from provision.home.places import Places, RunFolder
-from provision.prepare.opening import read_claim
+from provision.prepare.papers import read_claim
 from provision.providers import ends_itself
 from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner, clock_trouble, seen
-from provision.ssh import Shell
+from provision.ssh import Shell, Waits
 from provision.ssh.keys import known_key
-from provision.walk.held import Connect, MakeProvisioner
-from provision.walk.rescue import REACH_S
+from provision.walk.held import Connect, MakeProvisioner, provisioners
+from provision.walk.job.rescue import REACH_S
 
 # Derived: the last to strike is a limit by uptime where a cloud's own limit comes first; with a minute for clocks that differ.
 LATE_S: Final = UPTIME_MARGIN_S + max(TIMER_AFTER_S.values()) + 60.0
@@ -117,7 +117,7 @@ def _of_box(provisioner: Provisioner, state: RunState, folder: RunFolder, connec
     if state.box is None or key is None:
         return (unseen("It is not known here how to reach the box."),)
     try:
-        with connect(state.box, key=key, deadline_s=REACH_S, patience_s=REACH_S) as shell:
+        with connect(state.box, key=key, deadline_s=REACH_S, waits=Waits(patience_s=REACH_S)) as shell:
             return read_layers(shell, provisioner.look, now_s=now_s)
     except (RentuneError, OSError) as error:
         return (unseen(f"The box could not be asked: {error}"),)

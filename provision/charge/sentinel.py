@@ -19,16 +19,18 @@ from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
-from provision.charge.control import end, ended_or_told, provisioners
 from provision.charge.controller import Hands, hands_of, hold_alone
-from provision.charge.knell import How, tell_end
-from provision.charge.strays import end_stray
+from provision.charge.ends.ending import end
+from provision.charge.ends.verdicts import ended_or_told
+from provision.charge.ownerless.strays import end_stray
+from provision.charge.rings.knell import How, tell_end
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
 from provision.home.clocks import passing_s
 from provision.home.places import Places, read_places
-from provision.prepare.opening import read_claim
+from provision.prepare.papers import read_claim
 from provision.provisioner import CLOCKS_AGREE_S, DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
+from provision.walk.held import provisioners
 from provision.walk.phases import Display
 from provision.watch.progress import LineDisplay
 

@@ -4,7 +4,7 @@ One in the foreground whose terminal is closed leaves its run to such a supervis
 
     python -m provision.charge.supervise RUN_ID
 
-It holds the lease as `run` does, writes to the run's controller.log, and ends with the run's exit code.
+It takes charge as `run` does, writes to the run's controller.log, and ends with the run's exit code.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.charge.apart import spawn_apart
-from provision.charge.control import drive, find_run
 from provision.charge.controller import in_control
+from provision.charge.driving import drive
+from provision.charge.finding import find_run
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
 from provision.home.interrupt import answered, interruptible
@@ -50,6 +51,7 @@ def start_supervisor(
     ended, with what it may have rented.
     """
     ledger = Ledger(places.ledger)
+    ledger.remember(run_id)
     pid: int | None = None
     try:
         with interruptible(hung_up=lambda: True):  # a closed terminal is what a supervisor is for
@@ -63,7 +65,8 @@ def start_supervisor(
         raise
     _give_up(pid, run_id, places, ledger)
     log = places.run(run_id).controller_log
-    raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune ls")
+    words = f"Its words are in {log}; rentune ls" if log.exists() else "rentune ls"
+    raise TrainingFailed("The supervisor did not take charge.", hint=words)
 
 
 def _give_up(pid: int | None, run_id: str, places: Places, ledger: Ledger) -> None:

@@ -69,7 +69,7 @@ class Inventory:
         """What carries our tag, or that of one run; complete only when every region has answered.
 
         A cloud's regions share one clock, and an answer that took its time looks like one of ours that is ahead: the least is
-        nearest. Several providers have a clock each, of which `charge.orphans.clock_ahead_s` takes the earliest instead.
+        nearest. Several providers have a clock each: `charge.ownerless.orphans.clock_ahead_s` takes the earliest instead.
         """
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             answers = list(pool.map(lambda region: self._listed_in(region, tag), regions))
@@ -87,6 +87,20 @@ class Inventory:
         """What carries the tag of a run, and among what is to end each volume that nothing was put on."""
         listed = self.listed(regions, claim.run_id)
         return with_blank_volumes(listed, claim) if claim.own is None else own_part(listed, claim.own, kept=claim.volumes)
+
+    def told_apart(self, regions: tuple[str, ...], claim: Claim) -> Claim:
+        """The claim, with the volumes of a run that has filled one: those of earlier attempts, and the one that a machine has,
+        as long as the run's own stands. A further one was made by an order whose answer was lost, and holds nothing.
+
+        Where none is seen in use, all stay.
+        """
+        if claim.filled is None or claim.volumes is not None:
+            return claim
+        listed = self.listed(regions, claim.run_id)
+        used = frozenset(each.id for each in listed.kept if each.in_use)
+        if not used or not any(each.kind == MACHINE for each in listed.resources):
+            return claim
+        return msgspec.structs.replace(claim, volumes=claim.filled | used)
 
     def as_shown(self, resources: Iterable[Resource], region: str, run_id: str) -> tuple[Resource, ...]:
         """The same resources, in the cloud's own words where it shows them by now."""
@@ -188,10 +202,10 @@ def own_part(listed: Owned, own: Own, *, kept: frozenset[str] | None) -> Owned:
     """
     others = {each.name for each in listed.kept if not own.has(each)}
     made = tuple(each for each in listed.kept if own.has(each) and kept is not None and each.id not in kept)
-    spare = tuple(each for each in made if not each.in_use and each.name in others)
+    surplus = tuple(each for each in made if not each.in_use and each.name in others)
     resources = tuple(each for each in listed.resources if own.has(each))
-    stays = tuple(each for each in made if each not in spare)
-    return msgspec.structs.replace(listed, resources=(*resources, *spare), kept=stays)
+    stays = tuple(each for each in made if each not in surplus)
+    return msgspec.structs.replace(listed, resources=(*resources, *surplus), kept=stays)
 
 
 def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:

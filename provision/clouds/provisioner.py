@@ -12,41 +12,35 @@ from typing import Any, Final
 
 import msgspec
 
-from catalogs.compiled import read_compiled
-from catalogs.hardware import ANYWHERE, Offer
-from provision.clouds.drivers import misfit
+from catalogs.hardware import Offer
+from provision.clouds.engine.runner import PATIENCE_S as ENGINE_PATIENCE_S
+from provision.clouds.engine.stack import Stack, State, remove_engine_files
+from provision.clouds.engine.undoing import Undoing, ending, kinds_of
 from provision.clouds.engine.where import plugin_binary, plugins_folder
-from provision.clouds.first_words import LOOKS, box_folder, first_words, lease_of
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
+from provision.clouds.orders.first_words import LOOKS, box_folder, lease_of
+from provision.clouds.orders.ordering import Ordering
+from provision.clouds.orders.preview import WouldBe, would_be
+from provision.clouds.orders.reuse import CACHE
 from provision.clouds.patience import OPERATION_S, PATIENCE, Patience
-from provision.clouds.preview import WouldBe, would_be
 from provision.clouds.programs import Cloud, plugin_version
+from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.clouds.programs.order import (
     SSH_PORT,
     Image,
-    KeptVolume,
     Order,
-    checked_cidrs,
     resource_name,
-    run_tags,
 )
-from provision.clouds.refusals import read_refusal
-from provision.clouds.reuse import CACHE, kept_volume
-from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
-from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
-from provision.clouds.whose import in_doubt, is_id, other_account_words, same_account, unproven_words
+from provision.clouds.whose import Whose
 from provision.errors import (
     ControlLost,
     Declined,
     MissingPart,
     NotOrdered,
     ProvisionError,
-    Reason,
     Refused,
     RentuneError,
-    Scope,
 )
-from provision.home.installation import installation_id
 from provision.home.places import Places, RunFolder
 from provision.provisioner import (
     MACHINE,
@@ -75,7 +69,7 @@ class PulumiProvisioner:
 
     `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go.
 
-    One process drives one run at a time (see provision.clouds.stack).
+    One process drives one run at a time (see provision.clouds.engine.stack).
     """
 
     def __init__(
@@ -102,44 +96,35 @@ class PulumiProvisioner:
         self.look = LOOKS[self.image.told_by](leased=lease_of(cloud) is not None)
         self.worst_teardown_s = ENGINE_S + patience.teardown_s + patience.grace_s
         self.inventory = Inventory(cloud, environment, patience)
-        self._account: str | None = None
+        self.whose = Whose(name, lambda: cloud.account(environment))
 
     def account(self) -> str | None:
-        """Asked until it is told: no other one's credentials come to this process later."""
-        if self._account is None:
-            try:
-                self._account = self.cloud.account(self.environment)
-            except Exception:  # noqa: BLE001 - whoever can't be told, by an SDK either, is not known
-                return None
-        return self._account
-
-    def _elsewhere(self, claim: Claim) -> str | None:
-        """That the run is another account's, in a sentence; None where it is not, or nobody knows."""
-        return other_account_words(self.name, claim.run_id, claim.account, self.account())
+        """As the protocol says: whose account is asked and rented in."""
+        return self.whose.account()
 
     # ── up ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def preview(self, offer: Offer, launch: Launch) -> tuple[WouldBe, ...]:
         """What `up` would create. The cloud is asked what the program must know; nothing is made. Raises ProvisionError."""
-        self._require_orderable(offer)
+        self.ordering.require_possible(offer)
         stack = self._stack(launch, operation_s=self.patience.create_s)
         order = self._order(offer, launch)
         try:
             foreseen = stack.preview(self.cloud.program(order))
         except Declined as error:
             raise read_refusal(self.cloud.REFUSALS, error, cloud=self.name) from None
-        return tuple(would_be(each, self._kinds[each.type]) for each in foreseen)
+        return tuple(would_be(each, kinds_of(self.cloud)[each.type]) for each in foreseen)
 
     def up(self, offer: Offer, launch: Launch) -> Box:
         """One instance of the offer; refused while state or cloud knows of anything of this run."""
-        self._require_orderable(offer)
+        self.ordering.require_possible(offer)
         stack = self._stack(launch, operation_s=self.patience.create_s)
         stack.recover()
         ahead_s = self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
         order = self._order(offer, launch, ahead_s=ahead_s)
         try:
             stack.up(self.cloud.program(order))
-            state = self._require_whole(stack.state(), order)
+            state = self.ordering.require_whole(stack.state(), order)
         except Declined as error:
             read = read_refusal(self.cloud.REFUSALS, error, cloud=self.name)
             left = self._left(offer.region, launch.run_id)
@@ -150,18 +135,13 @@ class PulumiProvisioner:
             raise ProvisionError(f"{str(error).removesuffix('.')}. {left}", hint=f"rentune down {launch.run_id}") from None
         return self._box(order, launch, state)
 
-    def _require_orderable(self, offer: Offer) -> None:
-        """Raises Refused for an offer without a region, Declined where the image's driver is none for its cards.
+    @property
+    def ordering(self) -> Ordering:
+        """What can be asked for there, and how."""
+        return Ordering(self.name, self.cloud, self.image, self.places, self.inventory, self._all_regions)
 
-        Another type may have others.
-        """
-        if offer.region == ANYWHERE and offer.region not in self._all_regions():
-            raise Refused(f"{offer.key} names no region.", hint="Choose one with --region.")
-        if offer.gpu is None:
-            return
-        image = self.cloud.image_of(offer.instance_type, self.image)
-        if (why := misfit(offer, image, read_compiled(self.places.catalog).gpus)) is not None:
-            raise Declined(f"{offer.key} is not bought: {why}.", reason=Reason.HOST, scope=Scope.INSTANCE_TYPE)
+    def _order(self, offer: Offer, launch: Launch, *, ahead_s: float = 0.0) -> Order:
+        return self.ordering.order(offer, launch, ahead_s=ahead_s)
 
     def _stack(self, claim: Claim, *, operation_s: float = OPERATION_S) -> Stack:
         if self.engine is None:
@@ -197,64 +177,6 @@ class PulumiProvisioner:
             raise ProvisionError(f"{self.name} already has {known} of this run.", hint=f"rentune down {run_id}")
         return listed.ahead_s or 0.0
 
-    def _order(self, offer: Offer, launch: Launch, *, ahead_s: float = 0.0) -> Order:
-        """What is asked for. Its deadline is told by the cloud's clock, which is the box's, too."""
-        launch = msgspec.structs.replace(launch, deadline_at_s=launch.deadline_at_s - ahead_s)
-        tags = run_tags(offer, launch, installation_id(self.places))
-        volume = self._volume(offer, launch, tags)
-        now_s = self.inventory.patience.clocks.wall() - ahead_s
-        told = first_words(launch, cloud=self.cloud, image=self.image, volume=volume, now_s=now_s)
-        return Order(
-            name=resource_name(launch.run_id),
-            region=offer.region,
-            full_zones=launch.full_zones,
-            instance_type=offer.instance_type,
-            max_usd_per_hour=offer.usd_per_hour if offer.purchase == "spot" else None,
-            disk_gib=launch.disk_gib,
-            ram_gib=launch.ram_gib,
-            volume=volume,
-            image=self.image,
-            public_key=launch.public_key,
-            host_key=told.host_key,
-            user_data=told.user_data,
-            deadline_at_s=launch.deadline_at_s,
-            allow_from=self._admitted(launch),
-            tags=tags,
-        )
-
-    def _admitted(self, launch: Launch) -> tuple[str, ...]:
-        """The networks that may reach SSH; none where no cloud could keep anybody out."""
-        if launch.allow_from:
-            return checked_cidrs(launch.allow_from)
-        here = self.cloud.caller_address()
-        return () if here is None else checked_cidrs((here,))
-
-    def _volume(self, offer: Offer, launch: Launch, tags: dict[str, str]) -> KeptVolume | None:
-        """The one of that name, else one to be made; None where none is asked for. Raises as `kept_volume`."""
-        if launch.volume_name is None:
-            return None
-        if self.cloud.VOLUMES is None:
-            raise Refused(f"{self.name} keeps no volume.", hint="Leave --keep-volume out, or choose another provider.")
-        return kept_volume(self.inventory.listed(self._all_regions(), None), offer, launch, tags)
-
-    @property
-    def _kinds(self) -> dict[str, str]:
-        """Of all that its program may make."""
-        return self.cloud.KINDS | (self.cloud.VOLUMES.kinds if self.cloud.VOLUMES else {})
-
-    def _require_whole(self, state: State, order: Order) -> State:
-        if state.pending:
-            raise ProvisionError(f"The engine left {len(state.pending)} operations unfinished.")
-        if missing := self._missing(state, order):
-            raise ProvisionError(f"The engine recorded no {', '.join(missing)}.")
-        return state
-
-    def _missing(self, state: State, order: Order) -> list[str]:
-        recorded = {resource.type for resource in state.resources if resource.id}
-        fresh = order.volume is not None and order.volume.id is None
-        expected = self._kinds if fresh else self.cloud.KINDS
-        return [kind for type, kind in expected.items() if type not in recorded]
-
     def _left(self, region: str, run_id: str) -> str:
         """What had come of an order that failed. The teardown comes after it, so it is told as what was seen then."""
         listed = self.inventory.listed((region,), run_id)
@@ -269,7 +191,7 @@ class PulumiProvisioner:
     def _box(self, order: Order, launch: Launch, state: State) -> Box:
         type, output, *port_output = self.cloud.ADDRESS
         [outputs] = [recorded.outputs for recorded in state.resources if recorded.type == type]
-        host = _output(outputs, output)
+        host, ends = _output(outputs, output), ending(self.cloud, order.region, launch.run_id, state)
         if not host:
             raise ProvisionError(f"The box has no public address in {order.region}.", hint=f"rentune down {launch.run_id}")
         return Box(
@@ -282,8 +204,11 @@ class PulumiProvisioner:
             folder=box_folder(self.image, launch.run_id),
             cache=CACHE if order.volume else None,
             replace_host_key=True,
-            resources=self.inventory.as_shown(self._ending(order.region, launch.run_id, state), order.region, launch.run_id),
+            resources=self.inventory.as_shown(ends, order.region, launch.run_id),
         )
+
+    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+        """Nothing: the box's own timer begins again at each boot."""
 
     def readmit(self, claim: Claim) -> str | None:
         """Let this machine's present address in, and no longer the one at launch; the address, for the user to read.
@@ -293,7 +218,7 @@ class PulumiProvisioner:
         address = self.cloud.caller_address()
         if address is None:
             return None
-        if (why := self._elsewhere(claim)) is not None:
+        if (why := self.whose.elsewhere(claim)) is not None:
             raise ProvisionError(why)
         for region in self._regions_of(claim):
             self.cloud.admit(region, claim.run_id, (address,), self.environment)
@@ -307,17 +232,19 @@ class PulumiProvisioner:
         In another account than the run's nothing is ended, and nothing seen to be gone. Where nobody knows whether it is that
         one, the state is used only if something of the run is shown: in another, each id of it would answer that it is gone.
         """
-        if (why := self._elsewhere(claim)) is not None:
+        if (why := self.whose.elsewhere(claim)) is not None:
             return Teardown.unknown(claim.run_id, why)
         notes, seen_before, doubtful = Notes(), False, False
         try:
             regions = self._regions_of(claim)
-            doubtful = claim.own is None and self._is_doubtful(claim, regions)
+            claim = self.inventory.told_apart(regions, claim)
+            undoing = self.undoing(claim, regions)
+            doubtful = claim.own is None and self._is_doubtful(claim, undoing)
             if claim.own is None and not doubtful:
-                seen_before = self._look_first(claim, regions, notes)
-                self._destroy_by_state(claim, regions, notes, in_charge)
+                seen_before = undoing.look_first(notes)
+                undoing.destroy(notes, in_charge)
             else:
-                self._outlast_engine(claim, regions, notes)
+                undoing.outlast_engine(notes)
             listed = self.inventory.end(regions, claim, notes, in_charge)
         except ControlLost:
             raise
@@ -326,38 +253,23 @@ class PulumiProvisioner:
         now_s = self.inventory.told_s(listed)
         teardown = verdict_of(self.name, claim.run_id, listed, notes, at_s=now_s, seen_before=seen_before)
         if doubtful and teardown.clean and not notes.listed:
-            return Teardown.unknown(claim.run_id, unproven_words(self.name, claim.run_id))
+            return Teardown.unknown(claim.run_id, self.whose.unproven(claim))
         if teardown.clean:
             remove_engine_files(RunFolder(claim.folder).engine)
         return teardown
 
-    def _is_doubtful(self, claim: Claim, regions: tuple[str, ...]) -> bool:
+    def undoing(self, claim: Claim, regions: tuple[str, ...]) -> Undoing:
+        """What is done by the engine's state of that run."""
+        return Undoing(claim, regions, self.cloud, self.inventory, self._stack)
+
+    def _is_doubtful(self, claim: Claim, undoing: Undoing) -> bool:
         """Whether something of the run is known, nothing is shown, and this may not be the account that has it."""
-        if same_account(claim.account, self.account()) is Answer.YES:
+        if self.whose.is_run_s(claim):
             return False
-        listed = self.inventory.listed(regions, claim.run_id)
-        if not in_doubt(claim, self.account(), listed, told_s=self.inventory.told_s(listed)):
+        listed = self.inventory.listed(undoing.regions, claim.run_id)
+        if not self.whose.doubts(claim, listed, told_s=self.inventory.told_s(listed)):
             return False
-        return bool(claim.known) or claim.opened_in not in (None, claim.folder) or self._state_has_some(claim)
-
-    def _state_has_some(self, claim: Claim) -> bool:
-        """Whether the engine has made something, or was about to; one that can't be asked may have."""
-        if not (RunFolder(claim.folder).engine / "state").exists():
-            return False
-        try:
-            stack = self._stack(claim)
-            stack.recover()
-            return not stack.state().empty
-        except Exception:  # noqa: BLE001 - as in `_destroy_by_state`: a torn state tells of nothing that is not there
-            return True
-
-    def _look_first(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> bool:
-        """Note what stands before anything is ended; whether all could be seen. Only the state knows of more than the tag."""
-        if not (RunFolder(claim.folder).engine / "state").exists():
-            return False
-        listed = self.inventory.to_end(regions, claim)
-        notes.look(listed, at_s=self.inventory.told_s(listed))
-        return listed.complete is Answer.YES
+        return bool(claim.known) or claim.opened_in not in (None, claim.folder) or undoing.has_some()
 
     def _regions_of(self, claim: Claim) -> tuple[str, ...]:
         """The run's region; all of them when it is not known any more."""
@@ -365,50 +277,6 @@ class PulumiProvisioner:
 
     def _all_regions(self) -> tuple[str, ...]:
         return self.regions or self.cloud.regions(self.environment)
-
-    def _outlast_engine(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> None:
-        """Until none of this home's goes on with what it was told to make. Of a whole run, what it has made is noted."""
-        if not (RunFolder(claim.folder).engine / "state").exists():
-            return
-        try:
-            stack = self._stack(claim)
-            stack.recover()
-            if claim.own is None:
-                notes.recorded(self._ending(regions[0], claim.run_id, stack.state()))
-        except Exception as error:  # noqa: BLE001 - as below: what is listed is ended all the same
-            notes.troubles.append(f"its engine could not be waited for: {error}")
-
-    def _destroy_by_state(self, claim: Claim, regions: tuple[str, ...], notes: Notes, in_charge: InCharge) -> None:
-        if not (RunFolder(claim.folder).engine / "state").exists():
-            return
-        try:
-            stack = self._stack(claim)
-            stack.recover()
-            state = stack.state()
-            notes.recorded(self._ending(regions[0], claim.run_id, state))
-            if state.pending:
-                stack.adopt(self._ids_by_type(regions, claim.run_id))
-                stack.refresh()
-            if not state.empty:
-                in_charge()
-                stack.destroy()
-                _require_empty(stack.state())
-        except ControlLost:
-            raise
-        except RentuneError as error:
-            notes.troubles.append(str(error))  # the tag decides; this only explains
-        except Exception as error:  # noqa: BLE001 - a full disk or a torn state must not keep the box from ending by tag
-            notes.troubles.append(f"its state could not be used: {type(error).__name__}: {error}")
-
-    def _ending(self, region: str, run_id: str, state: State) -> tuple[Resource, ...]:
-        """What the state has and a teardown ends: all but a volume that is kept, and how it is attached."""
-        kinds = self.cloud.KINDS
-        return tuple(_resource(kinds[each.type], region, run_id, each) for each in state.resources if each.type in kinds)
-
-    def _ids_by_type(self, regions: tuple[str, ...], run_id: str) -> dict[str, str]:
-        listed = self.inventory.listed(regions, run_id)
-        ids = {resource.kind: resource.id for resource in listed.resources + listed.kept}
-        return {type: ids[kind] for type, kind in self._kinds.items() if kind in ids}
 
     # ── probes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -418,15 +286,13 @@ class PulumiProvisioner:
             regions = self._all_regions() if claim is None else self._regions_of(claim)
         except ProvisionError as error:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
-        if claim is not None and (why := self._elsewhere(claim)) is not None:
+        if claim is not None and (why := self.whose.elsewhere(claim)) is not None:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=why)
         listed = self.inventory.listed(regions, None if claim is None else claim.run_id)
-        here = self.account()
         told_s = self.inventory.told_s(listed)
-        if claim is not None and claim.known and listed.nothing and in_doubt(claim, here, listed, told_s=told_s):
-            unproven = unproven_words(self.name, claim.run_id)
-            return msgspec.structs.replace(listed, complete=Answer.UNKNOWN, message=unproven)
-        return msgspec.structs.replace(listed, account=here if is_id(here) else None)
+        if claim is not None and claim.known and listed.nothing and self.whose.doubts(claim, listed, told_s=told_s):
+            return msgspec.structs.replace(listed, complete=Answer.UNKNOWN, message=self.whose.unproven(claim))
+        return msgspec.structs.replace(listed, account=self.whose.id())
 
     def console(self, claim: Claim) -> str:
         """The boot log of the run's instance. cloud-init may have written user data into it, whose host key stays here."""
@@ -448,10 +314,6 @@ class PulumiProvisioner:
             return (Layer(place="provider", name="its own limit", there=Answer.UNKNOWN, says=str(error)),)
 
 
-def _resource(kind: str, region: str, run_id: str, recorded: Recorded) -> Resource:
-    return Resource(kind=kind, id=recorded.id, region=region, run_id=run_id, bills=kind == MACHINE)
-
-
 def deadline_tag(instance: Resource) -> Layer:
     """By it `down --orphans` of any computer knows that the machine is past its deadline; it strikes by itself never."""
     there = instance.deadline_at_s is not None
@@ -465,9 +327,3 @@ def _output(outputs: Mapping[str, Any], path: str) -> Any:
     for step in path.split("."):
         found = dict(enumerate(found)).get(int(step)) if isinstance(found, list) else (found or {}).get(step)
     return found
-
-
-def _require_empty(state: State) -> None:
-    if not state.empty:
-        left = f"{len(state.resources)} resources and {len(state.pending)} unfinished operations"
-        raise ProvisionError(f"the state still holds {left}")

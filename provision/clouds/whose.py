@@ -6,29 +6,11 @@ the same account, another one may be of it as well.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from typing import Final
 
 from provision.clouds.programs import CLOUDS
-from provision.errors import ProvisionError
+from provision.clouds.programs.accounts.marks import MARK
 from provision.provisioner import Answer, Claim, Owned
-
-MARK: Final = "key:"  # before what is no id, but a hash of a key
-MARK_DIGITS: Final = 16  # derived: 64 bits tell a person's keys apart; a vendor's key is too long to be guessed from them
-
-
-def mark_of(key: str) -> str:
-    """What tells a key from others, and nothing else of it."""
-    return MARK + hashlib.sha256(f"rentune account {key}".encode()).hexdigest()[:MARK_DIGITS]
-
-
-def id_or_mark(told: Callable[[], str], key: str) -> str:
-    """What the cloud tells, else the key's mark: one that is too narrow to ask still tells that it is the same."""
-    try:
-        return told()
-    except (ProvisionError, KeyError, TypeError):
-        return mark_of(key)
 
 
 def is_id(account: str | None) -> bool:
@@ -54,20 +36,50 @@ def other_account_words(provider: str, run_id: str, then: str | None, now: str |
     )
 
 
-def unproven_words(provider: str, run_id: str) -> str:
-    """That nothing is listed of what is known to have been there, in an account that is not known to be the run's."""
-    row = CLOUDS[provider]
-    return (
-        f"{row.title} lists nothing of run {run_id}, and whether the credentials here are of its {row.account_is} is not "
-        f"known: use those that it was rented with ({', '.join(row.account_variables)}), then `rentune down {run_id}`."
-    )
+class Whose:
+    """The account that the credentials here are of, and what it may see of a run that was rented in one."""
 
+    def __init__(self, provider: str, told: Callable[[], str | None]) -> None:
+        self._provider = provider
+        self._told = told
+        self._account: str | None = None
 
-def in_doubt(claim: Claim, now: str | None, listed: Owned, *, told_s: float) -> bool:
-    """Whether a list that shows nothing may be another account's.
+    def account(self) -> str | None:
+        """Asked until it is told: no other one's credentials come to this process later."""
+        if self._account is None:
+            try:
+                self._account = self._told()
+            except Exception:  # noqa: BLE001 - whoever can't be told, by an SDK either, is not known
+                return None
+        return self._account
 
-    Not where this is the run's, nor once its cloud has surely ended its box (`told_s`: now, by the cloud's clock).
-    """
-    if same_account(claim.account, now) is Answer.YES or listed.resources or listed.kept:
-        return False
-    return claim.gone_by_s is None or told_s < claim.gone_by_s
+    def id(self) -> str | None:
+        """Its id, as the cloud tells it; None where there is but a mark, or nobody knows."""
+        account = self.account()
+        return account if is_id(account) else None
+
+    def elsewhere(self, claim: Claim) -> str | None:
+        """That the run is another account's, in a sentence; None where it is not, or nobody knows."""
+        return other_account_words(self._provider, claim.run_id, claim.account, self.account())
+
+    def unproven(self, claim: Claim) -> str:
+        """That nothing is listed of what is known to have been there, in an account that is not known to be the run's."""
+        row = CLOUDS[self._provider]
+        return (
+            f"{row.title} lists nothing of run {claim.run_id}, and whether the credentials here are of its {row.account_is} is "
+            f"not known: use those that it was rented with ({', '.join(row.account_variables)}), then "
+            f"`rentune down {claim.run_id}`."
+        )
+
+    def is_run_s(self, claim: Claim) -> bool:
+        """Whether it is known to be the one that the run was rented in."""
+        return same_account(claim.account, self.account()) is Answer.YES
+
+    def doubts(self, claim: Claim, listed: Owned, *, told_s: float) -> bool:
+        """Whether a list that shows nothing may be another account's.
+
+        Not where this is the run's, nor once its cloud has surely ended its box (`told_s`: now, by the cloud's clock).
+        """
+        if self.is_run_s(claim) or listed.resources or listed.kept:
+            return False
+        return claim.gone_by_s is None or told_s < claim.gone_by_s

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from planner.asking.options import TASKS
 from provision.envelope import Problem
 from provision.errors import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.panel import Panel
 
     from planner.asking.request import Request
+    from planner.plan import Plan
+    from remote.contract import FileBefore
 
 JOB_SUFFIXES = (".yaml", ".yml")
+HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # an owner and a name
+NOT_READY: Final = "the job is sound, yet `run` would stop here"
 LEARNED: Final = "⟦⟧"  # around what carries loss: a terminal may show no colour
 
 
 @click.command("check")
 @click.argument("file", type=click.Path())
 @click.option("--model", type=click.Path(), help="Model folder or GGUF file whose tokenizer counts the tokens.")
+@click.option("--task", type=click.Choice(TASKS), default=TASKS[0], help="What is learned of the rows (default causal_lm).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(file: str, model: str | None, task: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Look through a data file or a job file before paying."""
     from provision.errors import BadInput
 
     path = Path(file)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "is not there"
-        raise BadInput(f"{file} {what}.", hint="rentune check FILE, a data file or a job file")
-    is_job = path.suffix in JOB_SUFFIXES or _is_plan(path)
+    if not (path.is_file() or path.is_dir() or _is_pattern(path)):
+        what = "is no regular file" if path.exists() else "is not there"
+        raise BadInput(f"{file} {what}.", hint="rentune check FILE: a data file, a folder or pattern of some, or a job file")
+    is_job = path.is_file() and (path.suffix in JOB_SUFFIXES or _is_plan(path))
     if is_job and model is not None:
         raise BadInput("A job file names its model itself.", hint=f"rentune check {shlex.quote(file)}")
-    return _job(path, as_json=as_json) if is_job else _data_file(path, model, as_json=as_json)
+    return _job(path, as_json=as_json) if is_job else _data_file(path, model, task, as_json=as_json)
+
+
+def _is_pattern(path: Path) -> bool:
+    return not path.exists() and any(sign in str(path) for sign in "*?[")
 
 
 def _is_plan(path: Path) -> bool:
@@ -46,7 +57,7 @@ def _is_plan(path: Path) -> bool:
         return False
     from catalogs.user_file import MAX_PLAN_BYTES, FileUnusable, read_text
     from planner.asking.request import RequestError
-    from planner.plan import read_plan
+    from planner.saved import read_plan
 
     try:
         read_plan(read_text(path, max_bytes=MAX_PLAN_BYTES), name=str(path))
@@ -55,19 +66,27 @@ def _is_plan(path: Path) -> bool:
     return True
 
 
-def _data_file(path: Path, model: str | None, *, as_json: bool) -> int:
+def _data_file(path: Path, model: str | None, task: str, *, as_json: bool) -> int:
+    from planner.notices import unread_labels
     from provision.envelope.show import show
 
-    data = _data(path, model, quiet=as_json)
+    data = _data(path, model, task, quiet=as_json)
     data["notes"] = [
         *([] if model is None else _cut_by(model, data)),
-        *_twins_words(data["repeats"], "said word for word in an earlier one, and learned as often"),
+        *unread_labels(task, data["unread_labels"]),
+        *_twins_words(data["repeats"], "said word for word in an earlier one, and learned as often", data["files"]),
     ]
-    errors = tuple(Problem(message=message, hint=hint) for message, hint in _faults(data))
+    errors = tuple(Problem(message=message, hint=hint) for message, hint in _faults(data, task))
     code = Exit.REFUSED if errors else Exit.OK
     return show("check", data, lambda: _draw_data(data), as_json=as_json, errors=errors, exit_code=code)
 
 
+ROWS: Final = {  # of each task that has its own; a table has the same names over its columns
+    "classification": '{"text": …, "label": …}, or of two texts {"text_a": …, "text_b": …, "label": …}',
+    "seq2seq": '{"prompt": …, "completion": …}',
+}
+OTHER_ROWS: Final = '{"prompt": …, "completion": …}, {"messages": [{"role": …, "content": …}, …]} or {"text": …}'
+BROKEN_HINT: Final = "mend these lines, or take them out; a row is {rows}, and all of one file alike"
 FAULTS: Final = (  # key of the report, what it is that a row does, what to do
     ("untaught", "teach nothing: no token of them carries loss", "the model's chat template leaves their answers out"),
     ("begin_twice", "begin with two beginning-of-sequence tokens", "leave out the one that the text brings itself"),
@@ -79,23 +98,37 @@ FAULTS: Final = (  # key of the report, what it is that a row does, what to do
 )
 
 
-def _faults(data: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+def _faults(data: dict[str, Any], task: str) -> Iterator[tuple[str, str | None]]:
     """What is wrong with rows of the file, and what to do."""
+    from remote.contract import NO_TEMPLATE, TEMPLATE_HINT, place_words
+
     broken: int = data["num_broken"]
     if broken:
-        yield (f"1 row can't be used: {data['broken'][0]}" if broken == 1 else f"{broken:,} rows can't be used"), None
+        what = f"1 row can't be used: {data['broken'][0]}" if broken == 1 else f"{broken:,} rows can't be used"
+        yield what, BROKEN_HINT.format(rows=ROWS.get(task, OTHER_ROWS))
+    if data["no_template"]:
+        yield NO_TEMPLATE, TEMPLATE_HINT
+    if data["no_classes"] is not None:
+        yield data["no_classes"], None
     for key, what, hint in FAULTS:
         found = data[key]
         if found["rows"]:
-            lines = ", ".join(f"{line:,}" for line in found["first"])
+            lines = ", ".join(place_words(line, data["files"]) for line in found["first"])
             more = ", …" * (found["rows"] > len(found["first"]))
             yield f"{found['rows']:,} of {data['rows']:,} rows {what} (line {lines}{more})", hint
 
 
-def _twins_words(twins: dict[str, Any], what: str) -> Iterator[str]:
-    """How many rows stand twice, with the first pairs of lines."""
+def _twins_words(
+    twins: dict[str, Any], what: str, learned: Sequence[FileBefore], judged: Sequence[FileBefore] | None = None
+) -> Iterator[str]:
+    """How many rows stand twice, with the first pairs of lines: of the files of `judged`, where
+    they are others, and of `learned`.
+    """
+    from remote.contract import place_words
+
+    again = learned if judged is None else judged
     if twins["rows"]:
-        pairs = ", ".join(f"{line:,} as {first:,}" for line, first in twins["first"])
+        pairs = ", ".join(f"{place_words(line, again)} as {place_words(first, learned)}" for line, first in twins["first"])
         rows = "1 row is" if twins["rows"] == 1 else f"{twins['rows']:,} rows are"
         yield f"{rows} {what} (line {pairs}{', …' * (twins['rows'] > len(twins['first']))})"
 
@@ -108,24 +141,42 @@ def _job(path: Path, *, as_json: bool) -> int:
 
     import msgspec
 
-    from planner.notices import cut_words, held_out_words
+    from planner.asked import read_whole
+    from planner.notices import held_out_words
+    from planner.report.epoch import epoch_words
     from provision.envelope.show import show
     from provision.home.places import read_places
+    from provision.prepare.asking import data_measure
     from provision.prepare.choosing import KeyQuestion, lacking_here, look_at_job
-    from provision.prepare.inputs.counting import twins_of
 
-    request, unread = _asked(path, quiet=as_json)
-    refused, plan = look_at_job(request, str(path), KeyQuestion(None, ask=None), unread=unread)
-    seq_len = request.training.get("seq_len") or _most_tokens(request.model)
-    cut = cut_words(request.data, seq_len) if seq_len is not None and not unread else None
-    lacking = [] if plan is None or refused else lacking_here(plan, read_places(), os.environ)
-    twins = msgspec.to_builtins(twins_of(request.data))
-    leaks = _twins_words(twins, "held out and learned from, too, so that its loss says little")
-    notes = [*filter(None, [cut, _rehearsed(request)]), *leaks, *(f"`run` would stop here: {each}" for each in lacking)]
-    job = None if unread else msgspec.to_builtins(request, builtin_types=())
-    data = {"file": str(path), "job": job, "held_out": held_out_words(request.data), "notes": notes}
+    read = read_whole(str(path), folder=Path.cwd(), measure=data_measure(quiet=as_json))
+    refused, plan = look_at_job(read, str(path), KeyQuestion(None, ask=None))
+    request = None if read.faults else read.request
+    lacking = [] if plan is None or refused else list(lacking_here(plan, read_places(), os.environ))
+    data: dict[str, Any] = {"file": str(path), "job": None, "held_out": None, "notes": [], "lacking_here": lacking}
+    if request is not None:
+        data |= {
+            "job": msgspec.to_builtins(request, builtin_types=()),
+            "held_out": held_out_words(request.data),
+            "notes": [*_job_notes(request, plan), *([] if plan is None or refused else [epoch_words(plan)])],
+        }
     code = Exit.REFUSED if refused else Exit.OK
     return show("check", data, lambda: _draw_job(data, refused), as_json=as_json, errors=refused, exit_code=code)
+
+
+def _job_notes(request: Request, plan: Plan | None) -> Iterator[str]:
+    """What to know of a job that can be read."""
+    import msgspec
+
+    from planner.notices import cut_words, packed_words, short_words
+    from provision.prepare.inputs.counting import twins_of
+
+    seq_len = request.training.get("seq_len") or _most_tokens(request.model)
+    cut = cut_words(request.data, seq_len) if seq_len is not None else None
+    laid = packed_words(request.data, plan.strategy.seq_len) if plan is not None else None
+    yield from filter(None, [cut, laid, short_words(request.data), _rehearsed(request)])
+    twins = msgspec.to_builtins(twins_of(request.data))
+    yield from _twins_words(twins, "held out and learned from, too, so that its loss says little", request.data.files, ())
 
 
 def _rehearsed(request: Request) -> str | None:
@@ -139,24 +190,7 @@ def _rehearsed(request: Request) -> str | None:
         return None
 
 
-def _asked(path: Path, *, quiet: bool) -> tuple[Request, tuple[Problem, ...]]:
-    """The job file's request. Where only its data can't be trained on that is told, and rows of no file stand for it."""
-    from planner.asking.request import Lengths, RequestError
-    from planner.cli import read_asked
-    from planner.plan import Plan
-    from provision.prepare.asking import data_measure
-
-    unread: tuple[Problem, ...] = ()
-    try:
-        asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=quiet))
-    except RequestError as error:
-        some = Lengths(num_rows=100, mean_tokens=1, max_tokens=1, profile=(), documents=False, basis="stated")
-        asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=lambda _file: some)  # else it raises the same
-        unread = (Problem(message=error.message, hint=error.hint),)
-    return asked.request if isinstance(asked, Plan) else asked, unread
-
-
-def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
+def _data(path: Path, model: str | None, task: str, *, quiet: bool) -> dict[str, Any]:
     """What the trainer says of the file: what stands here is what it will say on the box."""
     import msgspec
 
@@ -165,7 +199,13 @@ def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
 
     tokenizer = _tokenizer(model) if model is not None else None
     report: dict[str, Any] = msgspec.to_builtins(
-        look_through(path, tokenizer, cache=read_places().cache, say=notes(quiet=quiet))
+        look_through(
+            path,
+            tokenizer,
+            kind="classification" if task == TASKS[1] else "auto",
+            cache=read_places().cache,
+            say=notes(quiet=quiet),
+        )
     )
     return report
 
@@ -180,7 +220,7 @@ def _cut_by(model: str, data: dict[str, Any]) -> Iterator[str]:
     seq_len = _most_tokens(model)
     if seq_len is not None and data["rows"]:
         of_file = msgspec.convert(
-            {name: data[name] for name in ("mean_tokens", "max_tokens", "profile", "basis", "beginnings")}
+            {name: data[name] for name in ("mean_tokens", "max_tokens", "profile", "basis", "beginnings", "files")}
             | {"num_examples": data["rows"], "documents": data["format"] == "text"},
             DataAsked,
         )
@@ -200,16 +240,20 @@ def _most_tokens(model: str) -> int | None:
 
 def _tokenizer(model: str) -> Path:
     """What decides the tokens, when it can be read here. Raises BadInput, and MissingPart without a tokenizer's libraries."""
-    from catalogs.user_file import expanded
+    from catalogs.user_file import as_said, expanded
     from provision.errors import BadInput, MissingPart
     from provision.prepare.inputs.counting import has_stack, has_tokenizer, trains_on_bytes
 
     path = expanded(model)
     if trains_on_bytes(path):
         return path
+    if not has_tokenizer(path) and HUB_ID.fullmatch(model) and not path.exists():
+        what = f"The tokenizer of {model} is not here, and a look at a file fetches nothing."
+        fetch = f"hf download {model} --local-dir FOLDER --include 'tokenizer*' --include '*.json', then --model FOLDER"
+        raise BadInput(what, hint=f"{fetch}; without --model tokens are estimated from characters")
     if not has_tokenizer(path):
         hint = "--model FOLDER, one that holds tokenizer.json, or --model FILE.gguf; config.json alone is counted in bytes"
-        raise BadInput(f"{model} is no folder with a tokenizer, and no GGUF file.", hint=hint)
+        raise BadInput(f"{as_said(model)} is no folder with a tokenizer, and no GGUF file.", hint=hint)
     if not has_stack():
         what = "Counting by a tokenizer needs the trainer's libraries, which are not installed beside this program."
         raise MissingPart(what, hint="Leave --model out to estimate from characters, or: make setup")
@@ -222,15 +266,16 @@ def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
 
     verdict = "can't be run as it is" if refused else "can be run"
     if data["job"] is None:
-        click.echo(f"{data['file']} {verdict}: its data can't be read.")
+        say(f"{data['file']} {verdict}.")
         return
     counted = data["job"]["data"]
     told = (
-        f"{data['file']} {verdict}: {counted['num_examples']:,} examples of "
+        f"{data['file']} {verdict}{'. It has' if refused else ':'} {counted['num_examples']:,} examples of "
         f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "
         f"{data['held_out']}."
     )
-    for sentence in (told, *map(note, data["notes"])):
+    lacking = (f"{NOT_READY}: {each}" for each in data["lacking_here"])
+    for sentence in (told, *map(note, (*data["notes"], *lacking))):
         say(sentence)
 
 
@@ -251,10 +296,16 @@ def _draw_data(data: dict[str, Any]) -> None:
     out = console()
     basis = f"Tokens are {data['basis']}; chat template and marks are included, nothing is cut."
     out.print(draw(Table(title=f"{data['file']}: {data['format']}", columns=("data", "amount"), rows=sizes, note=basis)))
+    if data["classes"]:
+        shares = tuple((name, f"{rows:,}", f"{rows / data['rows']:.1%}") for name, rows, _ in data["classes"])
+        out.print(draw(Table(title="Rows by label", columns=("label", "rows", "share"), rows=shares)))
     if spread:
         out.print(draw(Table(title="Rows by length", columns=("length", "rows"), rows=spread)))
+    if data["packed"]:
+        rows = tuple((f"{room:,} tokens", f"{packs:,}", f"{filled:.1%}") for room, packs, filled in data["packed"])
+        out.print(draw(Table(title="Rows, if packed (packing: true)", columns=("at most", "rows", "filled"), rows=rows)))
     for row in data["seen"]:
-        out.print(_as_seen(row))
+        out.print(_as_seen(row, data["files"]))
     if data["num_broken"] > 1:  # a single one stands in the error
         for line in data["broken"]:
             out.print(line, markup=False)
@@ -262,16 +313,18 @@ def _draw_data(data: dict[str, Any]) -> None:
         say(note(each))
 
 
-def _as_seen(row: dict[str, Any]) -> Panel:
+def _as_seen(row: dict[str, Any], files: Sequence[FileBefore]) -> Panel:
     """A row with every mark that template and tokenizer put there; what is learned stands in brackets."""
     from rich.panel import Panel
     from rich.text import Text
 
     from catalogs.user_file import printable
+    from remote.contract import place_words
 
     text = Text()
     for piece in row["pieces"]:
         words = "\n".join(map(printable, piece["text"].split("\n")))
         text.append(*((f"{LEARNED[0]}{words}{LEARNED[1]}", "green") if piece["learned"] else (words,)))
-    title = f"Line {row['line']:,} as the model sees it: {row['tokens']:,} tokens, of which it learns {row['learned_tokens']:,}"
+    where = f"Line {place_words(row['line'], files)}"
+    title = f"{where} as the model sees it: {row['tokens']:,} tokens, of which it learns {row['learned_tokens']:,}"
     return Panel(text, title=Text(f"{title}, in {' '.join(LEARNED)}"), title_align="left")

@@ -78,6 +78,7 @@ def _clock_notes(clouds: dict[str, CloudHere]) -> tuple[str, ...]:
 
 
 def _show_permissions(cloud: str, *, alone: bool, as_json: bool) -> int:
+    from catalogs.user_file import as_said
     from planner.nearest import nearest
     from provision.clouds.permissions import how_to_see, permission_pages
     from provision.clouds.programs import CLOUDS
@@ -88,7 +89,7 @@ def _show_permissions(cloud: str, *, alone: bool, as_json: bool) -> int:
     if not alone:
         raise BadInput("--permissions prints pages, and looks at nothing.", hint=how_to_see(name))
     if name not in CLOUDS:
-        raise BadInput(f"There is no cloud {cloud} here.", hint=nearest(name, CLOUDS))
+        raise BadInput(f"There is no cloud {as_said(cloud)} here.", hint=nearest(name, CLOUDS))
     pages = {page.name: page.read_text(encoding="utf-8") for page in permission_pages(name)}
 
     def draw() -> None:

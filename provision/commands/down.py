@@ -15,12 +15,21 @@ import click
     help="End what nobody controls and was rented from here. With RUN: what carries its tag, whoever rented it.",
 )
 @click.option("--volumes", is_flag=True, help="End the volumes that are kept; with RUN: that run's, or the one of that name.")
+@click.option("--gone", is_flag=True, help="Say that nothing of RUN is left, where nobody can be asked; asks for its id.")
 @click.option("--discard", is_flag=True, help="Do not bring home a result that is finished.")
 @click.option(
     "--state", envvar="RENTUNE_STATE", metavar="URL", help="Where its state lies, if it was opened on another machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(
+    run: str | None,
+    orphans: bool,  # noqa: FBT001 - click hands it over by name, as the others
+    volumes: bool,  # noqa: FBT001
+    gone: bool,  # noqa: FBT001
+    discard: bool,  # noqa: FBT001
+    state: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> int:
     """End a run, or everything of yours that nobody controls.
 
     RUN is an id, or four or more letters of its start or end. A result that is finished and still on the box comes home first;
@@ -29,6 +38,9 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     What carries our tag but was rented elsewhere is listed and left alone until five minutes after its deadline, by its cloud's
     clock: somebody may watch it. So is a run of yours that another machine has in hand.
     `rentune down --orphans RUN` ends one such run all the same.
+
+    Where a box was ended by hand and its cloud can't be asked any more, as with a token that was revoked, `rentune down --gone
+    RUN` closes the books of that run after its deadline. The ledger says who has said so.
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
@@ -50,6 +62,8 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     read_crash_point(os.environ)  # refused before anything is looked at
     if orphans and volumes:
         raise BadInput("--orphans and --volumes are two things to do.", hint="rentune down --orphans, then --volumes")
+    if gone and (run is None or orphans or volumes):
+        raise BadInput("--gone is said of one run, by itself.", hint="rentune down --gone RUN")
     if run is None and not orphans and not volumes:
         raise BadInput("Say which run, or --orphans.", hint="rentune down RUN, or rentune down --orphans")
     if run == "":
@@ -59,7 +73,7 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
         with suppress(BadInput):  # it may be nobody's run that a cloud still lists
             run = run_brought(run, state, places, least_letters=LEAST_LETTERS).run_id
     with interruptible():
-        act = act_for(places, run, orphans=orphans, volumes=volumes)
+        act = act_for(places, run, orphans=orphans, volumes=volumes, gone=gone)
         ended = act(places, run, discard=discard)
     runs = ended.runs(Ledger(places.ledger), now_s=time.time())
     clean = all(teardown.clean for teardown in ended.teardowns) and not ended.unseen

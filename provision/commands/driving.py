@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.charge.attendant import Attendant
-from provision.charge.control import drive, find_run, told_if_cut_off
+from provision.charge.driving import drive
+from provision.charge.ends.verdicts import told_if_cut_off
+from provision.charge.finding import find_run
 from provision.charge.supervise import hand_over
 from provision.envelope import Problem
 from provision.errors import Exit
@@ -33,7 +35,8 @@ def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool
 
     with told_if_cut_off(run_id, Ledger(places.ledger)):
         receipt = _watched(run_id, places, quiet=as_json, confirm=confirm)
-    report_file = str(places.run(run_id).report)
+    report = places.run(run_id).report
+    report_file = str(report) if report.exists() else None  # a full disk takes none, which was told
     return show(
         command,
         receipt,
@@ -45,7 +48,7 @@ def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool
 
 
 def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | None) -> Receipt:
-    from planner.plan import read_plan
+    from planner.saved import read_plan
     from provision.envelope.show import columns_of, console
 
     leave = partial(hand_over, run_id, places=places)
@@ -55,6 +58,7 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
         return drive(run_id, places=places, display=LineDisplay(out, columns=columns_of(out)), attendant=reader)
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
+    ledger.remember(run_id)
     opened = state.opened
     folder = places.run(run_id)
     plan = read_plan(folder.plan.read_text(), name=str(folder.plan))
@@ -84,6 +88,8 @@ def _problems(receipt: Receipt) -> tuple[Problem, ...]:
     if receipt.exit_code == Exit.OK:
         return ()
     hint = next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else LONGER if receipt.in_part else None
+    if receipt.exit_code == Exit.IN_DOUBT:
+        return tuple(Problem(message=f"{doubt.message[0].upper()}{doubt.message[1:]}.") for doubt in receipt.doubts)
     return (Problem(message=receipt.message or "The run ended without a result.", hint=hint),)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
+import click
 import msgspec
 
 from provision.account.bill import cost_usd, costs_on
@@ -15,11 +17,12 @@ from provision.account.ledger import Ledger
 from provision.account.naming import LEAST_LETTERS, fitting
 from provision.account.runs import RunState
 from provision.account.upkeep import BOUND_WORDS, Spent, Upkeep, is_billed, spent, spent_together, upkeep
-from provision.charge import control
-from provision.charge.alarm import ring_for_strays
-from provision.charge.knell import ended_and_told
-from provision.charge.looking import look_for_orphans
-from provision.charge.orphans import (
+from provision.charge.ends.by_word import close_by_word, with_way_out
+from provision.charge.ends.ending import end
+from provision.charge.ends.verdicts import ended_or_told, told_if_cut_off, told_if_it_bills
+from provision.charge.finding import find_run
+from provision.charge.ownerless.looking import look_for_orphans
+from provision.charge.ownerless.orphans import (
     Orphans,
     account_sentences,
     clock_sentences,
@@ -32,14 +35,17 @@ from provision.charge.orphans import (
     stray_runs,
     unasked_sentences,
 )
-from provision.charge.strays import end_stray, tell_nameless
-from provision.charge.volumes import end_volume, kept_volumes
+from provision.charge.ownerless.strays import end_stray, tell_nameless
+from provision.charge.ownerless.volumes import end_volume, kept_volumes
+from provision.charge.rings.alarm import ring_for_strays
+from provision.charge.rings.knell import ended_and_told
+from provision.commands.turns import Turn, in_turn
 from provision.envelope import Problem
 from provision.envelope.show import columns_of
-from provision.errors import BadInput, Held, HeldElsewhere
+from provision.errors import BadInput, HeldElsewhere, Refused
 from provision.home.installation import known_installation
 from provision.home.places import Places
-from provision.prepare.opening import lost_papers
+from provision.prepare.papers import lost_papers
 from provision.provisioner import MACHINE, Answer, Teardown
 from provision.watch.progress import LineDisplay
 from provision.words import spent_words as spent_usd_words
@@ -91,8 +97,10 @@ class Act(Protocol):
     def __call__(self, places: Places, run: str | None, *, discard: bool) -> Ended: ...
 
 
-def act_for(places: Places, run: str | None, *, orphans: bool, volumes: bool) -> Act:
+def act_for(places: Places, run: str | None, *, orphans: bool, volumes: bool, gone: bool = False) -> Act:
     """What these options ask for."""
+    if gone:
+        return end_by_word
     if volumes:
         return end_volumes
     return end_orphans if orphans or (run is not None and _is_stray(places, run)) else end_one
@@ -100,8 +108,26 @@ def act_for(places: Places, run: str | None, *, orphans: bool, volumes: bool) ->
 
 def end_one(places: Places, run: str | None, *, discard: bool) -> Ended:
     """A run of this home. Raises BadInput where there is none of that name."""
-    teardown = _end_run(str(run), places, discard=discard)
-    return Ended(teardowns=(teardown,), costs=costs_on(Ledger(places.ledger).runs()[teardown.run_id]))
+    ledger = Ledger(places.ledger)
+    run_id = find_run(ledger, str(run), least_letters=LEAST_LETTERS).run_id
+    ledger.remember(run_id)
+    teardown = _end_run(run_id, places, discard=discard)
+    state = ledger.runs()[run_id]
+    return Ended(teardowns=(with_way_out(teardown, state, now_s=time.time()),), costs=costs_on(state))
+
+
+def end_by_word(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - nothing comes home from it
+    """A run of this home, in its books alone. Raises Refused, also where nobody is there to say it."""
+    if not sys.stdin.isatty():
+        raise Refused("Nobody is there to say it: --gone asks for the run's id to be typed.")
+    run_id = find_run(Ledger(places.ledger), str(run), least_letters=LEAST_LETTERS).run_id
+
+    def says(question: str) -> bool:
+        return str(click.prompt(question, default="", show_default=False, err=True)).strip() == run_id
+
+    display = LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
+    act = partial(close_by_word, run_id, places=places, display=display, says=says)
+    return Ended(teardowns=(ended_and_told(run_id, act, places=places, note=display.note),))
 
 
 def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - no volume holds a result
@@ -112,20 +138,24 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     found = look_for_orphans(places)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
     said, teardowns, held = _said(), list[Teardown](), list[str]()
-    for provider, each in volumes:
-        try:
-            teardowns.append(end_volume(provider, each, places=places, environment=os.environ, note=said))
-        except Held as error:
-            if run is not None and len(volumes) == 1:
-                raise
-            held.append(f"{error} It is left alone.")
+    turns = (
+        Turn(each.run_id or "", partial(end_volume, provider, each, places=places, environment=os.environ, note=said))
+        for provider, each in volumes
+    )
+    for _, verdict in in_turn(turns, said):
+        if isinstance(verdict, Teardown):
+            teardowns.append(verdict)
+        elif run is not None and len(volumes) == 1:
+            raise verdict
+        else:
+            held.append(f"{verdict} It is left alone.")
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen,
         limits=(*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)),
         others=tuple(held),
         nothing=() if volumes else (f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
-        costs={each.id: upkeep(each, found.billing.get(provider)) for provider, each in volumes},
+        costs={each.id: upkeep(each, found.rule(provider, each)) for provider, each in volumes},
     )
 
 
@@ -142,22 +172,26 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         if found.nothing and not found.kept:
             said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *unasked_sentences(found))
             raise BadInput(" ".join(said), hint="rentune ls --orphans")
-    acts = (
-        *((run_id, partial(_end_stray, run_id, provider, places)) for run_id, provider in stray_runs(found)),
-        *((state.run_id, partial(_end_run, state.run_id, places, discard=discard, meant=False)) for state in found.runs),
+    note = _said()
+    turns = (
+        *(Turn(run_id, partial(_end_stray, run_id, provider, places)) for run_id, provider in stray_runs(found)),
+        *(
+            Turn(each.run_id, partial(_end_run, each.run_id, places, discard=discard, meant=False), is_waited_for=False)
+            for each in found.runs
+        ),
     )
     left_alone = tuple(sentence for sentences in LEFT_ALONE for sentence in sentences(found))
     teardowns = [tell_nameless(provider, each, at_s=found.seen_at_s) for provider, each in nameless_strays(found)]
     held: list[str] = []
-    for run_id, act in acts:
-        try:
-            teardowns.append(control.ended_or_told(run_id, act))
-        except Held as error:
-            there = ", there" if isinstance(error, HeldElsewhere) else ""
-            held.append(f"{error} It is left alone; to end it: rentune down {run_id}{there}.")
+    for run_id, verdict in in_turn(turns, note):
+        if isinstance(verdict, Teardown):
+            teardowns.append(verdict)
+        else:
+            there = ", there" if isinstance(verdict, HeldElsewhere) else ""
+            held.append(f"{verdict} It is left alone; to end it: rentune down {run_id}{there}.")
     unended = {each.run_id for each in teardowns if not each.clean}
     left = (each for each in found.strays if each[1].run_id in unended or not each[1].names_run)
-    ring_for_strays(left, found, places=places, note=_said())
+    ring_for_strays(left, found, places=places, note=note)
     unknown = {
         f"the store of run {each.run_id}" if each.url else f"run {each.run_id}": each.why
         for each in found.elsewhere
@@ -179,7 +213,7 @@ def _spent(teardown: Teardown, found: Orphans) -> Spent | None:
     """Of machines in no ledger, since their providers made them."""
     providers = {(each.kind, each.id): provider for provider, each in found.strays}
     machines = [end.resource for end in teardown.resources if end.resource.kind == MACHINE]
-    rules = [found.billing.get(providers.get((each.kind, each.id), "")) for each in machines]
+    rules = [found.rule(providers.get((each.kind, each.id), ""), each) for each in machines]
     return spent_together(spent(each, rule, now_s=found.seen_at_s) for each, rule in zip(machines, rules, strict=True))
 
 
@@ -192,7 +226,7 @@ def _costs(teardowns: tuple[Teardown, ...], found: Orphans, places: Places) -> d
             costs |= costs_on(runs[teardown.run_id])
         else:
             left = (each.resource for each in teardown.resources if each.gone is not Answer.YES)
-            rules = ((each, found.billing.get(providers.get((each.kind, each.id), ""))) for each in (*left, *teardown.kept))
+            rules = ((each, found.rule(providers.get((each.kind, each.id), ""), each)) for each in (*left, *teardown.kept))
             costs |= {each.id: upkeep(each, rule) for each, rule in rules if is_billed(each)}
     return costs
 
@@ -242,7 +276,7 @@ def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
     said = _said()
 
     def ended() -> Teardown:
-        return control.ended_or_told(run_id, lambda: end_stray(run_id, provider, places=places, note=said))
+        return ended_or_told(run_id, lambda: end_stray(run_id, provider, places=places, note=said))
 
     if run_id not in Ledger(places.ledger).runs():
         return ended()
@@ -251,12 +285,12 @@ def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
 
 def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
     ledger = Ledger(places.ledger)
-    run_id = control.find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
+    run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
     display = LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
-    act = partial(control.end, run_id, places=places, display=display, discard=discard, meant=meant)
+    act = partial(end, run_id, places=places, display=display, discard=discard, meant=meant)
 
     def ended() -> Teardown:
-        with control.told_if_cut_off(run_id, ledger):
-            return control.told_if_it_bills(run_id, ledger, act)
+        with told_if_cut_off(run_id, ledger):
+            return told_if_it_bills(run_id, ledger, act)
 
     return ended_and_told(run_id, ended, places=places, note=display.note)

@@ -32,8 +32,8 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
     --controller the controller's log.
     """
     from provision.account.ledger import Ledger
-    from provision.charge.control import find_run
     from provision.charge.controller import Hands, hands_of
+    from provision.charge.finding import find_run
     from provision.home.places import read_places
 
     places = read_places()

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from provision.errors import Exit
+from provision.errors import BadInput, Exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from provision.account.receipt import Receipt
     from provision.account.runs import RunState
-    from provision.charge.elsewhere import Elsewhere
-    from provision.charge.orphans import Orphans
+    from provision.charge.ownerless.elsewhere import Elsewhere
+    from provision.charge.ownerless.orphans import Orphans
     from provision.home.places import Places, RunFolder
     from provision.provisioner import Resource
     from provision.report.tables import Table
@@ -31,6 +31,7 @@ IN_PART = "trained in part"
 STATUSES: Mapping[int, str] = {
     Exit.OK: "trained",
     Exit.IN_PART: IN_PART,
+    Exit.IN_DOUBT: "trained, in doubt",
     Exit.FAILED: "failed",
     Exit.INTERRUPTED: "interrupted",
 }  # of a run that is over; of a code that this version does not know it only says that it ended
@@ -52,6 +53,10 @@ def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -
     """
     from provision.home.places import read_places
 
+    if orphans and state is not None:
+        raise BadInput(
+            "--orphans asks providers and --state a store: two things to do.", hint="rentune ls --orphans, then --state"
+        )
     places = read_places()
     if state is not None:
         return _show_shared(state, places, everything, as_json=as_json)
@@ -60,7 +65,7 @@ def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     from provision.account.ledger import Ledger
-    from provision.charge.elsewhere import ask_stores, in_other_hands
+    from provision.charge.ownerless.elsewhere import ask_stores, in_other_hands
     from provision.commands.problems import ledger_problems
     from provision.envelope.show import show
 
@@ -116,8 +121,8 @@ def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
 
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:
-    from provision.charge.alarm import ring_for_strays
-    from provision.charge.looking import look_for_orphans
+    from provision.charge.ownerless.looking import look_for_orphans
+    from provision.charge.rings.alarm import ring_for_strays
     from provision.commands.problems import unseen_problems
     from provision.envelope.show import say, show
 
@@ -145,13 +150,12 @@ def _items(resources: tuple[tuple[str, Resource], ...], found: Orphans) -> list[
     """Each with what it costs on, and what it has cost by its tags; None where it has no bill of its own."""
     from provision.account.upkeep import is_billed, spent, upkeep
 
-    rules = found.billing
     return [
         {
             "provider": provider,
             "resource": each,
-            "costs_on": upkeep(each, rules.get(provider)) if is_billed(each) else None,
-            "spent": spent(each, rules.get(provider), now_s=found.seen_at_s),
+            "costs_on": upkeep(each, found.rule(provider, each)) if is_billed(each) else None,
+            "spent": spent(each, found.rule(provider, each), now_s=found.seen_at_s),
         }
         for provider, each in resources
     ]
@@ -291,7 +295,7 @@ def _monthly(usd: str | None) -> str:
 
 
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
-    from provision.charge import orphans
+    from provision.charge.ownerless import orphans
 
     told = (
         orphans.kept_sentences,
@@ -316,7 +320,7 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
 
 
 def _say_what_limits(found: Orphans) -> None:
-    from provision.charge.orphans import account_sentences, clock_sentences, unasked_sentences
+    from provision.charge.ownerless.orphans import account_sentences, clock_sentences, unasked_sentences
     from provision.envelope.show import say
 
     for sentence in (*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)):

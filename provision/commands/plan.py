@@ -48,8 +48,12 @@ def _draw(result: SearchResult, every: SearchResult, command: str | None, spelle
     return render_plan_page(result, every, command=command, spelled=spelled)
 
 
-def _enclose(result: SearchResult) -> str:
-    from provision.envelope import enclose, render_json
+def _enclose(result: SearchResult, command: str | None) -> str:
+    from planner.report.words import why_none
+    from provision.envelope import Problem, enclose, render_json
     from provision.errors import Exit
 
-    return render_json(enclose("plan", result, exit_code=Exit.OK if result.plans else Exit.REFUSED))
+    if result.is_of_use:
+        return render_json(enclose("plan", result))
+    problem = Problem(message=why_none(result), hint=command)
+    return render_json(enclose("plan", result, errors=(problem,), exit_code=Exit.REFUSED))

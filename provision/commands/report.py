@@ -66,8 +66,9 @@ def _newest(places: Places) -> str:
 
 
 def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) -> int:
+    from catalogs.user_file import as_said
     from provision.account.ledger import Ledger
-    from provision.charge.control import find_run
+    from provision.charge.finding import find_run
     from provision.envelope.show import console, show
     from provision.errors import BadInput
     from provision.report.tables import headline
@@ -84,12 +85,12 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
             write_page(folder, Path(html))
         except OSError as error:
             raise BadInput(
-                f"{html} can't be written: {error.strerror}.", hint="--html FILE, in a folder that is there"
+                f"{as_said(html)} can't be written: {error.strerror}.", hint="--html FILE, in a folder that is there"
             ) from None
 
     def draw() -> None:
         if html is None:
-            print_report(receipt, console(), report_file=str(folder.report))
+            print_report(receipt, console(), report_file=str(folder.report) if folder.report.exists() else None)
         else:  # all of it stands there
             click.echo(f"{headline(receipt)}\nReport:  {html}")
 

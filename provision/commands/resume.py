@@ -31,7 +31,7 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
     from provision.commands.whereabouts import run_brought
     from provision.errors import EndUnseen, MissingPart, PapersLost, Refused
     from provision.home.places import read_places
-    from provision.prepare.opening import lost_papers
+    from provision.prepare.papers import lost_papers
 
     places = read_places()
     stands = run_brought(run, state, places, up_to_date=True)

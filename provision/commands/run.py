@@ -52,20 +52,22 @@ def command(**options: Any) -> int:
     import time
     from pathlib import Path
 
-    from planner.cli import at_its_place
+    from planner.asked import at_its_place
     from planner.report.words import note
     from provision.account.ledger import Ledger
     from provision.envelope.show import say
     from provision.errors import HubSilent
     from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
+    from provision.prepare.beside import beside_words, plan_in
     from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.deadline import require_time_to_train
     from provision.prepare.inputs import find_base, rehearsal_words, require_hub_access
     from provision.prepare.inputs.hub import pinned
-    from provision.prepare.opening import open_run
+    from provision.prepare.opening import Agreed, open_run
     from provision.prepare.outlay import Taken
     from provision.prepare.policy import state_place
+    from provision.prepare.room import require_room
     from provision.providers import require_provider, vouched_key
     from provision.state.shared import Place
     from provision.walk.crash import crash_around, read_crash_point
@@ -77,13 +79,6 @@ def command(**options: Any) -> int:
     plan, alternatives = opened.plan, opened.alternatives
     with at_its_place(options, Path.cwd()):
         base = find_base(plan.request.model)
-    require_hub_access(base, os.environ)
-    try:
-        base = pinned(base, plan.request.revision, os.environ)
-    except HubSilent as error:
-        if not options["preview"]:
-            raise
-        say(f"Note: {error} Nothing of that is in a preview; a run is not begun without it.", err=quiet)
     places = read_places()
     require_folder(places.cache, variable=CACHE_VARIABLE)
     Ledger(places.ledger).require_place()
@@ -92,11 +87,22 @@ def command(**options: Any) -> int:
     place = Place(url) if url else None
     taken = Taken(pushes=place is not None)
     require_time_to_train(plan, taken)
+    tight = require_room(plan, places)
     _show(opened, taken, quiet=quiet)
+    others = beside_words(plan, Ledger(places.ledger).runs().values(), now_s=time.time(), plan_of=plan_in(places))
+    for told in filter(None, (tight, others)):
+        say(note(told), err=quiet)
     if rehearsal := rehearsal_words(base):
         say(note(rehearsal), err=quiet)
     require_parts(plan.offer.provider, places)  # nobody is asked to agree to what this machine can't do
+    require_hub_access(base, os.environ)
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
+    try:
+        base = pinned(base, plan.request.revision, os.environ)  # of the last, as the only one that asks the network
+    except HubSilent as error:
+        if not options["preview"]:
+            raise
+        say(f"Note: {error} Nothing of that is in a preview; a run is not begun without it.", err=quiet)
     if options["preview"]:
         return _preview(plan, places, taken, as_json=quiet)
     _ask(plan, options)
@@ -106,11 +112,13 @@ def command(**options: Any) -> int:
         places=places,
         ledger=Ledger(places.ledger, around=crash_around(crash_point)),
         clock=time.time,
-        host_key=question.agreed or vouched_key(plan.request.where.host),
-        alerts=alerts,
-        alternatives=alternatives,
-        dearer=options["dearer"],
-        taken=taken,
+        agreed=Agreed(
+            host_key=question.agreed or vouched_key(plan.request.where.host),
+            alerts=alerts,
+            alternatives=alternatives,
+            dearer=options["dearer"],
+            taken=taken,
+        ),
     )
     if place is not None:
         _publish(place, run_id, places)
@@ -184,8 +192,9 @@ def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     from planner.report.lines import wrapped
     from planner.report.words import note
     from provision.envelope.show import say, width_columns
+    from provision.prepare.beside import environment_words
     from provision.prepare.deadline import deadline_words, forsaken_words
-    from provision.providers import never_met
+    from provision.providers import never_met, reach_words
 
     plan, alternatives = opened.plan, opened.alternatives
     for each in opened.passed:
@@ -199,9 +208,13 @@ def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     click.echo(render_plan(plan, width=width_columns(), colour=sys.stdout.isatty()))
     if unmet := never_met(plan.offer.provider):
         say(note(unmet))
+    if there_first := environment_words(plan):
+        say(there_first)
     now_s = time.time()
     deadline, forsaken = (tell(plan, now_s=now_s, taken=taken) for tell in (deadline_words, forsaken_words))
     told = f"Deadline: {deadline}\nIf this machine dies meanwhile: {forsaken}"
+    if reach := reach_words(plan.offer.provider, plan.request.where.allow_from):
+        told += f"\nSSH: {reach}."
     click.echo("\n".join(wrapped(told, width_columns())))
     if opened.quota is not None:
         say(f"Quota: {opened.quota}.")
@@ -267,7 +280,7 @@ def _ask_for_key(fingerprint: str) -> bool:
 
 def _detach(run_id: str, places: Places, *, as_json: bool) -> int:
     from provision.account.ledger import Ledger
-    from provision.charge.control import told_if_cut_off
+    from provision.charge.ends.verdicts import told_if_cut_off
     from provision.charge.supervise import start_supervisor
     from provision.envelope.show import show
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
-from provision.charge.control import find_run
 from provision.charge.controller import lock_of
+from provision.charge.finding import find_run
 from provision.errors import BadInput
 from provision.home.places import Places
 from provision.prepare.policy import state_place

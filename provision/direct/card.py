@@ -55,6 +55,14 @@ def _known(card: Card, catalog: Catalog) -> str:
     raise Refused(f"This machine's {card.name} is not in the catalog.", hint=f"What fits it: rentune estimate {memory}")
 
 
+def idle_card(catalog: Catalog) -> str | None:
+    """The card of the machine we run on that `card_offer` would offer; None without one, and where NVML can't be asked."""
+    try:
+        return _known(cards_here()[0], catalog)
+    except (Refused, MissingPart):
+        return None
+
+
 def cards_here() -> tuple[Card, ...]:
     """The NVIDIA GPUs of the machine we run on. Raises Refused without one, MissingPart without nvidia-ml-py."""
     try:

@@ -7,9 +7,10 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
@@ -23,6 +24,7 @@ from provision.direct import host_scripts as scripts
 from provision.direct.address import address_of
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ControlLost, ProvisionError, Refused, RentuneError, WrongHostKey
+from provision.home.places import RunFolder
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
 from provision.words import bytes_words
 
@@ -31,16 +33,30 @@ if TYPE_CHECKING:
 
 IDENTITY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")  # as OpenSSH looks for them, hardware keys apart
 CLEAN_S = 120.0  # assumed: removing gigabytes from a slow disk
+READMITTED_S: Final = 3600  # assumed: 1 GB of adapter at 0.3 MB/s; refused again, it is admitted again
 SCRIPTS_OF_A_TEARDOWN = 3  # derived: it lists, cleans and lists again
+
+
+@dataclass(frozen=True)
+class OwnSsh:
+    """What the user logs in with. What is left out is as OpenSSH has it: the usual files in ~/.ssh."""
+
+    config: Path | None = None
+    known_hosts: tuple[Path, ...] = ()
+    identities: tuple[Path, ...] = ()
+    agent: bool = True
+
+
+USUAL: Final = OwnSsh()
 
 
 class ExistingHost:
     """Provisioner "host" for `user@address[:port]`.
 
-    The host key must be known: from `known_hosts`, or pinned by `host_key` ("ssh-ed25519 AAAA…" or "SHA256:…"), or
+    The host key must be known: from the user's `known_hosts`, or pinned by `host_key` ("ssh-ed25519 AAAA…" or "SHA256:…"), or
     confirmed by `confirm(fingerprint)`. `up` logs in once as the user (their identities, their agent) to admit the run's
     own key until the deadline; the run uses that key. Ending and listing log in as the user again, so neither depends on
-    what the run has kept.
+    what the run has kept; and past the deadline `readmit` does, for what the run may have left there.
     """
 
     name = HOST
@@ -51,22 +67,19 @@ class ExistingHost:
         self,
         user_at_host: str,
         *,
-        config: Path | None = None,
-        known_hosts: tuple[Path, ...] = (),
-        identities: tuple[Path, ...] = (),
-        agent: bool = True,
+        own: OwnSsh = USUAL,
         host_key: str | None = None,
         confirm: Callable[[str], bool] | None = None,
         patience_s: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """No `config`, `known_hosts` and `identities`: the usual files in ~/.ssh. Raises BadInput as `address_of` does."""
-        self.address = address_of(user_at_host, config=config)
+        """Raises BadInput as `address_of` does."""
+        self.address = address_of(user_at_host, config=own.config)
         self._user, self._host, self._port = self.address.user, self.address.host, self.address.port
         ssh_folder = expanded("~/.ssh")
-        self._known_hosts = known_hosts or (ssh_folder / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
-        self._identities = identities or self.address.identities or tuple(ssh_folder / name for name in IDENTITY_FILES)
-        self._agent = agent
+        self._known_hosts = own.known_hosts or (ssh_folder / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
+        self._identities = own.identities or self.address.identities or tuple(ssh_folder / name for name in IDENTITY_FILES)
+        self._agent = own.agent
         self._pinned = host_key
         self._confirm = confirm
         self._patience_s = patience_s
@@ -106,8 +119,8 @@ class ExistingHost:
         with self._login() as shell:
             folder = _said(shell, scripts.MAKE_FOLDER, run=launch.run_id)
             try:
-                self._admit(shell, launch)
-                self._arm(shell, folder, launch)
+                _admit(shell, scripts.ADMIT, launch.run_id, launch.public_key, left_s=self._left_s(launch.deadline_at_s))
+                self._arm(shell, folder, launch.run_id, launch.deadline_at_s)
             except BaseException:
                 _script(shell, scripts.CLEAN, run=launch.run_id)
                 raise
@@ -165,7 +178,20 @@ class ExistingHost:
         """None: nobody is paid."""
 
     def readmit(self, claim: Claim) -> None:
-        """Nothing: who may reach the host is its owner's business."""
+        """Admit the run's own key once more, as the user, for as long as a result may take to come home.
+
+        Raises RentuneError where the user can't log in, and where nothing of the run is there.
+        """
+        from provision.ssh.keys import client_key
+
+        key = client_key(RunFolder(claim.folder).keys, run_id=claim.run_id).public
+        with self._login() as shell:
+            _admit(shell, scripts.READMIT, claim.run_id, key, left_s=READMITTED_S)
+
+    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+        """The watchdog again, unless it runs: no reboot starts it, nor whoever killed it."""
+        with self._login() as shell:
+            self._arm(shell, _said(shell, scripts.FOLDER, run=claim.run_id), claim.run_id, deadline_at_s)
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         """The watchdog, asked as the user: the run's own key need not be here."""
@@ -175,23 +201,19 @@ class ExistingHost:
         except RentuneError as error:
             return (unseen_on_box(str(error)),)
 
-    def _admit(self, shell: Shell, launch: Launch) -> None:
-        key = " ".join(launch.public_key.split()[:2])
-        _said(shell, scripts.ADMIT, run=launch.run_id, key=key, left=str(self._left_s(launch)))
+    def _arm(self, shell: Shell, folder: str, run_id: str, deadline_at_s: float) -> None:
+        """A watchdog on the host that ends our processes, and nothing else, when the time is up. Nothing where one runs."""
+        left = {"left": str(max(0, self._left_s(deadline_at_s)))}
+        detached.start(shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, run_id) | left)
 
-    def _arm(self, shell: Shell, folder: str, launch: Launch) -> None:
-        """A watchdog on the host that ends our processes, and nothing else, when the time is up."""
-        left = {"left": str(max(0, self._left_s(launch)))}
-        detached.start(shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, launch.run_id) | left)
-
-    def _left_s(self, launch: Launch) -> int:
+    def _left_s(self, deadline_at_s: float) -> int:
         """Until the deadline: a span, since their clock may be wrong."""
-        return round(launch.deadline_at_s - self._clock())
+        return round(deadline_at_s - self._clock())
 
     @contextmanager
     def _login(self) -> Iterator[Shell]:
         """As the user, with their own keys, against a host key that they know."""
-        from provision.ssh import Identity, Shell
+        from provision.ssh import Identity, Shell, Waits
 
         box = Box(
             run_id="",
@@ -204,7 +226,7 @@ class ExistingHost:
             ours=False,
         )
         identity = Identity(keys=self._identities, agent=self._agent)
-        with Shell.connect(box, key=identity, deadline_s=self._patience_s, patience_s=self._patience_s) as shell:
+        with Shell.connect(box, key=identity, deadline_s=self._patience_s, waits=Waits(patience_s=self._patience_s)) as shell:
             yield shell
 
     def vouched_key(self) -> str | None:
@@ -251,6 +273,10 @@ class ExistingHost:
 
 def _script(shell: Shell, script: str, **variables: str) -> Completed:
     return shell.script(script, variables, timeout_s=CLEAN_S)
+
+
+def _admit(shell: Shell, script: str, run_id: str, public_key: str, *, left_s: int) -> None:
+    _said(shell, script, run=run_id, key=" ".join(public_key.split()[:2]), left=str(left_s))
 
 
 def _said(shell: Shell, script: str, **variables: str) -> str:

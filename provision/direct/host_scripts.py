@@ -32,6 +32,7 @@ CHANGE_KEYS = """\
   trap 'rm -f "$keys.rentune"' EXIT
   rm -f "$keys.rentune"
   [ ! -e "$keys" ] || cp -p "$keys" "$keys.rentune"
+  others() { LC_ALL=C sed "/ rentune:$run\\$/d" "$keys"; }  # not by grep: a comment that is not UTF-8 costs it the line
 """
 
 # Variable: run. Prints the folder; fails when it is there already.
@@ -41,8 +42,13 @@ umask 077
 mkdir -p "$boxes" && mkdir "$boxes/$run" && echo "$boxes/$run"
 """
 
+# Variable: run. Prints the folder of a run that has one.
+FOLDER = """\
+cd "$HOME/.rentune/boxes/$run" && pwd
+"""
+
 # Variables: run, key ("type base64"), left (seconds: this clock may be wrong, the span is not). The key ends by itself: what
-# nobody removes lets nobody in after the deadline.
+# nobody removes lets nobody in after the deadline. In the place of a line that the run has there; the later end holds.
 ADMIT = f"""\
 set -e
 umask 077
@@ -52,9 +58,20 @@ mkdir -p "$HOME/.ssh"
 until=$(date -d "@$(($(date +%s) + left))" +%Y%m%d%H%M%S)
 {CHANGE_KEYS}
 [ -e "$keys" ] || : > {MADE_KEYS}
+if [ -e "$keys" ]; then
+  had=$(LC_ALL=C sed -n "s/^restrict,expiry-time=\\"\\([0-9]*\\)\\" .* rentune:$run\\$/\\1/p" "$keys" | tail -n 1)
+  [ "${{had:-0}}" -le "$until" ] || until=$had
+  others > "$keys.rentune"
+fi
 [ ! -s "$keys.rentune" ] || [ -z "$(tail -c 1 "$keys.rentune")" ] || echo >> "$keys.rentune"
 echo "restrict,expiry-time=\\"$until\\" $key rentune:$run" >> "$keys.rentune"
 mv -f "$keys.rentune" "$keys"
+"""
+
+# Variables: as of ADMIT. For a run whose folder is there, and its key past its end: what it holds may be the only copy.
+READMIT = f"""\
+[ -d "$HOME/.rentune/boxes/$run" ] || {{ echo "nothing of the run is there" >&2; exit 1; }}
+{ADMIT}
 """
 
 # Variables: left (seconds), RENTUNE_BOX and RENTUNE_TASK from the environment. By uptime: a clock that is set back
@@ -90,7 +107,7 @@ if grep -sq " rentune:$run\\$" "$HOME/.ssh/authorized_keys"; then
 (
   set -e
 {CHANGE_KEYS}
-  grep -v " rentune:$run\\$" "$keys" > "$keys.rentune" || [ "$?" = 1 ]  # 1: no other line is left
+  others > "$keys.rentune"
   mv -f "$keys.rentune" "$keys"
   if [ -z "$(ls -A "$boxes" 2> /dev/null)" ]; then  # another run may be about to write its key
     [ -s "$keys" ] || [ ! -e {MADE_KEYS} ] || rm -f "$keys"

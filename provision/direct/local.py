@@ -156,6 +156,9 @@ class LocalBox:
     def readmit(self, claim: Claim) -> None:
         """Nothing: whoever goes on is on this machine."""
 
+    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+        """Nothing: a reboot ends reaper and box alike."""
+
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         """The reaper, as a process that lives, with the deadline and the lease that it was told."""
         folder = self._root / claim.run_id

@@ -13,6 +13,7 @@ from catalogs.failure import Failure
 from provision.envelope import Problem, enclose_error, refusal_of, render_json
 from provision.envelope.show import complain
 from provision.errors import Exit, RentuneError
+from provision.output import refused
 from provision.redact import redact
 
 DEBUG_VARIABLE = "RENTUNE_DEBUG"
@@ -29,19 +30,24 @@ def tell(error: Exception, arguments: list[str]) -> int:
     """
     error = _as_missing_part(error) if isinstance(error, ModuleNotFoundError) else error
     code = _exit_code(error)
-    if code is None and os.environ.get(DEBUG_VARIABLE):
+    if (code is None or _hides_a_fault(error)) and os.environ.get(DEBUG_VARIABLE):
         click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.ctx.get_help())
         return Exit.REFUSED
-    problem = _unforeseen(error) if code is None else Problem(message=redact(_sentence(error)), hint=_hint(error))
+    problem = _unforeseen(error) if code is None else problem_of(error)
     code = _code_unforeseen(error) if code is None else code
-    if "--json" in arguments:
+    if "--json" in arguments and not refused():
         with suppress(OSError):  # standard output may be what is full
             click.echo(render_json(enclose_error(arguments[0] if arguments else "", problem, exit_code=code)))
             return code
     complain(problem)
     return code
+
+
+def problem_of(error: Exception) -> Problem:
+    """What a person is told of a failure that was foreseen."""
+    return Problem(message=redact(_sentence(error)), hint=_hint(error))
 
 
 def _as_missing_part(error: ModuleNotFoundError) -> Exception:
@@ -61,6 +67,11 @@ def _unforeseen(error: Exception) -> Problem:
         return refusal_of(error)
     message = f"rentune has a fault of its own: {type(error).__name__}: {redact(str(error))[:LONGEST_WORDS]}"
     return Problem(message=message, hint=f"{DEBUG_VARIABLE}=1 shows where; nothing was changed unless `rentune ls` shows a run")
+
+
+def _hides_a_fault(error: Exception) -> bool:
+    """Whether what is told is what came of something that nobody foresaw."""
+    return isinstance(error.__cause__, Exception) and _exit_code(error.__cause__) is None
 
 
 def _code_unforeseen(error: Exception) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
+from catalogs.failure import ended_once
 from planner.report.lines import wrapped
 from provision.envelope import Problem, enclose, refusal_of, render_json
 from provision.errors import Exit
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LEAST_COLUMNS: Final = 60  # measured: below it the table of `ls` has columns of one letter, 2026-11-26
+UNKNOWN_COLUMNS: Final = 100  # assumed: where nobody tells a width; the tables of `plan` are made for it
 
 
 def width_columns() -> int:
-    """How wide the output is: as COLUMNS says, else as the terminal is, else 120; never so narrow that words fall apart, which
+    """How wide the output is: as COLUMNS says, else as the terminal is, else 100; never so narrow that words fall apart, which
     is told once.
     """
-    columns = shutil.get_terminal_size((120, 24)).columns
+    columns = shutil.get_terminal_size((UNKNOWN_COLUMNS, 24)).columns
     if columns < LEAST_COLUMNS:
         _tell_narrow(columns)
     return max(LEAST_COLUMNS, columns)
@@ -63,7 +65,7 @@ def tracing() -> AbstractContextManager[object]:
 
 def say(sentence: str, *, indent: str = "", err: bool = False) -> None:
     """Print what is to be read, broken between words; what is to be copied is echoed whole."""
-    for line in wrapped(sentence, width_columns() - len(indent)):
+    for line in wrapped(ended_once(sentence), width_columns() - len(indent)):
         click.echo(f"{indent}{line}", err=err)
 
 

@@ -14,6 +14,8 @@ import psutil
 SAME_START_S: Final = 1.5
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_ID: Final = Path("/etc/machine-id")
+# What Docker, Podman and systemd's containers leave: an image's id is that of each container that is made of it.
+CONTAINER_MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"), Path("/run/systemd/container"))
 START_FIELD: Final = 19  # derived: proc(5) counts it as 22, from 1, and the two before the name's closing bracket
 PER_S: Final = 100  # assumed: as fine as ticks; of a start that is no tick of the kernel's
 
@@ -24,11 +26,33 @@ def boot_id() -> str:
 
 
 def machine_id() -> str:
-    """What tells this computer from another, through its starts: a hash of its system's id and its name, neither of which it
-    gives away. A copy of a computer that kept both, or a container of the same image and name, passes for the same.
+    """What tells this computer from another, through its starts and new names: a hash of its system's id, which it does not
+    give away. Where that may be another's as well, or is missing, the name counts too: a container has its image's.
+
+    A copy of a computer that kept its id passes for the same.
     """
-    system = MACHINE_ID.read_text(errors="replace").strip() if MACHINE_ID.exists() else ""
-    return hashlib.sha256(f"rentune\n{system}\n{platform.node()}".encode()).hexdigest()[:16]
+    return _by_name() if not _system_id() or _is_container() else _hashed(_system_id())
+
+
+def machine_ids() -> frozenset[str]:
+    """What lines about this computer may call it: until 2026-11-27 they counted its name everywhere."""
+    return frozenset({machine_id(), _by_name()})
+
+
+def _by_name() -> str:
+    return _hashed(f"{_system_id()}\n{platform.node()}")
+
+
+def _system_id() -> str:
+    return MACHINE_ID.read_text(errors="replace").strip() if MACHINE_ID.exists() else ""
+
+
+def _is_container() -> bool:
+    return any(mark.exists() for mark in CONTAINER_MARKS)
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(f"rentune\n{text}".encode()).hexdigest()[:16]
 
 
 def start_of(pid: int) -> int | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from catalogs.written import write_beside
 from provision.errors import HomeFailed
 
 # What the person at this machine can do about it; anything else is a question of who may write there.
 CURES: Final = {errno.ENOSPC: "Free space there.", errno.EDQUOT: "Free space there, or raise the quota."}
+OWNER_ALONE: Final = 0o600  # derived: POSIX's bits for reading and writing by the owner
 CURE: Final = "Make it a place that you may write to."
 
 
@@ -37,18 +38,11 @@ def at_home(path: Path) -> Iterator[None]:
 def write_whole(path: Path, data: bytes) -> None:
     """Write beside `path`, let the disk have it, and move it into place; readable by its owner alone.
 
-    A crash or a full disk leaves the earlier file, or none. Raises OSError.
+    A crash or a full disk leaves the earlier file, or none. A folder that is not there, or went meanwhile, is made. Raises
+    OSError.
     """
-    descriptor, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(descriptor)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink()
-        raise
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_beside(path, data, mode=OWNER_ALONE, synced=True)
     sync_folder(path.parent)
 
 

@@ -13,9 +13,9 @@ import msgspec
 
 from catalogs.hardware import Gpu, Offer
 from planner.plan import Plan
-from provision.clouds.drivers import misfit
+from provision.clouds.orders.drivers import misfit
 from provision.clouds.programs import CLOUDS, Cloud, load_cloud
-from provision.clouds.quotas import Quota, shortage
+from provision.clouds.programs.accounts.quotas import Quota, shortage
 from provision.errors import ProvisionError, Refused
 from provision.parts import clouds_in_reach
 from provision.prepare.quotas import Told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from remote.contract import CAPABILITIES
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
     from planner.asking.request import DataFile, Lengths, Measure, Request
-    from planner.estimators.learned import Seen
+    from planner.estimators.time.learned import Seen
     from planner.plan import Provider
     from provision.direct.host import ExistingHost
 
@@ -41,7 +41,18 @@ def search_edges() -> Edges:
         folder=Path.cwd(),
         seen=_seen(places.calibration),
         kept_at=_kept_at,
+        notes=_notes,
     )
+
+
+def _notes(request: Request) -> Iterator[str]:
+    """That the machine we run on has a card, where only its cores were asked for."""
+    if LOCAL not in request.where.providers or request.where.own_card:
+        return
+    from provision.direct.card import idle_card  # only then: it costs start-up time
+
+    if (card := idle_card(shipped())) is not None:
+        yield f"this machine has a card ({card}), and its cores are planned for; --gpu here plans with the card"
 
 
 def _providers(places: Places, today: dt.date) -> Mapping[str, Provider]:

@@ -5,32 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from catalogs.bases.models import resolve_model
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
+from planner.asked import at_its_place, read_asked
 from planner.asking.command_line import plan_command, spelled
+from planner.asking.earlier import continued
 from planner.asking.policy import Rule
 from planner.asking.request import OWN_MACHINES, Request
-from planner.cli import Edges, answer, at_its_place, read_asked
+from planner.cli import Edges, answer
 from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
-from planner.report.words import what_would_do
+from planner.report.words import what_would_do, why_none
 from planner.search import checks
 from provision.envelope import Problem
+from provision.envelope.failure import problem_of
 from provision.errors import BadInput, Refused, RentuneError
 from provision.home.places import Places
 from provision.parts import require_parts
 from provision.prepare.alternatives import alternatives_of
-from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
+from provision.prepare.asking import data_measure, market, offers_of_request, saying, search_edges
 from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
 from provision.prepare.policy import capped, require_allowed
 from provision.providers import KINDS, Confirm
 from provision.words import usd_words
+
+if TYPE_CHECKING:
+    from planner.asking.jobfile.faults import ReadThrough
 
 Answer = TypeVar("Answer")
 
@@ -66,7 +72,8 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     price = options["assume_price"]
     if options["host_key"] is not None and request.where.host is None:
         raise BadInput("--host-key is for a host of yours, and none is named.", hint="--host user@address")
-    offers_of_today = market().offers
+    today = market()
+    offers_of_today = today.offers
     if isinstance(asked, Plan):
         require_price_of_today(asked, offers_of_today)
         plan, *others = (asked,)
@@ -74,12 +81,14 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
         with at_its_place(options, edges.folder):
             located = with_absolute_paths(asked)
             offers = _offers(located, question, assumed_price=price, quiet=options["as_json"])
+            for note in edges.notes(located):
+                saying(quiet=options["as_json"])(f"Note: {note}.")
             plan, *others = _found(located, edges, offers, assumed_price=price, see_why=plan_command(options))
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)
     chosen = _priced(plan, price)
-    every = (chosen, *alternatives_of(chosen, others, offers_of_today, edges.rules))
+    every = (chosen, *alternatives_of(chosen, others, offers_of_today, edges.rules, billed=today.rule))
     first, *alternatives = (_to_be_run(each, edges.rules, keep=options["keep_box_on_failure"]) for each in every)
     require_time_to_train(first)
     return Chosen(first, tuple(alternatives))
@@ -108,15 +117,22 @@ class Looked(NamedTuple):
     plan: Plan | None
 
 
-def look_at_job(request: Request, job: str, question: KeyQuestion, *, unread: tuple[Problem, ...] = ()) -> Looked:
-    """All that `plan` and `run` refuse of a job file's request, where they stop at the first. What this machine lacks to rent
-    is no matter of the job (`lacking_here`). `unread`: why its data could not be read, if so.
+def look_at_job(read: ReadThrough, job: str, question: KeyQuestion) -> Looked:
+    """All that `plan` and `run` refuse of a job file, where they stop at the first. What this machine lacks to rent
+    is no matter of the job (`lacking_here`). Where values were refused as they were read, nothing is searched without them.
     """
-    told = Told(job, *unread)
-    if not unread:
+    told = Told(job, *map(problem_of, read.faults))
+    asked = read.request
+    if asked is None:
+        return Looked(told.all(), None)
+    refused_keys = {fault.path[:1] for fault in read.faults}
+    request = told.met(lambda: continued(asked)) or asked
+    if ("data",) not in refused_keys:
         told.met(lambda: with_absolute_data(request.data))
     told.met(lambda: adapter_folder(request.keep))
-    architecture = told.met(lambda: resolve_model(request.model, base=Path.cwd()))
+    architecture = None
+    if ("model",) not in refused_keys and () not in refused_keys:
+        architecture = told.met(lambda: resolve_model(request.model, base=Path.cwd()))
     if architecture is not None:
         told.met(lambda: find_base(request.model))
     offers = told.met(lambda: _offers(request, question, assumed_price=None))
@@ -124,12 +140,12 @@ def look_at_job(request: Request, job: str, question: KeyQuestion, *, unread: tu
     for check in checks(_judgeable(request, offers), architecture, market(), all_offers, runnable=KINDS):
         told.met(check)
     plan = None
-    if architecture is not None and offers is not None:
+    if architecture is not None and offers is not None and not read.faults:
         see_why = plan_command({"job": job})
         plan = told.met(lambda: _found(request, search_edges(), offers, assumed_price=None, see_why=see_why)[0])
     if plan is not None:
         told.met(lambda: require_time_to_train(plan))
-    return Looked(tuple(dict.fromkeys(told.problems)), plan)
+    return Looked(told.all(), plan)
 
 
 def lacking_here(plan: Plan, places: Places, environment: Mapping[str, str]) -> Iterator[str]:
@@ -160,7 +176,11 @@ class Told:
 
     def __init__(self, job: str, *problems: Problem) -> None:
         self._job = job
-        self.problems = list(problems)
+        self._problems = list(problems)
+
+    def all(self) -> tuple[Problem, ...]:
+        """Each once."""
+        return tuple(dict.fromkeys(self._problems))
 
     def met(self, ask: Callable[[], Answer]) -> Answer | None:
         """Its answer; None where it is refused, which is kept."""
@@ -168,7 +188,7 @@ class Told:
             with at_its_place({"job": self._job}, Path.cwd()):
                 return ask()
         except Failure as error:
-            self.problems.append(Problem(message=error.message, hint=error.hint))
+            self._problems.append(problem_of(error))
             return None
 
 
@@ -195,14 +215,7 @@ def _none_can_be_run(result: SearchResult, assumed_price: Decimal | None, see_wh
         reason = f"at ${assumed_price} an hour it is {too_dear.reason}"
         hint = what_would_do(too_dear, spelled) or "a larger --max-cost"
         return Refused(f"No plan can be run as asked: {reason}.", hint=hint)
-    reason = result.plans[0].runnable or "" if result.plans else f"nothing on offer does this job{_most_refused(result)}"
-    return Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {see_why}")
-
-
-def _most_refused(result: SearchResult) -> str:
-    """The two reasons that most offers were refused for: of a policy nobody else says that it was one."""
-    most = sorted(result.rejections, key=lambda each: each.num_offers, reverse=True)[:2]
-    return "".join(f"{', ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
+    return Refused(why_none(result), hint=f"See why: {see_why}")
 
 
 def _to_be_driven(plan: Plan, *, spare_on_failure: bool) -> Plan:

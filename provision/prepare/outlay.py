@@ -1,4 +1,4 @@
-"""What a run costs until a moment, at the most: machine, disks, and what may leave the provider by then. Pure."""
+"""What a run costs until a moment, at the most: machine, address, disks, and what may leave the provider by then. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from planner.estimators.cost import disk_gib, disks_usd_per_s, volume_gib
-from planner.estimators.interruptions import interval_s
+from planner.estimators.cost import address_usd_per_hour, disk_gib, disks_usd_per_s, volume_gib
+from planner.estimators.time.interruptions import interval_s, made_every_s
 from planner.plan import Plan
 from planner.units import GB, SECONDS_PER_HOUR
 from remote.contract import MAX_CHECKPOINTS
@@ -32,7 +32,7 @@ UNTOUCHED: Final = Taken()
 class Outlay(msgspec.Struct, frozen=True, kw_only=True):
     """Dollars of one box as a function of the seconds that it is billed for."""
 
-    usd_per_s: float  # machine, disk, and the volume that is kept
+    usd_per_s: float  # machine, public address, disk, and the volume that is kept
     once_usd: float
     usd_per_gb: float
     free_gb: float
@@ -66,8 +66,9 @@ def outlay_of(plan: Plan, taken: Taken = UNTOUCHED) -> Outlay:
     checkpoint_bytes = plan.host.disk_components.get("checkpoints", 0) // MAX_CHECKPOINTS
     end_bytes = max(plan.host.disk_components.get("result", 0), NEWEST_AND_BEST * checkpoint_bytes)
     every_s = _every_s(plan, checkpoint_bytes, pushes=taken.pushes)
+    usd_per_hour = offer.usd_per_hour + address_usd_per_hour(offer, billing)
     return Outlay(
-        usd_per_s=float(offer.usd_per_hour / SECONDS_PER_HOUR + disks_usd_per_s(*disks, billing)),
+        usd_per_s=float(usd_per_hour / SECONDS_PER_HOUR + disks_usd_per_s(*disks, billing)),
         once_usd=float(offer.setup_usd),
         usd_per_gb=float(billing.egress_usd_per_gb or 0),
         free_gb=max(0.0, billing.egress_free_gb - taken.sent_bytes.get(billing.provider, 0) / GB),
@@ -78,9 +79,9 @@ def outlay_of(plan: Plan, taken: Taken = UNTOUCHED) -> Outlay:
 
 def _every_s(plan: Plan, checkpoint_bytes: int, *, pushes: bool) -> float:
     """Seconds between two checkpoints that leave the provider."""
-    made_every_s = plan.request.loop.checkpoint_every_s
+    made_s = made_every_s(plan.request.loop, step_s=plan.duration.step_s.p50, num_steps=plan.duration.num_steps)
     if pushes:
-        return made_every_s
+        return made_s
     if plan.offer.purchase != "spot":
         return math.inf
-    return interval_s(plan.offer, plan.billing, checkpoint_bytes=checkpoint_bytes, checkpoint_every_s=made_every_s)
+    return interval_s(plan.offer, plan.billing, checkpoint_bytes=checkpoint_bytes, checkpoint_every_s=made_s)

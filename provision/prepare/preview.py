@@ -19,7 +19,7 @@ from provision.prepare.outlay import UNTOUCHED, Taken
 from provision.providers import make_provisioner
 
 if TYPE_CHECKING:
-    from provision.clouds.preview import WouldBe
+    from provision.clouds.orders.preview import WouldBe
     from provision.clouds.provisioner import PulumiProvisioner
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Provider, QuotaShort
-from provision.clouds.quotas import Quota, shortage
+from provision.clouds.programs.accounts.quotas import Quota, shortage
 from provision.home.whole import write_whole
 
 REMEMBERED_DAYS: Final = 30  # assumed: a quota that was asked for is granted, or not, within a month

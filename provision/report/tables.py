@@ -26,13 +26,18 @@ VERDICTS = {
 ENDINGS: Final[Mapping[int, str]] = {  # of a run, by its exit code; a later version may have written another
     Exit.OK: "trained and gone",
     Exit.IN_PART: "gone",
+    Exit.IN_DOUBT: "trained and gone, its result in doubt",
     Exit.FAILED: "failed and gone",
     Exit.REFUSED: "refused",
     Exit.STILL_BILLS: "SOMETHING MAY STILL BILL",
     Exit.INTERRUPTED: "interrupted and gone",
 }
 Tone = Literal["good", "in_part", "bad"]
-TONES: Final[Mapping[int, Tone]] = {Exit.OK: "good", Exit.IN_PART: "in_part"}  # by exit code; "bad" for the others
+TONES: Final[Mapping[int, Tone]] = {
+    Exit.OK: "good",
+    Exit.IN_PART: "in_part",
+    Exit.IN_DOUBT: "in_part",
+}  # by exit code; "bad" for the others
 LEAST_TOLD_S: Final = 1.0  # derived: the shortest that providers bill
 BOOKS_OPEN: Final = "trained and gone, its books open"
 
@@ -205,11 +210,16 @@ def rows_table(receipt: Receipt) -> Table | None:
     if not read:
         return None
     left_out = [f"{name}, {rows.lines_words}" for name, rows in read.items() if rows.left_out]
+    why = (
+        "too long, or nothing to learn left" if any(rows.too_long for rows in read.values()) else "a cut left nothing to learn"
+    )
+    counted = ("used", "used"), ("cut", "of these cut"), ("split", "of these split"), ("left_out", "left out")
+    shown = [(key, name) for key, name in counted if key != "split" or any(rows.split for rows in read.values())]
     return Table(
         title="Rows of the data",
-        columns=("rows", "used", "of these cut", "left out"),
-        rows=tuple((name, f"{rows.used:,}", f"{rows.cut:,}", f"{rows.left_out:,}") for name, rows in read.items()),
-        note=f"Left out, for a cut left nothing to learn: {'; '.join(left_out)}." if left_out else None,
+        columns=("rows", *(name for _, name in shown)),
+        rows=tuple((name, *(f"{getattr(rows, key):,}" for key, _ in shown)) for name, rows in read.items()),
+        note=f"Left out, for {why}: {'; '.join(left_out)}." if left_out else None,
     )
 
 

@@ -84,7 +84,7 @@ def weights_words(receipt: Receipt) -> str | None:
         return None
     if not reached.judged_step:
         return None if reached.weights_step == reached.total_steps else f"Weights of step {reached.step:,}; none were judged."
-    best = ", the lowest held-out loss" if reached.weights_step != reached.step else ""
+    best = ", the best on held-out rows" if reached.weights_step != reached.step else ""
     unjudged = reached.step - reached.judged_step
     after = f"; the last {unjudged:,} {'was' if unjudged == 1 else 'were'} not evaluated" if unjudged else ""
     return f"Weights of step {reached.weights_step:,} of {reached.step:,} trained{best}{after}."

@@ -12,7 +12,18 @@ hostkey.py   the key that travelled in user data is replaced over the first pinn
 
 from provision.ssh.connect import Identity, fetch_host_key, fingerprint, read_known_keys
 from provision.ssh.hostkey import replace_host_key
-from provision.ssh.shell import Completed, Shell
+from provision.ssh.shell import WAITS, Completed, Shell, Waits
 from provision.ssh.transfer import Progress
 
-__all__ = ["Completed", "Identity", "Progress", "Shell", "fetch_host_key", "fingerprint", "read_known_keys", "replace_host_key"]
+__all__ = [
+    "WAITS",
+    "Completed",
+    "Identity",
+    "Progress",
+    "Shell",
+    "Waits",
+    "fetch_host_key",
+    "fingerprint",
+    "read_known_keys",
+    "replace_host_key",
+]

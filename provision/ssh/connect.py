@@ -136,7 +136,9 @@ def _tune(sock: socket.socket) -> None:
 
 
 def _authenticate(transport: paramiko.Transport, box: Box, identity: Identity) -> None:
+    offered = 0
     for key in _candidates(identity):
+        offered += 1
         with contextlib.suppress(paramiko.AuthenticationException):
             transport.auth_publickey(box.user, key)
             if transport.is_authenticated():
@@ -144,6 +146,10 @@ def _authenticate(transport: paramiko.Transport, box: Box, identity: Identity) -
     at = f"{box.user}@{box.host}:{box.port} answers, but"
     if box.ours:
         raise KeyRefused(f"{at} admits none of the keys that were offered.")
+    if not box.folder and not offered:
+        raise KeyRefused(
+            f"{at} no key was offered: no agent holds one, and no file of one can be read.", hint=_without_keys(box)
+        )
     if not box.folder:  # by its owner's keys, before anything of ours is there
         raise KeyRefused(
             f"{at} admits none of the keys that were offered.", hint=f"See which: ssh -v -p {box.port} {box.user}@{box.host}"
@@ -151,6 +157,14 @@ def _authenticate(transport: paramiko.Transport, box: Box, identity: Identity) -
     raise KeyRefused(
         f"{at} does not take the run's key, which stands in ~/.ssh/authorized_keys there until the deadline.",
         hint="Its SSH server may read keys from another file: let AuthorizedKeysFile in its sshd_config name that one, too.",
+    )
+
+
+def _without_keys(box: Box) -> str:
+    """How somebody who logs in by password, or whose key is locked, gets one that can be offered."""
+    return (
+        "A key under a passphrase: ssh-add. None yet: ssh-keygen -t ed25519, then "
+        f"ssh-copy-id -p {box.port} {box.user}@{box.host}. One elsewhere: IdentityFile in ~/.ssh/config"
     )
 
 

@@ -8,7 +8,9 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import paramiko
 
@@ -18,13 +20,29 @@ from provision.ssh import follow, transfer, trees
 from provision.ssh.channel import Completed, Flooded, Unreachable, begin, execute, open_channel
 from provision.ssh.connect import ANSWER_S, Identity, KeyRefused, login
 
-__all__ = ["Completed", "Shell"]
+__all__ = ["WAITS", "Completed", "Shell", "Waits"]
 
 RETRY_S = 1.0  # assumed: between two attempts
 
 
+@dataclass(frozen=True)
+class Waits:
+    """How long a connection waits for its box, and by which clock."""
+
+    patience_s: float = 120.0  # until one that was cut is given up
+    answer_s: float = ANSWER_S  # one question that nobody answers so long counts as a cut
+    lifetime_s: float = math.inf  # from the beginning: a box that is silent after that is not waited for
+    while_silent: Callable[[], object] = lambda: None  # after each try that failed; what it raises ends the waiting
+    when_refused: Callable[[], bool] = lambda: False  # our key, by the right box: whether another try is worth it
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+WAITS: Final = Waits()
+
+
 class Shell:
-    """One connection to one box. It reconnects by itself, for at most `patience_s`, always against the pinned key.
+    """One connection to one box. It reconnects by itself, as patiently as it is told, always against the pinned key.
 
     Channels may be opened from several threads; the state guarded here is the transport that is current.
     """
@@ -34,71 +52,42 @@ class Shell:
         box: Box,
         identity: Identity,
         transport: paramiko.Transport,
+        waits: Waits,
         *,
-        patience_s: float,
-        answer_s: float,
         ends_at_s: float,
-        while_silent: Callable[[], object],
-        clock: Callable[[], float],
-        sleep: Callable[[float], None],
     ) -> None:
         self.box = box
-        self.patience_s = patience_s
-        self.answer_s = answer_s
+        self.patience_s = waits.patience_s
+        self.answer_s = waits.answer_s
         self._identity = identity
         self._transport = transport
+        self._waits = waits
         self._ends_at_s = ends_at_s
-        self._while_silent = while_silent
-        self._clock = clock
-        self._sleep = sleep
         self._lock = threading.Lock()
         self._closed = False
 
     @classmethod
-    def connect(
-        cls,
-        box: Box,
-        *,
-        key: Path | Identity,
-        deadline_s: float,
-        patience_s: float = 120.0,
-        answer_s: float = ANSWER_S,
-        lifetime_s: float = math.inf,
-        while_silent: Callable[[], object] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> Shell:
+    def connect(cls, box: Box, *, key: Path | Identity, deadline_s: float, waits: Waits = WAITS) -> Shell:
         """Try for `deadline_s` seconds until the box answers, then log in. Nothing of ours is sent before the host key matched.
 
-        A box that leaves one question unanswered for `answer_s` counts as gone until it has been reached anew. It lives for
-        `lifetime_s` from now: one that is silent after that is not waited for. `while_silent` is called after each try that
-        failed, here and later; what it raises ends the waiting.
         Raises WrongHostKey at once when another key answers, ConnectionFailed when nothing does.
         """
         identity = key if isinstance(key, Identity) else Identity(keys=(key,))
-        began_at_s = clock()
+        began_at_s = waits.clock()
         ends_at_s = began_at_s + deadline_s
         while True:
             try:
-                return cls(
-                    box,
-                    identity,
-                    login(box, identity, timeout_s=min(answer_s, max(RETRY_S, ends_at_s - clock()))),
-                    patience_s=patience_s,
-                    answer_s=answer_s,
-                    ends_at_s=began_at_s + lifetime_s,
-                    while_silent=while_silent,
-                    clock=clock,
-                    sleep=sleep,
-                )
+                answer_s = min(waits.answer_s, max(RETRY_S, ends_at_s - waits.clock()))
+                transport = _admitted(box, identity, waits, timeout_s=answer_s)
+                return cls(box, identity, transport, waits, ends_at_s=began_at_s + waits.lifetime_s)
             except WrongHostKey:
                 raise
             except ConnectionFailed as error:
                 final = isinstance(error, KeyRefused) and not box.ours  # nobody is about to write a key there
-                if final or clock() + RETRY_S >= ends_at_s:
+                if final or waits.clock() + RETRY_S >= ends_at_s:
                     raise
-                while_silent()
-                sleep(RETRY_S)
+                waits.while_silent()
+                waits.sleep(RETRY_S)
 
     def run(self, command: str, *, timeout_s: float = 60.0, stdin: bytes | None = None) -> Completed:
         """Run one line of POSIX shell. Raises ConnectionFailed when it can't be sent, does not end, or talks on and on.
@@ -189,7 +178,7 @@ class Shell:
                 channel.close()
 
     def _open_channel(self) -> paramiko.Channel:
-        ends_at_s = min(self._clock() + self.patience_s, self._ends_at_s)
+        ends_at_s = min(self._waits.clock() + self.patience_s, self._ends_at_s)
         while True:
             transport = None
             try:
@@ -200,10 +189,10 @@ class Shell:
             except ConnectionFailed as error:
                 if transport is not None:  # it says it is active, and opens nothing: a box that hangs
                     transport.close()
-                if self._closed or self._clock() + RETRY_S >= ends_at_s:
+                if self._closed or self._waits.clock() + RETRY_S >= ends_at_s:
                     raise Unreachable(str(error)) from error
-                self._while_silent()
-                self._sleep(RETRY_S)
+                self._waits.while_silent()
+                self._waits.sleep(RETRY_S)
 
     def _live_transport(self) -> paramiko.Transport:
         with self._lock:
@@ -211,5 +200,15 @@ class Shell:
                 raise ConnectionFailed(f"The connection to {self.box.host} was closed on purpose.")
             if not self._transport.is_active():
                 self._transport.close()
-                self._transport = login(self.box, self._identity, timeout_s=self.answer_s)
+                self._transport = _admitted(self.box, self._identity, self._waits, timeout_s=self.answer_s)
             return self._transport
+
+
+def _admitted(box: Box, identity: Identity, waits: Waits, *, timeout_s: float) -> paramiko.Transport:
+    """One login; a second where the key was refused and somebody has seen to that. Raises as `login` does."""
+    try:
+        return login(box, identity, timeout_s=timeout_s)
+    except KeyRefused:
+        if not waits.when_refused():
+            raise
+    return login(box, identity, timeout_s=timeout_s)

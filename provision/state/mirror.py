@@ -124,6 +124,12 @@ class MirroredLedger(Ledger):
                     self._write(self._mirror, line)
             super()._keep(line)
 
+    def append_here(self, line: AnyLine) -> None:
+        """In its place among those of the taking that this machine had."""
+        with self._one_at_a_time:
+            taking, num_lines = self.takings(self._seat.run_id), self.num_lines(self._seat.run_id)
+            self._keep_here(msgspec.structs.replace(line, taking=taking, number=num_lines + 1))
+
     def _numbered_line(self, line: AnyLine) -> AnyLine:
         """The line in its place among all machines': behind what is known of the run here."""
         if self._mirror is None:

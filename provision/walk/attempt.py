@@ -35,17 +35,26 @@ from provision.prepare.quotas import remember_refused, strike_out
 from provision.providers import boot_wait_s
 from provision.provisioner import Box, Teardown
 from provision.redact import redact
-from provision.ssh import Shell, replace_host_key
+from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import lease
-from provision.walk.carrying import meter_pushes
-from provision.walk.console import told_with_console
 from provision.walk.held import Run
+from provision.walk.job.carrying import meter_pushes
+from provision.walk.job.console import told_with_console
+from provision.walk.job.patience import (
+    HOME_WAIT_S,
+    admitted_again,
+    armed_again,
+    gone_too_soon,
+    has_gone,
+    listed,
+    patiently,
+    require_box,
+)
+from provision.walk.job.training import require_inputs, train
 from provision.walk.lease import Lease, leased
-from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
 from provision.walk.permitted import past_of, permitted_plan
 from provision.walk.phases import Phases
-from provision.walk.training import require_inputs, train
 from remote.contract import Phase
 
 BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box on one's own machines that does not answer is given up
@@ -110,7 +119,7 @@ class Telling:
             self._interrupted = True
             self._tell("Stopped by the user.", error)
         except RentuneError as error:
-            self._tell(" ".join(filter(None, (str(error), error.hint))), error)
+            self._tell(error.in_full, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
             self._interrupted = self._interrupted or _met_while_stopping(error)
             if isinstance(error, OSError) and error.errno in CURES:  # no fault of ours
@@ -118,7 +127,9 @@ class Telling:
                 return
             with suppress(OSError), self._run.folder.controller_log.open("a") as log:
                 log.write(redact(traceback.format_exc()))
-            self._tell(f"The controller failed: {error!r}. Details: {self._run.folder.controller_log}", error)
+            log_path = self._run.folder.controller_log
+            details = f" Details: {log_path}" if log_path.exists() else ""
+            self._tell(f"The controller failed: {error!r}.{details}", error)
 
     def _tell(self, words: str, error: BaseException) -> None:
         words = redact(words)
@@ -170,7 +181,9 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
         with phases.timed(Phase.BOOT):
             shell = _reached(run, leasing.box, adopted=adopted is not None)
             held.callback(shell.close)
-            box = _with_own_host_key(run, shell, leasing.box)
+            if adopted is not None and run.left_s > 0:
+                armed_again(run, leasing.box)
+            box = _with_own_host_key(run, shell, leasing.box, home_wait_s=HOME_WAIT_S if adopted is None else math.inf)
         train(run, phases, shell, box)
     spared = _was_spared(leasing)
     if not spared:
@@ -308,14 +321,21 @@ def _reached(run: Run, box: Box, *, adopted: bool) -> Shell:
 
 
 def _connect(run: Run, box: Box) -> Shell:
-    """One try, as long as a boot may take. Raises ConnectionFailed, BoxLost or TrainingFailed when the box has gone."""
+    """One try, as long as a boot may take. Raises ConnectionFailed, BoxLost or TrainingFailed when the box has gone.
+
+    A host of the user's is asked past the deadline as before.
+    """
     key = client_key(run.folder.keys, run_id=run.run_id).private
+    lives_s = run.left_s if box.ours else math.inf
     return run.connect(
         box,
         key=key,
-        deadline_s=min(run.left_s, _boot_s(run)),
-        lifetime_s=run.left_s,
-        while_silent=lambda: require_box(run, box),
+        deadline_s=min(lives_s, _boot_s(run)),
+        waits=Waits(
+            lifetime_s=lives_s,
+            while_silent=lambda: require_box(run, box),
+            when_refused=lambda: admitted_again(run, box),
+        ),
     )
 
 
@@ -327,13 +347,13 @@ def _boot_s(run: Run) -> float:
     return max(run.least_boot_s, BOOT_FACTOR * planned.p90 if planned else 0.0)
 
 
-def _with_own_host_key(run: Run, shell: Shell, box: Box) -> Box:
+def _with_own_host_key(run: Run, shell: Shell, box: Box, *, home_wait_s: float = math.inf) -> Box:
     """Goes on from what the ledger has of it, whoever began: this controller before a cut, or one that died."""
 
     def write_down(changed: Box) -> None:
         run.ledger.append(Created(run_id=run.run_id, at_s=run.clock(), box=changed))
 
-    return patiently(run, lambda: replace_host_key(shell, run.state.box or box, write_down))
+    return patiently(run, lambda: replace_host_key(shell, run.state.box or box, write_down), home_wait_s=home_wait_s)
 
 
 def _standing_box(run: Run) -> Box | None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from planner.plan import Plan, read_plan
+from catalogs.written import write_beside
+from planner.plan import Plan
+from planner.saved import read_plan
 from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Billed
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
@@ -22,12 +24,12 @@ from provision.home.whole import write_whole
 from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
-from provision.walk.carrying import forget_pushed, meter_pushes
 from provision.walk.held import Run
+from provision.walk.job.at_home import adapter_home, read_outcome
+from provision.walk.job.carrying import forget_pushed, meter_pushes
 from provision.watch.curves import trace_curves
 from provision.watch.view import base_fetched_bytes, fold, measured, read_events
-from remote.contract import AdapterFile, Outcome, checkpoint_name, decode
-from remote.digest import sha256_of
+from remote.contract import checkpoint_name, decode
 
 
 def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
@@ -127,24 +129,6 @@ def _last_rented_s(state: RunState, now_s: float) -> float:
     return now_s if ended_at_s is None else ended_at_s
 
 
-def adapter_home(run: Run, outcome: Outcome) -> Path | None:
-    """The folder at home that holds every file of the adapter, each with its sha256; None where none does."""
-    return next((folder for folder in run.adapter_folders if _has_adapter(outcome, folder)), None)
-
-
-def of_another(outcome: Outcome, folder: Path) -> str | None:
-    """The first file in a folder that has a name of the adapter's, and holds something else; None = there is none."""
-    taken = (file.path for file in outcome.adapter if (folder / file.path).exists() and not _is_whole(folder / file.path, file))
-    return next(taken, None)
-
-
-def _has_adapter(outcome: Outcome, folder: Path) -> bool:
-    """A folder that may not be read holds nothing, as far as can be seen."""
-    with suppress(OSError):
-        return bool(outcome.adapter) and all(_is_whole(folder / file.path, file) for file in outcome.adapter)
-    return False
-
-
 def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
     """One JSON line a figure that was both planned and metered, of a run that trained, and only once."""
     written = path.read_bytes() if path.exists() else b""
@@ -153,19 +137,6 @@ def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("ab") as rows:
         rows.write(b"".join(msgspec.json.encode(row) + b"\n" for row in calibrations(plan, receipt)))
-
-
-def result_waits(run: Run) -> bool:
-    """Whether the trainer has a result, as far as is known here, and home has not."""
-    outcome = read_outcome(run.folder)
-    return outcome is not None and outcome.trained and adapter_home(run, outcome) is None
-
-
-def read_outcome(folder: RunFolder) -> Outcome | None:
-    """The outcome that came home. None also for a damaged one: nothing of it can be vouched for."""
-    with suppress(OSError, msgspec.DecodeError):
-        return decode(folder.outcome.read_bytes(), Outcome)
-    return None
 
 
 def read_receipt(folder: RunFolder) -> Receipt | None:
@@ -181,8 +152,4 @@ def write_page(folder: RunFolder, target: Path) -> None:
     if receipt is None:
         raise FileNotFoundError(folder.receipt)
     plan = read_plan(folder.plan.read_text(), name=str(folder.plan))
-    target.write_text(render_page(receipt, plan, trace_curves(read_events(folder.events))))
-
-
-def _is_whole(path: Path, file: AdapterFile) -> bool:
-    return path.is_file() and sha256_of(path) == file.sha256
+    write_beside(target, render_page(receipt, plan, trace_curves(read_events(folder.events))).encode())

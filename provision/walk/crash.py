@@ -48,7 +48,7 @@ def read_crash_point(environment: Mapping[str, str]) -> str | None:
     return point
 
 
-def spared(environment: Mapping[str, str]) -> dict[str, str]:
+def without_crash_point(environment: Mapping[str, str]) -> dict[str, str]:
     """For a process that is there for when this one has died: the same without its crash point."""
     return {name: value for name, value in environment.items() if name != VARIABLE}
 

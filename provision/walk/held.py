@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.plan import Plan, read_plan
+from planner.plan import Plan
+from planner.saved import read_plan
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger
 from provision.account.runs import Rental, RunState
 from provision.home.clocks import CLOCKS, Clocks, passing_s
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
-from provision.prepare.opening import asked_ram_gib, read_alternatives, read_base, read_claim, read_launch
+from provision.prepare.opening import asked_ram_gib
+from provision.prepare.papers import read_alternatives, read_base, read_claim, read_launch
+from provision.providers import Confirm, provisioner_of_run
 from provision.provisioner import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints
@@ -33,6 +37,11 @@ MakeProvisioner = Callable[[Claim], Provisioner]
 Connect = Callable[..., Shell]  # as Shell.connect
 Attended = Callable[..., AbstractContextManager[None]]  # as renewal.attended
 Agrees = Callable[[str], bool]  # a question → whether somebody is there and says yes
+
+
+def provisioners(places: Places, environment: Mapping[str, str], *, confirm: Confirm | None = None) -> MakeProvisioner:
+    """What makes the provisioner of a run from where its box is."""
+    return partial(provisioner_of_run, places=places, environment=environment, confirm=confirm)
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ def read_run(
 ) -> Run:
     """Read back what `open_run` wrote. Raises MissingPart where the run's provisioner can't be made here."""
     folder = places.run(run_id)
+    ledger.remember(run_id, display.note)
     run = Run(
         run_id=run_id,
         folder=folder,

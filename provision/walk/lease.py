@@ -1,4 +1,6 @@
-"""A rented box that cannot outlive a `with` block, and the only writer of the ledger's line that ends one."""
+"""A rented box that cannot outlive a `with` block, and the writer of the ledger's line that ends one. Beside it only
+`charge.ends.afterwards` writes one: of what was found and ended once the books were closed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Created, Ended
 from provision.errors import BoxLost, ControlLost, NotOrdered, ResultOnBox
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Owned, Provisioner, ResourceEnd, Teardown
-from provision.walk.overtaken import end_own_part
+from provision.walk.overtaken import Order, end_own_part
 from provision.walk.shielded import said_first, shielded
 from provision.words import Note, seconds_words
 
@@ -98,7 +100,8 @@ def leased(
                     raise
                 with shielded(renting.say_that_it_ends):
                     claim = _with_used_volumes(launch, ledger)
-                    raise end_own_part(lost, claim, box, provisioner=renting.provisioner, ledger=ledger) from None
+                    order = Order(claim, offer, box)
+                    raise end_own_part(lost, order, provisioner=renting.provisioner, ledger=ledger) from None
 
 
 def _earlier_ones_are_gone(run_id: str, ledger: Ledger) -> bool:
@@ -144,7 +147,7 @@ def _with_used_volumes(claim: Claim, ledger: Ledger) -> Claim:
     """The claim, with what its ledger tells of the run's volumes; where that can't be read all of them stay."""
     with suppress(Exception):  # as above: whatever is wrong with the books, what bills is ended
         state = ledger.runs()[claim.run_id]
-        return msgspec.structs.replace(claim, volumes=state.used_volumes)
+        return msgspec.structs.replace(claim, volumes=state.used_volumes, filled=state.filled_volumes)
     return claim
 
 

@@ -6,24 +6,39 @@ was asleep together with its controller, stands in no book, and bills beside the
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from catalogs.hardware import Offer
 from planner.asking.request import OWN_MACHINES
+from provision.account.bill import rental_usd
 from provision.account.ledger import Elsewhere, Ledger
+from provision.account.lines import Late
 from provision.errors import ControlLost, OwnEnded
 from provision.provisioner import MACHINE, Answer, Box, Claim, Own, Provisioner, Teardown
 
 SEVERAL: Final = "The other machine's state folder is a copy of this one, so the two orders can't be told apart."
 
 
-def end_own_part(lost: ControlLost, claim: Claim, box: Box | None, *, provisioner: Provisioner, ledger: Ledger) -> ControlLost:
+@dataclass(frozen=True)
+class Order:
+    """What this controller has asked for last, and what came back, if anything did."""
+
+    claim: Claim
+    offer: Offer
+    box: Box | None
+
+
+def end_own_part(lost: ControlLost, order: Order, *, provisioner: Provisioner, ledger: Ledger) -> ControlLost:
     """End what this home's last order has brought, where nobody else has that in his books; what to raise then.
 
-    `box`: what the order came back with, if it did. Of the user's own machines nothing bills, and whoever has the run cleans
-    them. What can't be told apart is named and left.
+    Of the user's own machines nothing bills, and whoever has the run cleans them. What can't be told apart is named and left.
+    What was ended has a line in this home's ledger: its dollars are in no other.
     """
+    claim, box = order.claim, order.box
     if claim.provider in OWN_MACHINES:
         return lost
     try:
@@ -40,7 +55,35 @@ def end_own_part(lost: ControlLost, claim: Claim, box: Box | None, *, provisione
         teardown = provisioner.destroy(msgspec.structs.replace(claim, own=own))
     except Exception as error:  # noqa: BLE001 - as in `lease`: somebody has to be told that a box may live
         return _left(lost, claim, box, f"The destroy itself failed ({type(error).__name__}: {error}).")
+    if teardown.clean:
+        with suppress(Exception):  # as in `lease`: whatever is wrong with the books, what was ended is told
+            _write_down(order, teardown, ledger)
     return _told(lost, claim, teardown)
+
+
+def _write_down(order: Order, teardown: Teardown, ledger: Ledger) -> None:
+    """Nothing where nothing of it billed. Its rental ended in the other's book when that one looked, which was too early."""
+    ends = [end for end in teardown.resources if end.resource.bills_as_box]
+    asked = [each for each in ledger.runs()[order.claim.run_id].rentals if each.offer.key == order.offer.key]
+    if not ends or not asked:
+        return
+    made = [end.resource.since_s for end in ends]
+    from_s, until_s = None if None in made else min(filter(None, made)), max(end.at_s for end in ends)
+    rental = msgspec.structs.replace(
+        asked[-1], started_at_s=from_s or asked[-1].asked_at_s, ended_at_s=until_s, off_at_s=None, shown=True
+    )
+    ledger.append_here(
+        Late(
+            run_id=order.claim.run_id,
+            at_s=until_s,
+            offer=order.offer.key,
+            asked_at_s=rental.asked_at_s,
+            from_s=from_s,
+            until_s=until_s,
+            ids=tuple(end.resource.id for end in ends),
+            usd=rental_usd(rental, now_s=until_s),
+        )
+    )
 
 
 def _is_taken_up(box: Box | None, elsewhere: Elsewhere) -> bool:

@@ -24,9 +24,10 @@ from provision.home.checkpoints import steps_at_home
 from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
 from provision.walk.attempts import Next, NoneLeft, choose
-from provision.walk.books import adapter_home, close_books, read_outcome
-from provision.walk.carrying import bring_pushed, meter_pushes
+from provision.walk.books import close_books
 from provision.walk.held import Run
+from provision.walk.job.at_home import adapter_home, read_outcome
+from provision.walk.job.carrying import bring_pushed, meter_pushes
 from provision.walk.permitted import past_of, permitted
 from provision.walk.phases import Phases
 from remote.contract import Phase

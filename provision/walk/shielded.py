@@ -41,10 +41,22 @@ class Word:
 @contextmanager
 def shielded(say: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Signals that arrive inside are answered at the end, the way they would have been. At the first one `say` is called."""
-    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
-        yield
-        return
+    arrived = list[int]()
+    try:
+        with held_back(say) as arrived:
+            yield
+    finally:
+        for each in dict.fromkeys(arrived):
+            signal.raise_signal(each)
+
+
+@contextmanager
+def held_back(say: Callable[[], object] = lambda: None) -> Iterator[list[int]]:
+    """The signals that arrive inside, for the caller to answer afterwards. At the first one `say` is called."""
     arrived, word = list[int](), Word(say)
+    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
+        yield arrived
+        return
 
     def note(number: int, _frame: FrameType | None) -> None:
         arrived.append(number)
@@ -52,11 +64,9 @@ def shielded(say: Callable[[], object] = lambda: None) -> Iterator[None]:
 
     try:
         with answered(SHIELDED, note):
-            yield
+            yield arrived
     finally:
         word.awaited()
-        for each in dict.fromkeys(arrived):
-            signal.raise_signal(each)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from provision.account.runs import Standing
 from provision.home.clocks import Clocks, held
 from provision.provisioner import CLOCKS_AGREE_S
 from provision.walk.held import Run
-from provision.walk.patience import listed
+from provision.walk.job.patience import listed
 
 AS_SET_S: Final = 2 * CLOCKS_AGREE_S  # derived: two looks, each as far as whole seconds of a header tell
 

@@ -8,13 +8,11 @@ only the host is ever shown.
 from __future__ import annotations
 
 import http.client
-import io
 import os
 import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -22,16 +20,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
 from planner.units import KIB
 from provision.errors import BadInput
+from provision.exchange import opener, within
 from provision.redact import redact, without_secrets
 
 ALERT_VERSION: Final = 1
@@ -141,79 +139,33 @@ class _Webhook:
         self.name = f"the webhook at {host}"
 
     def deliver(self, body: bytes) -> None:
-        """In a thread of its own, so that the try ends as a whole: a socket's limit begins anew with each byte that comes."""
-        reasons: SimpleQueue[str | None] = SimpleQueue()
-        made = _Made()
-        threading.Thread(target=lambda: reasons.put(_post(self._url, body, made)), name="alert", daemon=True).start()
+        """A try ends as a whole, its name looked up as well: for that no library here has a limit."""
         try:
-            reason = reasons.get(timeout=TRY_S)
-        except Empty:
-            made.cut()
-            reason = f"it did not answer within {TRY_S:.0f} s"
+            reason = within(TRY_S, lambda: _post(self._url, body))
+        except TimeoutError:
+            reason = _silent_words()
         if reason is not None:
             raise Undelivered(reason)
 
 
-def _post(url: str, body: bytes, made: _Made) -> str | None:
+def _silent_words() -> str:
+    return f"it did not answer within {TRY_S:.0f} s"
+
+
+def _post(url: str, body: bytes) -> str | None:
     """Why it was not taken; None where it was."""
     request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - SCHEMES
-    opener = urllib.request.build_opener(_NoRedirect, _Http(made), _Https(made))
     try:
-        with opener.open(request, timeout=TRY_S):
+        with opener(_NoRedirect, within_s=TRY_S).open(request, timeout=TRY_S):
             return None
     except urllib.error.HTTPError as error:
         error.close()
         return f"it answered {error.code}"
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return _silent_words()
         return getattr(reason, "strerror", None) or type(reason).__name__
-
-
-class _Made:
-    """What a try has opened, so that another thread can end it."""
-
-    def __init__(self) -> None:
-        self._connections: list[http.client.HTTPConnection] = []
-        self._responses: list[http.client.HTTPResponse] = []
-
-    def connection(self, connection: http.client.HTTPConnection) -> http.client.HTTPConnection:
-        """The same, noted, and with it what it will answer."""
-
-        def respond(*arguments: Any, **settings: Any) -> http.client.HTTPResponse:
-            self._responses.append(http.client.HTTPResponse(*arguments, **settings))
-            return self._responses[-1]
-
-        connection.response_class = respond  # type: ignore[assignment]  # whatever makes one will do
-        self._connections.append(connection)
-        return connection
-
-    def cut(self) -> None:
-        """Let who waits on it read an end, and who is flooded as well."""
-        for response in self._responses:
-            response.fp = io.BufferedReader(io.BytesIO())  # a flood is read on after the shutdown
-        for connection in self._connections:
-            with suppress(OSError, AttributeError):  # not connected yet, or no longer
-                connection.sock.shutdown(socket.SHUT_RDWR)
-
-
-class _Noting(urllib.request.AbstractHTTPHandler):
-    """Notes each connection."""
-
-    def __init__(self, made: _Made) -> None:
-        super().__init__()
-        self._made = made
-
-    def do_open(self, http_class: Any, req: urllib.request.Request, **arguments: Any) -> http.client.HTTPResponse:
-        def make(*where: Any, **settings: Any) -> Any:
-            return self._made.connection(http_class(*where, **settings))
-
-        return super().do_open(make, req, **arguments)
-
-
-class _Http(_Noting, urllib.request.HTTPHandler): ...
-
-
-class _Https(_Noting, urllib.request.HTTPSHandler): ...
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -13,7 +13,7 @@ from planner.asking.request import OWN_MACHINES
 from planner.plan import Plan
 from planner.report.lines import wrapped
 from provision.redact import redact
-from provision.watch.view import View, after
+from provision.watch.view import TOLD, View, after
 from provision.words import bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Event
 
@@ -46,7 +46,7 @@ class LineDisplay:
         self._view = after(self._view, event)
         if event.kind == "phase_started":
             self._say(f"{event.phase} in the trainer" if event.phase in self._ours else str(event.phase))
-        elif event.kind == "warning" and self._view.last_word:
+        elif event.kind in TOLD and self._view.last_word:
             self._say(f"  {self._view.last_word}")
         elif event.kind == "evaluation" and self._view.held_out:
             self._say(f"  {evaluation_words(self._view, event.data.get('seconds'))}")
@@ -124,7 +124,7 @@ class LiveDisplay:
     def event(self, event: Event) -> None:
         self._view = after(self._view, event)
         self._phase = str(event.phase)  # each event tells its own: who takes a run up again has missed where it began
-        if event.kind == "warning" and self._view.last_word:
+        if event.kind in TOLD and self._view.last_word:
             self.note(self._view.last_word)
 
     def _draw(self) -> RenderableType:

@@ -22,6 +22,8 @@ FIRST_BYTES: Final = 16 * 1024 * 1024  # assumed: 60,000 events, which take a te
 LAST_BYTES: Final = 3 * FIRST_BYTES  # assumed
 MOST_NAMED: Final = 1000  # assumed: phases, and evaluations, of which each event makes a copy
 
+TOLD: Final = ("warning", "strategy_changed")  # kinds whose sentence is said to whoever watches
+
 TELLING_STEPS: Final = 3  # assumed: the first is slow, and says nothing of the others
 
 
@@ -186,4 +188,5 @@ _CHANGES = {
     "checkpoint": _checkpoint,
     "progress": _progress,
     "warning": _words,
+    "strategy_changed": _words,
 }

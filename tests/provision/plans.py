@@ -90,6 +90,12 @@ def tiny_files(folder: Path, *, rows: int = 24) -> tuple[Path, Path]:
     return model, data
 
 
+def tiny_texts(data: Path, *, rows: int = 24) -> Path:
+    """Rows of text, which ask for no answer: random weights come to no end of one, and a result like that is in doubt."""
+    data.write_text("".join(json.dumps({"text": f"{number} plus one is {number + 1}."}) + "\n" for number in range(rows)))
+    return data
+
+
 def tiny_plan(model: Path, data: Path, *, steps: int = 8, usd_per_hour: Decimal = Decimal("3.60"), **request: object) -> Plan:
     """A plan that runs as it stands; `request` overrides fields of its Request."""
     asked = Request(

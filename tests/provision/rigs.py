@@ -26,11 +26,12 @@ from provision.aboard import detached
 from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.caller import caller_address
-from provision.direct.host import ExistingHost
+from provision.direct.host import ExistingHost, OwnSsh
 from provision.direct.local import LocalBox, local_offer
 from provision.direct.server import find_sshd
+from provision.home.places import RunFolder
 from provision.provisioner import Answer, Box, Launch, Provisioner
-from provision.ssh import Shell
+from provision.ssh import Shell, Waits
 from provision.ssh.keys import KeyPair, client_key, make_key
 from tests.doubles.bench import Bench
 from tests.doubles.clouds import CLOUDS
@@ -56,9 +57,7 @@ def existing_host(folder: Path) -> Provisioner:
     port = (folder / HOST_PORT_FILE).read_text()
     return ExistingHost(
         f"127.0.0.1:{port}",
-        known_hosts=(folder / "host/known_hosts",),
-        identities=(folder / "host/user_key",),
-        agent=False,
+        own=OwnSsh(known_hosts=(folder / "host/known_hosts",), identities=(folder / "host/user_key",), agent=False),
         patience_s=5.0,
     )
 
@@ -177,7 +176,7 @@ class Rig:
         return [resource.id for resource in owned.resources if resource.kind == self.row.task]
 
     def key(self, run_id: str = RUN) -> KeyPair:
-        return client_key(self.folder / "keys" / run_id, run_id=run_id)
+        return client_key(RunFolder(self.folder / "runs" / run_id).keys, run_id=run_id)
 
     def launch(self, *, run_id: str = RUN, deadline_at_s: float | None = None) -> Launch:
         return Launch(
@@ -191,7 +190,7 @@ class Rig:
         )
 
     def connect(self, box: Box, **options: float) -> Shell:
-        return Shell.connect(box, key=self.key().private, deadline_s=BOOT_S, **options)  # type: ignore[arg-type]
+        return Shell.connect(box, key=self.key().private, deadline_s=BOOT_S, waits=Waits(**options))  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

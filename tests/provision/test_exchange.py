@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import google.oauth2.credentials
 import pytest
 
 from provision import exchange, fetching
-from provision.clouds.programs import caller, rest
+from provision.clouds.programs import aws, caller, rest
+from provision.clouds.programs.accounts import aws_api, aws_chain, gcp_api
 from provision.errors import ProvisionError, Refused, StoreFailed
 from provision.prepare.inputs import ENDPOINT, BaseModel, hub
+from provision.provisioner import Answer
 from provision.store.bucket import Bucket
 
 WITHIN_S = 0.5
 DRIP_S = 0.02
 SOON_S = 5.0  # a drip of a header line would last for twenty minutes
+MODEL_S = 30.0  # likewise; where a machine is busy boto3 reads its model of EC2 for seconds
 
 # What is sent at once, and what drips then without an end.
 DRIPS = {
@@ -81,10 +87,10 @@ def slow_headers() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def ends_soon() -> Iterator[None]:
+def ends_soon(most_s: float = SOON_S) -> Iterator[None]:
     began_s = time.monotonic()
     yield
-    assert time.monotonic() - began_s < SOON_S
+    assert time.monotonic() - began_s < most_s
 
 
 def test_what_drips_ends_as_a_whole(dripping: str) -> None:
@@ -147,11 +153,94 @@ def of_store(url: str, patch: pytest.MonkeyPatch) -> None:
         Bucket("s3://bucket/prefix", request_s=WITHIN_S).get("name")
 
 
-@pytest.mark.parametrize("asked", [of_cloud, of_log, of_prices, of_caller, of_hub, of_store])
+def of_store_s_machine(url: str, patch: pytest.MonkeyPatch) -> None:
+    """So it has for the machine's credentials."""
+    for name in CHAIN:
+        patch.delenv(name, raising=False)
+    for name, value in {"AWS_METADATA_ENDPOINT": url, "AWS_REGION": "us-east-1"}.items():
+        patch.setenv(name, value)
+    with pytest.raises(StoreFailed, match="no answer within"):
+        Bucket("s3://bucket/prefix", request_s=WITHIN_S).get("name")
+
+
+def of_amazon(url: str, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(aws_api, "ANSWER_S", WITHIN_S)
+    patch.setattr(aws_api, "RETRIES", 1)
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": url}
+    with pytest.raises(ProvisionError, match="AWS did not grant a list: ReadTimeoutError"), aws_api.asked("a list"):
+        aws_api.connect("us-east-1", keys).describe_regions()
+
+
+MACHINE: Final = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+CONTAINER: Final = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+ROLE: Final = "AWS_ENDPOINT_URL_STS"
+CHAIN: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_EC2_METADATA_DISABLED")
+
+
+@pytest.mark.parametrize("asked", [MACHINE, CONTAINER, ROLE])
+def test_where_aws_s_own_chain_finds_credentials_holds_nobody(
+    asked: str, slow_headers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it asked again for each region of a look. That is no word on whether there are any."""
+    for name in CHAIN:
+        monkeypatch.delenv(name, raising=False)
+    profiles = tmp_path / "config"
+    profiles.write_text(
+        "[profile role]\nrole_arn = arn:aws:iam::1:role/r\nsource_profile = keys\n"
+        "[profile keys]\naws_access_key_id = a\naws_secret_access_key = b\n"
+    )
+    told = {asked: slow_headers, "HOME": str(tmp_path), "AWS_CONFIG_FILE": str(profiles), "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(aws_chain, "CHAIN_S", WITHIN_S)
+    monkeypatch.setattr(aws_api, "_session", functools.cache(aws_api._session.__wrapped__))
+    with ends_soon(MODEL_S):
+        looks = [aws.owned("us-east-1", None, {"AWS_PROFILE": "role"} if asked == ROLE else {}) for _ in range(9)]
+    for look in looks:
+        assert (look.complete, look.asked) == (Answer.UNKNOWN, True)
+        assert "did not answer in time" in look.message
+
+
+def test_whoever_was_silent_with_credentials_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, over = [0.0], threading.Event()
+    monkeypatch.setattr(aws_chain, "CHAIN_S", 0.01)
+    chain = aws_chain.Chain(None, steady=lambda: now_s[0])
+    assert chain.asked(lambda: "found") == "found"
+    for act in (over.wait, lambda: "found"):
+        with pytest.raises(aws_chain.ChainSilent):
+            chain.asked(act)
+    over.set()
+    now_s[0] = aws_chain.QUIET_S
+    assert chain.asked(lambda: "found") == "found"
+
+
+def of_google(url: str, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(gcp_api, "ANSWER_S", WITHIN_S)
+    left = {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c", "token_uri": url}
+    made = google.oauth2.credentials.Credentials(None, refresh_token="c", token_uri=url, client_id="a", client_secret="b")
+    patch.setattr(gcp_api, "_credentials", lambda _text: made)
+    with pytest.raises(ProvisionError, match=r"credentials could not be used \(TransportError\)"):
+        gcp_api.connect({"GOOGLE_CREDENTIALS": json.dumps(left)})
+
+
+def test_an_act_without_a_limit_of_its_own_is_left_to_itself_after_a_time() -> None:
+    """What it returns or raises in time comes back, and an end that comes later is heard by nobody."""
+    over = threading.Event()
+    assert exchange.within(SOON_S, lambda: "done") == "done"
+    with pytest.raises(ZeroDivisionError):
+        exchange.within(SOON_S, lambda: 1 / 0)
+    with ends_soon(), pytest.raises(TimeoutError, match=r"not whole after 0\.01 s"):
+        exchange.within(0.01, over.wait)
+    over.set()
+
+
+@pytest.mark.parametrize(
+    "asked", [of_amazon, of_google, of_cloud, of_log, of_prices, of_caller, of_hub, of_store, of_store_s_machine]
+)
 def test_whoever_we_ask_holds_nobody_by_slow_headers(
     asked: Callable[[str, pytest.MonkeyPatch], None], slow_headers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ends_soon():
+    with ends_soon(MODEL_S):
         asked(slow_headers, monkeypatch)
 
 

@@ -192,6 +192,7 @@ def test_another_host_key_is_refused_before_anything_is_begun() -> None:
         ("{} catalog list --top 1 > /dev/full", 1),
         ("{} catalog list --top 1 --json > /dev/full", 1),
         ("{} estimate --model 7b --gpu H100 --json > /dev/full", 1),
+        ("{} plan --model 7b --json > /dev/full", 1),
         ("{} ls --json > /dev/full", 1),
         ("{} report nothing --json > /dev/full", 2),
         ("{} report nothing 2> /dev/full", 2),
@@ -203,7 +204,9 @@ def test_output_fails_for_no_destination_with_a_traceback(redirection: str, code
     done = subprocess.run(redirection.format(command), shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if not line.startswith("Hint: ")]) <= 1
+    told = [line for line in done.stderr.splitlines() if not line.startswith("Hint: ")]
+    assert len(told) <= 1
+    assert bool(told) is redirection.endswith(" > /dev/full"), "what went wrong is told where it can be"
 
 
 def test_an_output_that_takes_nothing_hides_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,3 +264,31 @@ def test_no_message_names_a_page_that_only_a_checkout_has(room: str) -> None:
         if re.search(r"\bdocs/[a-z]", text) and "://" not in text and "docs." not in text
     ]
     assert named == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "--model", "7b", "--keep-volume", ""],
+        ["plan", "--model", "7b", "--save", ""],
+        ["plan", "--model", "7b", "--html", ""],
+        ["estimate", "--model", "7b", "--plot", ""],
+        ["doctor", "--permissions", ""],
+    ],
+    ids=lambda words: " ".join(words[-2:]),
+)
+def test_a_name_that_is_empty_is_quoted(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing stood there, between two blanks."""
+    assert call(words) == Exit.REFUSED
+    told = capsys.readouterr().err
+    assert "''" in told
+    assert "  " not in told.splitlines()[0]
+
+
+def test_what_happened_and_what_to_do_are_two_sentences() -> None:
+    """In running text, whatever another program's words ended with; a message that has its stop gets no second."""
+    assert TrainingFailed("left before the deadline, with time to save", hint="It came early.").in_full == (
+        "left before the deadline, with time to save. It came early."
+    )
+    assert TrainingFailed("It left.", hint="Run it again.").in_full == "It left. Run it again."
+    assert TrainingFailed("as another program said it").in_full == "as another program said it"

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from catalogs.catalog import read_catalog
 from planner.plan import Plan
 from provision.errors import BadInput
 from provision.handoff import hand_off, trainer_deadline_s
@@ -21,7 +22,12 @@ def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:
     spec = hand_off(plan, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
     assert spec.strategy == plan.strategy
     assert spec.loop == plan.request.loop
-    assert (spec.device, spec.planned_peak_bytes) == ("cpu", plan.host.ram_peak_bytes)
+    assert (spec.device, spec.planned_peak_bytes, spec.planned_ram_bytes) == ("cpu", plan.host.ram_peak_bytes, None)
+    assert (spec.usd_per_hour, spec.billed_since_s) == (float(plan.offer.usd_per_hour), 0)
+    beside_gpu = msgspec.structs.replace(plan, gpu=next(iter(read_catalog().gpus.values())))
+    told = hand_off(beside_gpu, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
+    assert (told.device, told.planned_peak_bytes) == ("cuda", plan.vram.process_peak_bytes)
+    assert told.planned_ram_bytes == plan.host.ram_peak_bytes
 
 
 def test_every_path_in_the_job_is_a_path_on_the_box_and_travels(plan: Plan) -> None:
@@ -53,6 +59,28 @@ def test_the_form_of_the_data_is_to_be_told_by_its_name_on_the_box(plan: Plan, t
     plan = msgspec.structs.replace(plan, request=request)
     made = hand_off(plan, find_base(request.model), run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
     assert made.spec.data.train.endswith(form)
+
+
+@pytest.mark.parametrize(("path", "more"), [("rows", ()), ("rows/*.jsonl", ()), ("rows/b.jsonl", ("rows/a.jsonl",))])
+def test_several_files_travel_into_one_folder_in_the_same_order(
+    plan: Plan, tmp_path: Path, path: str, more: tuple[str, ...]
+) -> None:
+    """By their own names, which stand in what the trainer says of them."""
+    (tmp_path / "rows").mkdir()
+    for name in ("b.jsonl", "a.jsonl"):
+        (tmp_path / "rows" / name).write_text('{"text": "a"}\n')
+    (tmp_path / "rows" / "notes.md").write_text("no rows")
+    data = msgspec.structs.replace(
+        plan.request.data, path=str(tmp_path / path), more=tuple(str(tmp_path / each) for each in more)
+    )
+    request = with_absolute_paths(msgspec.structs.replace(plan.request, data=data))
+    plan = msgspec.structs.replace(plan, request=request)
+    base = find_base(request.model)
+    made = hand_off(plan, base, run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    assert made.spec.data.train == "/b/inputs/train"
+    rows = {home: there for home, there in made.files.items() if "/train/" in there}
+    assert rows == {str(tmp_path / "rows" / name): f"/b/inputs/train/{name}" for name in ("a.jsonl", "b.jsonl")}
+    assert {Path(home) for home in made.files} == set(input_files(plan, base))
 
 
 def test_no_rows_are_held_out_where_none_were_asked_for(plan: Plan) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.charge.strays import end_stray
+from provision.charge.ownerless.strays import end_stray
 from provision.errors import BadInput
 from provision.home.places import Places, read_places
 from provision.prepare.opening import new_run_id

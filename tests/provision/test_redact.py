@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from provision.account.ledger import Ledger
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.cli import call
+from provision.clouds.engine.runner import EngineCommand
 from provision.clouds.programs import CLOUDS
-from provision.clouds.runner import EngineCommand
 from provision.envelope.failure import tell
 from provision.errors import ProvisionError
 from provision.home.places import Places

@@ -217,7 +217,7 @@ def main() -> None:
     try:
         engine = find_engine(places) or build_engine(places, progress=_say)
     except RentuneError as error:
-        _say(" ".join(filter(None, [str(error), error.hint])))
+        _say(error.in_full)
         raise SystemExit(error.exit_code) from None
     click.echo(engine)
 

@@ -10,6 +10,7 @@ import datetime as dt
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
@@ -19,9 +20,9 @@ from provision.extras import install_command
 
 if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
     from catalogs.hardware import Offer
+    from provision.clouds.programs.accounts.quotas import Quota
+    from provision.clouds.programs.accounts.refusals import Refusal
     from provision.clouds.programs.order import Image, Order, PowerOff
-    from provision.clouds.quotas import Quota
-    from provision.clouds.refusals import Refusal
     from provision.provisioner import Answer, Layer, Owned, Resource
 
 
@@ -67,6 +68,11 @@ class Volumes(msgspec.Struct, frozen=True, kw_only=True):
 
     kinds: dict[str, str]  # Pulumi's resource type -> Resource.kind, of what its program makes for it, and the engine leaves
     device: str | None  # where the machine has it: paths, with *; None = the cloud mounts it
+    never: Callable[[], tuple[tuple[str, str], ...]] = tuple  # patterns of machines' types and disks' kinds: never joined
+
+    def joins(self, instance_type: str, sold_as: str | None) -> bool:
+        """False where the cloud would refuse this kind of disk to this type of machine for sure."""
+        return not any(fnmatchcase(instance_type, type) and fnmatchcase(sold_as or "", kind) for type, kind in self.never())
 
 
 class CloudRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import botocore.exceptions
-import msgspec
 import pulumi
 import pulumi_aws as aws
 
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.aws_api import NOBODY, asked, heard_by, reason_of
 from provision.clouds.programs.accounts.aws_api import connect as connect
+from provision.clouds.programs.accounts.aws_lists import RUNS as RUNS
+from provision.clouds.programs.accounts.aws_lists import listed, rows
 from provision.clouds.programs.accounts.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
 from provision.clouds.programs.accounts.aws_quotas import needs as needs
 from provision.clouds.programs.accounts.aws_quotas import quotas as quotas
@@ -29,18 +29,15 @@ from provision.clouds.programs.accounts.aws_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
 from provision.clouds.programs.clocks import Heard
 from provision.clouds.programs.order import (
-    KEPT_TAG,
     RUN_TAG,
     SSH_PORT,
     Image,
     KeptVolume,
     Order,
     PowerOff,
-    instant_s,
-    tagged_resource,
 )
 from provision.errors import Refused
-from provision.provisioner import VOLUME, Answer, Layer, Owned, Resource
+from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules
@@ -71,7 +68,6 @@ POWER_OFF: Final = PowerOff.ENDS_BILL  # by instance_initiated_shutdown_behavior
 LEAST_DISK_GIB: Final = 8  # assumed, for an image that does not say: the root volume of Ubuntu's own images at EC2
 ONE_TIME: Final = "one-time"  # a spot request that is over once its machine is
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
-LIVE_STATES: Final = ["pending", "running", "stopping", "stopped", "shutting-down"]
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,89 +238,11 @@ def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned
     try:
         ec2 = connect(region, environment)
         heard = heard_by(ec2)
-        disks = _volume_rows(ec2, has_tag)
-        kept, volumes = _volumes(disks, region)
-        machines = _instances(ec2, region, has_tag, {disk["VolumeId"]: _off_gib(disk) for disk in disks})
-        found = (*machines, *(resource for look in _LOOKS for resource in look(ec2, region, has_tag)))
+        found, kept = listed(ec2, region, has_tag)
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         message, has_asked = f"{region}: {reason_of(error)}", not isinstance(error, NOBODY)
         return Owned(resources=(), complete=Answer.UNKNOWN, message=message, ahead_s=heard.ahead_s, asked=has_asked)
-    return Owned(resources=(*found, *volumes), complete=Answer.YES, kept=kept, ahead_s=heard.ahead_s)
-
-
-def _instances(ec2: Any, region: str, has_tag: dict[str, Any], off_gib: dict[str, int]) -> list[Resource]:
-    """`off_gib`: by volume, what of it a machine's own bill has while it is off."""
-    live = {"Name": "instance-state-name", "Values": LIVE_STATES}
-    return [
-        msgspec.structs.replace(_resource("instance", row["InstanceId"], region, row), **_stands(row, off_gib))
-        for reservation in _rows(ec2, "describe_instances", "Reservations", has_tag, live)
-        for row in reservation["Instances"]
-    ]
-
-
-def _rows(ec2: Any, asked_for: str, name: str, *filters: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of all the pages of a list."""
-    pages = ec2.get_paginator(asked_for).paginate(Filters=list(filters))
-    return [row for page in pages for row in page[name]]
-
-
-# State of an instance (docs.aws.amazon.com, "Instance lifecycle", 2026-11) -> whether it has power.
-RUNS: Final = {
-    **dict.fromkeys(("pending", "running", "stopping", "shutting-down"), Answer.YES),
-    "stopped": Answer.NO,
-}
-STOPPED_AT: Final = re.compile(
-    r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)"
-)  # "User initiated (2026-11-26 10:00:00 GMT)"
-
-
-def _stands(row: dict[str, Any], off_gib: dict[str, int]) -> dict[str, Any]:
-    runs = RUNS.get(row["State"]["Name"], Answer.UNKNOWN)
-    disks = [disk["Ebs"]["VolumeId"] for disk in row.get("BlockDeviceMappings", ()) if "Ebs" in disk]
-    stopped = STOPPED_AT.search(row.get("StateTransitionReason", "")) if runs is Answer.NO else None
-    return {
-        "runs": runs,
-        "off_since_s": instant_s(f"{stopped[1]}+00:00") if stopped else None,
-        "off_gib": sum(off_gib[id] for id in disks) if disks and off_gib.keys() >= set(disks) else None,
-    }
-
-
-def _off_gib(disk: dict[str, Any]) -> int:
-    """Of a disk that its machine's bill has; one that is kept has a bill of its own."""
-    return 0 if any(tag["Key"] == KEPT_TAG for tag in disk.get("Tags", ())) else int(disk["Size"])
-
-
-def _volume_rows(ec2: Any, has_tag: dict[str, Any]) -> list[dict[str, Any]]:
-    return [row for row in _rows(ec2, "describe_volumes", "Volumes", has_tag) if row["State"] != "deleting"]
-
-
-def _volumes(rows: list[dict[str, Any]], region: str) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
-    """Volumes, which are to outlive their machine, and machines' own disks: EC2 has one word for both, and we two."""
-    kept: dict[bool, list[Resource]] = {True: [], False: []}
-    for row in rows:
-        found = _resource("disk", row["VolumeId"], region, row)
-        is_kept = found.name is not None
-        stands = {"size_gib": row["Size"], "zone": row["AvailabilityZone"], "in_use": row["State"] == "in-use"}
-        kept[is_kept].append(msgspec.structs.replace(found, kind=VOLUME if is_kept else found.kind, **stands))
-    return tuple(kept[True]), tuple(kept[False])
-
-
-def _security_groups(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
-    rows = _rows(ec2, "describe_security_groups", "SecurityGroups", has_tag)
-    return [_resource("security_group", row["GroupId"], region, row, bills=False) for row in rows]
-
-
-def _key_pairs(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
-    rows = ec2.describe_key_pairs(Filters=[has_tag])["KeyPairs"]  # EC2 has no pages of them
-    return [_resource("key_pair", row["KeyName"], region, row, bills=False) for row in rows]
-
-
-_LOOKS: Final = (_security_groups, _key_pairs)
-
-
-def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bool = True) -> Resource:
-    tags = {tag["Key"]: tag["Value"] for tag in row.get("Tags", [])}
-    return tagged_resource(kind, id, region, tags, bills=bills, made_at=str(row.get("LaunchTime") or row.get("CreateTime", "")))
+    return Owned(resources=found, complete=Answer.YES, kept=kept, ahead_s=heard.ahead_s)
 
 
 _ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {
@@ -350,7 +268,7 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
     with asked(f"SSH from {', '.join(cidrs)}"):
         ec2 = connect(region, environment)
         mine = {"Name": f"tag:{RUN_TAG}", "Values": [run_id]}
-        for group in _rows(ec2, "describe_security_groups", "SecurityGroups", mine):
+        for group in rows(ec2, "describe_security_groups", "SecurityGroups", mine):
             there = _admitted(rule for rule in group["IpPermissions"] if rule.get("FromPort") == SSH_PORT)
             if new := set(cidrs) - there:
                 ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[_ssh_from(new)])
@@ -385,7 +303,7 @@ def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, .
         attribute = "instanceInitiatedShutdownBehavior"
         answer = ec2.describe_instance_attribute(InstanceId=instance.id, Attribute=attribute)
         of_it = {"Name": "instance-id", "Values": [instance.id]}
-        requests = _rows(ec2, "describe_spot_instance_requests", "SpotInstanceRequests", of_it)
+        requests = rows(ec2, "describe_spot_instance_requests", "SpotInstanceRequests", of_it)
     behaviour = answer["InstanceInitiatedShutdownBehavior"]["Value"]
     return (
         _guard("shutdown behaviour", f"a power-off from inside: {behaviour}", there=behaviour == "terminate"),

@@ -14,6 +14,7 @@ import re
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,9 @@ import pulumi
 from catalogs.hardware import ANYWHERE, Offer
 from planner.units import GB, MIB
 from provision.clouds.programs import Volumes
+from provision.clouds.programs.accounts.marks import id_or_mark
+from provision.clouds.programs.accounts.quotas import Quota
+from provision.clouds.programs.accounts.refusals import Refusal
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     DEADLINE_TAG,
@@ -32,6 +36,7 @@ from provision.clouds.programs.order import (
     PRICE_TAG,
     RUN_TAG,
     SSH_PORT,
+    TOO_DEAR,
     TOO_LITTLE_RAM,
     Image,
     KeptVolume,
@@ -39,14 +44,12 @@ from provision.clouds.programs.order import (
     PowerOff,
     require_disk,
     require_no_spot,
+    require_price,
     require_ram,
     tagged_resource,
 )
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
-from provision.clouds.quotas import Quota
-from provision.clouds.refusals import Refusal
-from provision.clouds.whose import id_or_mark
 from provision.errors import ProvisionError, Reason, Refused, Scope
 from provision.provisioner import MACHINE, Answer, Layer, Owned, Resource
 
@@ -96,6 +99,7 @@ GPU_QUOTAS: Final = (DROPLETS,)
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.digitalocean.com, Droplet pricing: until a droplet is destroyed
 # Texts of the API: it has one code for all of these (recorded by others, 2026-11). An account has one limit of droplets.
 REFUSALS: Final = (
+    TOO_DEAR,
     TOO_LITTLE_RAM,
     Refusal(r"\bsize\b.*(unavailable|not available)", Reason.CAPACITY, Scope.OFFER, "no machine of this size is free there"),
     Refusal("droplet limit", Reason.QUOTA, Scope.CLOUD, "the account may have no more droplets"),
@@ -158,6 +162,7 @@ def program(order: Order) -> Callable[[], None]:
         size = _size(slug)
         require_disk(order, int(size.disk) * GB)
         require_ram(order, int(size.memory) * MIB)
+        require_price(order, Decimal(str(size.price_hourly)))
         # The engine leaves the tag where it is: without it a droplet that the state does not know could not be found.
         tag = digitalocean.Tag("tag", name=word, opts=pulumi.ResourceOptions(retain_on_delete=True))
         key = digitalocean.SshKey("key", name=word, public_key=order.public_key)

@@ -21,6 +21,7 @@ import msgspec
 import pulumi
 import pulumi_gcp as gcp
 
+from catalogs.catalog import disk_kind, read_rules
 from catalogs.hardware import ANYWHERE
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.gcp_api import BILLING, connect, path_of, project_of, rows
@@ -58,9 +59,15 @@ KINDS: Final = {
 }
 KEPT_DEVICE: Final = "rentune-kept"
 KEPT_ENDING: Final = "-kept"  # of the name of a disk that is
+# docs.cloud.google.com, "About Hyperdisk", machine series support (recalled). Of the others some take both kinds.
+NO_HYPERDISK: Final = ("a2-*", "e2-*", "g2-*", "n1-*", "t2a-*", "t2d-*")
 VOLUMES: Final = Volumes(
     kinds={"gcp:compute/disk:Disk": "volume", "gcp:compute/attachedDisk:AttachedDisk": "attachment"},
     device=f"/dev/disk/by-id/google-{KEPT_DEVICE}",  # docs.cloud.google.com, "Symbolic links to your disks"
+    never=lambda: (
+        *((type, "pd-*") for type, kind in read_rules().disk_kinds["gcp"] if kind.startswith("hyperdisk-")),
+        *((type, "hyperdisk-balanced") for type in NO_HYPERDISK),
+    ),
 )
 ADDRESS: Final = ("gcp:compute/instance:Instance", "networkInterfaces.0.accessConfigs.0.natIp")
 IMAGE: Final = Image(
@@ -81,7 +88,11 @@ GPU_IMAGE: Final = Image(
 )
 GPU_TYPES: Final = re.compile(r"[ag]\d+x?-")  # the families whose types bring their GPUs: A2 to A4, G2, G4
 PART_OF_A_GPU: Final = re.compile(r"g4-standard-(6|12|24)$")  # as of 2026-11; needs NVIDIA's vGPU driver
-HYPERDISK_ONLY: Final = re.compile(r"(n4|c4a?|g4|a3-ultragpu|a4x?)-")  # families without a persistent disk (recalled, 2026-11)
+# What is included of a Hyperdisk's speed (source=docs.cloud.google.com, "About Hyperdisk Balanced", baseline performance, read
+# 2026-11-27): as much as a persistent disk has. What is beyond is billed apart, and the default is beyond (recalled).
+INCLUDED: Final[Mapping[str, Mapping[str, int]]] = {
+    "hyperdisk-balanced": {"provisioned_iops": 3000, "provisioned_throughput": 140},
+}
 POWER_OFF: Final = PowerOff.STOPS  # docs.cloud.google.com, "VM instance lifecycle": TERMINATED, and its disk is billed
 NETWORK: Final = "default"
 FIRST, SECOND = 0, 1  # priorities: before every rule of somebody else's, which begin at 1000 by custom
@@ -198,11 +209,11 @@ def _firewall(
 def _instance(
     order: Order, zone: str, image: Any, labels: dict[str, str], firewalls: list[gcp.compute.Firewall]
 ) -> gcp.compute.Instance:
-    disk = {
+    disk: dict[str, Any] = {
         "image": image.self_link,
         "size": max(order.disk_gib, image.disk_size_gb),
-        "type": _disk_type(order),
         "labels": labels,
+        **_disk(order),
     }
     return gcp.compute.Instance(
         "box",
@@ -228,8 +239,10 @@ def _instance(
     )
 
 
-def _disk_type(order: Order) -> str:
-    return "hyperdisk-balanced" if HYPERDISK_ONLY.match(order.instance_type) else "pd-balanced"
+def _disk(order: Order) -> dict[str, Any]:
+    """The kind that the machine takes, no faster than what its price by the GiB has in it."""
+    kind = disk_kind(read_rules().disk_kinds, "gcp", order.instance_type)
+    return {"type": kind, **INCLUDED.get(kind or "", {})}
 
 
 def _attach(order: Order, volume: KeptVolume, zone: str, instance: gcp.compute.Instance) -> None:
@@ -241,7 +254,7 @@ def _attach(order: Order, volume: KeptVolume, zone: str, instance: gcp.compute.I
             name=f"{order.name}{KEPT_ENDING}",  # the boot disk has the instance's name
             zone=zone,
             size=volume.size_gib,
-            type=_disk_type(order),
+            **_disk(order),
             labels=labels_of(volume.tags),
             opts=pulumi.ResourceOptions(retain_on_delete=True, depends_on=[instance]),  # no machine, no volume that bills
         ).id
@@ -290,7 +303,7 @@ def _listed(api: Api, environment: Mapping[str, str], run_id: str | None) -> Ite
         if KEPT_TAG in tags:
             yield _volume(row, tags)
         elif not row.get("users"):  # a disk that an instance uses ends with it
-            yield msgspec.structs.replace(_resource("disk", row, tags), size_gib=int(row["sizeGb"]))
+            yield _disk_of(row, tags)
     for row in rows(api, environment, "firewall"):
         tags = from_description(row.get("description"))
         if tags and run_id in (None, tags[RUN_TAG]):
@@ -320,19 +333,28 @@ RUNS: Final = {
 def _instance_of(row: Mapping[str, Any], disks: list[Json]) -> Resource:
     """With the disks that it uses, as far as they are its own: one that is kept has a bill of its own."""
     runs = RUNS.get(row["status"], Answer.UNKNOWN)
-    own = [int(disk["sizeGb"]) for disk in disks if KEPT_TAG not in _kept_by_name(disk) | from_labels(disk["labels"])]
+    own = [disk for disk in disks if KEPT_TAG not in _kept_by_name(disk) | from_labels(disk["labels"])]
     return msgspec.structs.replace(
         _resource("instance", row, from_labels(row["labels"])),
         runs=runs,
         off_since_s=instant_s(row.get("lastStopTimestamp") or "") if runs is Answer.NO else None,
-        off_gib=sum(own) if own else None,
+        off_gib=sum(int(disk["sizeGb"]) for disk in own) if own else None,
+        sold_as=_sold_as(own[0]) if own else None,  # we order one
     )
 
 
 def _volume(row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:
     zone = row.get("zone", "").rpartition("/")[2]
-    found, size_gib = _resource("disk", row, tags), int(row["sizeGb"])  # Google's GB are 2^30 bytes
-    return msgspec.structs.replace(found, kind="volume", size_gib=size_gib, zone=zone, in_use=bool(row.get("users")))
+    return msgspec.structs.replace(_disk_of(row, tags), kind="volume", zone=zone, in_use=bool(row.get("users")))
+
+
+def _disk_of(row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:
+    """Google's GB are 2^30 bytes."""
+    return msgspec.structs.replace(_resource("disk", row, tags), size_gib=int(row["sizeGb"]), sold_as=_sold_as(row))
+
+
+def _sold_as(disk: Mapping[str, Any]) -> str | None:
+    return disk.get("type", "").rpartition("/")[2] or None
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:

@@ -17,6 +17,9 @@ import pulumi_hcloud as hcloud
 from catalogs.hardware import ANYWHERE, Offer
 from planner.units import GB
 from provision.clouds.programs import Volumes
+from provision.clouds.programs.accounts.marks import mark_of
+from provision.clouds.programs.accounts.quotas import Quota
+from provision.clouds.programs.accounts.refusals import Refusal
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     KEPT_TAG,
@@ -34,9 +37,6 @@ from provision.clouds.programs.order import (
 )
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import from_label, label
-from provision.clouds.quotas import Quota
-from provision.clouds.refusals import Refusal
-from provision.clouds.whose import mark_of
 from provision.errors import Reason, Scope
 from provision.provisioner import MACHINE, VOLUME, Answer, Layer, Owned, Resource
 

@@ -17,7 +17,7 @@ from catalogs.hardware import Offer
 from catalogs.read import MOST_USD_PER_HOUR
 from planner.asking.request import OUR_TAGS, WIDEST_PREFIX
 from planner.units import GIB
-from provision.clouds.refusals import Refusal
+from provision.clouds.programs.accounts.refusals import Refusal
 from provision.errors import Declined, Reason, Refused, Scope
 from provision.provisioner import MACHINE, Launch, Resource
 
@@ -33,13 +33,20 @@ MOUNT: Final = "/mnt/rentune"  # where a machine has the volume that is kept
 CACHE: Final = f"{MOUNT}/cache"  # what is on it
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 PRICE_LENGTH: Final = 32  # assumed: of a price's text on a tag; those of the catalog have at most ten characters, 2026-11
-LEAST_USD_PER_HOUR: Final = Decimal("0.000001")  # assumed: nor less, but what is free
+LEAST_USD_PER_HOUR: Final = Decimal("0.000001")  # assumed: nobody rents out a machine for less, but what is free
 
 
 # What `require_ram` says, as it comes back through the engine.
 TOO_LITTLE_RAM: Final = Refusal(
     r"(?P<said>\S+ has [\d.]+ GiB of RAM, and the run needs \d+ GiB)", Reason.HOST, Scope.INSTANCE_TYPE, r"\g<said>"
 )
+
+
+# What `require_price` says, likewise.
+TOO_DEAR: Final = Refusal(
+    r"(?P<said>\S+ costs \$[\d.]+ an hour by now, and \$[\d.]+ was planned)", Reason.PRICE, Scope.OFFER, r"\g<said>"
+)
+ROUNDING: Final = Decimal("1.02")  # assumed: a price that is told differs by no more from the list's, unless it has changed
 
 
 class PowerOff(StrEnum):
@@ -93,6 +100,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     full_zones: tuple[str, ...] = ()  # of the region, where this type was refused to this run
     instance_type: str
     max_usd_per_hour: Decimal | None  # a spot bid; None = on demand
+    usd_per_hour: Decimal | None = None  # that was planned, with the machine's disk where it is billed apart; None = not known
     disk_gib: int  # 0 = as large as the image asks for
     ram_gib: int = 0  # at least; 0 = the offer states what the machine has
     volume: KeptVolume | None = None
@@ -126,6 +134,19 @@ def require_ram(order: Order, ram_bytes: int) -> None:
     if order.ram_gib * GIB > ram_bytes:
         has = f"{order.instance_type} has {ram_bytes / GIB:.1f} GiB of RAM"
         raise Declined(f"{has}, and the run needs {order.ram_gib} GiB.", reason=Reason.HOST, scope=Scope.INSTANCE_TYPE)
+
+
+def require_price(order: Order, told_usd_per_hour: Decimal) -> None:
+    """Raises Declined where the cloud tells that the machine is dearer than planned: the deadline was reckoned by that."""
+    if (why := risen(order.instance_type, order.usd_per_hour, told_usd_per_hour)) is not None:
+        raise Declined(f"{why}.", reason=Reason.PRICE, scope=Scope.OFFER)
+
+
+def risen(instance_type: str, planned_usd_per_hour: Decimal | None, told_usd_per_hour: Decimal) -> str | None:
+    """That a price is above the planned one, in the words of `TOO_DEAR`; None where it is not."""
+    if planned_usd_per_hour is None or told_usd_per_hour <= planned_usd_per_hour * ROUNDING:
+        return None
+    return f"{instance_type} costs ${told_usd_per_hour:.4f} an hour by now, and ${planned_usd_per_hour:.4f} was planned"
 
 
 def resource_name(run_id: str) -> str:

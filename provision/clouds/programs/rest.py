@@ -42,7 +42,7 @@ PIECE_BYTES: Final = 64 * KIB  # assumed: as much as a connection has at once
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
-class _Here(urllib.request.HTTPRedirectHandler):
+class Here(urllib.request.HTTPRedirectHandler):
     """A token goes nowhere but where it was sent."""
 
     def redirect_request(self, *_: Any) -> None:
@@ -175,7 +175,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", "User-Agent": "rentune"}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - by checked_url
-        return opener(_Here, within_s=within_s, steady=self.steady).open(request, timeout=silence_s)
+        return opener(Here, within_s=within_s, steady=self.steady).open(request, timeout=silence_s)
 
 
 def _whole(answer: Any) -> bytes:
@@ -222,7 +222,7 @@ def as_owned(reach: Callable[[], Api], look: Callable[[Api], Iterable[Resource]]
         heard = api.heard
         found.extend(look(api))
     except NoCredentials as error:
-        message, asked = f"{error} {error.hint}", False
+        message, asked = error.in_full, False
     except ProvisionError as error:
         message = str(error)
     except Exception as error:  # noqa: BLE001 - an answer that can't be read is not an empty one, and hides nothing read before

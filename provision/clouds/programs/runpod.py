@@ -22,8 +22,11 @@ import pulumi
 from catalogs.hardware import ANYWHERE, Offer
 from catalogs.sellers import RUNPOD_GPU_IDS, RUNPOD_TYPE
 from planner.units import GB, GIB
-from provision.clouds.container import ENTRYPOINT, START_VARIABLE
+from provision.clouds.boot.container import ENTRYPOINT, START_VARIABLE
 from provision.clouds.programs import Volumes
+from provision.clouds.programs.accounts.marks import id_or_mark
+from provision.clouds.programs.accounts.quotas import Quota
+from provision.clouds.programs.accounts.refusals import Refusal
 from provision.clouds.programs.accounts.runpod_api import (
     BAD_KEY,
     NO_CAPACITY,
@@ -44,6 +47,7 @@ from provision.clouds.programs.order import (
     OWNER_TAG,
     RUN_TAG,
     SSH_PORT,
+    TOO_DEAR,
     Image,
     Order,
     PowerOff,
@@ -54,9 +58,6 @@ from provision.clouds.programs.order import (
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned
 from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.programs.tagging import LETTERS, escaped, unescaped
-from provision.clouds.quotas import Quota
-from provision.clouds.refusals import Refusal
-from provision.clouds.whose import id_or_mark
 from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Answer, Layer, Owned, Resource
 from remote.machine.drivers import TORCH_CUDA, least_driver
@@ -91,6 +92,7 @@ REFUSALS: Final = (  # by our own words for what its API says (accounts/runpod_a
     Refusal(TOO_POOR, Reason.QUOTA, Scope.CLOUD, TOO_POOR),
     Refusal(BAD_KEY, Reason.CREDENTIALS, Scope.CLOUD, BAD_KEY),
     Refusal(UNKNOWN_GPU, Reason.CAPACITY, Scope.INSTANCE_TYPE, UNKNOWN_GPU),
+    TOO_DEAR,
 )
 TAGS_VARIABLE: Final = "RENTUNE_TAGS"
 MIN_CUDA: Final = f"{TORCH_CUDA[0]}.0"  # derived: that of the first runs a whole major version (remote.machine.drivers)
@@ -116,7 +118,8 @@ def program(order: Order) -> Callable[[], None]:
     told = {START_VARIABLE: order.user_data, TAGS_VARIABLE: json.dumps(order.tags)}
 
     def run() -> None:
-        pod = Pod("box", json.dumps(body), pulumi.Output.secret(json.dumps(told)), json.dumps(_volume(order)))
+        secret = pulumi.Output.secret(json.dumps(told))
+        pod = Pod("box", json.dumps(body), secret, json.dumps(_volume(order)), json.dumps(_price(order)))
         address = Address("address", pod.id)
         pulumi.export("host", address.host)
         pulumi.export("port", address.port)
@@ -160,6 +163,11 @@ def _host_of(order: Order, count: int) -> dict[str, int]:
         return {}
     ram_gb = order.ram_gib * GIB / GB
     return {"minRamPerGpu": math.ceil(ram_gb / count), "minVcpuCountPerGpu": LEAST_VCPUS}
+
+
+def _price(order: Order) -> dict[str, str]:
+    """What the pod is to cost at the most; nothing where nobody says."""
+    return {} if order.usd_per_hour is None else {"type": order.instance_type, "usd_per_hour": str(order.usd_per_hour)}
 
 
 def _volume(order: Order) -> dict[str, Any]:

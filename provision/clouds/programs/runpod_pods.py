@@ -13,13 +13,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from decimal import Decimal
 from typing import Any, Final
 
 from pulumi import Input, ResourceOptions
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
 
-from provision.clouds.container import END_VARIABLE
+from provision.clouds.boot.container import END_VARIABLE
 from provision.clouds.programs.accounts.runpod_api import NO_CAPACITY, connect, find, path_of, volume_path
+from provision.clouds.programs.order import risen
 from provision.clouds.programs.rest import Api, Json
 from provision.errors import ProvisionError
 
@@ -60,6 +62,7 @@ class PodProvider(ResourceProvider):  # type: ignore[misc] # pulumi's types are 
         body["env"] = json.loads(props["environment"]) | {END_VARIABLE: SELF_END, API_VARIABLE: api.url}
         wanted = json.loads(props.get("volume") or "{}")
         pod = _with_volume(api, body, wanted) if wanted else api.ask("POST", "/pods", body)
+        _require_price(api, pod, json.loads(props.get("price") or "{}"))
         return CreateResult(pod["id"], {"name": body["name"]})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
@@ -71,6 +74,18 @@ class PodProvider(ResourceProvider):  # type: ignore[misc] # pulumi's types are 
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         connect(os.environ).delete(path_of(_id))
+
+
+def _require_price(api: Api, pod: Json, planned: dict[str, str]) -> None:
+    """A create states no price, so it is known by the pod. One that costs more than planned is deleted at once.
+
+    Raises ProvisionError in the words of `order.TOO_DEAR`.
+    """
+    if not planned or pod.get("cost") is None:
+        return
+    if (why := risen(planned["type"], Decimal(planned["usd_per_hour"]), Decimal(str(pod["cost"])))) is not None:
+        api.delete(path_of(pod["id"]))
+        raise ProvisionError(f"{why}.")
 
 
 def _with_volume(api: Api, body: Json, wanted: dict[str, Any]) -> Json:
@@ -133,11 +148,15 @@ def _read(pod: Json | None, id: str, props: dict[str, Any]) -> ReadResult:
 class Pod(Resource, module="runpod", name="Pod"):  # type: ignore[misc, call-arg] # pulumi's types are not followed
     """One pod; `body` is RunPod's CreatePodRequest as JSON, so that whole numbers stay whole on their way.
 
-    `environment`, JSON as well, is what the pod is told; `volume`, too: the network volume that is made for it, or nothing.
+    `environment`, JSON as well, is what the pod is told; `volume`, too: the network volume that is made for it, or nothing;
+    and `price`: the `type` that was ordered and what it is to cost at the most, `usd_per_hour`, or nothing.
     """
 
-    def __init__(self, name: str, body: Input[str], environment: Input[str], volume: Input[str] = "{}") -> None:
-        super().__init__(PodProvider(), name, {"body": body, "environment": environment, "volume": volume})
+    def __init__(
+        self, name: str, body: Input[str], environment: Input[str], volume: Input[str] = "{}", price: Input[str] = "{}"
+    ) -> None:
+        told = {"body": body, "environment": environment, "volume": volume, "price": price}
+        super().__init__(PodProvider(), name, told)
 
 
 class Address(Resource, module="runpod", name="Address"):  # type: ignore[misc, call-arg] # pulumi's types are not followed

@@ -93,18 +93,23 @@ def list_offers(
         max_usd_per_hour=max_price,
     )
     shown = offers[:top] if top else offers
+    notes = tuple(warning for name in dict.fromkeys(gpu) if (warning := catalog.gpu(name).warning) is not None)
 
     def draw_offers() -> None:
+        from planner.report.words import note
         from planner.search.market.names import how_to_plan_with
+        from provision.envelope.show import say
         from provision.report.terminal import draw
 
+        for each in notes:
+            say(note(each))
         console().print(draw(_table(catalog, shown, num_offers=len(offers))))
         sellers = {offer.provider for offer in catalog.offers}
         for name in (name.lower() for name in provider):
             if name not in sellers:
                 click.echo(f"{name}: {how_to_plan_with(name)}.")
 
-    return show("catalog list", shown, draw_offers, as_json=as_json)
+    return show("catalog list", shown, draw_offers, as_json=as_json, notes=notes)
 
 
 @command.command("storage")

@@ -51,6 +51,7 @@ class Sold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PER_MONTH = "{:f} $ per GiB and month"
+PER_HOUR = "{:f} $/h"
 UNPRICED = "no price of its own is known: it may come with the machine"
 STOPPED = "stopped"  # in the name of what a disk costs while its machine is
 OFFER_WORDS = 4  # derived: provider, region, type and purchase
@@ -239,6 +240,10 @@ def _billing_rows(rule: Billing, storage: tuple[StoragePrice, ...]) -> Iterator[
     yield "disk of the machine", _known(rule.disk_usd_per_gib_month, PER_MONTH, UNPRICED) + least_disk
     yield "kept volume", _known(rule.volume_usd_per_gib_month, PER_MONTH)
     free = f" after {rule.egress_free_gb} GB a month" if rule.egress_free_gb else ""
+    spot = rule.spot_address_usd_per_hour
+    cheaper = "" if spot is None else f", {spot:f} of a spot machine"
+    included = rule.address_usd_per_hour == 0
+    yield "public address", "in the machine's price" if included else _known(rule.address_usd_per_hour, PER_HOUR) + cheaper
     yield "egress", _known(rule.egress_usd_per_gb, "{:f} $/GB") + free
 
 

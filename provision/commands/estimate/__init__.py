@@ -93,7 +93,9 @@ def command(cases: str | None, as_json: bool, **said: Any) -> int:  # noqa: FBT0
             raise BadInput(f"--{name} is for one case, and --from reads many.", hint="say the case by options")
         return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept, tracing=tracing))
     if "model" not in asked:
-        raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
+        raise BadInput(
+            "No model was named.", hint="--model 7b, or --from cases.jsonl; `rentune catalog models` lists what has a name"
+        )
     return _answer_one(asked, catalog, kept, as_json=as_json, **beside)
 
 
@@ -160,12 +162,30 @@ def _draw(made: dict[str, Any], why: Explanation | None, seen: StepMeasured | No
     from provision.report.terminal import draw
 
     out = console()
+    out.print(_case_line(made["effective"]), markup=False, highlight=False)
     for table in (_peak_table(made["vram"]),) if why is None else explanation_tables(why, width=out.width):
         out.print(draw(table))
     if seen is not None:
         out.print(draw(measured_table(made, seen)))
     for line in (*_lines_below(made), *(() if why is None else limit_lines(why))):
         out.print(line, markup=False)
+
+
+def _case_line(case: dict[str, Any]) -> str:
+    """What is estimated, with every default filled in that moves most of it."""
+    from planner.report.words import base, several
+
+    rank = f" of rank {case['rank']}" if "rank" in case else ""
+    held = case["param_dtype"] if case["quant"] == "none" else case["quant"]
+    batch = f"{several(case['micro_batch_size'], 'sequence')} of {case['seq_len']:,} tokens"
+    steps = case["gradient_accumulation_steps"]
+    more = f" × {steps:,} a step" if steps > 1 else ""
+    gpus = f", {case['num_gpus']:,} GPUs ({case['sharding']})" if case["num_gpus"] > 1 else ""
+    checkpointing = case["gradient_checkpointing"].replace("_", "-")
+    return (
+        f"Case: {base(case['model'])}, {case['method']}{rank}, weights in {held}, micro-batch of {batch}{more}{gpus}, "
+        f"gradient checkpointing {checkpointing}, {case['optimizer']}."
+    )
 
 
 def _peak_table(vram: dict[str, Any]) -> Table:

@@ -16,6 +16,8 @@ from catalogs.user_file import expanded
 from planner.asking.request import DataAsked, Keep, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
+from provision.prepare.inputs.parts import UnreadableData, files_of, placed
+from remote.contract import PLAIN
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 TOKEN: Final = "HF_TOKEN"  # noqa: S105 - the variable's name
@@ -106,7 +108,9 @@ def with_absolute_data(data: DataAsked) -> DataAsked:
     if data.path is None:
         raise BadInput("There is no data to train on.", hint="Name a file: --data FILE, or `data:` in the job file.")
     held_out = _existing(data.held_out_path) if data.held_out_path else None
-    return msgspec.structs.replace(data, path=_existing(data.path), held_out_path=held_out)
+    more = tuple(_existing(each) for each in data.more)
+    template = data.chat_template if data.chat_template in (None, PLAIN) else _existing(data.chat_template)
+    return msgspec.structs.replace(data, path=_existing(data.path), more=more, held_out_path=held_out, chat_template=template)
 
 
 def adapter_folder(keep: Keep) -> Path | None:
@@ -151,12 +155,25 @@ def _require_writable(folder: Path) -> None:
 def input_files(plan: Plan, base: BaseModel) -> tuple[Path, ...]:
     """Everything at home that the box will need."""
     data = plan.request.data
-    named = (base.path, data.path, data.held_out_path, plan.request.loop.init_adapter)
+    rows: list[str] = []
+    for path, more in ((data.path, data.more), (data.held_out_path, ())):
+        if path is not None:
+            try:
+                rows += placed(path, "rows", more)[1]
+            except UnreadableData:
+                rows.append(path)  # a folder that is gone, or empty by now
+    template = None if data.chat_template == PLAIN else data.chat_template
+    named = (base.path, *rows, template, plan.request.loop.init_adapter)
     return tuple(Path(name) for name in named if name is not None)
 
 
 def _existing(name: str) -> str:
     path = expanded(name)
-    if not path.is_file():
-        raise BadInput(f"The data file {name} is not there.", hint="Give the path of a JSONL, JSON, CSV or text file.")
+    hint = "Give the path of a JSONL, JSON, CSV or text file, of a folder of some, or a pattern such as rows/*.jsonl."
+    try:
+        found = files_of(path)
+    except UnreadableData as error:
+        raise BadInput(f"There is no data: {error}.", hint=hint) from None
+    if not all(part.path.is_file() for part in found):
+        raise BadInput(f"The data file {name} is not there.", hint=hint)
     return str(path.resolve())

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import click
 import msgspec
@@ -25,24 +25,36 @@ from planner.asking.request import DataAsked, DataFile, Lengths, RequestError
 from provision.home.interrupt import interruptible
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
+from provision.prepare.inputs.parts import files_of
 from provision.redact import without_secrets
 from remote import contract
+from remote.contract import NO_TEMPLATE, PLAIN, TEMPLATE_HINT
 from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
 from remote.data.rows import UnreadableData, read_rows
 from remote.data.twins import NO_TWINS, Twins, shared
 from remote.digest import sha256_of
 
 HINT: Final = (
-    'JSONL, JSON, CSV or Parquet of rows with "prompt" and "completion", with "messages" or with "text"; or a text file; any'
+    'a file, a folder or a pattern of JSONL, JSON, CSV or Parquet with rows of "prompt" and "completion", of "messages" or of'
+    ' "text"; or text files; any'
     " of them packed by gzip or zstd, too"
 )
 STACK: Final = ("torch", "transformers", "tokenizers")  # what reads a tokenizer; a GGUF file needs all three
 TOKENIZER_NAMES: Final = ("*token*", "vocab*", "merges*", "spiece*", "chat_template*", "config.json")  # what moves its tokens
-CODE: Final = ("data", "base.py")  # of the trainer's package: what reads rows, and what loads a tokenizer
+CODE: Final = ("data", "contract/packing.py", "bases/base.py")  # of the trainer: what reads rows and loads a tokenizer
 MODELS: Final = "models"  # in the cache, as on the local box (provision/aboard/job.py): a GGUF file's tokenizer is read once
 OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}  # a look at a file at home asks nobody
 
 Say = Callable[[str], None]
+
+
+class Data(NamedTuple):
+    """What is counted as one: files, folders of some or patterns, how their rows are read, and how many."""
+
+    paths: tuple[Path, ...]
+    kind: str
+    max_rows: int | None
+    template: str | None = None  # as in `DataFile`
 
 
 def notes(*, quiet: bool) -> Say:
@@ -61,7 +73,9 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         path,
         model if counts else None,
         kind=file.format,
+        more=tuple(map(Path, file.more)),
         max_rows=file.max_rows,
+        template=file.chat_template,
         along=None if file.along is None else Path(file.along),
         cache=cache,
         say=say,
@@ -71,11 +85,18 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         raise RequestError(
             f"{report.broken[0]}{more}", hint=f"`rentune check {shlex.quote(str(path))}` lists every row that can't be used"
         )
+    if report.no_template:
+        raise RequestError(f"{path}: {NO_TEMPLATE}", hint=TEMPLATE_HINT, place=("data", "chat_template"))
     return Lengths(
         num_rows=report.rows,
         mean_tokens=report.mean_tokens,
         max_tokens=report.max_tokens,
         profile=report.profile,
+        exchanges=report.exchanges,
+        files=report.files,
+        classes=report.classes,
+        no_classes=report.no_classes,
+        unread_labels=report.unread_labels,
         documents=report.format == "text",
         basis=report.basis,
         least_seq_len=report.least_seq_len,
@@ -87,32 +108,42 @@ def look_through(
     path: Path,
     model: Path | None,
     *,
+    more: tuple[Path, ...] = (),
     kind: str = "auto",
     max_rows: int | None = None,
+    template: str | None = None,
     along: Path | None = None,
     cache: Path,
     say: Say,
 ) -> DataReport:
-    """What the trainer will say of a data file. Raises RequestError for one that it can't read at all.
+    """What the trainer will say of a data file, a folder of some or a pattern, and of `more` such that are read with it. Raises
+    RequestError for one that it can't read at all.
 
     `model`: what decides the tokens, a model folder, a GGUF file or a bare configuration; None = they are estimated from
     characters. `along`: a file whose rows are all counted and kept as well, if this one has to be; what is wrong with it is for
     whoever asks for it.
     """
-    _require_file(path)
+    data = Data((path, *more), kind, max_rows, template)
+    _require_template(template)
+    _require_files(data)
     if model is None or trains_on_bytes(model):
         try:
-            return check_data(path, GUESSED if model is None else BYTES, kind=kind, max_rows=max_rows)
+            return check_data(path, GUESSED if model is None else BYTES, more=more, kind=kind, max_rows=max_rows)
         except UnreadableData as error:
             raise RequestError(str(error), hint=HINT) from None
-    kept = cache / "counted" / f"{_key(path, model, kind, max_rows)}.json"
+    kept = cache / "counted" / f"{_key(data, model)}.json"
     with suppress(OSError, msgspec.DecodeError):  # what can't be read again is counted again
         return contract.decode(kept.read_bytes(), DataReport)
-    more = {} if along is None or not along.is_file() else {along: cache / "counted" / f"{_key(along, model, kind, None)}.json"}
-    names = " and ".join(file.name for file in (path, *more))
+    beside: dict[Path, Path] = {}
+    with suppress(RequestError):
+        if along is not None:
+            beside_it = Data((along,), kind, None, template)
+            _require_files(beside_it)
+            beside[along] = cache / "counted" / f"{_key(beside_it, model)}.json"
+    names = " and ".join(file.name for file in (path, *beside))
     say(f"Counting the tokens of {names} by the tokenizer of {model.name} …")
-    answers = _asked_of_trainer((path, *more), model, kind, max_rows, cache=cache / MODELS)
-    for place, answer in zip((kept, *more.values()), answers, strict=False):
+    answers = _asked_of_trainer(data, tuple(beside), model, cache=cache / MODELS)
+    for place, answer in zip((kept, *beside.values()), answers, strict=False):
         if isinstance(answer, DataReport):
             _keep(place, answer)
     if isinstance(answers[0], RequestError):
@@ -125,7 +156,7 @@ def twins_of(data: DataAsked) -> Twins:
     if data.path is None or data.held_out_path is None:
         return NO_TWINS
     try:
-        learned = read_rows(Path(data.path), kind=data.format, max_rows=data.max_rows)
+        learned = read_rows(Path(data.path), more=[*map(Path, data.more)], kind=data.format, max_rows=data.max_rows)
         return shared(learned, read_rows(Path(data.held_out_path), kind=data.format))
     except UnreadableData:  # told where its rows are counted
         return NO_TWINS
@@ -159,25 +190,48 @@ def has_stack() -> bool:
     return all(find_spec(name) is not None for name in STACK)
 
 
-def _require_file(path: Path) -> None:
-    try:
-        num_bytes = require_regular(path)
-    except FileUnusable as error:
-        raise RequestError(f"{shortened(str(path))} {error}", hint="the path of a data file") from None
+def _require_files(data: Data) -> None:
+    """Raises RequestError for what is no file, and for more than is read here."""
+    num_bytes = 0
+    for path in _files(data):
+        try:
+            num_bytes += require_regular(path)
+        except FileUnusable as error:
+            raise RequestError(f"{shortened(str(path))} {error}", hint="the path of a data file") from None
     if num_bytes > MAX_DATA_BYTES:
         raise RequestError(
-            f"{path} is too large: {num_bytes:,} bytes, at most {MAX_DATA_BYTES:,} are read",
+            f"{data.paths[0]} is too large: {num_bytes:,} bytes, at most {MAX_DATA_BYTES:,} are read",
             hint="split it, or take a part of it",
         )
 
 
-def _asked_of_trainer(
-    files: tuple[Path, ...], tokenizer: Path, kind: str, max_rows: int | None, *, cache: Path
-) -> list[DataReport | RequestError]:
-    """Its answers to the files, in order; fewer where it broke off. Raises RequestError without any."""
-    arguments = [sys.executable, "-P", "-m", "remote", "check", *(str(file.absolute()) for file in files)]
-    arguments += ["--model", str(tokenizer.absolute())]
-    arguments += ["--format", kind, *(["--max-rows", str(max_rows)] if max_rows is not None else [])]
+def _require_template(template: str | None) -> None:
+    """Raises RequestError where it names no file."""
+    if template not in (None, PLAIN) and not Path(template).is_file():
+        hint = "the path of a chat template in Jinja, or plain"
+        raise RequestError(f"there is no chat template at {shortened(template)}", hint=hint, place=("data", "chat_template"))
+
+
+def _files(data: Data) -> list[Path]:
+    try:
+        return [part.path for part in files_of(data.paths[0], data.paths[1:])]
+    except UnreadableData as error:
+        raise RequestError(str(error), hint=HINT) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise RequestError(f"{shortened(str(data.paths[0]))} can't be read: {error}", hint="the path of a data file") from None
+
+
+def _asked_of_trainer(data: Data, beside: tuple[Path, ...], tokenizer: Path, *, cache: Path) -> list[DataReport | RequestError]:
+    """Its answers to the data and to what is counted beside it, in order; fewer where it broke off. Raises RequestError without
+    any.
+    """
+    first, *more = (str(path.absolute()) for path in data.paths)
+    arguments = [sys.executable, "-P", "-m", "remote", "check", first, *(str(path.absolute()) for path in beside)]
+    arguments += ["--model", str(tokenizer.absolute()), "--format", data.kind]
+    arguments += [each for path in more for each in ("--and", path)]
+    arguments += ["--max-rows", str(data.max_rows)] if data.max_rows is not None else []
+    template = data.template if data.template in (None, PLAIN) else str(Path(data.template).absolute())
+    arguments += ["--template", template] if template is not None else []
     environment = without_secrets(os.environ) | OFFLINE | {contract.MODEL_CACHE_VARIABLE: str(cache)}
     with interruptible():  # so that whoever ends this process ends the trainer's, too
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
@@ -188,16 +242,19 @@ def _asked_of_trainer(
             answers.append(RequestError(answer["error"], hint=HINT) if failed else msgspec.convert(answer, DataReport))
     if not answers:
         words = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise RequestError(f"the tokens of {files[0]} can't be counted: {words[-1]}", hint=HINT)
+        raise RequestError(f"the tokens of {data.paths[0]} can't be counted: {words[-1]}", hint=HINT)
     return answers
 
 
 # ── what was counted is found again ────────────────────────────────────────────────────────────────────────────────
 
 
-def _key(path: Path, tokenizer: Path, kind: str, max_rows: int | None) -> str:
+def _key(data: Data, tokenizer: Path) -> str:
     """Hex sha256 over everything that the answer depends on: the data, the tokenizer, how it is asked, and who counts."""
-    parts = (path.name, sha256_of(path), kind, str(max_rows), *_tokenizer_marks(tokenizer), *_counter_marks())
+    files = (each for path in _files(data) for each in (path.name, sha256_of(path)))
+    names = (path.name for path in data.paths)
+    template = data.template if data.template in (None, PLAIN) else sha256_of(Path(data.template))
+    parts = (*names, *files, data.kind, str(data.max_rows), str(template), *_tokenizer_marks(tokenizer), *_counter_marks())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -215,6 +272,6 @@ def _counter_marks() -> Iterator[str]:
 
     package = Path(contract.__file__).parent.parent
     for name in CODE:
-        for file in sorted((package / name).glob("*.py")) or [package / name]:
+        for file in sorted((package / name).rglob("*.py")) or [package / name]:
             yield sha256_of(file)
     yield from map(version, STACK)

@@ -22,7 +22,7 @@ NEWEST: Final = "main"  # the branch that the hub makes for every model
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S: Final = 10.0  # assumed: for all of an answer
 ANSWER_BYTES: Final = 32 * MIB  # assumed: of the longest list of files a hundredth
-WEIGHTS: Final = ".safetensors"  # no other weights are fetched: remote/base.py
+WEIGHTS: Final = ".safetensors"  # no other weights are fetched: remote/bases/base.py
 
 
 class _Lfs(msgspec.Struct, frozen=True):

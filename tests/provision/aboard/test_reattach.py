@@ -17,7 +17,7 @@ from provision.errors import ConnectionFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from tests.provision.aboard.test_job import EVENT, SPEC
-from tests.provision.clouds.test_first_boot import boot, box, cloud, instance, key  # noqa: F401 - the machine
+from tests.provision.clouds.boot.test_first_boot import boot, box, cloud, instance, key  # noqa: F401 - the machine
 from tests.provision.rigs import BOOT_S, await_true
 
 pytestmark = pytest.mark.root

@@ -22,13 +22,16 @@ def test_what_the_trainer_writes_comes_home() -> None:
         "chat_template.jinja",
         "tokenizer.model",
         "sha256sums.txt",
+        "reports/tensorboard/events.out.tfevents.1795000000.0000",
+        "reports/wandb_offline/wandb/offline-run-20261127_190000-r/run-r.wandb",
         *SCRIPTS,
     )
     assert sober(outcome) == outcome
 
 
 @pytest.mark.parametrize(
-    "path", ["evil.pkl", "adapter_model.bin", "state.pt", "setup.py", "deep/try.py", "pickle", "x.safetensors.part"]
+    "path",
+    ["evil.pkl", "adapter_model.bin", "state.pt", "setup.py", "deep/try.py", "pickle", "x.safetensors.part", "reports/x.pkl"],
 )
 def test_what_may_run_is_left_on_the_box_and_named(path: str) -> None:
     outcome = sober(ended("adapter_model.safetensors", path))
@@ -52,6 +55,6 @@ def test_a_message_without_end_is_cut() -> None:
 
 @pytest.mark.torch
 def test_the_scripts_are_those_of_the_trainer() -> None:
-    from remote.result.save import MODULES, TRY_FILE
+    from remote.result.save import MODULES_FILE, TRY_FILE
 
-    assert frozenset((TRY_FILE, MODULES.name)) == SCRIPTS
+    assert frozenset((TRY_FILE, MODULES_FILE)) == SCRIPTS

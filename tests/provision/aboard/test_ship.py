@@ -50,6 +50,16 @@ def test_only_a_volume_that_is_kept_gets_what_other_tools_fetch(bare: Box) -> No
     assert ship.download_places(msgspec.structs.replace(kept, shares_files=True)) == {}
 
 
+def test_on_a_machine_that_stays_nothing_is_kept_outside_of_the_run_s_folder(bare: Box) -> None:
+    """What is fetched of the hub, kernels that are built and temporary files go with the run; a rented box goes itself."""
+    host = msgspec.structs.replace(bare, ours=False)
+    places = ship.passing_places(host)
+    assert places.keys() == {"TMPDIR", "HF_HUB_CACHE", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH"}
+    assert all(place.startswith(f"{host.folder}/") for place in places.values())
+    assert ship.passing_places(msgspec.structs.replace(bare, ours=True)) == {}
+    assert ship.passing_places(msgspec.structs.replace(host, shares_files=True)) == {}
+
+
 def test_a_trainer_that_does_not_come_whole_leaves_the_one_that_is_there(
     shell: Shell, bare: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:

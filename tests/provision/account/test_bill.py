@@ -10,7 +10,7 @@ import pytest
 
 from planner.estimators.cost import SECONDS_PER_MONTH
 from planner.plan import Plan
-from provision.account.bill import bill
+from provision.account.bill import bill, rental_usd
 from provision.account.runs import Rental
 from tests.provision.plans import rental
 
@@ -50,6 +50,15 @@ def test_the_disk_of_a_machine_that_is_off_is_billed_until_it_is_gone(
     while_on_usd = Decimal(100) * Decimal("0.10") / 730
     assert lines["compute"] == Decimal("3.60")
     assert lines["disk"] == (while_on_usd + gib_months * Decimal("0.10")).quantize(Decimal("0.0001"))
+
+
+def test_a_public_address_is_billed_with_its_machine_and_no_longer(plan: Plan) -> None:
+    """For the hour until it was off; each box of a run has one."""
+    box = found_off(plan, address_usd_per_hour=Decimal("0.005"))
+    assert bill((box,), now_s=9e9)["address"] == Decimal("0.005")
+    assert bill((box, box), now_s=9e9)["address"] == Decimal("0.01")
+    without = msgspec.structs.replace(box, billing=msgspec.structs.replace(box.billing, address_usd_per_hour=None))
+    assert rental_usd(box, now_s=9e9) - rental_usd(without, now_s=9e9) == Decimal("0.005")
 
 
 def test_a_kept_volume_is_billed_while_its_machine_is_off_whatever_becomes_of_the_disk(plan: Plan) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from planner.estimators.duration import CPU_STACK, GPU_STACK
-from planner.estimators.learned import Seen, cores_of, machine_of
+from planner.estimators.time.duration import CPU_STACK, GPU_STACK
+from planner.estimators.time.learned import Seen, cores_of, machine_of
 from provision.account.earlier import read_seen
 from provision.account.receipt import Calibration, calibrations
 from remote.contract import Measured

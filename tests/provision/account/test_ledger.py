@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import itertools
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
@@ -175,10 +176,13 @@ def test_a_volume_is_worth_keeping_once_the_environment_was_built_beside_it(ledg
     assert used() == frozenset(), "a box ran, and nothing that it did there came to anything"
     write(ledger, built(ok=True))
     assert used() is None
+    assert ledger.runs()["r1"].filled_volumes is None, "it had asked for none"
     volume = Resource(kind="volume", id="v", name="models")
     write(ledger, Ended(run_id="r1", at_s=4.0, teardown=msgspec.structs.replace(GONE, kept=(volume,))))
     write(ledger, attempted("r1", at_s=5.0))
     assert used() == frozenset({"v"})
+    write(ledger, msgspec.structs.replace(attempted("r1", at_s=6.0), volume_gib=12), built(ok=True))
+    assert (used(), ledger.runs()["r1"].filled_volumes) == (None, frozenset({"v"})), "those before it, and its own"
 
 
 def test_seconds_of_a_phase_that_was_entered_twice_add_up(ledger: Ledger) -> None:
@@ -293,10 +297,17 @@ def test_where_a_run_stands_follows_from_its_lines(ledger: Ledger) -> None:
 
 
 def test_a_second_host_key_is_not_a_second_box(ledger: Ledger) -> None:
-    """The replaced key writes another Created line for the same rental."""
+    """The replaced key writes another Created line for the same rental, which was up all the while."""
     write(ledger, OPENED, attempted("r1", at_s=110.0))
     write(ledger, Created(run_id="r1", at_s=120.0, box=BOX), Created(run_id="r1", at_s=130.0, box=BOX))
-    assert len(ledger.runs()["r1"].rentals) == 1
+    assert [rental.up_at_s for rental in ledger.runs()["r1"].rentals] == [120.0]
+
+
+def test_an_attempt_that_has_ended_keeps_its_end(ledger: Ledger) -> None:
+    """The verdict on the next one is none on it: it would be billed for all the time in between."""
+    write(ledger, OPENED, attempted("r1", at_s=110.0), Ended(run_id="r1", at_s=210.0, teardown=GONE))
+    write(ledger, attempted("r1", at_s=600.0), Ended(run_id="r1", at_s=700.0, teardown=GONE))
+    assert [rental.ended_at_s for rental in ledger.runs()["r1"].rentals] == [210.0, 700.0]
 
 
 def test_a_line_torn_by_a_power_cut_costs_only_itself(ledger: Ledger) -> None:
@@ -359,6 +370,21 @@ def test_a_line_that_cannot_be_read_is_named(ledger: Ledger, raw: bytes) -> None
     assert ledger.unreadable() == (2,)
     assert list(ledger.runs()) == ["r1"]
     assert damage(ledger) == f"line 2 of {ledger.path} can't be read, so a run may be missing here"
+
+
+def test_who_writes_waits_for_who_is_writing(ledger: Ledger) -> None:
+    """What is already there is looked up under the same lock: else two that copy would each find it missing."""
+    ledger.append(OPENED)
+    written = ledger.path.read_bytes()
+    with ledger.path.open("rb") as other, ThreadPoolExecutor(max_workers=1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        copied = pool.submit(ledger.copy_in, b'{"kind":"late"}')
+        with pytest.raises(TimeoutError):
+            copied.result(timeout=0.2)
+        assert ledger.path.read_bytes() == written
+        fcntl.flock(other, fcntl.LOCK_UN)
+        copied.result(timeout=10.0)
+    assert ledger.path.read_bytes() == written + b'{"kind":"late"}\n'
 
 
 def test_lines_that_are_copied_in_at_one_moment_stand_there_once(ledger: Ledger, run_id: str) -> None:
@@ -444,3 +470,47 @@ def test_a_line_that_the_disk_does_not_take_was_never_written(ledger: Ledger, mo
     with pytest.raises(OSError, match="Input/output error"):
         ledger.append(attempted("r1", at_s=102.0))
     assert list(ledger.lines()) == [OPENED]
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def put_back_older(path: Path) -> None:
+    first, *_ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first)
+
+
+@pytest.mark.parametrize("lose", [removed, emptied, put_back_older])
+def test_a_ledger_that_loses_a_run_gets_it_back_from_whoever_holds_it(ledger: Ledger, lose: Callable[[Path], None]) -> None:
+    """Told once, byte for byte, before whatever is written next; others of its runs are not known to the holder."""
+    write(ledger, OPENED, attempted("r1", at_s=102.0))
+    notes: list[str] = []
+    ledger.remember("r1", notes.append)
+    write(ledger, Created(run_id="r1", at_s=103.0, box=BOX))
+    before, lines = ledger.runs()["r1"], ledger.raw_lines("r1")
+    for _ in range(2):
+        lose(ledger.path)
+        assert ledger.runs()["r1"] == before
+        assert sorted(Ledger(ledger.path).raw_lines("r1")) == sorted(lines)
+    assert notes == [f"{ledger.path} had lost run r1: what is known of it was written there again."]
+    lose(ledger.path)
+    write(ledger, Ended(run_id="r1", at_s=200.0, teardown=GONE))
+    assert Ledger(ledger.path).runs()["r1"].over
+
+
+def test_a_run_that_is_held_is_known_where_nothing_can_be_written(ledger: Ledger) -> None:
+    """As it was last seen; a line that is written is refused as ever."""
+    write(ledger, OPENED, attempted("r1", at_s=102.0))
+    ledger.remember("r1")
+    before = ledger.runs()["r1"]
+    ledger.path.unlink()
+    ledger.path.mkdir()
+    assert ledger.runs() == {"r1": before}
+    with pytest.raises(IsADirectoryError):
+        write(ledger, Ended(run_id="r1", at_s=200.0, teardown=GONE))
+    assert not ledger.runs()["r1"].over

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.plan import Plan
+from planner.strategy.words import describe
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, with_open_books
 from provision.errors import Exit
 from provision.provisioner import Box
-from provision.report.tables import bill_table
-from remote.contract import EndReason, Evaluation, Measured, Outcome, Reached
+from provision.report.tables import bill_table, headline
+from remote.contract import Doubt, EndReason, Evaluation, Measured, Outcome, Reached
 from tests.provision.account.receipts import GONE, OPENED_AT_S, outcome_of, receipt_of, run_state
 from tests.provision.plans import FREE, attempted, rental, tiny_plan
 
@@ -43,6 +44,7 @@ def test_a_worked_example(plan: Plan) -> None:
         "compute": Decimal("0.0800"),
         "idle": Decimal("0.0200"),
         "disk": Decimal("0.0000"),
+        "address": Decimal("0.0000"),
         "egress": Decimal("0.0000"),
         "failed attempts": Decimal("0.0000"),
     }
@@ -330,6 +332,29 @@ def test_a_calibration_row_for_each_figure_known_twice(plan: Plan) -> None:
     assert (rows["boot"].predicted, rows["boot"].measured) == (2.0, 1.5)
     assert rows["train"].key["method"] == "lora"
     assert "evaluate" not in rows
+
+
+def test_a_run_that_stepped_down_from_its_plan_says_so_and_teaches_no_later_plan(plan: Plan) -> None:
+    """What it took was of another strategy than the one that was predicted."""
+    carried_out = msgspec.structs.replace(plan.strategy, micro_batch_size=1, gradient_checkpointing="non_reentrant")
+    outcome = msgspec.structs.replace(outcome_of(), strategy=carried_out)
+    receipt = receipt_of(plan, run_state(plan), outcome)
+    assert calibrations(plan, receipt) == ()
+    assert "batch 1x" in receipt.strategy
+    assert f"(planned was {describe(plan.strategy)})" in receipt.strategy
+    as_planned = receipt_of(plan, run_state(plan), msgspec.structs.replace(outcome_of(), strategy=plan.strategy))
+    assert "planned was" not in as_planned.strategy
+    assert calibrations(plan, as_planned)
+
+
+def test_a_result_in_doubt_has_a_code_of_its_own_and_what_still_bills_outweighs_it(plan: Plan) -> None:
+    """It is whole and at home; whoever chains commands must not take it for a good one."""
+    doubt = Doubt(kind="no_better", message="the result is no better than its base")
+    receipt = receipt_of(plan, run_state(plan), msgspec.structs.replace(outcome_of(), doubts=(doubt,)))
+    assert (receipt.trained, receipt.doubts, receipt.exit_code) == (True, (doubt,), Exit.IN_DOUBT)
+    assert "trained and gone, its result in doubt" in headline(receipt)
+    assert exit_code(trained=True, in_doubt=True, gone=False, interrupted=False) == Exit.STILL_BILLS
+    assert exit_code(trained=True, in_doubt=True, in_part=True, gone=True, interrupted=False) == Exit.IN_PART
 
 
 def test_a_receipt_reads_back_equal(plan: Plan) -> None:

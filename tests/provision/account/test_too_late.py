@@ -12,8 +12,8 @@ from provision.account.ledger import Ledger
 from provision.errors import ConnectionFailed, ProvisionError
 from provision.home.places import Places
 from provision.walk.held import read_run
-from provision.walk.patience import TOO_LATE
-from provision.walk.training import _ensured_environment
+from provision.walk.job.patience import TOO_LATE
+from provision.walk.job.training import _ensured_environment
 from remote.contract import EndReason, Outcome
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper

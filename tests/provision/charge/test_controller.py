@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import platform
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -13,6 +16,7 @@ import pytest
 from provision.account.ledger import Ledger
 from provision.charge.controller import Hands, hands_of, in_control, is_alive, is_locked, this_process
 from provision.errors import Refused
+from provision.home import processes
 from provision.home.places import Places
 from provision.home.processes import start_of
 from provision.provisioner import DEADLINE_GRACE_S
@@ -74,11 +78,39 @@ def test_a_look_at_the_lock_refuses_nobody(run_id: str, places: Places, ledger: 
             assert is_locked(folder.lock)
 
 
+def named_as_before() -> str:
+    """What lines of before 2026-11-27 call this computer: by its system's id and its name."""
+    system = processes.MACHINE_ID.read_text().strip() if processes.MACHINE_ID.exists() else ""
+    return hashlib.sha256(f"rentune\n{system}\n{platform.node()}".encode()).hexdigest()[:16]
+
+
+def test_a_computer_that_is_renamed_stays_the_same_but_not_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its run counted as another computer's until the deadline. Of an image's id there are as many as containers."""
+    (tmp_path / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    monkeypatch.setattr(processes, "MACHINE_ID", tmp_path / "machine-id")
+    monkeypatch.setattr(processes, "CONTAINER_MARKS", (tmp_path / "is-container",))
+
+    def both_names() -> list[str]:
+        found = []
+        for name in ("laptop", "laptop-of-ada"):
+            monkeypatch.setattr(platform, "node", lambda name=name: name)
+            found.append(processes.machine_id())
+        return found
+
+    assert len(set(both_names())) == 1
+    (tmp_path / "is-container").touch()
+    assert len(set(both_names())) == 2
+    (tmp_path / "is-container").unlink()
+    (tmp_path / "machine-id").write_text("")
+    assert len(set(both_names())) == 2
+
+
 @pytest.mark.parametrize(
     ("where", "hands"),
     [
         ({"boot_id": "another boot"}, Hands.NOBODY),  # this computer, started anew since
         ({"pid": 1, "start_ticks": 0}, Hands.NOBODY),
+        ({"boot_id": "another boot", "machine": named_as_before()}, Hands.NOBODY),  # a line that counted its name
         ({"boot_id": "another boot", "machine": "another computer"}, Hands.UNKNOWN),
         ({"boot_id": "another boot", "machine": None}, Hands.UNKNOWN),  # a line of an older version does not tell
         ({}, Hands.HELD),

@@ -13,11 +13,12 @@ import pytest
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created, Ended, Tried
-from provision.charge.control import drive, end
-from provision.charge.orphans import account_sentences, find_orphans
+from provision.charge.driving import drive
+from provision.charge.ends.ending import end
+from provision.charge.ownerless.orphans import account_sentences, find_orphans
 from provision.errors import EndUnseen, Exit, ProvisionError, Reason, Refused, RentuneError, Scope
 from provision.home.places import Places
-from provision.prepare.opening import read_claim
+from provision.prepare.papers import read_claim
 from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Resource, Teardown
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet

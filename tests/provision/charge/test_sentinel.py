@@ -20,17 +20,18 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Tried
 from provision.account.runs import RunState
 from provision.charge import sentinel
-from provision.charge.control import drive
 from provision.charge.controller import hold_alone, is_locked, this_process
-from provision.charge.forsaken import forsaken_runs
+from provision.charge.driving import drive
 from provision.charge.guard import SENTINEL, set_again
+from provision.charge.ownerless.forsaken import forsaken_runs
 from provision.charge.sentinel import AGAIN_S, grace_for, is_over, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run, read_claim
-from provision.providers import known_providers, never_met
+from provision.prepare.opening import Agreed, open_run
+from provision.prepare.papers import read_claim
+from provision.providers import known_providers, never_met, reach_words
 from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Claim, Launch, Owned, Teardown
 from provision.walk.crash import VARIABLE
 from tests.doubles.displays import Quiet
@@ -329,7 +330,7 @@ def test_whoever_takes_charge_sets_one_where_it_is_needed(
         msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=each)) for each in providers
     )
     base = find_base(plan.request.model)
-    run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, alternatives=tuple(others))
+    run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, agreed=Agreed(alternatives=tuple(others)))
     never_reached = {**os.environ, VARIABLE: "fetch:after"}
     looks = Looks(ProvisionError("No room."))
     receipt = drive(run_id, places=places, display=Quiet(), environment=never_reached, make=lambda _claim: looks)
@@ -354,3 +355,11 @@ def test_a_cloud_that_was_never_met_is_called_so_before_the_first_dollar(cloud: 
 
 def test_nothing_is_said_of_one_s_own_machines() -> None:
     assert never_met(LOCAL) is None
+
+
+def test_who_may_reach_a_box_is_said_before_it_is_rented() -> None:
+    """Where nobody can be kept out that is said, too; on one's own machines nothing opens."""
+    assert "this machine alone" in str(reach_words("aws", ()))
+    assert "203.0.113.7/32" in str(reach_words("gcp", ("203.0.113.7/32",)))
+    assert "from everywhere" in str(reach_words("runpod", ()))
+    assert reach_words(LOCAL, ()) is None

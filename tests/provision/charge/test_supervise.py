@@ -12,14 +12,14 @@ import psutil
 import pytest
 
 from provision.account.ledger import Ledger
-from provision.charge.control import find_run
+from provision.charge.finding import find_run
 from provision.charge.supervise import start_supervisor
 from provision.cli import call
 from provision.errors import Exit, TrainingFailed
 from provision.home.places import Places
 from provision.walk.books import read_receipt
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.provision.plans import tiny_files
+from tests.provision.plans import tiny_files, tiny_texts
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 
@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.box, pytest.mark.torch]
 def detached_run(places: Places, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> str:
     """A tiny job, planned from the command line and left to a supervisor: its run id."""
     model, data = tiny_files(tmp_path)
+    tiny_texts(data)
     words = ["run", "--model", str(model), "--data", str(data), "--provider", "local", "--seq-len", "64", "--epochs", "1"]
     assert call([*words, "--optimizer", "adamw_torch", "--detach", "--yes", "--json"]) == Exit.OK
     run_id = json.loads(capfd.readouterr().out)["data"]["run_id"]

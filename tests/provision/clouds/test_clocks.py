@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.clouds.engine.stack import State
 from provision.clouds.inventory import Inventory
 from provision.clouds.patience import Patience
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.programs.clocks import Heard
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.clouds.stack import State
 from provision.commands.doctor import _clock_notes
 from provision.doctor import CloudHere
 from provision.errors import Refused

@@ -13,15 +13,15 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
+from provision.clouds.engine.stack import OPERATION_S, Recorded, State
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.inventory import Notes, verdict_of
 from provision.clouds.patience import Patience
 from provision.clouds.programs import Volumes, plugin_version
+from provision.clouds.programs.accounts.quotas import Quota
+from provision.clouds.programs.accounts.refusals import Refusal
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner, _output
-from provision.clouds.quotas import Quota
-from provision.clouds.refusals import Refusal
-from provision.clouds.stack import OPERATION_S, Recorded, State
 from provision.errors import MissingPart, ProvisionError, Refused
 from provision.home.clocks import Clocks
 from provision.home.installation import installation_id, known_installation
@@ -210,6 +210,29 @@ def test_a_blank_volume_that_another_machine_has_by_now_stays(tmp_path: Path, la
     sky = Sky(used)
     teardown = provisioner(sky, tmp_path).destroy(msgspec.structs.replace(launch, volumes=frozenset()))
     assert (teardown.verdict, teardown.kept, sky.resources) == ("destroyed", (used,), {used})
+
+
+@pytest.mark.parametrize(
+    ("filled", "box", "in_use", "ended"),
+    [
+        (frozenset(), (BOX,), True, True),
+        (frozenset({"vol-1"}), (BOX,), True, False),
+        (frozenset(), (BOX,), False, False),
+        (frozenset(), (), True, False),
+        (None, (BOX,), True, False),
+    ],
+    ids=["its machine has another", "an earlier attempt's", "none is in use", "its machine is gone", "nobody knows"],
+)
+def test_a_second_volume_of_a_run_that_has_filled_one_ends_where_it_is_surely_blank(
+    tmp_path: Path, launch: Launch, filled: frozenset[str] | None, box: tuple[Resource, ...], in_use: bool, ended: bool
+) -> None:
+    """An order whose answer was lost had left it in another data centre, and it was kept, and billed by the month."""
+    used = msgspec.structs.replace(BLANK, id="vol-9", region="there", in_use=in_use)
+    sky = Sky(BLANK, used, *box)
+    teardown = provisioner(sky, tmp_path).destroy(msgspec.structs.replace(launch, filled=filled))
+    assert teardown.verdict == "destroyed"
+    assert used in sky.resources
+    assert (BLANK not in sky.resources) == ended
 
 
 def test_a_blank_volume_that_does_not_end_is_an_orphan(tmp_path: Path, launch: Launch) -> None:
@@ -466,14 +489,14 @@ class PaperStack:
         self.asked.append("refresh")
 
 
-def with_stack(sky: Sky, tmp_path: Path, stack: PaperStack) -> PulumiProvisioner:
+def with_stack(sky: Sky, tmp_path: Path, stack: PaperStack, *, name: str = "cloudy") -> PulumiProvisioner:
     class OnPaper(PulumiProvisioner):
         def _stack(self, claim: Claim, *, operation_s: float = 0.0) -> Any:
             return stack
 
     clocks = Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep)
     places = Places(home=tmp_path / "home", cache=tmp_path / "cache")
-    return OnPaper("cloudy", sky, places=places, engine=None, environment={}, patience=Patience(clocks=clocks, grace_s=60.0))
+    return OnPaper(name, sky, places=places, engine=None, environment={}, patience=Patience(clocks=clocks, grace_s=60.0))
 
 
 HERE_OFFER = msgspec.structs.replace(OFFER, region="here", gpu=None)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from provision.clouds.programs import digitalocean, load_cloud
-from provision.clouds.refusals import read_refusal
+from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.errors import ProvisionError, Reason, Scope
 from provision.provisioner import Resource
 from tests.doubles.bench import PUBLIC_KEY
@@ -23,7 +23,7 @@ from tests.doubles.world.app import Asked
 from tests.doubles.world.digitalocean import RESOURCES, ROUTES, VERBS, scope_of
 from tests.provision.clouds.permitted import HERE, end_volume_of, listed, page_of, with_volume
 from tests.provision.clouds.programs.test_digitalocean_program import TAGS, THEIRS, inputs
-from tests.provision.clouds.test_refusals import unread
+from tests.provision.clouds.programs.test_refusals import unread
 
 CLOUD: Final = "digitalocean"
 OCEAN: Final = load_cloud(CLOUD)

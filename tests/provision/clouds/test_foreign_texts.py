@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provision.clouds.programs import aws, digitalocean, gcp, hetzner, runpod
+from provision.clouds.programs import digitalocean, gcp, hetzner, runpod
+from provision.clouds.programs.accounts import aws_lists
 from provision.clouds.programs.accounts.gcp_api import PROJECT_VARIABLES
 from provision.clouds.programs.order import DEADLINE_TAG, INSTALLATION_TAG, KEPT_TAG, OWNER_TAG, PRICE_TAG, RUN_TAG, run_tags
 from provision.clouds.programs.rest import Api, Json, as_owned
@@ -122,7 +123,7 @@ def test_environment_and_names_at_runpod(written: str | None, name: str | None) 
 @settings(max_examples=300)
 def test_tags_at_aws_and_what_all_are_read_into(tags: dict[str, str]) -> None:
     row = {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()], "LaunchTime": "soon"}
-    require_shown(aws._resource("instance", "i-1", "eu", row))
+    require_shown(aws_lists.resource_of("instance", "i-1", "eu", row))
 
 
 def test_what_is_ours_is_seen_also_where_a_later_answer_can_not_be_read() -> None:

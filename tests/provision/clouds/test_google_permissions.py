@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from provision.clouds.programs import gcp, load_cloud
-from provision.clouds.refusals import read_refusal
+from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.errors import ProvisionError, Reason, Scope
 from provision.provisioner import Answer, Resource
 from tests.doubles.emulator import Emulator
@@ -25,7 +25,7 @@ from tests.doubles.world.gcp_permissions import needed
 from tests.provision.clouds.permitted import HERE, end_volume_of, listed, page_of, with_volume
 from tests.provision.clouds.programs.test_gcp_account import TAGS
 from tests.provision.clouds.programs.test_gcp_program import ATTACHED, DISK, FIREWALL, GOOGLES, INSTANCE, recorded
-from tests.provision.clouds.test_refusals import unread
+from tests.provision.clouds.programs.test_refusals import unread
 
 CLOUD: Final = "gcp"
 GOOGLE: Final = load_cloud(CLOUD)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from provision.clouds.engine.build import PLUGIN_HOSTS
-from tests.provision.plans import tiny_files
+from tests.provision.plans import tiny_files, tiny_texts
 from tests.rendered import ROOMS, ROOT, room_folder
 
 PAGE = ROOT / "docs" / "security.md"
@@ -84,6 +84,7 @@ with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGR
 def test_a_run_on_this_machine_calls_nobody(tmp_path: Path) -> None:
     """Plan, SSH server, trainer, report: no address and no name, and no telemetry of any library."""
     model, data = tiny_files(tmp_path)
+    tiny_texts(data)
     words = ["run", "--model", str(model), "--data", str(data), "--provider", "local", "--seq-len", "64", "--epochs", "1"]
     assert tapped(tmp_path, sys.executable, "-c", RUN, *words, "--optimizer", "adamw_torch", "--yes") == []
 

@@ -11,14 +11,14 @@ import pytest
 
 from provision.clouds.programs import CLOUDS, hetzner, load_cloud
 from provision.clouds.programs.accounts import runpod_api
+from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.clouds.programs.order import run_tags
-from provision.clouds.refusals import read_refusal
 from provision.errors import ProvisionError, Reason
 from tests.doubles.bench import PUBLIC_KEY
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.emulator import Emulator, started
 from tests.doubles.world.app import READ, WRITE
-from tests.provision.clouds.test_refusals import unread
+from tests.provision.clouds.programs.test_refusals import unread
 from tests.provision.clouds.test_world_clouds import rent_at_hetzner
 from tests.provision.orders import LAUNCH
 

@@ -64,6 +64,9 @@ RENT: Final[dict[str, Callable[[Emulator], str]]] = {"aws": rent_at_aws, "runpod
 STOP: Final[dict[str, Callable[[Emulator, str], None]]] = {"aws": stop_at_aws, "runpod": stop_at_runpod}
 
 
+KINDS: Final = {"gcp": "pd-standard"}  # of disk, where whoever orders says nothing; of a cloud that tells it of a machine's own
+
+
 @pytest.fixture(params=CLOUDS)
 def at(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     with started(request.param) as emulator:
@@ -100,6 +103,7 @@ def test_it_is_seen_to_be_off_and_costs_what_is_said(at: Emulator) -> None:
     switch_off(at, id)
     off = the_machine(at)
     assert (off.runs, off.bills) == (Answer.NO, True)
+    assert off.sold_as == KINDS.get(at.cloud)
     costs = upkeep(off, rule)
     assert (costs.bound, costs.usd_per_hour is not None) == ("exactly", True)
     if at.cloud == "aws":  # moto has neither a bill nor a hand on its clock

@@ -11,10 +11,11 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from provision.clouds.engine.stack import State
 from provision.clouds.programs import CLOUDS, load_cloud
+from provision.clouds.programs.accounts.marks import mark_of
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.clouds.stack import State
-from provision.clouds.whose import is_id, mark_of, other_account_words, same_account
+from provision.clouds.whose import is_id, other_account_words, same_account
 from provision.errors import ProvisionError
 from provision.home.places import Places, RunFolder
 from provision.provisioner import Answer, Box, Claim
@@ -80,9 +81,7 @@ def claim(tmp_path: Path) -> Claim:
 
 
 def on_paper(sky: Sky, tmp_path: Path, stack: PaperStack) -> PulumiProvisioner:
-    asked = with_stack(sky, tmp_path, stack)
-    asked.name = "aws"
-    return asked
+    return with_stack(sky, tmp_path, stack, name="aws")
 
 
 def made() -> PaperStack:

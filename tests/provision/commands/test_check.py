@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from planner.plan import write_plan
+from planner.saved import write_plan
 from provision.cli import call
+from provision.commands.check import BROKEN_HINT, OTHER_ROWS, ROWS
 from provision.errors import Exit
 from provision.prepare.inputs import counting
 from remote.data.check import Lines
@@ -39,6 +40,8 @@ def test_a_job_that_run_takes_passes(
     assert checked(f"model: {model}\n{DATA}{HERE}", tmp_path, monkeypatch) == Exit.OK
     told = capsys.readouterr()
     assert told.out.startswith("job.yaml can be run: 32 examples")
+    epoch = r"Note: on \S+ a pass over the data is \d+ steps?, [\d.]+ \w+, (free|<?\$[\d.]+); the whole job "
+    assert re.search(epoch, " ".join(told.out.split()))
     assert "Error" not in told.err
 
 
@@ -74,7 +77,7 @@ def test_what_plan_and_run_refuse_of_a_job_is_refused_by_a_look_at_it(
     """In their words, and all of it at once where they stop at the first."""
     assert checked(job, tmp_path, monkeypatch) == Exit.REFUSED
     told = capsys.readouterr()
-    assert told.out.startswith("job.yaml can't be run as it is: ")
+    assert told.out.startswith("job.yaml can't be run as it is.")
     for sentence in sentences:
         assert sentence in told.err
     assert call(["check", "job.yaml", "--json"]) == Exit.REFUSED
@@ -116,12 +119,35 @@ def test_a_base_without_weights_is_a_note(
 def test_what_is_not_ready_here_is_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The job itself can be run; `run` would refuse it on this machine, where a cloud's plugin was never fetched."""
+    """The job itself can be run; `run` would refuse it on this machine, where a cloud's plugin was never fetched. A job is
+    judged alike on every machine, so the code stays 0, and programs read `lacking_here`.
+    """
     assert checked(f"{SMOL}{DATA}where: {{providers: [aws]}}\n", tmp_path, monkeypatch) == Exit.OK
     told = " ".join(capsys.readouterr().out.split())
     assert told.startswith("job.yaml can be run: ")
-    assert "Note: `run` would stop here: aws is not ready here: " in told
+    assert "Note: the job is sound, yet `run` would stop here: aws is not ready here: " in told
     assert "rentune doctor" in told
+    assert call(["check", "job.yaml", "--json"]) == Exit.OK
+    envelope = json.loads(capsys.readouterr().out)
+    assert envelope["errors"] == []
+    (lacking,) = envelope["data"]["lacking_here"]
+    assert lacking.startswith("aws is not ready here: ")
+
+
+def test_every_mistake_of_a_job_is_told_in_one_go_by_line_and_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong by itself, what has no file, and names that nothing on sale has; no search is made of what is left."""
+    job = (
+        "model: HuggingFaceTB/SmolLM2-135M\ntraining:\n  rank: -3\n  method: lorra\n  bogus: 1\n"
+        "loop: {epochs: 0}\ndata: {file: none.jsonl}\nwhere: {gpus: [H100X], providers: [awss]}\n"
+    )
+    assert checked(job, tmp_path, monkeypatch) == Exit.REFUSED
+    told = capsys.readouterr()
+    assert told.out.strip() == "job.yaml can't be run as it is."
+    places = re.findall(r"^Error: job\.yaml:(\d+:\d+): ", told.err, re.MULTILINE)
+    assert places == ["3:3", "4:3", "5:3", "6:8", "7:8", "8:16", "8:36"]
+    assert len(re.findall("^Error: ", told.err, re.MULTILINE)) == len(places)
 
 
 CHATS = [{"prompt": "q" * 20, "completion": "a" * 20}] * 9 + [{"prompt": "q" * 600, "completion": "a"}]
@@ -150,6 +176,23 @@ def test_what_a_cut_leaves_nothing_of_is_told_with_its_line_by_check_and_plan(
     if not seq_len:
         assert call(["check", "rows.jsonl", "--model", "config.json"]) == Exit.OK
         assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_folder_of_files_is_looked_at_as_one_and_each_row_told_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `check` of the folder, of a pattern, and of a job that names them."""
+    (tmp_path / "shelf").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "shelf" / f"{name}.jsonl").write_text(f'{{"text": "a row"}}\n\n{{"text": "{name}"}}\n')
+    job = f"model: config.json\ndata: {{file: [shelf/a.jsonl, shelf/b.jsonl]}}\n{HERE}"
+    assert checked(job, tmp_path, monkeypatch) == Exit.OK
+    capsys.readouterr()
+    for named in ("shelf", "shelf/*.jsonl"):
+        assert call(["check", named, "--json"]) == Exit.OK
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["data"]["rows"] == 4
+        assert "b.jsonl:1 as a.jsonl:1" in " ".join(answer["data"]["notes"])
 
 
 def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +224,10 @@ def test_rows_none_of_which_can_be_used_are_listed_without_an_empty_table(
     assert call(["check", str(tmp_path / "rows.jsonl")]) == Exit.REFUSED
     told = capsys.readouterr()
     assert "Rows by length" not in told.out
-    assert (told.out.count("rows.jsonl:"), told.err) == (3, "Error: 2 rows can't be used\n")
+    hint = BROKEN_HINT.format(rows=OTHER_ROWS)
+    assert (told.out.count("rows.jsonl:"), told.err) == (3, f"Error: 2 rows can't be used\nHint: {hint}\n")
+    assert call(["check", str(tmp_path / "rows.jsonl"), "--task", "classification"]) == Exit.REFUSED
+    assert ROWS["classification"] in capsys.readouterr().err, "the rows that this task reads"
 
 
 def test_a_data_file_that_the_trainer_refuses_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

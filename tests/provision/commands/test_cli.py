@@ -26,9 +26,9 @@ from provision.prepare.opening import open_run
 PLAN_OPTIONS = """
     --accuracy --allow-from --alpha --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
     --gpu-budget --gradient-accumulation-steps --gradient-checkpointing --host --imbalance --keep-environment --keep-volume
-    --learning-rate --lr --max-cost --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
-    --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank --region --revision --seq-len --spot --tag
-    --target-modules --tokens --top --use-case
+    --learning-rate --lr --max-cost --max-hours --max-steps --max-vram --method --micro-batch-size --model
+    --no-keep-environment --num-gpus --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank
+    --region --revision --seq-len --spot --tag --target-modules --task --tokens --top --use-case
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {
@@ -42,7 +42,8 @@ SURFACE: dict[str, str] = {
         --micro-batch-size --model --no-double-quant --num-gpus --num-virtual-tokens --offload --optimizer --param-dtype
         --plot --quant --rank --seq-len --sharding --target-modules --task --trainable-layers
     """,
-    "check": "--json --model",
+    "check": "--json --model --task",
+    "quantize": "--dtype --into --json --quant --single-quant",
     "catalog diff": "--json --provider --top",
     "catalog import": "--accept --json",
     "catalog list": "--gpu --json --max-price --min-vram --on-demand --provider --region --spot --top",
@@ -53,7 +54,7 @@ SURFACE: dict[str, str] = {
     "ls": "--all --json --orphans --state",
     "logs": "--controller --events --follow --offset -f",
     "resume": "--json --state",
-    "down": "--discard --json --orphans --state --volumes",
+    "down": "--discard --gone --json --orphans --state --volumes",
     "doctor": "--install --json --permissions",
     "report": "--by --html --json --since",
 }
@@ -128,6 +129,14 @@ def test_a_seller_without_offers_is_no_dead_end(capsys: pytest.CaptureFixture[st
     assert told.startswith("hetzner: ")
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_word_for_several_cards_says_which_is_listed(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a plan: the others may be what is meant."""
+    assert call(["catalog", "list", "--gpu", "RTX 4060 Ti", "--top", "1", *(["--json"] if as_json else [])]) == 0
+    told = " ".join(capsys.readouterr().out.replace("\\", "").split())
+    assert '"RTX 4060 Ti" names several cards; RTX 4060 Ti 8GB is taken (also sold: RTX 4060 Ti 16GB)' in told
+
+
 @pytest.mark.parametrize("name", [*COMMANDS, "catalog list"])
 def test_help_loads_nothing_heavy(name: str) -> None:
     """No torch, no Pulumi, no paramiko, no rich: help is for reading at once."""
@@ -167,9 +176,10 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         (["plan", "--model", "7b", "--gpu", "here", "--power-price", "-1"], "-1"),
         (["catalog", "list", "--top", "-3"], "--top"),
         (["estimate"], "No model was named."),
-        (["check", "/"], "/ is a folder."),
+        (["check", str(Path(__file__).parent)], "The folder commands holds no file of rows"),
         (["check", "/dev/null"], "/dev/null is no regular file."),
-        (["check", __file__, "--model", "owner/name"], "owner/name is no folder with a tokenizer, and no GGUF file."),
+        (["check", __file__, "--model", "owner/name"], "The tokenizer of owner/name is not here"),
+        (["check", __file__, "--model", "nowhere"], "nowhere is no folder with a tokenizer, and no GGUF file."),
         (["logs", "nothing", "--offset", "-1"], "--offset"),
     ],
 )
@@ -286,7 +296,7 @@ def test_every_table_has_json(words: list[str], capsys: pytest.CaptureFixture[st
     assert call(words) == Exit.OK
 
 
-@pytest.mark.parametrize(("said", "columns"), [("72", 72), ("1", 60), ("", 120)])
+@pytest.mark.parametrize(("said", "columns"), [("72", 72), ("1", 60), ("", 100)])
 def test_output_is_as_wide_as_columns_says(
     said: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from planner.plan import write_plan
+from planner.saved import write_plan
 from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.clouds.permissions import permission_pages

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 
-from catalogs.catalog import read_billing
+from catalogs.catalog import Rules, read_billing
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.account.upkeep import Spent, spent_together
-from provision.charge.orphans import Orphans, find_orphans
+from provision.charge.ownerless.orphans import Orphans, find_orphans
 from provision.cli import call
-from provision.commands import ending
+from provision.commands import ending, turns
 from provision.commands.ending import Ended as Answered
 from provision.commands.ending import EndedRun, cost_sentences
 from provision.errors import Exit
@@ -39,7 +40,7 @@ MACHINE = Resource(
 
 def strays(*machines: Resource, kept: tuple[Resource, ...] = ()) -> Orphans:
     owned = Owned(resources=machines, complete=Answer.YES, kept=kept)
-    return find_orphans({}, {"aws": owned}, installation="here", now_s=1000.0, billing=read_billing())
+    return find_orphans({}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_billing()))
 
 
 def answered(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
@@ -66,6 +67,52 @@ def test_what_may_still_be_there_is_told_with_its_dollars(
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
     text = " ".join(capsys.readouterr().out.split())
     assert "It has cost $1.0000. instance i-1 is there; it runs: $3.6000 an hour" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_at_ctrl_c_what_is_at_work_is_ended_and_the_rest_is_told_as_not_begun(
+    number: signal.Signals, places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ended with "Interrupted." and the code that says that nothing is left, whatever was."""
+    begun: list[str] = []
+
+    def end(run_id: str, *_: object, **__: object) -> Teardown:
+        begun.append(run_id)
+        signal.raise_signal(number)
+        return Teardown.destroyed(run_id, "It is gone.")
+
+    machines = (MACHINE, msgspec.structs.replace(MACHINE, id="i-2", run_id="lost-2"))
+    monkeypatch.setattr(ending, "look_for_orphans", lambda _places: strays(*machines))
+    monkeypatch.setattr(ending, "end_stray", end)
+    assert call(["down", "--orphans"]) == Exit.STILL_BILLS
+    told = capsys.readouterr()
+    assert begun == ["lost"]
+    assert "Ctrl-C is answered then" in told.err
+    text = " ".join(told.out.split())
+    assert "It is gone." in text
+    assert turns.NOT_BEGUN in text
+
+
+def test_one_that_is_cut_off_says_so_and_no_other_is_begun(
+    run_id: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a result may be on its way home nobody is made to wait for it."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=1e10))
+    begun: list[str] = []
+
+    def end(run: str, **_: object) -> Teardown:
+        begun.append(run)
+        raise KeyboardInterrupt
+
+    state = ledger.runs()[run_id]
+    left = msgspec.structs.replace(strays(), runs=(state, state))
+    monkeypatch.setattr(ending, "look_for_orphans", lambda _places: left)
+    monkeypatch.setattr(ending, "end", end)
+    assert call(["down", "--orphans"]) == Exit.STILL_BILLS
+    text = " ".join(capsys.readouterr().out.split())
+    assert begun == [run_id]
+    assert "it may still bill" in text
+    assert turns.NOT_BEGUN in text
 
 
 def test_a_run_of_this_ledger_is_told_at_the_price_that_was_agreed_to(plan: Plan, ledger: Ledger, run_id: str) -> None:

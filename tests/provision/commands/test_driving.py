@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -12,8 +14,8 @@ import pytest
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import PhaseStarted
-from provision.charge import control
 from provision.cli import call
+from provision.commands import ending
 from provision.commands.driving import next_command
 from provision.commands.logs import growing
 from provision.errors import Exit
@@ -55,6 +57,24 @@ def test_books_that_stay_open_are_an_error_in_the_envelope(
     assert ledger.runs()[never_rented].billed is None
 
 
+def test_a_report_that_could_not_be_drawn_is_not_named(
+    never_rented: str, places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk takes none: the last line named a file that was not there."""
+
+    def takes_none(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("provision.walk.books.render_page", takes_none)
+        call(["resume", never_rented])
+    told = capsys.readouterr().out
+    assert "The report could not be drawn: No space left on device." in " ".join(told.split())
+    assert "Report:" not in told
+    assert call(["report", never_rented]) == Exit.OK
+    assert "Report:" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("reason", [EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.DEADLINE])
 def test_a_box_that_was_kept_with_a_result_is_gone_on_with(plan: Plan, reason: EndReason) -> None:
     """However its trainer came to it; a box without one is ended."""
@@ -82,7 +102,7 @@ def test_a_down_that_is_cut_off_says_what_it_leaves(
     """However it is asked to stop: whoever reads its exit code learns whether something bills."""
     if rented:
         ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=1e10))
-    monkeypatch.setattr(control, "end", lambda *_, **__: signal.raise_signal(number))
+    monkeypatch.setattr(ending, "end", lambda *_, **__: signal.raise_signal(number))
     assert call(["down", run_id]) == code
     assert sentence in capsys.readouterr().err
 

@@ -10,11 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
 from catalogs.catalog import read_catalog
-from planner.estimate import answer
+from planner.asking.case import read_case
+from planner.estimate import answer, estimate
+from planner.notices import cache_notice
+from planner.units import MIB
 from provision.cli import call
 from provision.commands.estimate import command
 from provision.errors import Exit
@@ -45,8 +49,25 @@ def test_every_option_of_estimate_says_what_it_is_and_its_true_default() -> None
         (["--model", "13b", "--gpu", "T4"], "quant nf4 would fit."),
         (["--model", "7b", "--quant", "nf4", "--gpu-memory-gib", "16GB"], "Fit: fits, "),
         (["--model", "7b"], "Required of the card: "),
+        (
+            ["--model", "7b", "--gpu", "H100"],
+            "lora of rank 16, weights in bfloat16, micro-batch of 1 sequence of 2,048 tokens, gradient checkpointing non-",
+        ),
+        (
+            ["--model", "8b", "--method", "full", "--gradient-accumulation-steps", "4", "--gradient-checkpointing", "off"],
+            "Case: 8b (Llama-3.1-8B), full, weights in bfloat16, micro-batch of 1 sequence of 2,048 tokens × 4 a step,",
+        ),
+        (
+            ["--model", "7b", "--gpu", "RTX 4060 Ti 16GB", "--gpu-memory-gib", "24"],
+            "24 GiB are taken for the job, as was said; RTX 4060 Ti 16GB has 16",
+        ),
+        (["--model", "bert-base-uncased"], "MiB above required_bytes ("),
+        (["--model", "gpt2"], "Note: seq_len: none was said, and 1,024 is estimated, not 2,048: gpt2 reads no more"),
     ],
-    ids=["both figures", "what would help", "a card by its memory", "no card"],
+    ids=[
+        *("both figures", "what would help", "a card by its memory", "no card"),
+        *("what is estimated", "all of it", "more than the card has", "spare cache", "a short reach"),
+    ],
 )
 def test_an_estimate_says_what_is_required_and_what_would_fit(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
@@ -62,6 +83,25 @@ def test_a_card_named_by_its_memory_is_sent_to_the_option_for_it(command: str, c
     assert "--gpu-budget in a plan takes the size that a card is sold with, --gpu-memory-gib" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_spare_cache_of_less_than_a_mebibyte_is_not_worth_a_note() -> None:
+    """Two figures that look alike explain nothing."""
+    vram = estimate(read_case({"model": "7b"}), read_catalog()).vram
+    over = [msgspec.structs.replace(vram, process_peak_bytes=vram.required_bytes + more) for more in (0, MIB - 1, 300 * MIB)]
+    none, little, much = (list(cache_notice(each)) for each in over)
+    assert (none, little, [sentence.partition(" above")[0] for sentence in much]) == ([], [], ["process_peak_bytes is 300 MiB"])
+
+
+@pytest.mark.parametrize("option", ["estimate --plot none/x.svg", "plan --html none/x.html", "plan --save none/x.yaml"])
+def test_a_file_that_cant_be_written_is_refused_before_anything_is_reckoned(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traced step takes a minute, and so may a large file's rows: a base that nobody knows is not even looked for."""
+    monkeypatch.chdir(tmp_path)
+    assert call([*option.split(), "--model", "no-such-base"]) == Exit.REFUSED
+    name = option.split()[-1]
+    assert capsys.readouterr().err.startswith(f"Error: {name} can't be written: No such file or directory")
 
 
 def test_a_closed_standard_input_is_one_sentence() -> None:
@@ -155,7 +195,7 @@ def test_many_cases_are_not_explained(capsys: pytest.CaptureFixture[str]) -> Non
     ("words", "sentence"),
     [
         ([], "This machine has no NVIDIA GPU to measure on."),
-        (["--loss", "liger"], "--measure runs the trainer's own step, which has no loss=liger yet."),
+        (["--loss", "fused_inplace"], "--measure runs the trainer's own step, which has no loss=fused_inplace yet."),
     ],
     ids=["no GPU", "not in the trainer"],
 )

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from provision.commands.estimate import command
+from provision.cli import rentune
 from tests.planner.builders import TINY_LLAMA
 
 SCHEMA: Final = json.loads((files("planner") / "estimate.schema.json").read_text())
@@ -87,7 +87,7 @@ def exchanged(tmp_path_factory: pytest.TempPathFactory) -> Exchange:
     asked = [{"id": f"{number}", **request} for number, request in enumerate(requests())]
     path = tmp_path_factory.mktemp("contract") / "cases.jsonl"
     path.write_text("\n".join(map(json.dumps, asked)))
-    result = CliRunner().invoke(command, ["--from", str(path)])
+    result = CliRunner().invoke(rentune, ["estimate", "--from", str(path)])
     made = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["id"] for one in made] == [request["id"] for request in asked]
     return tuple(zip(asked, made, strict=True))

@@ -115,7 +115,7 @@ def test_a_run_that_is_over_and_has_lost_its_directory_sends_nobody_in_a_circle(
 
 
 def test_an_exit_code_of_a_later_version_only_says_that_it_ended(run_id: str, places: Places, ledger: Ledger) -> None:
-    close(ledger, run_id, exit_code=6)
+    close(ledger, run_id, exit_code=60)
     assert stands(describe(ledger.runs()[run_id], places, now_s=0.0)) == "ended after 3 min 05 s"
     assert call(["ls"]) == Exit.OK
 
@@ -169,6 +169,13 @@ def test_a_terminal_of_80_columns_shows_ids_whole(run_id: str, places: Places, l
     lines = out.getvalue().splitlines()
     assert any(run_id in line for line in lines)
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.usefixtures("places")
+def test_orphans_and_a_store_are_two_things_to_look_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of them would be no search, and look like one that found nothing."""
+    assert call(["ls", "--orphans", "--state", "s3://bucket/runs"]) == Exit.REFUSED
+    assert "two things to do" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("places")

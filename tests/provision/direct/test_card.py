@@ -158,6 +158,35 @@ def test_it_stands_beside_the_rented_ones_and_says_what_it_rests_on(capsys: pyte
     assert "electricity is not counted; --power-price 0.30 counts it" in " ".join(alone["assumptions"])
 
 
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
+    """The answer as a person reads it, in one line, and what is said beside it."""
+    assert call(["plan", "--model", "SmolLM2-135M", "--examples", "100", *words]) == Exit.OK
+    seen = capsys.readouterr()
+    return " ".join(seen.out.split()), seen.err
+
+
+@pytest.mark.usefixtures("nvml")
+def test_what_is_free_without_a_price_of_electricity_says_so_in_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "free: this machine's electricity is not counted; --power-price 0.30 counts it."
+    assert line in told(capsys, "--gpu", "here", "--provider", "local")[0]
+    assert line not in told(capsys, "--gpu", "here", "--provider", "local", "--power-price", "0.30")[0]
+
+
+def test_a_card_that_the_plan_leaves_idle_is_named(
+    nvml: Nvml, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--provider local` alone plans for the cores. A card that would be refused, and a machine without one, are not named."""
+    note = "this machine has a card (RTX 4090), and its cores are planned for; --gpu here plans with the card"
+    assert note in " ".join(told(capsys, "--provider", "local")[0].split())
+    assert note in json.loads(told(capsys, "--provider", "local", "--json")[0])["data"]["warnings"]
+    assert "its cores are planned for" not in told(capsys, "--provider", "local", "--gpu", "here")[0]
+    nvml.cards = [("NVIDIA Z9000", 1_024, 1_000, 10)]
+    assert "--gpu here" not in told(capsys, "--provider", "local")[0]
+    for nothing in (Nvml([]), Nvml([], no_driver=True), None):
+        monkeypatch.setitem(sys.modules, "pynvml", nothing)
+        assert "--gpu here" not in told(capsys, "--provider", "local")[0]
+
+
 @pytest.mark.usefixtures("nvml")
 def test_what_does_not_fit_beside_the_desktop_is_no_plan_on_it(nvml: Nvml, capsys: pytest.CaptureFixture[str]) -> None:
     """A 7B in 4 bits trains in 22 GB; where a game holds the card it does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from provision.aboard.job import secret_places
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
 from provision.direct.address import Address, address_of
-from provision.direct.host import ExistingHost
+from provision.direct.host import ExistingHost, OwnSsh
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, ProvisionError, Refused, WrongHostKey
 from provision.prepare.asking import offer_of_host
@@ -46,9 +47,7 @@ def _unvouched(host: Rig, **options: object) -> ExistingHost:
     """The host as seen by a user who has never met it."""
     return ExistingHost(
         f"127.0.0.1:{_port(host)}",
-        known_hosts=(host.folder / "none",),
-        identities=(host.folder / "host/user_key",),
-        agent=False,
+        own=OwnSsh(known_hosts=(host.folder / "none",), identities=(host.folder / "host/user_key",), agent=False),
         patience_s=5.0,
         **options,  # type: ignore[arg-type]
     )
@@ -138,7 +137,7 @@ def test_what_is_no_address_is_refused_with_what_to_type(written: str) -> None:
 
 
 def test_a_host_that_does_not_answer_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
-    host = ExistingHost("ada@127.0.0.1:1", known_hosts=(tmp_path / "none",), agent=False, patience_s=0.2)
+    host = ExistingHost("ada@127.0.0.1:1", own=OwnSsh(known_hosts=(tmp_path / "none",), agent=False), patience_s=0.2)
     with pytest.raises(Refused) as refused:
         offer_of_host(host, usd_per_hour=Decimal(0))
     assert refused.value.hint == "See whether it answers: ssh -p 1 ada@127.0.0.1"
@@ -183,17 +182,16 @@ def test_another_key_than_the_pinned_one_is_refused(host: Rig, tmp_path: Path) -
 def test_a_user_without_a_key_there_is_told_at_once(host: Rig) -> None:
     stranger = ExistingHost(
         f"127.0.0.1:{_port(host)}",
-        known_hosts=(host.folder / "host/known_hosts",),
-        identities=(host.folder / "none",),
-        agent=False,
+        own=OwnSsh(known_hosts=(host.folder / "host/known_hosts",), identities=(host.folder / "none",), agent=False),
         patience_s=600.0,
     )
-    with pytest.raises(ConnectionFailed, match="admits none of the keys"):
+    with pytest.raises(ConnectionFailed, match="no key was offered: no agent holds one, and no file of one") as refused:
         stranger.up(local_offer(), host.launch())
+    assert "ssh-copy-id -p " in (refused.value.hint or "")
 
 
 def test_a_host_that_cannot_be_reached_is_unknown_not_empty(host: Rig) -> None:
-    away = ExistingHost(f"127.0.0.1:{free_port()}", known_hosts=(host.folder / "host/known_hosts",), patience_s=0.5)
+    away = ExistingHost(f"127.0.0.1:{free_port()}", own=OwnSsh(known_hosts=(host.folder / "host/known_hosts",)), patience_s=0.5)
     assert away.owned().complete is Answer.UNKNOWN
     teardown = away.destroy(host.launch())
     assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {RUN}")
@@ -330,6 +328,25 @@ def test_a_key_past_the_deadline_lets_nobody_in(host: Rig) -> None:
         host.connect(box)
 
 
+def test_a_key_past_the_deadline_is_admitted_again_by_the_user(host: Rig) -> None:
+    """For what the run may have left there; the line takes the old one's place, and ends by itself as well."""
+    box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() - 60))
+    host.provisioner.readmit(host.launch())
+    (line,) = [each for each in (host.folder / "host/.ssh/authorized_keys").read_text().splitlines() if RUN in each]
+    assert line.startswith("restrict,expiry-time=")
+    with host.connect(box) as shell:
+        assert shell.run("true").rc == 0
+    assert host.provisioner.destroy(host.launch()).verdict == "cleaned"
+
+
+def test_no_key_is_admitted_where_nothing_of_the_run_is(host: Rig) -> None:
+    keys = host.folder / "host/.ssh/authorized_keys"
+    before = keys.read_text()
+    with pytest.raises(ProvisionError, match="nothing of the run is there"):
+        host.provisioner.readmit(host.launch())
+    assert keys.read_text() == before
+
+
 def test_a_server_that_reads_its_keys_elsewhere_is_told_apart_from_a_wrong_key(tmp_path: Path) -> None:
     """The owner gets in, the run does not: the words name the setting, and nothing of the run is left there."""
     with users_sshd(tmp_path / "host", keys_file="keys_of_everybody"):
@@ -354,6 +371,26 @@ def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
     host.provisioner.destroy(host.launch(run_id="somebody-else"))
 
 
+def test_a_watchdog_that_a_reboot_has_ended_is_set_going_again(host: Rig) -> None:
+    """A reboot is all processes killed at once, as far as one machine's user can have it; while one runs there is no second."""
+    provisioner, claim = host.provisioner, host.launch()
+    provisioner.up(local_offer(), claim)
+    for each in _processes(host, RUN):
+        os.kill(int(each.id), signal.SIGKILL)
+    await_true(lambda: not _processes(host, RUN))
+    assert _watchdog(provisioner.layers(claim)).there is Answer.NO
+    for _ in range(2):
+        provisioner.rearm(claim, deadline_at_s=time.time() + 600)
+        assert _watchdog(provisioner.layers(claim)).strikes_at_s == pytest.approx(time.time() + 600, abs=30)
+    led = len(_processes(host, RUN))
+    provisioner.rearm(claim, deadline_at_s=time.time() + 600)
+    assert len(_processes(host, RUN)) == led
+
+
+def _watchdog(layers: tuple[Layer, ...]) -> Layer:
+    return next(each for each in layers if each.name == "watchdog")
+
+
 def _processes(host: Rig, run_id: str) -> list[Resource]:
     return [each for each in host.provisioner.owned(host.launch(run_id=run_id)).resources if each.kind == "process"]
 
@@ -372,8 +409,16 @@ def their_keys(tmp_path: Path) -> Path:
     return keys
 
 
-def _begin(home: Path, script: str, run: str, *, before: str = "") -> subprocess.Popen[bytes]:
-    variables = {"HOME": str(home), "PATH": os.defpath, "run": run, "key": "ssh-ed25519 BBBB", "ends_at": "2000000000"}
+def _begin(home: Path, script: str, run: str, *, before: str = "", left: str = "3600") -> subprocess.Popen[bytes]:
+    """Under a person's locale, which is none of ASCII."""
+    variables = {
+        "HOME": str(home),
+        "PATH": os.defpath,
+        "run": run,
+        "key": "ssh-ed25519 BBBB",
+        "left": left,
+        "LC_ALL": "C.UTF-8",
+    }
     return subprocess.Popen(["sh", "-c", f"{before}{script}"], env=variables, stderr=subprocess.DEVNULL)
 
 
@@ -390,6 +435,25 @@ def test_a_full_disk_costs_the_user_no_key(their_keys: Path) -> None:
     assert _begin(home, scripts.CLEAN, RUN, before=FULL_DISK).wait() != 0
     assert their_keys.read_text() == admitted
     assert list(their_keys.parent.iterdir()) == [their_keys]
+
+
+def test_a_key_admitted_again_is_good_until_the_later_end(their_keys: Path) -> None:
+    ends = []
+    for left in ("60", "7200", "60"):
+        assert _begin(their_keys.parents[1], scripts.ADMIT, RUN, left=left).wait() == 0
+        assert _runs(their_keys) == [RUN]
+        ends.append(their_keys.read_text().rpartition('expiry-time="')[2].partition('"')[0])
+    assert ends[0] < ends[1] == ends[2]
+
+
+def test_a_comment_that_is_not_utf_8_costs_nobody_the_key(their_keys: Path) -> None:
+    """It is a binary file's to grep, which leaves such a line out."""
+    theirs = THEIRS.encode() + b"ssh-ed25519 CCCC andr\xe9@laptop\nssh-ed25519 DDDD ada@desk\n"
+    their_keys.write_bytes(theirs)
+    for script in (scripts.ADMIT, scripts.CLEAN):
+        assert _begin(their_keys.parents[1], script, RUN).wait() == 0
+        assert their_keys.read_bytes().startswith(theirs)
+    assert their_keys.read_bytes() == theirs
 
 
 def test_runs_that_come_and_go_at_one_moment_lose_no_key(their_keys: Path) -> None:
@@ -452,6 +516,6 @@ def test_the_watchdog_can_be_read_back_and_so_can_its_loss(host: Rig) -> None:
 def test_the_layers_of_a_host_that_is_silent_are_unknown(host: Rig) -> None:
     """Nobody can say that they are missing."""
     away = ExistingHost(
-        "127.0.0.1:1", known_hosts=(host.folder / "host/known_hosts",), host_key="ssh-ed25519 A", patience_s=0.1
+        "127.0.0.1:1", own=OwnSsh(known_hosts=(host.folder / "host/known_hosts",)), host_key="ssh-ed25519 A", patience_s=0.1
     )
     assert [layer.there for layer in away.layers(host.launch())] == [Answer.UNKNOWN]

@@ -15,8 +15,8 @@ from catalogs.hardware import Offer
 from planner.asking.request import Where
 from planner.cli import answer
 from provision.account.ledger import Ledger
-from provision.charge.control import drive
-from provision.direct.host import ExistingHost
+from provision.charge.driving import drive
+from provision.direct.host import ExistingHost, OwnSsh
 from provision.errors import Exit
 from provision.home.places import Places
 from provision.prepare.asking import offer_of_host, search_edges
@@ -47,7 +47,7 @@ def test_any_other_machine_is_used_by_its_address(places: Places, tmp_path: Path
     with rig_of("existing host", tmp_path) as rig:
         address = f"127.0.0.1:{(rig.folder / HOST_PORT_FILE).read_text()}"
         known, key = rig.folder / "host/known_hosts", rig.folder / "host/user_key"
-        host = HostWithTheStack(address, known_hosts=(known,), identities=(key,), agent=False)
+        host = HostWithTheStack(address, own=OwnSsh(known_hosts=(known,), identities=(key,), agent=False))
         tiny = tiny_plan(*tiny_files(tmp_path), where=Where(host=address))
         offer = offer_of_host(host, usd_per_hour=USD_PER_HOUR)
         chosen = answer(tiny.request, search_edges(), catalog=read_catalog(), offers=(offer,)).recommended

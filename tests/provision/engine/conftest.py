@@ -38,8 +38,9 @@ def bench_without_machines(
 
 
 @pytest.fixture
-def bench(bench_without_machines: Callable[[str], Bench]) -> Bench:
-    return bench_without_machines("aws")
+def bench(request: pytest.FixtureRequest, bench_without_machines: Callable[[str], Bench]) -> Bench:
+    """At the cloud that the module names, else AWS."""
+    return bench_without_machines(getattr(request.module, "CLOUD", "aws"))
 
 
 @pytest.fixture(params=BY_PLUGIN)

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 import psutil
 
+from provision.clouds.engine.runner import living_engines
 from provision.clouds.programs import load_cloud
-from provision.clouds.runner import living_engines
 from provision.home.places import RunFolder
 from tests.doubles.bench import ROOT, Bench
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final, Literal
 
+from provision.clouds.engine.stack import State
+from provision.clouds.engine.undoing import Undoing
 from provision.clouds.inventory import Notes
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.clouds.stack import State
 from provision.home.places import RunFolder
 from provision.provisioner import Claim, InCharge
 from tests.doubles.bench import Bench
@@ -56,18 +57,33 @@ QUARTER: Final = tuple(
 )
 
 
+@dataclass(frozen=True)
+class Observed(Undoing):
+    """Looked at once it has destroyed."""
+
+    look: Callable[[], None]
+
+    def destroy(self, notes: Notes, in_charge: InCharge) -> None:
+        super().destroy(notes, in_charge)
+        self.look()
+
+
 class Looking(PulumiProvisioner):
     """Keeps what the state said at the end of a destroy: a clean one takes its files away."""
 
     left: State | None = None
     locks: tuple[str, ...] = ()
 
-    def _destroy_by_state(self, claim: Claim, regions: tuple[str, ...], notes: Notes, in_charge: InCharge) -> None:
-        super()._destroy_by_state(claim, regions, notes, in_charge)
-        engine = RunFolder(claim.folder).engine
-        if (engine / "state").exists():
-            self.left = self._stack(claim).state()
-            self.locks = tuple(str(lock) for lock in (engine / "state").rglob("locks/**/*.json"))
+    def undoing(self, claim: Claim, regions: tuple[str, ...]) -> Undoing:
+        by_state = super().undoing(claim, regions)
+
+        def look() -> None:
+            engine = RunFolder(claim.folder).engine
+            if by_state.has_state:
+                self.left = self._stack(claim).state()
+                self.locks = tuple(str(lock) for lock in (engine / "state").rglob("locks/**/*.json"))
+
+        return Observed(**vars(by_state), look=look)
 
 
 def broken_by(strike: Strike, bench: Bench) -> list[str]:

@@ -14,10 +14,10 @@ import pytest
 from pulumi import dynamic
 
 from provision.account.upkeep import Spent, spent
-from provision.charge.volumes import end_volume
+from provision.charge.ownerless.volumes import end_volume
 from provision.clouds.engine.build import OLDEST_FITTING, read_version
+from provision.clouds.engine.stack import State
 from provision.clouds.programs import aws
-from provision.clouds.stack import State
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
 from provision.home.places import RunFolder
 from provision.provisioner import Answer

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from provision.clouds.stack import Stack
+from provision.clouds.engine.stack import Stack
 from provision.errors import ProvisionError
 from provision.home.places import RunFolder
 from tests.doubles.bench import OFFER, Bench

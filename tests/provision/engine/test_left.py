@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from provision.clouds.left import HOME_MARK, end_left
-from provision.clouds.runner import living_engines
+from provision.clouds.engine.left import HOME_MARK, end_left
+from provision.clouds.engine.runner import living_engines
 from provision.home.places import RunFolder
-from tests.doubles.bench import Bench, set_up
-from tests.doubles.emulator import Emulator, started
+from tests.doubles.bench import Bench
 from tests.provision.engine.killing import PATIENCE_S, controllers, log_folder, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.fault("F8", tier="engine")]
+CLOUD = "runpod"  # of the bench
 DYNAMIC = "pulumi.dynamic"  # the module that runs a dynamic provider
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Emulator]:
-    with started("runpod") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def bench(tmp_path: Path, engine: Path, cloud: Emulator) -> Bench:
-    cloud.reset()
-    return set_up(tmp_path / "bench", engine, cloud)
 
 
 def home_of(bench: Bench) -> Path:

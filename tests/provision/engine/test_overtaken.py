@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -33,15 +31,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.fault("F15", tier="engine")]
 KEEPING: Final = frozenset(name for name, row in PROGRAMS.items() if row.keeps_volumes)
 OTHER_KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHUxW9Rb4mXa1MJmRcbVGiTt0ZWp0rBvRrjW7JWTfRrq other"
 LOST: Final = ControlLost("Run r1 was taken over from another-machine (process 7), and is left to it.", hint="rentune ls")
-
-
-@pytest.fixture(autouse=True)
-def _collected() -> Iterator[None]:
-    """The SDK leaves the loop of a program that was declined half way to the collector, which tells a later test of it."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 class Overtaken(Ledger):

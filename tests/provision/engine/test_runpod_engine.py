@@ -5,40 +5,29 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from provision import errors
 from provision.account.upkeep import Spent, spent
+from provision.clouds.engine.runner import living_engines
 from provision.clouds.programs import runpod
-from provision.clouds.runner import living_engines
-from provision.errors import ProvisionError, Refused
+from provision.errors import Declined, ProvisionError, Refused
 from provision.home.places import RunFolder
 from provision.provisioner import Answer, Resource
 from tests.doubles.bench import ROOT, Bench, set_up
-from tests.doubles.emulator import Emulator, started
+from tests.doubles.emulator import Emulator
 from tests.doubles.world.core import MACHINE, Reason
 from tests.provision.rigs import await_true
 
 pytestmark = pytest.mark.engine
+CLOUD = "runpod"  # of the bench
 PATIENCE_S = 120.0
 HOUR_S = 3600.0
 POD = "pulumi-python:dynamic/runpod:Pod"
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Emulator]:
-    with started("runpod") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def bench(tmp_path: Path, engine: Path, cloud: Emulator) -> Bench:
-    """Everything of the test's own; the fake cloud starts empty."""
-    cloud.reset()
-    return set_up(tmp_path / "bench", engine, cloud)
 
 
 def kinds(resources: Iterable[Resource]) -> list[str]:
@@ -80,6 +69,19 @@ def test_up_then_found_then_destroyed_then_nothing_left(bench: Bench) -> None:
     paid = bench.control.bill_usd()
     bench.control.advance(HOUR_S)
     assert bench.control.bill_usd() == paid
+
+
+def test_a_pod_whose_price_has_risen_is_given_back_before_it_is_used(bench: Bench) -> None:
+    """A cap's deadline was reckoned by the planned one. The next offer may be tried."""
+    bench.control.set(prices={"NVIDIA GeForce RTX 4090 SECURE": "14.40"})
+    provisioner = bench.provisioner()
+
+    with pytest.raises(Declined, match=r"runpod declined: .* costs \$14\.4\d+ an hour by now, and \$\d\.\d+ was planned") as no:
+        provisioner.up(bench.row.offer, bench.launch)
+
+    assert (no.value.reason, no.value.scope) == (errors.Reason.PRICE, errors.Scope.OFFER)
+    assert bench.control.standing(MACHINE) == []
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
 
 
 def test_a_pod_that_runs_before_it_can_be_reached_is_waited_for(bench: Bench) -> None:

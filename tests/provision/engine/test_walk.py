@@ -25,19 +25,19 @@ from planner.cli import answer
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created, Ended
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.cli import call
 from provision.errors import ConnectionFailed, Exit, Reason
 from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.hub import pinned
-from provision.prepare.opening import open_run
+from provision.prepare.opening import Agreed, open_run
 from provision.provisioner import Answer
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.watch.view import read_events
-from remote.base import prepare_base
+from remote.bases.base import prepare_base
 from remote.contract import AdapterFile, Event, ModelSource, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack
@@ -166,7 +166,7 @@ def test_where_a_cloud_has_no_room_the_next_region_is_tried(
     first, second = (in_region(plan, region) for region in bench.row.regions)
     bench.faults.plant("create", "before", "Instance", f"error {NO_ROOM}", once=True)
     base = find_base(first.request.model)
-    run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, alternatives=(second,))
+    run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, agreed=Agreed(alternatives=(second,)))
 
     receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
 

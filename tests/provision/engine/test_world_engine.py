@@ -12,7 +12,7 @@ import pytest
 
 from provision import errors
 from provision.account.upkeep import Spent, spent
-from provision.charge.volumes import end_volume
+from provision.charge.ownerless.volumes import end_volume
 from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ProvisionError, Refused
@@ -104,6 +104,25 @@ def test_a_volume_that_is_kept_outlives_its_box_and_serves_the_next_one(
         == "destroyed"
     )
     assert left(first) == []
+
+
+@pytest.mark.parametrize("world", ["gcp"], indirect=True)
+def test_a_machine_of_another_family_is_not_bought_for_a_volume_that_it_can_t_have(world_bench: Bench) -> None:
+    """What takes only Hyperdisks gets one, and one to keep; another family is refused before anything is made."""
+    provisioner, launch = world_bench.provisioner(), world_bench.launch
+    launch = msgspec.structs.replace(launch, volume_name="models", volume_gib=12)
+    provisioner.up(msgspec.structs.replace(world_bench.row.offer, instance_type="n4-standard-4"), launch)
+    [kept] = provisioner.destroy(launch).kept
+    assert kept.sold_as == "hyperdisk-balanced"
+
+    with pytest.raises(errors.Declined, match="is of the kind hyperdisk-balanced, which no g2-standard-4 takes") as caught:
+        provisioner.up(world_bench.row.offer, launch)
+
+    assert caught.value.scope is errors.Scope.INSTANCE_TYPE
+    assert world_bench.control.standing(MACHINE) == []
+    ended = end_volume("gcp", kept, places=world_bench.places, environment=world_bench.environment, sleep=lambda _s: None)
+    assert ended.verdict == "destroyed"
+    assert left(world_bench) == []
 
 
 @pytest.mark.parametrize("world", ["hetzner", "digitalocean"], indirect=True)

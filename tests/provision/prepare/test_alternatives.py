@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from catalogs.hardware import Offer
 from planner.asking.policy import Rule
 from planner.asking.request import Where
 from planner.plan import Plan
@@ -42,6 +44,13 @@ def plan_at(region: str, usd_per_hour: str = "3.60", *, purchase: str = "on_dema
 FIRST = plan_at("east")
 
 
+def taking_its_place(
+    plan: Plan, found: tuple[Plan, ...] | list[Plan], market: Iterable[Offer], rules: tuple[Rule, ...]
+) -> tuple[Plan, ...]:
+    """All billed alike, wherever they are."""
+    return alternatives_of(plan, found, market, rules, billed=lambda _: FIRST.billing)
+
+
 def keys(plans: tuple[Plan, ...]) -> list[str]:
     return [plan.offer.key for plan in plans]
 
@@ -49,10 +58,21 @@ def keys(plans: tuple[Plan, ...]) -> list[str]:
 def test_the_same_machine_elsewhere_comes_at_its_own_price() -> None:
     """Compute by the price, disk and egress as before; cheapest job first."""
     market = [plan_at(region, usd).offer for region, usd in (("east", "3.60"), ("west", "4.00"), ("north", "3.80"))]
-    found = alternatives_of(FIRST, (), market, ())
+    found = taking_its_place(FIRST, (), market, ())
     assert keys(found) == ["cloud/north/big/on_demand", "cloud/west/big/on_demand"]
     assert [plan.cost.total_usd.p90 for plan in found] == pytest.approx([3.95, 4.15])
     assert found[0].duration == FIRST.duration
+
+
+def test_the_same_machine_elsewhere_has_the_disk_of_its_region() -> None:
+    """Its price is frozen in the plan, and with it in the ledger; the rest of the rule is its provider's."""
+    dearer = msgspec.structs.replace(FIRST.billing, disk_usd_per_gib_month=Decimal(730), minimum_disk_gib=100)
+    cost = msgspec.structs.replace(FIRST.cost, billed_s=exactly(3600.0))
+    first = msgspec.structs.replace(FIRST, cost=cost)
+    [found] = alternatives_of(first, (), [plan_at("west").offer], (), billed=lambda _: dearer)
+    assert found.billing == dearer
+    assert found.cost.disk_usd.p50 == pytest.approx(100.0)
+    assert found.cost.total_usd.p50 == pytest.approx(3.60 + 100.0 + 0.05)
 
 
 def test_what_the_search_ranked_beside_it_is_one_too() -> None:
@@ -63,20 +83,20 @@ def test_what_the_search_ranked_beside_it_is_one_too() -> None:
         plan_at("b", runnable="not by this version"),
         plan_at("c", missing=("SDK",)),
     ]
-    assert keys(alternatives_of(FIRST, (spot, *unfit), (), ())) == ["cloud/east/big/spot"]
+    assert keys(taking_its_place(FIRST, (spot, *unfit), (), ())) == ["cloud/east/big/spot"]
     tight = plan_at("east", verdict="tight")
-    assert keys(alternatives_of(tight, unfit[:1], (), ())) == ["cloud/a/big/on_demand"]
+    assert keys(taking_its_place(tight, unfit[:1], (), ())) == ["cloud/a/big/on_demand"]
 
 
 def test_a_machine_of_untold_ram_takes_no_place_of_one_whose_ram_is_known() -> None:
     """It may have too little; for another of untold RAM it may stand in."""
     untold = plan_at("a", offer=msgspec.structs.replace(plan_at("a").offer, ram_gib=None))
     assert FIRST.offer.is_stated
-    assert alternatives_of(FIRST, (untold,), (), ()) == ()
+    assert taking_its_place(FIRST, (untold,), (), ()) == ()
     other = plan_at("b", offer=msgspec.structs.replace(plan_at("b").offer, ram_gib=None))
-    assert keys(alternatives_of(untold, (other,), (), ())) == ["cloud/b/big/on_demand"]
+    assert keys(taking_its_place(untold, (other,), (), ())) == ["cloud/b/big/on_demand"]
     elsewhere = msgspec.structs.replace(plan_at("c").offer, ram_gib=None)
-    assert alternatives_of(FIRST, (), [elsewhere], ()) == ()
+    assert taking_its_place(FIRST, (), [elsewhere], ()) == ()
 
 
 def test_a_machine_whose_order_asks_for_its_ram_takes_the_place_of_any() -> None:
@@ -84,7 +104,7 @@ def test_a_machine_whose_order_asks_for_its_ram_takes_the_place_of_any() -> None
     offer = msgspec.structs.replace(plan_at("a").offer, ram_gib=None)
     asked = plan_at("a", offer=offer, asks_ram=True)
     market = [msgspec.structs.replace(offer, region="b")]
-    assert keys(alternatives_of(FIRST, (asked,), market, ())) == ["cloud/a/big/on_demand", "cloud/b/big/on_demand"]
+    assert keys(taking_its_place(FIRST, (asked,), market, ())) == ["cloud/a/big/on_demand", "cloud/b/big/on_demand"]
 
 
 def test_the_wish_for_a_region_and_the_policy_hold_for_them_as_well() -> None:
@@ -92,10 +112,10 @@ def test_the_wish_for_a_region_and_the_policy_hold_for_them_as_well() -> None:
     market = [plan_at(region).offer for region in ("eu-north", "eu-south", "us-west")]
     asked = msgspec.structs.replace(FIRST, request=msgspec.structs.replace(FIRST.request, where=Where(regions=("eu-*",))))
     rule = Rule(key="regions", allows=("*-north", "*-west"), said_in="policy.toml", may_be_overruled=False)
-    assert keys(alternatives_of(asked, (), market, (rule,))) == ["cloud/eu-north/big/on_demand"]
+    assert keys(taking_its_place(asked, (), market, (rule,))) == ["cloud/eu-north/big/on_demand"]
 
 
 def test_nothing_takes_the_place_of_a_machine_of_ones_own() -> None:
     """Whoever wants to train at home does not want to pay elsewhere."""
     own = tiny_plan(Path("/model"), Path("/data"))
-    assert alternatives_of(own, (FIRST,), [FIRST.offer], ()) == ()
+    assert taking_its_place(own, (FIRST,), [FIRST.offer], ()) == ()

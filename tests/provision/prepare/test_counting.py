@@ -54,6 +54,17 @@ def test_without_a_tokenizer_tokens_are_estimated_and_nothing_is_kept(data: Path
     assert not (tmp_path / "cache").exists()
 
 
+def test_labels_that_the_task_does_not_read_are_counted(tmp_path: Path) -> None:
+    """Only beside a text: a pair of prompt and completion learns none, whatever else stands in its row."""
+    rows = {"labelled": {"text": "good", "label": "pos"}, "plain": {"text": "good"}, "pair": PAIR | {"label": "pos"}}
+    unread = {}
+    for name, row in rows.items():
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(json.dumps(row))
+        unread[name] = measured(DataFile(path=str(path), model="7b"), cache=tmp_path, say=Heard()).unread_labels
+    assert unread == {"labelled": 1, "plain": 0, "pair": 0}
+
+
 @pytest.mark.torch
 def test_the_tokenizer_of_a_model_counts_as_the_trainer_does_and_once(data: Path, model: Path, tmp_path: Path) -> None:
     """The second time the answer lies in the cache; other rows, another tokenizer or another question are counted anew."""
@@ -159,7 +170,7 @@ def test_what_cannot_be_trained_on_is_refused_by_its_line(name: str, text: str, 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     """A pipe would never end."""
     os.mkfifo(tmp_path / "pipe.jsonl")
-    for path in (tmp_path / "pipe.jsonl", tmp_path, tmp_path / ("x" * 5_000), tmp_path / "none.jsonl", Path("/dev/zero")):
+    for path in (tmp_path / "pipe.jsonl", tmp_path / ("x" * 5_000), tmp_path / "none.jsonl", Path("/dev/zero")):
         with pytest.raises(RequestError, match="can't be read"):
             look_through(path, None, cache=tmp_path, say=Heard())
 

@@ -105,13 +105,14 @@ def budgeted(plan: Plan, usd: Decimal, **request: Any) -> Plan:
     )
 
 
-# By the hour: a dollar of machine, one of disk, and half a dollar of a volume beside it. A setup fee of a dollar; a GB that
-# leaves is a dollar, and the first two are free. The result has 3 GB, a checkpoint 1 GB, made every ten minutes.
+# By the hour: 75 cents of machine, 25 of its address, a dollar of disk, and half a dollar of a volume beside it. A setup fee
+# of a dollar; a GB that leaves is a dollar, and the first two are free. The result has 3 GB, a checkpoint 1 GB, made every
+# ten minutes.
 def full_of_costs(plan: Plan, **request: Any) -> Plan:
     disk, volume = Decimal(730) / 100, Decimal(730) / 20
     return msgspec.structs.replace(
         budgeted(plan, Decimal(20), loop=msgspec.structs.replace(plan.request.loop, checkpoint_every_s=600.0), **request),
-        offer=msgspec.structs.replace(plan.offer, usd_per_hour=Decimal(1), setup_usd=Decimal(1)),
+        offer=msgspec.structs.replace(plan.offer, usd_per_hour=Decimal("0.75"), setup_usd=Decimal(1)),
         billing=msgspec.structs.replace(
             plan.billing,
             minimum_disk_gib=100,
@@ -119,6 +120,7 @@ def full_of_costs(plan: Plan, **request: Any) -> Plan:
             volume_usd_per_gib_month=volume,
             egress_usd_per_gb=Decimal(1),
             egress_free_gb=2,
+            address_usd_per_hour=Decimal("0.25"),
         ),
         host=msgspec.structs.replace(plan.host, disk_components={"result": 3 * 10**9, "checkpoints": MAX_CHECKPOINTS * 10**9}),
     )
@@ -132,7 +134,12 @@ def full_of_costs(plan: Plan, **request: Any) -> Plan:
         ({}, Taken(spent_usd=Decimal(8), sent_bytes={"local": 10**9}), (20 - 8 - 1 - 2) / 2),
         ({}, Taken(pushes=True), (20 - 1 - 1) / (2 + 6)),
     ],
-    ids=["machine, disk, setup and the result's way home", "a volume", "what was sent before", "checkpoints to a store"],
+    ids=[
+        "machine, address, disk, setup and the result's way home",
+        "a volume",
+        "what was sent before",
+        "checkpoints to a store",
+    ],
 )
 def test_the_money_pays_for_all_that_is_billed(plan: Plan, request_of: dict[str, Any], taken: Taken, hours: float) -> None:
     """Not for the machine alone: each of the others ends it sooner, and the free gigabytes are free once."""
@@ -148,11 +155,11 @@ def test_the_money_pays_for_all_that_is_billed(plan: Plan, request_of: dict[str,
 
 
 def test_checkpoints_of_a_spot_machine_are_paid_for_as_often_as_they_come_home(plan: Plan) -> None:
-    """A GB at a dollar comes home from a machine at a dollar an hour once in 6.3 hours (derived: √(2 · 1 / 0.05))."""
+    """A GB at a dollar comes home from a machine at 75 cents an hour once in 7.3 hours (derived: √(2 · 1 / 0.05 / 0.75))."""
     asked = full_of_costs(plan)
     spot = msgspec.structs.replace(asked, offer=msgspec.structs.replace(asked.offer, purchase="spot"))
     assert outlay_of(asked).gb_per_s == 0
-    assert 1 / outlay_of(spot).gb_per_s == pytest.approx(3600 * 40**0.5)
+    assert 1 / outlay_of(spot).gb_per_s == pytest.approx(3600 * (40 / 0.75) ** 0.5)
 
 
 def test_what_is_free_of_charge_is_not_kept_back(plan: Plan) -> None:

@@ -12,14 +12,15 @@ import pytest
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.runs import Standing
-from provision.charge.control import end
+from provision.charge.ends.ending import end
 from provision.direct.address import address_of
 from provision.direct.server import current_user
 from provision.errors import BadInput, MissingPart
 from provision.home.places import Places, read_places
 from provision.parts import clouds_in_reach
 from provision.prepare.inputs import find_base, hub_secrets
-from provision.prepare.opening import new_run_id, open_run, read_launch
+from provision.prepare.opening import new_run_id, open_run
+from provision.prepare.papers import read_launch
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 

@@ -114,3 +114,15 @@ def test_an_import_that_looks_wrong_is_refused_unless_accepted(tmp_path: Path, c
     assert changes["aws/us-east-1/g5.xlarge/on_demand"]["after_usd_per_hour"] == "100.6"
     assert call(["catalog", "import", str(file), "--accept"]) == Exit.OK
     assert read_places().own_offers.read_text() == file.read_text()
+
+
+@pytest.mark.usefixtures("imported")
+def test_of_an_answer_that_nothing_comes_of_programs_are_told_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the command of the nearest plan; the code of the envelope is the command's."""
+    words = ("--model", "SmolLM2-135M", "--max-cost", "0.000001", "--json")
+    assert call(["plan", *words]) == Exit.REFUSED
+    envelope = json.loads(capsys.readouterr().out)
+    (error,) = envelope["errors"]
+    assert (envelope["exit_code"], envelope["status"]) == (Exit.REFUSED, "partial")
+    assert error["message"].startswith("No plan can be run as asked: nothing on offer does this job: ")
+    assert error["hint"].startswith("rentune run --model ")

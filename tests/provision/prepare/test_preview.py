@@ -11,8 +11,8 @@ import pytest
 
 from provision.account.ledger import Ledger
 from provision.cli import call
-from provision.clouds.preview import HIDDEN, LATER, SECRET, UNKNOWN, WouldBe, would_be
-from provision.clouds.stack import Foreseen
+from provision.clouds.engine.stack import Foreseen
+from provision.clouds.orders.preview import HIDDEN, LATER, SECRET, UNKNOWN, WouldBe, would_be
 from provision.commands.run import _draw_preview
 from provision.errors import Exit
 from provision.home.places import Places
@@ -98,6 +98,23 @@ def test_a_hub_that_is_away_stops_no_preview(
     assert "Nothing of that is in a preview; a run is not begun without it." in told
     assert call(["run", str(job), "--yes"]) == Exit.REFUSED
     assert not Ledger(places.ledger).runs()
+
+
+def test_what_this_machine_lacks_is_told_before_a_hub_that_is_away(
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It costs no request, and whoever has mended the line would meet it next."""
+    monkeypatch.setenv("RENTUNE_HOME", str(places.home))
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "a row of some words"}\n' * 40)
+    words = ["--model", "HuggingFaceTB/SmolLM2-135M", "--data", str(rows), "--provider", "runpod", "--yes"]
+    assert call(["run", *words]) == Exit.REFUSED
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Error: runpod is not ready here: " in told
+    assert "runpod credentials: not in the environment" in told
+    assert "The hub" not in told
 
 
 def test_a_preview_at_a_cloud_that_is_asked_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from catalogs.catalog import read_catalog
 from planner.asking.request import Budget, Request, Where, default_data
 from planner.plan import Plan
 from planner.search import search
-from provision.clouds.drivers import misfit
+from provision.clouds.orders.drivers import misfit
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.handoff import hand_off
 from provision.home.places import read_places

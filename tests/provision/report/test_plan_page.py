@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.asking.command_line import spelled
-from planner.estimators.interruptions import interrupted
+from planner.estimators.time.interruptions import interrupted
 from planner.plan import Plan, Range, Rejection, SearchResult
 from planner.report.tables import time_rows
 from planner.search.pareto import pareto, risks

@@ -18,7 +18,7 @@ from rich.console import Console
 from planner.plan import Plan, Range
 from provision.account.ledger import Ledger
 from provision.account.receipt import Figure, Receipt
-from provision.charge.control import end
+from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.errors import Exit
 from provision.home.places import Places
@@ -73,15 +73,15 @@ def test_half_a_training_is_not_shown_as_a_whole_one(plan: Plan) -> None:
     assert 'class="verdict in_part"' in page
     for shown in (" ".join(printed(receipt).split()), page):
         assert "trained in part: 31 of 60 steps (deadline)" in shown
-        assert "Weights of step 20 of 31 trained, the lowest held-out loss; the last 11 were not evaluated." in shown
+        assert "Weights of step 20 of 31 trained, the best on held-out rows; the last 11 were not evaluated." in shown
 
 
 @pytest.mark.parametrize(
     ("step", "judged_step", "weights_step", "words"),
     [
         (60, 60, 60, None),
-        (60, 60, 45, "Weights of step 45 of 60 trained, the lowest held-out loss."),
-        (21, 20, 20, "Weights of step 20 of 21 trained, the lowest held-out loss; the last 1 was not evaluated."),
+        (60, 60, 45, "Weights of step 45 of 60 trained, the best on held-out rows."),
+        (21, 20, 20, "Weights of step 20 of 21 trained, the best on held-out rows; the last 1 was not evaluated."),
         (9, 0, 9, "Weights of step 9; none were judged."),
         (60, 0, 60, None),
     ],
@@ -113,7 +113,7 @@ def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:
     """Bill, figures, phases, loss, teardown, samples, and where things lie."""
     text = printed(receipt)
     for words in (
-        "compute", "idle", "disk", "egress", "failed attempts", "RAM", "tokens per second", "train", "Held-out loss",
+        "compute", "idle", "disk", "address", "egress", "failed attempts", "RAM", "tokens per second", "train", "Held-out loss",
         "more than three standard errors", "Teardown", "reference", "Adapter: /home/me/adapter",
         "Report:  /home/me/report.html",
     ):  # fmt: skip

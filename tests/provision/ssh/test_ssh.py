@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import paramiko
@@ -18,7 +17,7 @@ import pytest
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
 from provision.provisioner import Box
-from provision.ssh import Shell, fingerprint, follow, read_known_keys
+from provision.ssh import Shell, Waits, fingerprint, follow, read_known_keys
 from provision.ssh.channel import MOST_SAID_BYTES, Flooded, begin
 from provision.ssh.keys import client_key, make_key
 from tests.doubles.proxy import Proxy, proxied
@@ -155,7 +154,7 @@ def test_a_box_that_admits_nobody_is_asked_until_the_deadline(rig: Rig, box: Box
     now = [0.0]
     unknown = client_key(tmp_path / "keys", run_id="other")
     with pytest.raises(ConnectionFailed, match="admits none of the keys"):
-        Shell.connect(box, key=unknown.private, deadline_s=3.0, clock=lambda: now[0], sleep=_advance(now))
+        Shell.connect(box, key=unknown.private, deadline_s=3.0, waits=Waits(clock=lambda: now[0], sleep=_advance(now)))
     assert now[0] == pytest.approx(2.0)
 
 
@@ -163,7 +162,7 @@ def test_a_box_that_is_not_there_yet_is_asked_until_the_deadline(rig: Rig, box: 
     now = [0.0]
     away = msgspec.structs.replace(box, port=free_port())
     with pytest.raises(ConnectionFailed, match="can't be reached"):
-        Shell.connect(away, key=rig.key().private, deadline_s=600.0, clock=lambda: now[0], sleep=_advance(now))
+        Shell.connect(away, key=rig.key().private, deadline_s=600.0, waits=Waits(clock=lambda: now[0], sleep=_advance(now)))
     assert now[0] == pytest.approx(599.0)
 
 
@@ -174,10 +173,10 @@ def test_who_learns_that_a_silent_box_is_gone_ends_the_waiting(rig: Rig, box: Bo
     def say_gone() -> None:
         raise TrainingFailed("gone")
 
-    options: dict[str, Any] = {"clock": lambda: now[0], "sleep": _advance(now), "while_silent": say_gone}
+    waits = Waits(clock=lambda: now[0], sleep=_advance(now), while_silent=say_gone)
     with pytest.raises(TrainingFailed, match="gone"):
-        Shell.connect(away, key=rig.key().private, deadline_s=600.0, **options)
-    with Shell.connect(box, key=rig.key().private, deadline_s=600.0, **options) as shell:
+        Shell.connect(away, key=rig.key().private, deadline_s=600.0, waits=waits)
+    with Shell.connect(box, key=rig.key().private, deadline_s=600.0, waits=waits) as shell:
         shell.expect(away)
         shell.hang_up()
         with pytest.raises(TrainingFailed, match="gone"):

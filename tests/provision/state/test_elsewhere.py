@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 
 import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.account.lines import Ended
+from provision.account.bill import usd_so_far
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended, Late
 from provision.account.receipt import Receipt
-from provision.charge import looking
-from provision.charge.control import end
-from provision.charge.elsewhere import ask_stores
+from provision.charge.ends.ending import end
+from provision.charge.ownerless import looking
+from provision.charge.ownerless.elsewhere import ask_stores
 from provision.cli import call
-from provision.errors import Exit
+from provision.errors import ControlLost, Exit
 from provision.provisioner import Teardown
-from provision.state.shared import bring
+from provision.state.shared import bring, refresh
 from provision.walk.books import billed
 from tests.doubles.displays import Quiet
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
+from tests.provision.plans import attempted
 from tests.provision.state.conftest import Team
 
 
@@ -67,6 +71,19 @@ def test_while_another_machine_has_a_run_it_is_shown_as_running_there(team: Team
         assert f"Run {team.run_id} is controlled from another-home and left alone" in capsys.readouterr().out
 
 
+def test_what_another_machine_had_that_was_not_heard_of_since_is_controlled_by_nobody(
+    team: Team, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It died with the run in its hands: to leave that alone would be to leave it for ever."""
+    bring(team.run_id, team.url, team.there)
+    with team.ledger(team.there, term_s=0.0).charge():
+        time.sleep(2.1)  # the store tells whole seconds
+        assert call(["ls", "--orphans"]) == Exit.STILL_BILLS
+        told = capsys.readouterr().out
+        assert "controlled from" not in told
+        assert team.run_id in told
+
+
 def test_what_only_the_store_knows_is_unknown_while_it_can_not_be_asked(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither an orphan that somebody is told to end, nor a sum that grows."""
     team.storage.away = True
@@ -93,3 +110,30 @@ def test_a_run_that_is_known_to_be_over_asks_no_store(team: Team) -> None:
     end(team.run_id, places=team.here, display=Quiet())
     team.storage.away = True
     assert ask_stores(team.here) == {}
+
+
+@pytest.mark.fault("F15", tier="code")
+def test_what_a_box_cost_that_came_too_late_is_written_though_another_has_the_run(team: Team, plan: Plan) -> None:
+    """Here at once, which no other line is; in the book, and so in the other home, once this one has the run again."""
+    overtaken = team.ledger(team.here, term_s=0.0)
+    asked = attempted(team.run_id, plan, at_s=100.0)
+    late = Late(
+        run_id=team.run_id, at_s=900.0, offer=asked.offer.key, asked_at_s=100.0, from_s=150.0, until_s=900.0, ids=("i-1",),
+        usd=Decimal(1),
+    )  # fmt: skip
+    with overtaken.charge():
+        overtaken.append(asked)
+        time.sleep(2.1)  # the store tells whole seconds
+        bring(team.run_id, team.url, team.there)
+        with (next_one := team.ledger(team.there)).charge():
+            next_one.append(Ended(run_id=team.run_id, at_s=300.0, teardown=Teardown.destroyed(team.run_id, "")))
+            with pytest.raises(ControlLost):
+                overtaken.append(late)
+            overtaken.append_here(late)
+    assert [rental.late_until_s for rental in Ledger(team.here.ledger).runs()[team.run_id].rentals] == [900.0]
+    with team.ledger(team.here).charge():
+        pass
+    refresh(team.run_id, team.there)
+    here, there = (Ledger(places.ledger).runs()[team.run_id] for places in (team.here, team.there))
+    assert here == there
+    assert usd_so_far(there, now_s=9e9) == Decimal("3.60") * 750 / 3600

@@ -10,7 +10,7 @@ import pytest
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
-from provision.charge.volumes import end_volume
+from provision.charge.ownerless.volumes import end_volume
 from provision.clouds.programs import aws
 from provision.provisioner import Answer, Owned, Resource, Teardown
 from provision.state.shared import bring

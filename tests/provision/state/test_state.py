@@ -19,11 +19,11 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended, PhaseStarted
 from provision.account.runs import Standing
-from provision.charge.control import end
+from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
 from provision.home.places import Places
-from provision.prepare.opening import read_launch
+from provision.prepare.papers import read_launch
 from provision.provisioner import Resource, Teardown
 from provision.ssh.keys import client_key
 from provision.state.book import Book, Holder, book_name, read_book, take

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from provision.errors import BadInput
-from provision.walk.crash import MOMENTS, PHASES, POINTS, VARIABLE, read_crash_point, spared
+from provision.walk.crash import MOMENTS, PHASES, POINTS, VARIABLE, read_crash_point, without_crash_point
 
 
 def test_crash_points_are_the_phases_and_the_moments_around_the_ledgers_lines() -> None:
@@ -26,4 +26,4 @@ def test_one_that_does_not_exist_is_refused_with_those_that_do(asked: str) -> No
 
 def test_who_is_there_for_the_time_after_a_death_does_not_die_of_the_same() -> None:
     """The process that ends a run at its deadline inherits what its starter was told, but for that."""
-    assert spared({VARIABLE: "after-destroy", "HOME": "/home/ada"}) == {"HOME": "/home/ada"}
+    assert without_crash_point({VARIABLE: "after-destroy", "HOME": "/home/ada"}) == {"HOME": "/home/ada"}

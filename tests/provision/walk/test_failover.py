@@ -20,11 +20,11 @@ from provision.account.ledger import Ledger
 from provision.account.lines import AnyLine, Attempted, Created, Ended, PhaseEnded, Tried
 from provision.account.receipt import Receipt
 from provision.charge.attendant import Attendant
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, Refused, Scope
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run
+from provision.prepare.opening import Agreed, open_run
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource
 from provision.report.page import render_page
 from provision.report.tables import tries_table
@@ -68,7 +68,9 @@ def opened(places: Places, ledger: Ledger) -> Callable[..., str]:
 
     def made(first: Plan, *others: Plan, dearer: bool = False) -> str:
         base = find_base(first.request.model)
-        return open_run(first, base, places=places, ledger=ledger, clock=time.time, alternatives=others, dearer=dearer)
+        return open_run(
+            first, base, places=places, ledger=ledger, clock=time.time, agreed=Agreed(alternatives=others, dearer=dearer)
+        )
 
     return made
 

@@ -71,6 +71,9 @@ class Rented:
     def readmit(self, claim: Claim) -> str | None:
         raise NotImplementedError
 
+    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+        raise NotImplementedError
+
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         raise NotImplementedError
 

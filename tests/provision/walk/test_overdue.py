@@ -19,9 +19,9 @@ from provision.home.places import Places
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.channel import Completed
-from provision.walk import training
 from provision.walk.held import Run, read_run
-from provision.walk.patience import MAX_BROKEN_TRANSFERS, OVERDUE_S, patiently
+from provision.walk.job import training
+from provision.walk.job.patience import MAX_BROKEN_TRANSFERS, OVERDUE_S, patiently
 from provision.walk.phases import Phases
 from remote.contract import EndReason, Measured, Outcome
 from tests.doubles.displays import Quiet

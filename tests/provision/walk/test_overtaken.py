@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -9,8 +10,10 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
+from provision.account.bill import usd_so_far
 from provision.account.ledger import Elsewhere, Ledger
-from provision.account.lines import AnyLine, Created, Ended, PhaseEnded
+from provision.account.lines import AnyLine, Created, Ended, Late, Opened, PhaseEnded
+from provision.account.runs import fold
 from provision.direct.local import local_offer
 from provision.errors import ControlLost, Declined, OwnEnded, ProvisionError, Reason, RentuneError, Scope, StoreFailed
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
@@ -20,7 +23,7 @@ from provision.walk.phases import Phases
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
-from tests.provision.plans import attempted
+from tests.provision.plans import FREE, attempted
 
 LOST: Final = ControlLost("Run r1 was taken over from vm (process 7), and is left to it.", hint="rentune ls --state s3://b")
 MACHINE: Final = Resource(kind="instance", id="i-1", run_id="r1", installation="here")
@@ -106,6 +109,49 @@ def test_a_box_that_came_too_late_is_ended_and_told(tmp_path: Path, launch: Laun
     what = "What an order of this machine had brought, and nobody else knew of, was ended: instance i-1, key_pair key-1."
     assert str(error) == f"{LOST} {what}"
     assert not list(ledger.lines())
+
+
+OPENED: Final = Opened(
+    run_id="r1",
+    at_s=90.0,
+    owner="ada",
+    provider="cloudy",
+    region="*",
+    instance_type="this-machine",
+    model="tiny",
+    usd_per_hour=Decimal("3.60"),
+    billing=FREE,
+    max_usd=None,
+    deadline_at_s=1e10,
+    tags={},
+    versions={},
+    folder="/runs/r1",
+)
+
+
+def test_what_it_cost_stands_in_this_homes_ledger(tmp_path: Path, launch: Launch) -> None:
+    """Whoever took the run over saw that rental end before its box was there. What is told twice has billed once."""
+    offer = msgspec.structs.replace(local_offer(usd_per_hour=Decimal("3.60")), provider="cloudy")
+    asked = msgspec.structs.replace(attempted("r1", at_s=100.0), offer=offer)
+    ledger = Overtaken(tmp_path / "ledger", THERE)
+    for line in (OPENED, asked):
+        Ledger.append(ledger, line)
+    made = msgspec.structs.replace(MACHINE, since_s=160.0)
+    ends = tuple(ResourceEnd(resource=each, gone=Answer.YES, at_s=1_160.0) for each in (made, KEY))
+    cloudy = Cloudy(Teardown.destroyed("r1", "Nothing is listed.", resources=ends))
+    with pytest.raises(OwnEnded), leased(offer, launch, Renting(cloudy, ledger)):
+        pass
+    *_, late = ledger.lines()
+    assert isinstance(late, Late)
+    assert (late.offer, late.asked_at_s, late.from_s, late.until_s) == (offer.key, 100.0, 160.0, 1_160.0)
+    assert (late.ids, late.usd) == (("i-1",), Decimal("1.0"))
+    for lines in (
+        (late, Ended(run_id="r1", at_s=200.0, teardown=gone())),
+        (Ended(run_id="r1", at_s=200.0, teardown=gone()), late, late),
+    ):
+        [state] = fold((OPENED, asked, *lines)).values()
+        assert state.over
+        assert usd_so_far(state, now_s=9e9) == Decimal("1.0")
 
 
 def test_an_order_that_failed_on_the_way_is_ended_as_well(tmp_path: Path, launch: Launch) -> None:

@@ -16,7 +16,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Opened, PhaseEnded
 from provision.account.receipt import Receipt
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.errors import Exit, ProvisionError
 from provision.home.places import Places
 from provision.home.whole import write_whole
@@ -25,7 +25,7 @@ from provision.prepare.opening import open_run
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Owned, Resource, Teardown, unshared
 from provision.walk.books import read_receipt
 from provision.walk.held import read_run
-from provision.walk.patience import wait_for_box
+from provision.walk.job.patience import wait_for_box
 from provision.walk.run import UNTOLD
 from remote.contract import Event, Phase, encode
 from tests.doubles.displays import Quiet

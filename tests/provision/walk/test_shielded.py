@@ -31,7 +31,7 @@ CONTROLLER: Final = """
 import sys, time
 from pathlib import Path
 from decimal import Decimal
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.errors import BoxLost
 from provision.home.places import read_places
 from provision.provisioner import unshared
@@ -62,7 +62,7 @@ if not live:
     sys.exit(driven(LineDisplay(sys.stderr)))
 from rich.console import Console
 from provision.account.ledger import Ledger
-from planner.plan import read_plan
+from planner.saved import read_plan
 file = read_places().run(run_id).plan
 plan = read_plan(file.read_text(), name=str(file))
 with LiveDisplay(Console(), plan, opened_at_s=time.time(), deadline_at_s=lambda: 1e10, spent_usd=Decimal) as display:

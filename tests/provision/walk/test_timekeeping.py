@@ -12,7 +12,7 @@ from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Created
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.errors import Declined, Reason, Scope
 from provision.home.clocks import CLOCKS, Clocks, held, passing_s
 from provision.home.places import Places

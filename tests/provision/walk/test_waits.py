@@ -12,8 +12,8 @@ import pytest
 
 from catalogs.hardware import Offer
 from provision.account.ledger import Ledger
+from provision.clouds.engine.stack import OPERATION_S
 from provision.clouds.programs import CLOUDS, CloudRow, runpod_pods
-from provision.clouds.stack import OPERATION_S
 from provision.errors import ConnectionFailed
 from provision.home.places import Places
 from provision.prepare.quotas import remember_refused
@@ -23,7 +23,7 @@ from provision.walk.held import read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
-from tests.provision.walk.test_console import boots_at_once
+from tests.provision.walk.job.test_console import boots_at_once
 
 ROWS = pytest.mark.parametrize(("cloud", "row"), CLOUDS.items(), ids=CLOUDS)
 

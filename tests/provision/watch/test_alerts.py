@@ -24,21 +24,21 @@ from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Ended, Tried
-from provision.charge.bell import Bell, read_targets
-from provision.charge.bell import bell as ring
-from provision.charge.budget import passed, read_told
-from provision.charge.control import drive
 from provision.charge.controller import this_process
+from provision.charge.driving import drive
 from provision.charge.guard import SENTINEL
-from provision.charge.knell import How, ended_and_told, tell_end
-from provision.charge.orphans import find_orphans
+from provision.charge.ownerless.orphans import find_orphans
+from provision.charge.rings.bell import Bell, read_targets
+from provision.charge.rings.bell import bell as ring
+from provision.charge.rings.budget import passed, read_told
+from provision.charge.rings.knell import How, ended_and_told, tell_end
 from provision.cli import call
 from provision.commands.run import _checked_alerts
 from provision.errors import BadInput, ControlLost, Exit, MissingPart, OwnEnded, ProvisionError, Reason, Scope
 from provision.home.places import Places
 from provision.home.processes import living
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run
+from provision.prepare.opening import Agreed, open_run
 from provision.provisioner import Resource, Teardown
 from provision.walk.held import Run, read_run
 from provision.watch import alerts
@@ -293,7 +293,7 @@ def plan(tmp_path: Path) -> Plan:
 
 def opened(plan: Plan, places: Places, *alerts: str) -> str:
     base = find_base(plan.request.model)
-    return open_run(plan, base, places=places, ledger=Ledger(places.ledger), clock=time.time, alerts=alerts)
+    return open_run(plan, base, places=places, ledger=Ledger(places.ledger), clock=time.time, agreed=Agreed(alerts=alerts))
 
 
 def held(run_id: str, places: Places) -> Run:
@@ -489,7 +489,7 @@ def rented(plan: Plan, places: Places, url: str, monkeypatch: pytest.MonkeyPatch
     run_id, paper = opened(plan, places, url), Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     Ledger(places.ledger).append(attempted(run_id, plan, at_s=time.time() - 2 * 3600.0))
-    monkeypatch.setattr("provision.charge.control.provisioner_of_run", lambda *_, **__: paper)
+    monkeypatch.setattr("provision.walk.held.provisioner_of_run", lambda *_, **__: paper)
     return run_id, paper
 
 
@@ -530,14 +530,14 @@ def test_what_stops_down_itself_rings_where_a_box_may_live(plan: Plan, places: P
 
     with webhook(Heard()) as heard:
         run_id, paper = rented(plan, places, heard.url, monkeypatch)
-        monkeypatch.setattr("provision.charge.control.provisioner_of_run", missing)
+        monkeypatch.setattr("provision.walk.held.provisioner_of_run", missing)
         assert call(["down", run_id]) == Exit.STILL_BILLS
 
         def cut_off(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("provision.charge.control.provisioner_of_run", lambda *_, **__: paper)
-        monkeypatch.setattr("provision.charge.control.end_with_books", cut_off)
+        monkeypatch.setattr("provision.walk.held.provisioner_of_run", lambda *_, **__: paper)
+        monkeypatch.setattr("provision.charge.ends.ending.end_with_books", cut_off)
         assert call(["down", run_id]) == Exit.STILL_BILLS
     assert heard.kinds().count("still_bills") == 2
 

@@ -14,7 +14,7 @@ import botocore.exceptions
 
 from catalogs.hardware import Offer, Purchase
 from provision.clouds.programs.accounts.aws_api import asked, connect
-from provision.clouds.quotas import Quota
+from provision.clouds.programs.accounts.quotas import Quota
 
 
 class _Row(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from provision.clouds.refusals import Refusal
+from provision.clouds.programs.accounts.refusals import Refusal
 from provision.errors import Reason, Scope
 
 # Error codes of the EC2 API and their texts (docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, 2026-11); the

@@ -7,13 +7,19 @@ of a service account or what `gcloud auth application-default login` has left.
 from __future__ import annotations
 
 import functools
+import http.client
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from provision.clouds.programs.rest import Api, Json
+import msgspec
+
+from provision.clouds.programs.rest import ANSWER_BYTES, ANSWER_S, TIMEOUT_S, Api, Here, Json
 from provision.errors import NoCredentials, ProvisionError
+from provision.exchange import opener
 
 URL_VARIABLE: Final = "GOOGLE_COMPUTE_CUSTOM_ENDPOINT"  # as the plugin knows it
 URL: Final = "https://compute.googleapis.com/compute/v1/"
@@ -88,15 +94,39 @@ def path_of(row: Mapping[str, Any]) -> str:
 
 def _token_of_file(environment: Mapping[str, str]) -> str:
     from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.requests import Request
 
     try:
         credentials = _credentials(_text(environment))
         if not credentials.valid:  # one lasts an hour, and a teardown asks many times
-            credentials.refresh(Request())
+            credentials.refresh(_exchanged)
     except (GoogleAuthError, ValueError, KeyError) as error:
         raise ProvisionError(f"Google Cloud's credentials could not be used ({type(error).__name__}).") from None
     return str(credentials.token)
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """As google-auth reads one."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def _exchanged(
+    url: str, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None, **_more: object
+) -> _Answer:
+    """How google-auth has its questions asked: whole in time, and not on through redirects. Raises its own TransportError."""
+    from google.auth.exceptions import TransportError
+
+    asked = urllib.request.Request(url, data=body, headers=dict(headers or {}), method=method)  # noqa: S310 - of the key file
+    try:
+        with opener(Here, within_s=ANSWER_S).open(asked, timeout=TIMEOUT_S) as answer:
+            return _Answer(answer.status, dict(answer.headers), answer.read(ANSWER_BYTES))
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return _Answer(refusal.code, dict(refusal.headers), refusal.read(ANSWER_BYTES))
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise TransportError(type(error).__name__) from None
 
 
 def _text(environment: Mapping[str, str]) -> str:

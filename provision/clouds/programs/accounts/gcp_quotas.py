@@ -12,8 +12,8 @@ from typing import Final
 
 from catalogs.hardware import ANYWHERE, Offer
 from provision.clouds.programs.accounts.gcp_api import connect, project_of
+from provision.clouds.programs.accounts.quotas import Quota
 from provision.clouds.programs.rest import Json
-from provision.clouds.quotas import Quota
 
 EVERYWHERE: Final = "GPUS_ALL_REGIONS"
 # The catalog's GPU -> the region's quota (docs.cloud.google.com/compute, "GPU quotas", and the API's list of metrics; recalled,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from provision.clouds.refusals import Refusal
+from provision.clouds.programs.accounts.refusals import Refusal
 from provision.errors import Reason, Scope
 
 # Codes and texts of the API (docs.cloud.google.com/compute/docs/troubleshooting; reports of their users, 2026-11).

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from provision.clouds.programs import aws
-from provision.clouds.programs.accounts import aws_quotas
+from provision.clouds.programs.accounts import aws_lists, aws_quotas
 from provision.provisioner import Answer
 
 Asked = dict[str, str]
@@ -84,7 +84,7 @@ def test_a_machine_s_own_disk_is_no_volume() -> None:
         row | {"VolumeId": "vol-1", "Tags": tags},
         row | {"VolumeId": "vol-2", "Tags": [*tags, {"Key": "rentune-kept", "Value": "models"}]},
     ]
-    [volume], [disk] = aws._volumes(rows, "eu-central-1")
+    [volume], [disk] = aws_lists.volumes_of(rows, "eu-central-1")
     assert (volume.id, volume.kind, volume.name) == ("vol-2", "volume", "models")
     assert (disk.id, disk.kind, disk.name, disk.size_gib, disk.bills) == ("vol-1", "disk", None, 100, True)
 

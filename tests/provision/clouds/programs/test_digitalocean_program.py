@@ -56,7 +56,8 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         [slug] = args.args["filters"][0]["values"]
-        size = {"slug": slug, "disk": 80, "memory": 4096, "regions": [] if slug == "soldout" else ["nyc2", "tor1"]}
+        size = {"slug": slug, "disk": 80, "memory": 4096, "priceHourly": 0.5}
+        size["regions"] = [] if slug == "soldout" else ["nyc2", "tor1"]
         return {"id": "sizes", "sizes": [] if slug == "nobodys" else [size]}
 
 
@@ -132,6 +133,13 @@ def test_a_size_with_less_ram_than_the_order_asks_for_is_not_bought() -> None:
     assert inputs(ram_gib=4)[DROPLET]["size"] == "s-2vcpu-4gb"
     with pytest.raises(Exception, match=r"s-2vcpu-4gb has 4\.0 GiB of RAM, and the run needs 5 GiB"):
         inputs(ram_gib=5)
+
+
+def test_a_size_that_costs_more_than_planned_is_not_ordered() -> None:
+    """It is told before anything is made; a rounding's difference is none."""
+    assert inputs(usd_per_hour=Decimal("0.495"))[DROPLET]["size"] == "s-2vcpu-4gb"
+    with pytest.raises(Exception, match=r"s-2vcpu-4gb costs \$0\.5000 an hour by now, and \$0\.4300 was planned"):
+        inputs(usd_per_hour=Decimal("0.43"))
 
 
 def test_each_machine_of_the_price_list_has_a_slug_or_is_sold_by_contract() -> None:

@@ -153,6 +153,19 @@ def test_the_image_has_a_driver_where_there_are_gpus_and_the_disk_is_of_a_kind_t
     assert (params["type"], params["image"]) == (disk, f"{image.owner}/{image.name}")
 
 
+@pytest.mark.parametrize(
+    ("instance_type", "speed"),
+    [("g4-standard-48", {"provisionedIops": 3000, "provisionedThroughput": 140}), ("e2-standard-4", {})],
+)
+def test_a_disk_is_ordered_no_faster_than_what_its_price_by_the_gib_has_in_it(
+    instance_type: str, speed: dict[str, int]
+) -> None:
+    """Google's own default is faster, and what is beyond is billed apart: no plan would know of it."""
+    made = recorded(instance_type=instance_type, volume=FRESH).inputs
+    for disk in (made["box"]["bootDisk"]["initializeParams"], made["kept"]):
+        assert {key: value for key, value in disk.items() if key.startswith("provisioned")} == speed
+
+
 def test_a_part_of_a_gpu_is_refused() -> None:
     """It needs a driver of its own."""
     with pytest.raises(Refused, match="part of a GPU"):
@@ -217,6 +230,23 @@ def test_a_volume_that_is_kept_is_made_in_the_instance_s_zone_and_one_that_is_th
     assert again["attached"]["disk"] == there.id
     assert "kept" not in again
     assert recorded(volume=FRESH, instance_type="n4-standard-8").inputs["kept"]["type"] == "hyperdisk-balanced"
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "sold_as", "joins"),
+    [
+        ("n4-standard-8", "pd-balanced", False),
+        ("n4-standard-8", "hyperdisk-balanced", True),
+        ("g2-standard-4", "hyperdisk-balanced", False),
+        ("g2-standard-4", "pd-ssd", True),
+        ("a3-highgpu-8g", "hyperdisk-balanced", True),  # takes both
+        ("n4-standard-8", None, True),  # not known: Google says
+    ],
+)
+def test_a_kept_disk_of_a_kind_that_the_machine_never_takes_is_known_before(
+    instance_type: str, sold_as: str | None, joins: bool
+) -> None:
+    assert gcp.VOLUMES.joins(instance_type, sold_as) is joins
 
 
 def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:

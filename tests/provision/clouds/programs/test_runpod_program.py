@@ -21,10 +21,12 @@ from pulumi.runtime import mocks
 
 from catalogs.catalog import read_catalog
 from planner.units import GB, GIB
-from provision.charge.looking import look_for_orphans
+from provision import errors
+from provision.charge.ownerless.looking import look_for_orphans
 from provision.cli import call
-from provision.clouds.container import END_VARIABLE
+from provision.clouds.boot.container import END_VARIABLE
 from provision.clouds.programs import runpod
+from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.clouds.programs.accounts.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, connect, find
 from provision.clouds.programs.order import KeptVolume, PowerOff, run_tags
 from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
@@ -212,6 +214,25 @@ def rent(run_id: str = "r1") -> str:
     asked = body(name=f"rentune-{run_id}", instance_type="1x-l4-secure", tags=run_tags(OFFER, launch, "a1b2"))
     environment = json.dumps(asked.pop("env"))
     return str(PodProvider().create({"body": json.dumps(asked), "environment": environment}).id)
+
+
+def test_a_pod_that_costs_more_than_planned_is_deleted_at_once(reached: Emulator) -> None:
+    """No create states a price, so the pod tells it; the sentence is the table's, which tries the next offer."""
+    asked = body(instance_type="1x-l4-secure", tags=run_tags(OFFER, LAUNCH, "a1b2"))
+    environment = json.dumps(asked.pop("env"))
+    reached.control.set(prices={"NVIDIA L4 SECURE": "14.40"})
+
+    def create(usd_per_hour: str) -> str:
+        price = json.dumps({"type": "1x-l4-secure", "usd_per_hour": usd_per_hour})
+        return str(PodProvider().create({"body": json.dumps(asked), "environment": environment, "price": price}).id)
+
+    with pytest.raises(ProvisionError, match=r"^1x-l4-secure costs \$14.4000 an hour by now, and \$0.4300 was planned.$") as no:
+        create("0.43")
+    assert reached.control.standing() == []
+    unread = errors.Declined(str(no.value), reason=errors.Reason.UNKNOWN, scope=errors.Scope.OFFER)
+    read = read_refusal(runpod.REFUSALS, unread, cloud="runpod")
+    assert (read.reason, read.scope) == (errors.Reason.PRICE, errors.Scope.OFFER)
+    assert create("14.20")  # as rounding goes
 
 
 def listed(reached: Emulator, run_id: str | None = "r1") -> tuple[Resource, ...]:

@@ -1,0 +1,1 @@
+"""Ending a run: taken over from whoever is in charge, ended, its books kept true, and what is said where that failed."""

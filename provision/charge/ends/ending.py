@@ -1,0 +1,189 @@
+"""Ending a run for good, by whoever is in charge of it or here. The way in goes through the run's lock."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from provision.aboard.detached import ANSWER_S
+from provision.account.ledger import Around, Ledger
+from provision.account.runs import RunState
+from provision.charge.controller import LOOK_S, this_process
+from provision.charge.ends.handover import Ask, handed_over, require_nobody
+from provision.charge.ends.nothing import NothingRented
+from provision.charge.finding import find_run
+from provision.errors import MissingPart, RentuneError, ResultOnBox
+from provision.home.places import Places, RunFolder
+from provision.prepare.papers import lost_papers, read_claim
+from provision.provisioner import Answer, Provisioner, ResourceEnd, Teardown, seen
+from provision.state.checkpoints import PushedCheckpoints, pushed_of
+from provision.state.shared import ledger_of
+from provision.walk import lease
+from provision.walk.books import close_books
+from provision.walk.crash import crash_around, read_crash_point
+from provision.walk.held import MakeProvisioner, Run, provisioners, read_run
+from provision.walk.job.at_home import read_outcome
+from provision.walk.job.patience import is_users_own
+from provision.walk.job.rescue import RESCUE_S, rescue
+from provision.walk.job.stopping import MOST_S
+from provision.walk.lease import Renting
+from provision.walk.phases import Display
+from provision.walk.timekeeping import with_held_clock
+
+# Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
+STOPPING_S: Final = MOST_S + ANSWER_S + RESCUE_S
+CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
+
+
+def end(
+    run_id: str,
+    *,
+    places: Places,
+    display: Display,
+    environment: Mapping[str, str] = os.environ,
+    make: MakeProvisioner | None = None,
+    discard: bool = False,
+    meant: bool = True,
+    hand_over_s: float | None = None,
+) -> Teardown:
+    """End a run for good: ask its controller to, else do it here. The books are closed with what is at home.
+
+    A finished result comes home first, unless it is to be discarded; a box whose result does not come is not ended.
+    A process that is ending the run already is waited for. One that is not done after `hand_over_s` (None = as long as it may
+    take) is an unknown end. `meant`: somebody, or its deadline, has said that this very run is to end; so it is, even
+    where nobody can tell whether another machine holds it. Without that nobody is asked to stop. Raises Refused while another
+    machine holds it, and where a controller is another user's; Held while a process here does and nobody has said so;
+    StoreFailed.
+    """
+    around = crash_around(read_crash_point(environment))
+    ledger = _ledger_to_end(run_id, places, display, meant=meant, around=around)
+    folder = places.run(run_id)
+    state = find_run(ledger, run_id)
+    ledger.remember(run_id, display.note)
+    make = make or provisioners(places, environment)
+    patience_s = hand_over_s
+    if patience_s is None:
+        patience_s = longest_end_s(_made_if_rented(make, folder, state)) if meant else LOOK_S
+    ask = Ask.NOTHING if not meant else Ask.STOP_AT_ONCE if discard else Ask.STOP
+    with handed_over(run_id, folder, ledger, display.note, ask=ask, patience_s=patience_s) as held:
+        if not meant:
+            require_nobody(run_id, find_run(ledger, run_id), held=held)
+        if not held:
+            return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
+        with ledger.charge(ending=meant):
+            return _end_locked(run_id, places, ledger, make, display, discard=discard)
+
+
+def _ledger_to_end(run_id: str, places: Places, display: Display, *, meant: bool, around: Around) -> Ledger:
+    """As `ledger_of`; where what is said of the store can't be used, a run that is meant is ended by what is here alone."""
+    try:
+        return ledger_of(run_id, places, note=display.note, around=around)
+    except RentuneError as error:
+        if not meant:
+            raise
+        display.note(f"{error} The run is ended all the same.")
+        return Ledger(places.ledger, around=around)
+
+
+def _end_locked(
+    run_id: str, places: Places, ledger: Ledger, make: MakeProvisioner, display: Display, *, discard: bool
+) -> Teardown:
+    """End it here, unless somebody has meanwhile. The caller holds the run's lock."""
+    folder = places.run(run_id)
+    state = find_run(ledger, run_id)
+    if state.over and state.billed and state.teardown:
+        return _ended_before(state, state.teardown, folder, ledger, make, display)
+    provisioner = _made_if_rented(make, folder, state)
+    try:
+        ledger.append(this_process(run_id, at_s=time.time(), ending=True))
+    except OSError as error:  # who ends it can't be written down; what bills is ended first
+        display.note(f"{ledger.path} takes no line ({error.strerror}). The run is ended all the same.")
+    if lost := set(lost_papers(folder)) - {folder.launch}:
+        display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
+        if state.may_bill and state.box is not None and not state.box.ours and not discard:
+            why = f"Without {min(lost).name} your host can't be asked for a result, so nothing there is removed."
+            return _left(state, why, at_s=time.time())
+        return lease.end(read_claim(folder, state), Renting(provisioner, ledger, note=display.note))
+    run = read_run(
+        run_id,
+        places=places,
+        ledger=ledger,
+        make=lambda _claim: provisioner,
+        display=display,
+    )
+    run = dataclasses.replace(with_held_clock(run), pushed=_pushed_if_seen(run_id, folder))
+    return end_with_books(run, discard=discard)
+
+
+def _ended_before(
+    state: RunState, verdict: Teardown, folder: RunFolder, ledger: Ledger, make: MakeProvisioner, display: Display
+) -> Teardown:
+    """The verdict that stands; but what its provider lists all the same is ended, too, whatever the books say."""
+    if not state.rentals:
+        return verdict
+    try:
+        claim = read_claim(folder, state)
+        provisioner = make(claim)
+    except RentuneError:  # nobody to ask: the verdict was made of two looks
+        return verdict
+    listed = seen(lambda: provisioner.owned(claim))
+    if not listed.resources and {each.id for each in listed.kept} <= state.volumes.keys():
+        return verdict
+    display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
+    return lease.end(claim, Renting(provisioner, ledger, note=display.note))
+
+
+def _pushed_if_seen(run_id: str, folder: RunFolder) -> PushedCheckpoints | None:
+    """Where its checkpoints lie in object storage; None also where that can't be asked: they stay there, and bill no box."""
+    with suppress(RentuneError):
+        return pushed_of(run_id, folder)
+    return None
+
+
+def longest_end_s(provisioner: Provisioner) -> float:
+    """Seconds until a controller that was asked to stop has let go, at the most."""
+    return STOPPING_S + provisioner.worst_teardown_s + CLOSING_S
+
+
+def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
+    """Bring home what is finished, end the box, close the books. The caller holds the run's lock and its clock.
+
+    A result that does not come keeps its box, but not past the deadline: what bills for nothing else would bill for ever. A
+    host of the user's does not, and is kept by what could not be asked for, too.
+    """
+    message = "Ended by `down`."
+    try:
+        if not discard:
+            rescue(run)
+    except ResultOnBox as error:
+        if is_users_own(run) or run.left_s > 0:
+            return _left(run.state, str(error), at_s=run.clock())
+        run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
+        message = f"{message} Its result did not come home before its deadline, and is lost."
+    run.display.phase("teardown")
+    teardown = lease.end(run.claim, run.renting)
+    outcome = read_outcome(run.folder)
+    close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
+    return teardown
+
+
+def _left(state: RunState, why: str, *, at_s: float) -> Teardown:
+    """The verdict on a box that may hold the only copy of a result: not ended, and the command that ends it all the same."""
+    resources = tuple(
+        ResourceEnd(resource=each, gone=Answer.NO, at_s=at_s) for each in (state.box.resources if state.box else ())
+    )
+    return Teardown.orphaned(state.run_id, why, resources=resources, command=f"rentune down --discard {state.run_id}")
+
+
+def _made_if_rented(make: MakeProvisioner, folder: RunFolder, state: RunState) -> Provisioner:
+    """The run's provisioner. Without the part that it needs, a run that never asked for a box can be ended all the same."""
+    try:
+        return make(read_claim(folder, state))
+    except MissingPart:
+        if state.rentals:
+            raise
+        return NothingRented()

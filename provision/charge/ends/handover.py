@@ -1,0 +1,133 @@
+"""From whoever is in charge of a run to somebody who is to end it: asked to stop, and waited for until it has let go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Final
+
+from provision.account.ledger import Ledger
+from provision.account.lines import Controlled
+from provision.account.runs import RunState
+from provision.charge.controller import Hands, hands_of, is_alive, is_locked, is_suspended, lock_of, opened_lock
+from provision.charge.ends.afterwards import goes_on
+from provision.errors import Held, Refused
+from provision.home.interrupt import SAME_MOMENT_S
+from provision.home.places import RunFolder
+from provision.words import Note, seconds_words
+from remote.contract import Phase
+
+ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
+SILENCE_S: Final = 5.0  # assumed: nobody wonders so soon what is waited for
+LOOK_S: Final = 1.0  # assumed: a look at the lock and at the ledger's size costs nothing
+ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
+
+
+class Ask(StrEnum):
+    """What whoever holds a run is asked for."""
+
+    NOTHING = "nothing"  # nobody has said that it is to end
+    STOP = "stop"  # and bring home what is finished
+    STOP_AT_ONCE = "stop at once"
+
+
+@contextmanager
+def handed_over(run_id: str, folder: RunFolder, ledger: Ledger, note: Note, *, ask: Ask, patience_s: float) -> Iterator[bool]:
+    """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said.
+
+    Whoever holds it is asked once to stop, as soon as the ledger says who that is: one that has just taken the lock has not
+    written it down yet, and another may take it meanwhile. Raises Refused where that is another user's process, which nobody
+    else may ask.
+
+    Nobody holds a lock that is not there: where its file can't be made, that is told, and keeps nothing that bills.
+    """
+    try:
+        os.close(opened_lock(folder.lock))
+    except OSError as error:
+        note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
+        yield True
+        return
+    began_at_s, asked, told = time.monotonic(), set[int](), False
+    look_s = 0.0
+    while True:
+        with lock_of(folder, patience_s=look_s) as held:
+            waited_s = time.monotonic() - began_at_s
+            if held or waited_s >= patience_s:
+                yield held
+                return
+        state = ledger.runs().get(run_id)
+        if state is not None and ask is not Ask.NOTHING and is_locked(folder.lock):  # else it was somebody who only looked
+            _ask(state, note, at_once=ask is Ask.STOP_AT_ONCE, asked=asked)
+        if waited_s >= SILENCE_S and not told:
+            told = True
+            note(_waited_for(state.controlled if state else None, patience_s - waited_s))
+        look_s = min(LOOK_S, SILENCE_S, patience_s - waited_s)
+
+
+def _ask(state: RunState, note: Note, *, at_once: bool, asked: set[int]) -> None:
+    """To stop with what is finished, each process once; a second time, a moment later, means at once."""
+    controlled = state.controlled
+    if controlled is None or controlled.pid in asked or not is_alive(controlled):
+        return
+    asked.add(controlled.pid)
+    if controlled.ending or state.phase in ENDING:
+        note(f"Process {controlled.pid} is ending it already; waiting for that.")
+        return
+    note(f"Asking its controller (process {controlled.pid}) to stop and tear down.")
+    _terminate(controlled)
+    if at_once:
+        time.sleep(ANOTHER_MOMENT_S)
+        _terminate(controlled)
+
+
+def _terminate(controlled: Controlled) -> None:
+    """Nothing happens where the process has ended by itself meanwhile."""
+    try:
+        if is_alive(controlled):
+            os.kill(controlled.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise Refused(
+            f"Process {controlled.pid}, which controls run {controlled.run_id}, is another user's and hears nothing from you.",
+            hint=f"As that user: rentune down {controlled.run_id}",
+        ) from None
+
+
+def _waited_for(controlled: Controlled | None, patience_s: float) -> str:
+    """A sentence for whoever wonders why nothing happens."""
+    limit = f"{seconds_words(patience_s)} at the most"
+    if controlled is None or not is_alive(controlled):
+        return f"Waiting for another process to let go of this run, {limit}."
+    if is_suspended(controlled):
+        return f"Waiting {limit}: process {controlled.pid} is suspended. Wake it: kill -CONT {controlled.pid}"
+    ending = "it stops the trainer, brings home what is there, ends the box and looks whether it is gone"
+    return f"Waiting for process {controlled.pid}, {limit}: {ending}."
+
+
+def require_nobody(run_id: str, state: RunState | None, *, held: bool) -> None:
+    """Raises Held where somebody has taken the run up since the look that found nobody. `held`: whether its lock is ours."""
+    if not held or (state is not None and hands_of(state, None, now_s=time.time()) is Hands.HELD):
+        who = f"process {state.controlled.pid}" if state and state.controlled else "a process that has just taken it up"
+        raise Held(f"Run {run_id} is controlled by {who}.")
+
+
+@contextmanager
+def alone_with(run_id: str, folder: RunFolder, ledger: Ledger, note: Note) -> Iterator[None]:
+    """Hold the lock of a run of this home that is over. One that this home never had has none, and nobody to hold it.
+
+    Raises Held where it goes on, or a process here has it in hand: nobody is asked to let go.
+    """
+    if not folder.root.exists() and run_id not in ledger.runs():
+        yield
+        return
+    with handed_over(run_id, folder, ledger, note, ask=Ask.NOTHING, patience_s=LOOK_S) as held:
+        state = ledger.runs().get(run_id)
+        require_nobody(run_id, state, held=held)
+        if state is not None and goes_on(state):
+            raise Held(f"Run {run_id} is not over.")
+        yield

@@ -1,0 +1,77 @@
+"""Asking every provider that may hold something of ours: `ls --orphans` and `down --orphans`."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from catalogs.catalog import read_rules
+from provision.account.ledger import Ledger, damage
+from provision.charge.controller import hands_of
+from provision.charge.ownerless.elsewhere import ask_stores, in_other_hands
+from provision.charge.ownerless.orphans import Orphans, clock_ahead_s, find_orphans, lists_of, providers_to_ask
+from provision.home.installation import known_installation
+from provision.parts import clouds_in_reach
+from provision.prepare.papers import read_claim
+from provision.providers import Lists, make_provisioner, provisioner_of_run
+from provision.provisioner import Answer, Owned, seen
+
+if TYPE_CHECKING:
+    from provision.account.runs import RunState
+    from provision.home.places import Places
+
+
+def look_for_orphans(places: Places) -> Orphans:
+    """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here.
+
+    The ledger is read once more when they have answered. What they list was written down before it was asked for, so nothing is
+    a stray of a run that was opened meanwhile; nor is what was listed of one that has come to its end since.
+    """
+    by_store = ask_stores(places)
+    ledger = Ledger(places.ledger)
+    before = ledger.runs()
+    owned: dict[str, Owned] = {}
+    for provider in providers_to_ask(before.values(), reached=clouds_in_reach(os.environ)):
+        if lists_of(provider) is Lists.ONE_RUN:
+            here = [state for state in before.values() if state.opened.provider == provider and not state.over]
+            owned |= {f"{provider} of {state.run_id}": _ask_of_run(state, places) for state in here}
+        else:
+            owned[provider] = _ask(provider, places)
+    runs = ledger.runs()
+    ended = {run_id for run_id, state in runs.items() if state.over and not (run_id in before and before[run_id].over)}
+    owned = {name: _without(found, ended) for name, found in owned.items()}
+    if sentence := damage(ledger):
+        owned["ledger"] = Owned(resources=(), complete=Answer.UNKNOWN, message=sentence)
+    now_s = time.time()
+    told_s = now_s - (clock_ahead_s(owned.values()) or 0.0)
+    return find_orphans(
+        runs,
+        owned,
+        installation=known_installation(places),
+        now_s=now_s,
+        hands={
+            run_id: hands_of(state, places.run(run_id).lock, now_s=told_s) for run_id, state in runs.items() if not state.over
+        },
+        elsewhere=in_other_hands(places, by_store, now_s=told_s),
+        rules=read_rules(),
+    )
+
+
+def _without(found: Owned, ended: set[str]) -> Owned:
+    """What is on a list, but for what is of these runs; a disk that one of them has kept is there still."""
+    return msgspec.structs.replace(found, resources=tuple(each for each in found.resources if each.run_id not in ended))
+
+
+def _ask(provider: str, places: Places) -> Owned:
+    return seen(lambda: make_provisioner(provider, places=places).owned())
+
+
+def _ask_of_run(state: RunState, places: Places) -> Owned:
+    def asked() -> Owned:
+        claim = read_claim(places.run(state.run_id), state)
+        return provisioner_of_run(claim, places=places).owned(claim)
+
+    return seen(asked)

@@ -1,0 +1,141 @@
+"""The disks that their users have kept: found by tag in the accounts within reach, and ended when that is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+
+from provision.account.ledger import Ledger
+from provision.account.lines import UNREADABLE
+from provision.account.runs import RunState
+from provision.charge.ends.afterwards import with_ends, write_end
+from provision.charge.ends.handover import alone_with
+from provision.charge.ownerless.orphans import Orphans
+from provision.clouds.patience import GRACE_S
+from provision.clouds.programs import CLOUDS, load_cloud
+from provision.errors import Held, ProvisionError, Refused
+from provision.home.places import Places
+from provision.prepare.papers import read_launch
+from provision.provisioner import Answer, Resource, ResourceEnd, Teardown, seen
+from provision.redact import without_secrets
+from provision.words import Note
+
+Volume = tuple[str, Resource]  # who has it, and which it is
+
+
+def kept_volumes(found: Orphans, named: str | None, *, ledger: Ledger, installation: str | None) -> tuple[Volume, ...]:
+    """Those of one run, whoever rented it, or one by its own name that is ours; without either, all that are ours.
+
+    Raises Refused where that run has not ended: its box still writes on it.
+    """
+    runs = ledger.runs()
+    if named in runs and not runs[named].over:
+        raise Refused(f"{named} has not ended.", hint=f"rentune down {named}")
+
+    def is_ours(volume: Resource) -> bool:
+        return volume.run_id in runs or (installation is not None and volume.installation == installation)
+
+    return tuple(
+        (provider, volume)
+        for provider, volume in found.kept
+        if volume.run_id == named or (named in (None, volume.name) and is_ours(volume))
+    )
+
+
+def end_volume(
+    provider: str,
+    volume: Resource,
+    *,
+    places: Places,
+    environment: Mapping[str, str],
+    note: Note = lambda _said: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Teardown:
+    """Delete one and look whether it is gone: twice, further apart than the cloud's lists lag behind. The ledger is told, where
+    it has the run, and the store where its state lies. A delete that was refused has ended nothing, whatever a list says.
+
+    Raises Held where a run goes on with it, or a machine has it: that is left alone.
+    """
+    with _unused(volume, places, note):
+        return _end(provider, volume, places=places, environment=environment, note=note, sleep=sleep)
+
+
+@contextmanager
+def _unused(volume: Resource, places: Places, note: Note) -> Iterator[None]:
+    """Hold the lock of the run that made it, and look once more, since the list is older: between two attempts no machine has
+    it, and the next one will.
+    """
+    ledger, run_id = Ledger(places.ledger), volume.run_id
+    user = _user(volume, ledger, places)
+    if user is not None:
+        raise Held(f"Run {user.run_id} goes on with {volume.words} ({volume.name}).", hint=f"rentune down {user.run_id}")
+    if volume.in_use:
+        raise Held(f"A machine has {volume.words} ({volume.name}).", hint="rentune ls --orphans tells whose")
+    of_run = run_id is not None and volume.names_run
+    with alone_with(run_id, places.run(run_id), ledger, note) if run_id and of_run else nullcontext():
+        yield
+
+
+def _user(volume: Resource, ledger: Ledger, places: Places) -> RunState | None:
+    """A run of this home that has not ended and has made it, or asks for one of its name."""
+    going_on = (state for state in ledger.runs().values() if not state.over)
+    return next((each for each in going_on if volume.run_id == each.run_id or _asks_for(volume, each, places)), None)
+
+
+def _asks_for(volume: Resource, state: RunState, places: Places) -> bool:
+    with suppress(OSError, *UNREADABLE):
+        return volume.name is not None and read_launch(places.run(state.run_id)).volume_name == volume.name
+    return False
+
+
+def _end(
+    provider: str,
+    volume: Resource,
+    *,
+    places: Places,
+    environment: Mapping[str, str],
+    note: Note,
+    sleep: Callable[[float], None],
+) -> Teardown:
+    run_id, names_run = volume.run_id or "a run without a name", volume.names_run
+    cloud, own = load_cloud(provider), without_secrets(environment, but=CLOUDS[provider].secret_variables)
+    trouble = ""
+    try:
+        cloud.destroy_stray(volume, own)
+    except ProvisionError as error:
+        trouble = f": {str(error).removesuffix('.')}"
+
+    def look() -> tuple[Answer, str]:
+        listed = seen(lambda: cloud.owned(volume.region, volume.run_id if names_run else None, own))
+        if listed.complete is not Answer.YES:
+            return Answer.UNKNOWN, listed.message
+        return _is_gone(volume, listed.kept), ""
+
+    gone, why = look()
+    if gone is Answer.YES and trouble:
+        gone, why = Answer.UNKNOWN, "its list shows none, and the delete was refused"
+    elif gone is Answer.YES:
+        sleep(GRACE_S)
+        gone, why = look()
+    end = ResourceEnd(resource=volume, gone=gone, at_s=time.time())
+    if gone is Answer.YES:
+        _note_down(end, places, note)
+        return Teardown.destroyed(run_id, f"{provider} lists its {volume.words} no more.", resources=(end,))
+    if gone is Answer.NO:
+        command = f"rentune down --volumes {run_id}" if names_run else None
+        still = f"{provider} still lists its {volume.words}{trouble}."
+        return Teardown.orphaned(run_id, still, resources=(end,), command=command)
+    return Teardown.unknown(run_id, f"{provider} could not be asked for it: {why}{trouble}.", resources=(end,))
+
+
+def _is_gone(volume: Resource, kept: tuple[Resource, ...]) -> Answer:
+    return Answer.NO if volume.id in {each.id for each in kept} else Answer.YES
+
+
+def _note_down(end: ResourceEnd, places: Places, note: Note) -> None:
+    """The run's verdict once more, with the end of this disk: `ls` tells it no more, wherever the run's book is read."""
+    state = Ledger(places.ledger).runs().get(end.resource.run_id or "")
+    if state is None or state.teardown is None:
+        return
+    write_end(state, with_ends(state.teardown, (end,), state.teardown), at_s=end.at_s, places=places, note=note)

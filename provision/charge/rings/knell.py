@@ -1,0 +1,84 @@
+"""What rings for a run that is ended while no controller drives it: by `down`, or past its deadline from a process at home."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+
+import msgspec
+
+from provision.account.ledger import Ledger
+from provision.account.runs import RunState
+from provision.charge.rings.bell import alert_of, share_words, still_bills_words, targets_here
+from provision.charge.rings.budget import note_told, untold_shares
+from provision.errors import EndUnseen, Exit
+from provision.home.places import Places, RunFolder
+from provision.provisioner import Teardown
+from provision.watch.alerts import Alert, Post
+from provision.words import Note
+
+
+class How(StrEnum):
+    """What ended a run, where its controller did not."""
+
+    DOWN = "was ended by `down`"
+    DEADLINE = "was ended past its deadline, in its controller's place"
+    AGAIN = "had left something at its provider, which was ended"
+
+
+def tell_end(teardown: Teardown, state: RunState, folder: RunFolder, *, how: How, note: Note, at_s: float) -> None:
+    """For a run that was ended in its controller's place: whether its box is gone, and which shares of the budget went unheard.
+
+    Waits until everybody has heard it. Whatever is wrong with an alert keeps nobody from ending the next run.
+    """
+    post = Post(targets_here(folder, note), told=note)
+    if not post.has_targets:
+        return
+    with suppress(Exception):
+        for share in untold_shares(state, folder, now_s=at_s):
+            post.send(alert_of(state, "budget", share_words(state, share), at_s=at_s, command=None))
+            note_told(share, folder)
+    with suppress(Exception):
+        post.send(_end_of(teardown, state, how, at_s))
+    post.close()
+
+
+def _end_of(teardown: Teardown, state: RunState, how: How, at_s: float) -> Alert:
+    if not teardown.clean:
+        alert = alert_of(state, "still_bills", still_bills_words(state.run_id), at_s=at_s, command=teardown.command)
+        return msgspec.structs.replace(alert, exit_code=int(Exit.STILL_BILLS))
+    text = f"Run {state.run_id} {how}; its box is gone."
+    alert = alert_of(state, "finished", text, at_s=at_s, command=f"rentune report {state.run_id}")
+    return msgspec.structs.replace(alert, exit_code=state.billed.exit_code if state.billed else None)
+
+
+def ended_and_told(run_id: str, act: Callable[[], Teardown], *, places: Places, note: Note) -> Teardown:
+    """The verdict of `act`, which ends a run of this home or waits for whoever is at it; what nobody else tells rings.
+
+    Raises what `act` raises; one that was cut off may have left a box that bills.
+    """
+    ledger = Ledger(places.ledger)
+    ledger.remember(run_id)
+    before = ledger.runs()[run_id]
+    try:
+        teardown = act()
+    except EndUnseen as error:
+        _tell(Teardown.unknown(run_id, str(error)), before, ledger.runs()[run_id], places, note)
+        raise
+    _tell(teardown, before, ledger.runs()[run_id], places, note)
+    return teardown
+
+
+def _tell(teardown: Teardown, before: RunState, after: RunState, places: Places, note: Note) -> None:
+    """Nothing where a verdict stands as it stood, and where its own controller ended the run and has told it."""
+    if teardown.clean and (teardown == before.teardown if before.over else not _is_this_process(after)):
+        return
+    how = How.AGAIN if before.over else How.DOWN
+    tell_end(teardown, after, places.run(after.run_id), how=how, note=note, at_s=time.time())
+
+
+def _is_this_process(state: RunState) -> bool:
+    return state.controlled is not None and state.controlled.pid == os.getpid()

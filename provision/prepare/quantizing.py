@@ -1,0 +1,60 @@
+"""A base packed in 4 bits on this machine's disk, by the trainer's own code in a process of its own. Nothing is rented."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from provision.errors import MissingPart, Refused, TrainingFailed
+from provision.home.interrupt import interruptible
+from provision.redact import without_secrets
+from remote.contract import Dtype, PackedFile, Quant
+
+NEEDED: Final = ("torch", "transformers", "bitsandbytes", "safetensors")
+
+
+class Packing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is packed, where to, and in which way."""
+
+    base: str
+    into: Path
+    quant: Quant
+    double_quant: bool
+    dtype: Dtype
+
+
+class _Line(msgspec.Struct, frozen=True):
+    error: str | None = None
+    packed: str | None = None
+
+
+def quantize_here(asked: Packing, tell: Callable[[PackedFile], object]) -> tuple[PackedFile, ...]:
+    """Pack, and tell after each file. Raises MissingPart without the libraries, Refused for what can't be packed so."""
+    if absent := [name for name in NEEDED if find_spec(name) is None]:
+        raise MissingPart(f"Packing a base needs {', '.join(absent)}.", hint="make setup-box in the checkout")
+    words = [sys.executable, "-P", "-m", "remote", "quantize", asked.base, "--into", str(asked.into)]
+    words += ["--quant", asked.quant, "--dtype", asked.dtype, *(() if asked.double_quant else ("--single-quant",))]
+    shards: list[PackedFile] = []
+    last = _Line()
+    own = without_secrets(os.environ)
+    with interruptible(), subprocess.Popen(words, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as packing:
+        for line in packing.stdout or ():
+            said = msgspec.json.decode(line, type=dict[str, Any])
+            if "number" in said:
+                shards.append(msgspec.convert(said, PackedFile))
+                tell(shards[-1])
+            else:
+                last = msgspec.convert(said, _Line)
+    if last.error is not None:
+        raise Refused(f"{asked.base} is not packed: {last.error}.")
+    if packing.returncode or last.packed is None:
+        hint = "type the same once more: it goes on with the file that it was at"
+        raise TrainingFailed(f"Packing {asked.base} broke off with exit code {packing.returncode}.", hint=hint)
+    return tuple(shards)

@@ -1,0 +1,168 @@
+"""What a trainer has learned comes home before its box goes: of a spot machine while it learns, since that may be taken away at
+any moment; of one that was stopped or that failed, before the teardown.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from planner.estimators.time.interruptions import rhythm_s
+from provision.aboard.checkpoints import fetch_newest
+from provision.account.lines import MOST_BYTES, Sent
+from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
+from provision.provisioner import Box
+from provision.ssh import Shell
+from provision.walk.held import Run
+from provision.watch.view import read_events
+from remote.checkpoints.grants import Grants
+from remote.contract import Event
+
+LEARNED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
+PUSHED: Final = "checkpoint_pushed"  # the trainer's word for a checkpoint that is in object storage
+LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
+
+
+def bring_learned(run: Run, shell: Shell, box: Box) -> None:
+    """The newest checkpoint of a trainer that ended without a result, and its best, come home within a bound. What fails is
+    told: nothing of it may keep a box. At the deadline there is none to ask, but for a host of the user's.
+    """
+    within_s = min(LEARNED_S, run.left_s) if box.ours else LEARNED_S
+    if within_s <= 0:
+        return
+    try:
+        with ended_after(shell, within_s):
+            fetched = fetch_newest(shell, box, run.folder.checkpoints)
+    except (RentuneError, OSError) as error:
+        run.display.note(f"The last checkpoint did not come home: {error}")
+        return
+    if fetched is not None:
+        _write_down(run, fetched.num_bytes, "came home")
+        run.display.note(f"The checkpoint of step {fetched.step} is at home.")
+
+
+def _write_down(run: Run, num_bytes: int, how: str, *, seq: int | None = None) -> None:
+    """What has left the provider, for the bill. A line that can't be written is told: the training must not end for it."""
+    try:
+        run.ledger.append(Sent(run_id=run.run_id, at_s=run.clock(), num_bytes=num_bytes, seq=seq))
+    except OSError as error:
+        run.display.note(f"The bill will lack {num_bytes:,} bytes of checkpoints that {how}: {error}")
+
+
+def meter_pushes(run: Run, events: Iterable[Event] | None = None) -> None:
+    """Write down what the last box has sent to object storage: by these of its trainer's words, or by those that are at home,
+    where a controller may have died over them. Each is counted once, however often this is called; words from before this box
+    was asked for are another's.
+    """
+    rental = run.state.rental
+    if rental is None:
+        return
+    at_home = (event for event in read_events(run.folder.events) if event.at_s >= rental.asked_at_s)
+    heard = at_home if events is None else events
+    told = {event.seq: event for event in heard if event.kind == PUSHED and event.seq not in rental.pushed}
+    for event in told.values():
+        size_bytes = event.data.get("size_bytes")  # a box's word
+        if isinstance(size_bytes, int) and 0 <= size_bytes <= MOST_BYTES:
+            _write_down(run, size_bytes, "went to object storage", seq=event.seq)
+
+
+@contextmanager
+def ended_after(shell: Shell, seconds: float) -> Iterator[None]:
+    """Whatever still waits on the line then is told that it is closed."""
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), shell.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def granted(run: Run) -> Grants | None:
+    """Where in object storage the trainer may put its checkpoints until the deadline. A store that is away is told."""
+    if run.pushed is None:
+        return None
+    try:
+        return run.pushed.grant(valid_s=run.left_s)
+    except StoreFailed as error:
+        run.display.note(f"{error} Checkpoints stay on the box, and come home from there if it is a spot machine.")
+        return None
+
+
+def bring_pushed(run: Run) -> None:
+    """What a box that is gone has left in object storage comes home for the next one. What fails is told."""
+    if run.pushed is None:
+        return
+    try:
+        step = run.pushed.bring_newest(run.folder.checkpoints)
+    except (StoreFailed, OSError) as error:
+        run.display.note(f"A checkpoint did not come home from object storage: {error}")
+        return
+    if step is not None:
+        run.display.note(f"The checkpoint of step {step} came home from object storage.")
+
+
+def forget_pushed(run: Run) -> None:
+    """The result is at home: what lies in object storage of the way there would only cost. What fails is told."""
+    if run.pushed is None:
+        return
+    try:
+        run.pushed.forget()
+    except StoreFailed as error:
+        run.display.note(f"The run's checkpoints stay in object storage: {error}")
+
+
+class Carrier:
+    """Hears of checkpoints, and brings home those that are due. What fails here must not hold up the training.
+
+    Where they go to object storage they come home from there once the box is gone, and only those that don't arrive there are
+    fetched from it. Once the provider has said that it takes the machine back, the next one that is home ends the attempt:
+    raises BoxLost.
+    """
+
+    def __init__(self, run: Run, shell: Shell, box: Box) -> None:
+        self._run, self._shell, self._box = run, shell, box
+        self._taken_by_right = run.plan.offer.purchase == "spot"
+        self._next_at_s = -math.inf
+        self._is_noticed = False
+        self._num_waiting = 0 if run.pushed is not None else 1  # checkpoints that are not in object storage
+
+    def heard(self, event: Event) -> None:
+        """An event of the trainer's. A notice that the machine will be taken makes the next checkpoint due."""
+        if event.kind == PUSHED:
+            meter_pushes(self._run, [event])
+        if not self._taken_by_right:
+            return
+        if event.kind == "spot_notice":
+            self._is_noticed, self._next_at_s = True, -math.inf
+            self._run.display.note("The provider takes the machine back: its next checkpoint is brought home at once.")
+        elif event.kind == PUSHED:
+            self._num_waiting = 0
+        elif event.kind == "checkpoint":
+            self._num_waiting += 1
+            if self._is_due() and self._came_home(int(event.data.get("size_bytes", 0))) and self._is_noticed:
+                raise BoxLost(f"The provider takes the machine back; step {event.data.get('step')} is at home.")
+
+    def _is_due(self) -> bool:
+        """One that waits may still be on its way to object storage; a second means that the way is closed, or too slow."""
+        return (self._is_noticed or self._num_waiting > 1) and self._run.steady() >= self._next_at_s
+
+    def _came_home(self, size_bytes: int) -> bool:
+        started_s = self._run.steady()
+        try:
+            fetched = fetch_newest(self._shell, self._box, self._run.folder.checkpoints)
+        except WrongHostKey:
+            raise
+        except (RentuneError, OSError) as error:
+            self._run.display.note(f"A checkpoint did not come home: {error}")
+            return False
+        if fetched is None:
+            return False
+        _write_down(self._run, fetched.num_bytes, "came home")
+        plan, took_s = self._run.plan, self._run.steady() - started_s
+        pause_s = max(rhythm_s(plan.offer.usd_per_hour, plan.billing, size_bytes), took_s / LINE_SHARE)
+        self._next_at_s = self._run.steady() + pause_s
+        return True

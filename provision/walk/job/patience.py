@@ -1,0 +1,223 @@
+"""Patience with a box that is silent: only its provider can say that it has gone, and only twice in a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from provision.aboard.renewal import LEASE_S
+from provision.errors import (
+    BoxLost,
+    ConnectionFailed,
+    HomeFailed,
+    RentuneError,
+    ResultOnBox,
+    Spoilt,
+    TrainingFailed,
+    TransferFailed,
+    WrongHostKey,
+)
+from provision.home.whole import at_home
+from provision.prepare.deadline import limit_of
+from provision.prepare.outlay import Taken
+from provision.provisioner import DEADLINE_GRACE_S, Box, Owned, seen
+from provision.walk.held import Run
+from provision.words import seconds_words
+
+T = TypeVar("T")
+
+RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that has gone silent
+SOON_S: Final = 5.0  # assumed: lists that lag no more than this may be asked at every try to reconnect
+MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a box's full disk takes a moment to clear; what fails more often will fail again
+MAX_SPOILT: Final = 1  # assumed: what can't be read was perhaps being written; seen so twice, it stays so
+# assumed: whoever reads that home is full has room made by then; a box that has learned nothing yet costs no more than that
+HOME_WAIT_S: Final = 600.0
+# derived: a box's own timer forces it off after 120 s (provision/clouds/boot/bootstrap.py)
+OVERDUE_S: Final = DEADLINE_GRACE_S / 2
+
+FORSAKEN: Final = f"Before its trainer begins, a box that nobody reaches for {seconds_words(LEASE_S)} ends itself."
+TOO_LATE: Final = "The deadline came before the trainer was done."
+
+
+def patiently(run: Run, act: Callable[[], T], *, home_wait_s: float = math.inf) -> T:
+    """What `act` returns, tried again whenever the line is cut or home can't take a file, until the deadline.
+
+    `act` must bear being repeated. `home_wait_s`: for how long home may take no file; for ever where there is something on
+    the box to be lost. Raises BoxLost or TrainingFailed when the box has gone, HomeFailed at the deadline and after
+    `home_wait_s`, ConnectionFailed at the deadline (of a host of the user's ResultOnBox), TransferFailed when bytes go on being
+    refused although the box answers, Spoilt when what lies there is seen twice to be nothing that can be fetched, WrongHostKey
+    at once.
+    """
+    broken, spoilt, said, full_since_s = 0, 0, "", math.inf
+    error: RentuneError
+    while True:
+        try:
+            with at_home(run.folder.root):
+                return act()
+        except WrongHostKey:
+            raise
+        except (ConnectionFailed, TransferFailed, HomeFailed) as met:
+            error = met
+            broken += isinstance(error, TransferFailed)
+            spoilt += isinstance(error, Spoilt)
+            full_since_s = min(full_since_s, run.steady()) if isinstance(error, HomeFailed) else math.inf
+            if run.steady() - full_since_s >= home_wait_s:
+                raise HomeFailed(f"{error} {_waited_words(home_wait_s)}", hint=error.hint) from error
+            if broken > MAX_BROKEN_TRANSFERS or spoilt > MAX_SPOILT or (isinstance(error, HomeFailed) and run.left_s <= 0):
+                raise
+            said = _say_once(run, error, said)
+        if isinstance(error, ConnectionFailed):
+            wait_for_box(run)
+        else:  # the box answered
+            pause(run)
+
+
+def _waited_words(waited_s: float) -> str:
+    return f"It was waited for {seconds_words(waited_s)}; the trainer had not begun, so the box is not paid for any longer."
+
+
+def _say_once(run: Run, error: RentuneError, said: str) -> str:
+    """Tell what is waited for, unless that was the last thing told: it may last for hours."""
+    words = f"{error.in_full} Trying again."
+    if words != said:
+        run.display.note(words)
+    return words
+
+
+def wait_for_box(run: Run) -> None:
+    """Pause before another try. Raises BoxLost or TrainingFailed when the box has gone, at the deadline ConnectionFailed, or
+    ResultOnBox as `require_time_to_ask` does.
+    """
+    if has_gone(run):
+        raise gone_too_soon(run)
+    require_time_to_ask(run)
+    run.ledger.require_charge()  # whoever has the run now lets in itself
+    let_in_again(run)
+    pause(run)
+
+
+def pause(run: Run) -> None:
+    """Before another try, where no provider has anything to tell: the box answered, and this machine did not take a file."""
+    run.sleep(max(0.0, min(RECONNECT_S, run.left_s)))
+
+
+def let_in_again(run: Run) -> bool:
+    """For a box that is silent: it lets in the address that it was rented from, and this may be another. Whether it was asked:
+    not where the user has said who may come in, for that stays, nor of a host of theirs, which has no gate of ours.
+
+    What fails here, in whatever way, is told and no more: it is asked while the line is bad, and the box may be silent for
+    another reason.
+    """
+    if run.plan.request.where.allow_from or is_users_own(run):
+        return False
+    try:
+        run.provisioner.readmit(run.claim)
+    except Exception as error:  # noqa: BLE001 - as in `seen`: what could not be seen ends nothing
+        run.display.note(f"This machine's address may not be let in any more, and could not be: {error}")
+    return True
+
+
+def admitted_again(run: Run, box: Box) -> bool:
+    """For a host of the user's that refuses the run's key, which ends with the deadline: whether it takes that now, by the
+    user's own login. What fails here is told and no more, as above.
+    """
+    if box.ours:
+        return False
+    try:
+        run.provisioner.readmit(run.claim)
+    except Exception as error:  # noqa: BLE001 - as above
+        run.display.note(f"{box.host} does not take the run's key, and could not be made to: {error}")
+        return False
+    run.display.note(f"{box.host} takes the run's key again, for what there is to bring home.")
+    return True
+
+
+def armed_again(run: Run, box: Box) -> None:
+    """On a host of the user's: what ends the run's processes at the deadline goes on after a reboot. What fails is told."""
+    if box.ours:
+        return
+    try:
+        run.provisioner.rearm(run.claim, deadline_at_s=run.state.deadline_at_s)
+    except Exception as error:  # noqa: BLE001 - as above: the training does not end for it
+        run.display.note(f"Nothing on {box.host} ends the run's processes at the deadline, should nobody come: {error}")
+
+
+def require_box(run: Run, box: Box) -> None:
+    """Asked whenever a box does not answer: where its provider can tell at once, nobody waits for one that is gone.
+
+    A host of the user's can only be asked over the very line that is cut. Raises BoxLost or TrainingFailed when the box
+    has gone.
+    """
+    if box.ours and run.provisioner.list_lag_s <= SOON_S and has_gone(run):
+        raise gone_too_soon(run)
+
+
+def require_time(run: Run) -> None:
+    """Raises ConnectionFailed once the deadline has come."""
+    if run.left_s <= 0:
+        raise ConnectionFailed(TOO_LATE, hint=more_time(run))
+
+
+def require_time_to_ask(run: Run) -> None:
+    """As `require_time`, while nobody has seen what the box holds. Raises ResultOnBox of a host of the user's: it bills
+    nothing, and its trainer may have finished while nobody was there.
+    """
+    try:
+        require_time(run)
+    except ConnectionFailed as error:
+        if not is_users_own(run):
+            raise
+        raise unasked(run, str(error)) from error
+
+
+def unasked(run: Run, why: str) -> ResultOnBox:
+    """That a host of the user's stays as it is: what it holds could not be asked for."""
+    return ResultOnBox(
+        f"The host could not be asked for a result, and may hold one, so nothing on it was ended: {why}",
+        hint=f"rentune resume {run.run_id} asks again; rentune down --discard {run.run_id} ends it without.",
+    )
+
+
+def is_users_own(run: Run) -> bool:
+    """Whether its box is a machine of the user's own, which costs nothing and may keep what it holds."""
+    box = run.state.box
+    return box is not None and not box.ours
+
+
+def is_overdue(run: Run) -> bool:
+    """Whether its deadline passed so long ago that no box of ours runs any more, whatever this one says."""
+    return run.left_s <= -OVERDUE_S
+
+
+def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
+    """Why a box that its provider no longer lists has gone, as far as the clock tells."""
+    if run.left_s <= 0:
+        return TrainingFailed(TOO_LATE, hint=more_time(run))
+    return BoxLost("The box is gone before its deadline, and not by us.", hint=None if run.folder.events.exists() else FORSAKEN)
+
+
+def more_time(run: Run) -> str:
+    """What to type: the limit that set the deadline, and when that came."""
+    given_s = run.state.deadline_at_s - run.state.opened.at_s
+    longer = limit_of(run.plan, Taken(pushes=run.pushed is not None)).longer
+    return f"It came {seconds_words(given_s)} after the start: run it again with {longer}."
+
+
+def has_gone(run: Run) -> bool:
+    """Whether the provider lists the run's box no more: twice, further apart than its lists lag behind."""
+    if not _lacks_box(run):
+        return False
+    run.sleep(run.provisioner.list_lag_s)
+    return _lacks_box(run)
+
+
+def _lacks_box(run: Run) -> bool:
+    """A run that no box is known of is waited for as long as anything of it is listed."""
+    owned, box = listed(run), run.state.box
+    return owned.nothing if box is None else owned.lacks(box)
+
+
+def listed(run: Run) -> Owned:
+    """What the provider lists of the run."""
+    return seen(lambda: run.provisioner.owned(run.claim))

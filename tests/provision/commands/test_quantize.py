@@ -1,0 +1,29 @@
+"""`rentune quantize`: a base packed at home, before anything is rented."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from provision.cli import call
+from provision.errors import Exit
+from tests.remote.quantized.test_quantized import made_base
+
+pytestmark = pytest.mark.torch
+
+
+def test_a_base_is_packed_and_what_lies_there_is_not_packed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said as a job takes it; what can't be packed is refused by the trainer's own sentence."""
+    base, into = made_base(tmp_path / "base"), tmp_path / "packed"
+    capsys.readouterr()
+    assert call(["quantize", str(base), "--into", str(into), "--dtype", "float32"]) == Exit.OK
+    assert f"In a job: model: {into}, and under training quant: nf4 and double_quant: true." in capsys.readouterr().out
+    assert call(["quantize", str(base), "--into", str(into), "--dtype", "float32", "--json"]) == Exit.OK
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["folder"], data["packed_now"]) == (str(into), 0)
+    assert data["files"] > 2
+    assert 0 < data["written_bytes"] < data["read_bytes"]
+    assert call(["quantize", str(into), "--into", str(tmp_path / "twice")]) == Exit.REFUSED
+    assert "are packed already; name the base that they were made from" in " ".join(capsys.readouterr().err.split())
