@@ -48,8 +48,7 @@ def render_page() -> str:
     """The whole page."""
     catalog = read_catalog()
     result, two = answer(catalog), answer(catalog, cards=Cards(2, 16.0))
-    way = min(result.ways_out, key=lambda each: each.changes["where.gpu_memory_gib"])
-    command = run_command({"model": "32b", "gpu_budget": 16.0}, changes=way.changes, has_data=False, model="Qwen/Qwen2.5-32B")
+    command = run_command({"model": "32b", "gpu_budget": 16.0}, changes={}, has_data=False, model="Qwen/Qwen2.5-32B")
     blocks = (
         BEGIN.rstrip(),
         "\n".join(f"- {_card(catalog.gpus[name])}" for name in dict.fromkeys(str(each.card) for each in result.layouts)),
@@ -84,17 +83,19 @@ def sentences(result: SearchResult) -> Iterator[str]:
     yield f"**With 3 bits a weight** (HQQ): {_on_each(result, 'three_bits')}. {_can(result, 'three_bits')}"
     yield f"**With 2 bits a weight** (HQQ): {_on_each(result, 'two_bits')}. {_can(result, 'two_bits')}"
     yield f"**Two such cards with FSDP-QLoRA**: on each {_on_each(result, 'parts')}. {_can(result, 'parts')}"
+    cheapest = min((plan for plan in result.plans if plan.runnable is None), key=lambda plan: plan.cost.total_usd.p50)
+    streaming = cheapest.strategy.streaming
+    assert streaming is not None
+    yield (
+        f"**The cheapest that can be run on 16 GiB** streams: {words.offer(cheapest)} with {words.machine(cheapest)}, which "
+        f"{words.memory(cheapest)}, {streaming.num_resident_blocks} blocks resident and the others by {streaming.num_slots} "
+        f"slots, for {words.usd_range(cheapest.cost.total_usd)} in {words.span_range(cheapest.duration.wall_s)}."
+    )
     way = min(result.ways_out, key=lambda each: each.changes["where.gpu_memory_gib"])
     yield (
         f"**The smallest single GPU that fits without tricks**, and can be run: {words.offer(way.plan)} with "
         f"{words.machine(way.plan)}, which {words.memory(way.plan)}, for {words.usd_range(way.plan.cost.total_usd)} in "
         f"{words.span_range(way.plan.duration.wall_s)}."
-    )
-    cheapest = min(result.ways_out, key=lambda each: each.plan.cost.total_usd.p50)
-    yield (
-        f"**The cheapest**: {words.offer(cheapest.plan)} with {words.machine(cheapest.plan)}, which "
-        f"{words.memory(cheapest.plan)}, for {words.usd_range(cheapest.plan.cost.total_usd)} in "
-        f"{words.span_range(cheapest.plan.duration.wall_s)}: it finishes first."
     )
 
 

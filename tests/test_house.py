@@ -37,7 +37,7 @@ HEAVY = (
     "obstore",
     "boto3",
 )
-COMMANDS = ("plan", "estimate", "check", "catalog", "run", "ls", "logs", "resume", "down", "doctor", "report")
+COMMANDS = ("plan", "estimate", "check", "quantize", "catalog", "run", "ls", "logs", "resume", "down", "doctor", "report")
 THE_QUESTION = ("plan", "--model", "32b", "--gpu-budget", "16GB")
 ONE_CASE = '{"model": "7b", "gpu": "RTX 4090"}\n'
 
@@ -144,7 +144,7 @@ def test_the_trace_is_read_without_torch() -> None:
 
 def test_the_engine_is_called_in_one_place() -> None:
     """Cloud programs declare resources by `pulumi`; its Automation API, which no import contract can name, is the stack's."""
-    assert importers("pulumi.automation") == {"provision.clouds.stack", "provision.clouds.runner"}
+    assert importers("pulumi.automation") == {"provision.clouds.engine.stack", "provision.clouds.engine.runner"}
 
 
 # ── tables that must agree ─────────────────────────────────────────────────────────────────────────────────────────

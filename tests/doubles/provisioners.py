@@ -47,6 +47,9 @@ class Paper:
     def readmit(self, claim: Claim) -> str | None:
         return None
 
+    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+        pass
+
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         return ()
 

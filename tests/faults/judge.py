@@ -12,7 +12,8 @@ from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.errors import Exit
 from provision.home.places import Places
-from provision.walk.books import read_outcome, read_receipt
+from provision.walk.books import read_receipt
+from provision.walk.job.at_home import read_outcome
 from remote.digest import sha256_of
 
 MINUTE_S: Final = 60

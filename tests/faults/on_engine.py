@@ -31,9 +31,10 @@ import psutil
 from planner.asking.request import Where
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.charge.control import drive, end
 from provision.charge.controller import is_locked
-from provision.clouds.runner import living_engines
+from provision.charge.driving import drive
+from provision.charge.ends.ending import end
+from provision.clouds.engine.runner import living_engines
 from provision.errors import RentuneError
 from provision.home.clocks import CLOCKS
 from provision.home.places import Places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ PLANTED = {
     "AWS_SECRET_ACCESS_KEY": "planted/secret+of/the/account",
     "A_DATABASE_PASSWORD": "planted password of something else",
 }
+MOST_BYTES = 2**22  # of a command line or an environment: twice what Linux takes for both, unless its stack limit is raised
 LOOK_S = 0.02  # a command line is visible as long as its process runs; the shortest of ours take 50 ms
 
 
@@ -62,11 +64,29 @@ class Probe:
                     self._look_at(process)
 
     def _look_at(self, process: Path) -> None:
-        command = (process / "cmdline").read_bytes()
+        command, environment = _told_by(process)
         words = command.replace(b"\0", b" ").decode("utf-8", "replace")
         self.seen.update(("command line", name, words) for name in self.in_text(command))
-        known = self.in_text((process / "environ").read_bytes())
+        known = self.in_text(environment)
         self.seen.update(("environment", name, words) for name in known if not self._may_know(name, words))
+
+
+def _told_by(process: Path) -> tuple[bytes, bytes]:
+    """Its command line and its environment, both of one program: between two looks a process may become another."""
+    command = _at_once(process / "cmdline")
+    while True:
+        environment = _at_once(process / "environ")
+        if command == (command := _at_once(process / "cmdline")):
+            return command, environment
+
+
+def _at_once(file: Path) -> bytes:
+    """By a single call: one that reads until the end could begin with one program and end with the next."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        return os.read(descriptor, MOST_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -15,11 +15,12 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.direct.local import LocalBox
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run, read_claim
+from provision.prepare.opening import Agreed, open_run
+from provision.prepare.papers import read_claim
 from provision.providers import boxes_folder
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event
@@ -64,9 +65,7 @@ class Rehearsal:
             places=self.places,
             ledger=self.ledger,
             clock=lambda: now_s,
-            deadline_at_s=now_s + deadline_s,
-            alternatives=alternatives,
-            alerts=alerts,
+            agreed=Agreed(deadline_at_s=now_s + deadline_s, alternatives=alternatives, alerts=alerts),
         )
 
     def drive(self, run_id: str, display: Quiet | None = None, **edges: Any) -> Receipt:

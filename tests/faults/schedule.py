@@ -21,13 +21,13 @@ import msgspec
 from planner.plan import Plan
 from planner.units import GB
 from provision.account.ledger import Ledger
-from provision.charge.control import end_with_books
 from provision.charge.controller import in_control
+from provision.charge.ends.ending import end_with_books
 from provision.clouds.programs.order import PowerOff
 from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run
+from provision.prepare.opening import Agreed, open_run
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
 from provision.walk.timekeeping import with_held_clock
@@ -44,6 +44,7 @@ from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")
 DISK_USD_PER_GIB_MONTH: Final = Decimal("0.20")
+ADDRESS_USD_PER_HOUR: Final = Decimal("0.05")  # of an address: ten times as much as clouds ask, so that it is seen in a sum
 USD_PER_SENT_BYTE: Final = Decimal("0.02")  # a result is seven bytes, and costs more than two minutes of its box
 DEARER: Final = (Decimal("3.90"), Decimal("4.20"))
 SET_BY_S: Final = (-3600.0, -200.0, -20.0, 20.0, 200.0, 3600.0)
@@ -185,6 +186,7 @@ class Stage(JudgedRun):
         places = Places(home=folder / "home", cache=folder / "cache")
         outside = Outside(schedule.settings, schedule.training, rng=random.Random(schedule.seed), cuts=schedule.cuts)
         outside.disk_usd_per_gib_month, outside.usd_per_sent_byte = DISK_USD_PER_GIB_MONTH, USD_PER_SENT_BYTE
+        outside.address_usd_per_hour = ADDRESS_USD_PER_HOUR
         outside.lost_answers = schedule.lost_answers
         outside.taken_after_s = schedule.taken_after_s
         outside.to_come = list(schedule.faults)
@@ -196,7 +198,7 @@ class Stage(JudgedRun):
             places=places,
             ledger=Ledger(places.ledger),
             clock=lambda: outside.home_s,
-            alternatives=tuple(_elsewhere(plan, each) for each in schedule.elsewhere_usd_per_hour),
+            agreed=Agreed(alternatives=tuple(_elsewhere(plan, each) for each in schedule.elsewhere_usd_per_hour)),
         )
         return cls(schedule, places, outside, run_id)
 
@@ -258,7 +260,8 @@ class Stage(JudgedRun):
     def judged_at_the_end(self) -> list[str]:
         billed, at_once = self.outside.bill_usd, self.outside.most_at_once
         disk_usd_per_hour = self.schedule.disk_gib * DISK_USD_PER_GIB_MONTH / HOURS_PER_MONTH
-        cap, usd_per_hour = self.schedule.max_usd, max(USD_PER_HOUR, *DEARER) + disk_usd_per_hour
+        beside_usd_per_hour = disk_usd_per_hour + ADDRESS_USD_PER_HOUR
+        cap, usd_per_hour = self.schedule.max_usd, max(USD_PER_HOUR, *DEARER) + beside_usd_per_hour
         unseen_s = self.outside.unseen_s + LATE_S * len(self.state.rentals)
         return [
             *([] if at_once <= 1 else [f"two boxes stood at once ({at_once})"]),
@@ -287,6 +290,7 @@ def _plan(schedule: Schedule, folder: Path) -> Plan:
             minimum_disk_gib=schedule.disk_gib,
             disk_usd_per_gib_month=DISK_USD_PER_GIB_MONTH,
             egress_usd_per_gb=USD_PER_SENT_BYTE * GB,
+            address_usd_per_hour=ADDRESS_USD_PER_HOUR,
         ),
         host=msgspec.structs.replace(plan.host, disk_components={"result": ADAPTER.size_bytes}),
         request=msgspec.structs.replace(plan.request, budget=budget),

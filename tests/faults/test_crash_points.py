@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from planner.plan import write_plan
+from planner.saved import write_plan
 from provision.account.lines import AnyLine, Attempted, Billed, Created, Ended, Opened
 from provision.cli import call
 from provision.errors import Exit

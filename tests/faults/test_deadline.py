@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.charge.control import end
+from provision.charge.ends.ending import end
 from provision.errors import Exit
 from provision.provisioner import Answer
 from tests.doubles.displays import Quiet

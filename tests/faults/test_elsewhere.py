@@ -15,7 +15,7 @@ from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.bill import rental_usd, rounded
 from provision.account.receipt import Receipt
-from provision.charge.bell import bell
+from provision.charge.rings.bell import bell
 from provision.errors import Declined, Exit, Reason, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.provisioner import Box, Launch

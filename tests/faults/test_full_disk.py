@@ -31,7 +31,8 @@ ROOT: Final = Path(__file__).parents[2]
 # Typed with one run opened and nothing rented: the exit code, and what is said. RUN, MODEL and DATA stand for their like.
 COMMANDS: Final = (
     ("plan --model MODEL --data DATA --provider local", Exit.OK, "Run it"),
-    ("run --model MODEL --data DATA --provider local --yes", Exit.REFUSED, "No space left on device. Nothing was rented."),
+    ("plan --model MODEL --data DATA --provider local --save SAVED", Exit.REFUSED, "can't be written: No space left on device"),
+    ("run --model MODEL --data DATA --provider local --yes", Exit.REFUSED, "0 B free on this machine, and the adapter and"),
     ("ls", Exit.OK, "1 of 1 runs"),
     ("ls --orphans", Exit.STILL_BILLS, "RUN"),
     ("report --since 30d", Exit.OK, "Spent"),
@@ -56,6 +57,7 @@ def test_every_command_says_what_a_full_disk_keeps_it_from_and_leaves_nothing_ha
         assert sentence.replace("RUN", told["run"]) in told["said"][words], words
         assert "Traceback" not in told["said"][words]
     assert told["runs"] == [told["run"]], "the one that could not be opened left nothing"
+    assert not told["saved"], "nor did the plan that could not be saved: an empty file is no plan"
     assert told["down"] == [Exit.OK, "over"], "with room again the earlier one is ended"
 
 
@@ -74,12 +76,15 @@ def main(folder: Path) -> None:
     codes, said = {}, {}
     for words, _, _ in COMMANDS:
         meant = {"RUN": run_id, "MODEL": str(model), "DATA": str(data), "OFFERS": str(folder / "mine.csv")}
+        meant["SAVED"] = str(folder / "home/plan.json")
         codes[words], said[words] = typed([meant.get(word, word) for word in words.split()])
     runs = sorted(path.name for path in (places.home / "runs").iterdir())
+    saved = (folder / "home/plan.json").exists()
     filler.unlink()
     code, _ = typed(["down", run_id])
     standing = ledger.runs()[run_id].standing.name.lower()
-    print(json.dumps({"run": run_id, "codes": codes, "said": said, "runs": runs, "down": [code, standing]}))  # noqa: T201
+    down = [code, standing]
+    print(json.dumps({"run": run_id, "codes": codes, "said": said, "runs": runs, "saved": saved, "down": down}))  # noqa: T201
 
 
 def typed(words: list[str]) -> tuple[int, str]:

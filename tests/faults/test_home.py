@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.charge.control import end
+from provision.charge.ends.ending import end
 from provision.errors import Exit
 from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
 from provision.provisioner import Teardown
 from provision.walk.held import Run
-from provision.walk.rescue import rescue
+from provision.walk.job.rescue import rescue
 from provision.walk.run import walk
 from remote.contract import WEIGHTS_FILE, checkpoint_name
 from tests.doubles.displays import CtrlC, Quiet

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -18,13 +20,15 @@ import pytest
 from planner.asking.request import Where
 from planner.plan import Plan
 from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.direct.host import ExistingHost
 from provision.direct.host_scripts import STACKS
 from provision.errors import Exit
 from provision.prepare.asking import offer_of_host
-from provision.prepare.opening import read_claim
+from provision.prepare.papers import read_claim
 from provision.providers import vouched_key
+from provision.provisioner import Answer
 from provision.walk.books import read_receipt
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Phase
@@ -63,6 +67,14 @@ class Hosted:
         """How many have begun, one after another, as their events at home tell."""
         events = read_events(self.rehearsal.places.run(run_id).events)
         return sum((event.kind, event.phase) == ("phase_started", Phase.LOAD) for event in events)
+
+    def pass_deadline(self, run_id: str) -> None:
+        """As if it had come meanwhile: in the run's book, and on the line that admits its key."""
+        keys, book = self.home / ".ssh/authorized_keys", self.rehearsal.places.ledger
+        keys.write_text(re.sub(r'expiry-time="[0-9]+"', 'expiry-time="20200101000000"', keys.read_text()))
+        agreed_s = self.rehearsal.state(run_id).deadline_at_s
+        book.write_text(book.read_text().replace(f'"deadline_at_s":{agreed_s}', f'"deadline_at_s":{time.time() - 60}'))
+        assert Ledger(book).runs()[run_id].deadline_at_s < time.time()
 
     def end_processes(self) -> None:
         """Whatever runs there for a run of ours."""
@@ -112,6 +124,33 @@ def test_what_a_host_has_finished_with_nobody_there_comes_home(hosted: Hosted) -
     hosted.rehearsal.kill_controller_at(run_id, "train")
     wait_until(lambda: hosted.has_finished(run_id))
     assert hosted.rehearsal.drive(run_id).exit_code == Exit.OK
+    assert hosted.adapter_is_home(run_id)
+    assert hosted.host.owned().nothing
+
+
+def test_a_host_that_was_rebooted_has_its_watchdog_again_beside_the_trainer(hosted: Hosted) -> None:
+    """Nothing there starts either by itself."""
+    run_id = hosted.open(steps=2000)
+    hosted.rehearsal.kill_controller_at(run_id, "train")
+    hosted.end_processes()
+    claim = read_claim(hosted.rehearsal.places.run(run_id), hosted.rehearsal.state(run_id))
+    assert [each.there for each in hosted.host.layers(claim) if each.name == "watchdog"] == [Answer.NO]
+    controller = hosted.rehearsal.start_controller(run_id)
+    wait_until(lambda: any((each.name, each.there) == ("watchdog", Answer.YES) for each in hosted.host.layers(claim)))
+    controller.kill()
+    controller.wait()
+    assert call(["down", "--discard", run_id]) == Exit.OK
+
+
+@pytest.mark.fault("F2", tier="box")
+@pytest.mark.parametrize("command", ["down", "resume"])
+def test_what_a_host_has_finished_comes_home_past_the_deadline_as_well(hosted: Hosted, command: str) -> None:
+    """The run's key has ended by then, on a real server: it is admitted once more by the user's own login."""
+    run_id = hosted.open(steps=8)
+    hosted.rehearsal.kill_controller_at(run_id, "train")
+    wait_until(lambda: hosted.has_finished(run_id))
+    hosted.pass_deadline(run_id)
+    assert call([command, run_id]) == Exit.OK
     assert hosted.adapter_is_home(run_id)
     assert hosted.host.owned().nothing
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from provision.account.lines import Billed
-from provision.charge.control import end
+from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.errors import Exit
 from tests.doubles.displays import Quiet

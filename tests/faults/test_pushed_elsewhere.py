@@ -14,7 +14,7 @@ from provision.errors import Exit, Reason
 from provision.home.checkpoints import steps_at_home
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
-from provision.walk.carrying import PUSHED
+from provision.walk.job.carrying import PUSHED
 from provision.walk.run import walk
 from provision.watch.view import read_events
 from remote.checkpoints.grants import Grants

@@ -18,12 +18,12 @@ from provision.account.lines import Created
 from provision.errors import Exit
 from provision.handoff import hand_off
 from provision.provisioner import Box
-from provision.ssh import Shell
+from provision.ssh import Shell, Waits
 from provision.ssh.keys import client_key
 from provision.walk.held import Run, read_run
+from provision.walk.job.training import train
 from provision.walk.phases import Phases
 from provision.walk.run import walk
-from provision.walk.training import train
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
@@ -60,9 +60,10 @@ def left_behind(
     *,
     change: Callable[[Plan], Plan] = boots_fast,
     deadline_s: float = 60.0,
+    alerts: tuple[str, ...] = (),
 ) -> tuple[Run, Box]:
     """A run whose controller died right after its box had come up."""
-    run_id = rehearsal.open(deadline_s=deadline_s, change=change)
+    run_id = rehearsal.open(deadline_s=deadline_s, change=change, alerts=alerts)
     run = read_run(
         run_id,
         places=rehearsal.places,
@@ -77,7 +78,8 @@ def left_behind(
 
 
 def connected(run: Run, box: Box) -> Shell:
-    return Shell.connect(box, key=client_key(run.folder.keys, run_id=run.run_id).private, deadline_s=20.0, patience_s=0.3)
+    key = client_key(run.folder.keys, run_id=run.run_id).private
+    return Shell.connect(box, key=key, deadline_s=20.0, waits=Waits(patience_s=0.3))
 
 
 def start_trainer(run: Run, box: Box) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.charge.control import drive
-from provision.charge.nothing import NothingRented
+from provision.charge.driving import drive
+from provision.charge.ends.nothing import NothingRented
 from provision.clouds.programs.order import PowerOff
 from provision.errors import Exit, Refused
 from remote.contract import Outcome
@@ -97,7 +97,7 @@ def test_a_box_ends_by_its_cloud_s_clock_where_nobody_comes(tmp_path: Path) -> N
         assert stage.judged() == []
         [machine] = stage.outside.world.things
         assert machine.ends_at_s is not None
-        assert (machine.ends_at_s - machine.created_at_s) == pytest.approx(2860.0 - 234.0, abs=3.0), (
+        assert (machine.ends_at_s - machine.created_at_s) == pytest.approx(2820.0 - 234.0, abs=3.0), (
             "$3 less what the result costs"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Never
 
@@ -14,9 +15,9 @@ from provision.aboard import ship
 from provision.aboard.checkpoints import Fetched
 from provision.account.lines import AnyLine, PhaseStarted
 from provision.clouds.programs.order import PowerOff
-from provision.errors import BoxLost, HomeFailed, ProvisionError, TransferFailed
-from provision.walk import carrying, training
-from provision.walk.carrying import LINE_SHARE, Carrier
+from provision.errors import BoxLost, ConnectionFailed, HomeFailed, ProvisionError, TransferFailed
+from provision.walk.job import carrying, training
+from provision.walk.job.carrying import LINE_SHARE, Carrier
 from remote.contract import OUTPUT_DIR, Event, Phase
 from tests.doubles.virtual.cloud import VirtualCloud
 from tests.doubles.virtual.lives import Life, MortalLedger
@@ -58,18 +59,38 @@ def test_past_its_deadline_a_box_is_ended_though_its_result_does_not_come(
     assert not stage.receipt.trained
 
 
-def test_a_machine_of_ones_own_keeps_the_only_copy_past_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It bills nothing, so there is nothing to save but the result."""
+def finished_on_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Past its deadline on a machine of the user's: a trainer that was done while nobody was there."""
     rented = VirtualCloud.up
     monkeypatch.setattr(VirtualCloud, "up", lambda *asked: msgspec.structs.replace(rented(*asked), ours=False))
     settings = msgspec.structs.replace(CALM.settings, power_off=PowerOff.KEEPS_BILLING)
     stage = Stage.set(dataclasses.replace(CALM, settings=settings, training=SHORT), tmp_path)
     stage.send(Controller("resume", pause_s=0.0, killed_at=60))
     monkeypatch.setattr(type(stage.outside.world), "runs", lambda _self, _each: True, raising=False)
-    monkeypatch.setattr(VirtualShell, "get", no_result_comes)
     stage.outside.pass_time(stage.state.deadline_at_s + 400 - stage.outside.now_s)
-    stage.send(Controller("down", pause_s=0.0))
+    return stage
+
+
+def refuses_the_key(self: VirtualShell, _patience_s: float) -> Never:
+    """As a host does past the deadline, whose owner can't log in either."""
+    raise ConnectionFailed(f"{self.box.host} does not take the run's key.")
+
+
+@pytest.mark.parametrize("command", ["down", "resume"])
+@pytest.mark.parametrize(("method", "fails"), [("get", no_result_comes), ("_reach", refuses_the_key)])
+def test_a_machine_of_ones_own_keeps_the_only_copy_past_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, fails: Callable[..., Never], command: str
+) -> None:
+    """It bills nothing, so there is nothing to save but the result; nor does one that could not be asked go."""
+    stage = finished_on_ones_own(tmp_path, monkeypatch)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(VirtualShell, method, fails)
+        stage.send(Controller(command, pause_s=0.0))
     assert stage.outside.standing
+    stage.send(Controller("down", pause_s=0.0))
+    assert not stage.outside.standing
+    assert stage.receipt is not None
+    assert stage.receipt.trained
 
 
 class FullAtTheEnd(MortalLedger):

@@ -86,6 +86,8 @@ FIREWALL: Final = Kind(
     auto_name="name",
 )
 
+SPEED: Final = ("provisionedIops", "provisionedThroughput")  # of a disk, where that can be chosen
+
 # ── instance ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -98,6 +100,7 @@ def _create_instance(api: Api, inputs: Properties) -> str:
         "diskSizeGb": str(wanted["size"]),
         "diskType": wanted["type"],
         "labels": wanted["labels"],
+        **_speed(wanted),
     }
     interfaces = [
         {"network": f"global/networks/{each['network']}", "accessConfigs": each["accessConfigs"]}
@@ -157,9 +160,13 @@ INSTANCE: Final = Kind(
 # ── disk ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _speed(inputs: Properties) -> Properties:
+    return {key: str(int(inputs[key])) for key in SPEED if key in inputs}
+
+
 def _create_disk(api: Api, inputs: Properties) -> str:
     zone = f"zones/{inputs['zone']}"
-    body = {"name": inputs["name"], "sizeGb": str(int(inputs["size"])), "labels": inputs.get("labels", {})}
+    body = {"name": inputs["name"], "sizeGb": str(int(inputs["size"])), "labels": inputs.get("labels", {}), **_speed(inputs)}
     _await(api, zone, api.ask("POST", f"{HERE}/{zone}/disks", body | {"type": f"{zone}/diskTypes/{inputs['type']}"}))
     return f"{HERE[1:]}/{zone}/disks/{inputs['name']}"
 
@@ -170,7 +177,7 @@ def _read_disk(api: Api, id: str) -> Properties | None:
 
 
 DISK: Final = Kind(
-    accepts=frozenset({"name", "zone", "size", "type", "labels"}),
+    accepts=frozenset({"name", "zone", "size", "type", "labels", *SPEED}),
     required=frozenset(),
     replaces=frozenset({"name", "zone", "type"}),
     computed=("selfLink",),

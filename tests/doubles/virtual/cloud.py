@@ -73,6 +73,7 @@ class VirtualCloud:
             raise ProvisionError(f"Something of this run is there already, or nobody can say: {listed.message}.")
         if (trouble := clock_trouble(listed.ahead_s)) is not None:
             raise Refused(trouble)
+        disk_usd_per_hour = launch.disk_gib * self.outside.disk_usd_per_gib_month / HOURS_PER_MONTH
         details = {
             "run_id": launch.run_id,
             "deadline_at_s": launch.deadline_at_s - (listed.ahead_s or 0.0),
@@ -83,7 +84,7 @@ class VirtualCloud:
                 MACHINE,
                 launch.run_id,
                 details,
-                usd_per_hour=offer.usd_per_hour + launch.disk_gib * self.outside.disk_usd_per_gib_month / HOURS_PER_MONTH,
+                usd_per_hour=offer.usd_per_hour + disk_usd_per_hour + self.outside.address_usd_per_hour,
                 type=offer.instance_type,
             )
         except Declined as declined:
@@ -122,6 +123,9 @@ class VirtualCloud:
     def readmit(self, claim: Claim) -> str | None:
         """Only asked while a box is silent; then the line at home is bad too, and breaks in a way that nobody foresaw."""
         raise http.client.RemoteDisconnected("Remote end closed connection without response")
+
+    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+        pass
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         return ()

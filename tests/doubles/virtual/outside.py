@@ -24,7 +24,7 @@ class Outside:
         self.cuts = tuple((self.began_at_s + begin_s, self.began_at_s + end_s) for begin_s, end_s in cuts)
         self.lost_answers = 0.0  # the share of commands whose answer is lost, or which never arrive
         self.taken_after_s: float | None = None  # the first box is taken away so long after it came up
-        self.disk_usd_per_gib_month = self.usd_per_sent_byte = Decimal(0)
+        self.disk_usd_per_gib_month = self.address_usd_per_hour = self.usd_per_sent_byte = Decimal(0)
         self.sent_bytes = 0  # that have come home
         self.to_come: list[tuple[float, Fault]] = []  # seconds after the beginning, and what is planted then
         self.most_at_once = 0
@@ -79,7 +79,7 @@ class Outside:
 
     @property
     def bill_usd(self) -> Decimal:
-        """Machines with their disks, to the second, and what has left the account."""
+        """Machines with their disks and addresses, to the second, and what has left the account."""
         return self.world.bill_usd() + self.sent_bytes * self.usd_per_sent_byte
 
     @property

@@ -11,7 +11,7 @@ from provision.aboard import detached, job
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.errors import ConnectionFailed, TransferFailed
 from provision.provisioner import Box
-from provision.ssh import Completed
+from provision.ssh import WAITS, Completed, Waits
 from remote.contract import CHECKPOINT_DIR, JOB_FILE, OUTCOME_FILE, JobSpec, decode, encode
 from tests.doubles.virtual.cloud import HOME
 from tests.doubles.virtual.lives import Life
@@ -47,17 +47,15 @@ class VirtualShell:
             *,
             key: object,
             deadline_s: float,
-            patience_s: float = 120.0,
-            lifetime_s: float = float("inf"),
-            while_silent: Callable[[], object] = lambda: None,
+            waits: Waits = WAITS,
         ) -> VirtualShell:
             shell = cls(
                 outside,
                 life,
                 box,
-                patience_s=patience_s,
-                ends_at_s=outside.now_s + lifetime_s,
-                while_silent=while_silent,
+                patience_s=waits.patience_s,
+                ends_at_s=outside.now_s + waits.lifetime_s,
+                while_silent=waits.while_silent,
             )
             shell._reach(deadline_s)
             return shell

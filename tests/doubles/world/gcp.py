@@ -12,6 +12,7 @@ import datetime as dt
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
 from provision.clouds.programs.order import PowerOff
@@ -45,11 +46,13 @@ class Type(NamedTuple):
     zones: tuple[str, ...]
     moves: bool  # whether a host may be emptied while it runs
     usd_per_hour: Decimal
+    disks: str = "pd-*"  # pattern of the kinds that it takes
 
 
 TYPES: Final = {
     "e2-standard-4": Type(ZONES, moves=True, usd_per_hour=Decimal("0.134")),
     "g2-standard-4": Type(ZONES[1:], moves=False, usd_per_hour=Decimal("0.70")),
+    "n4-standard-4": Type(ZONES, moves=True, usd_per_hour=Decimal("0.19"), disks="hyperdisk-*"),
 }
 DISK_USD_PER_GB_HOUR: Final = Decimal("0.1") / 730
 MADE_UP_LIMIT: Final = 8
@@ -186,6 +189,7 @@ def _create_instance(world: World, asked: Asked, zone: str) -> Reply:
     if len(metadata.get("user-data", "").encode()) > USER_DATA_BYTES:
         raise Declined(Reason.INVALID, "Invalid value for field 'resource.metadata': is too large")
     _require_disk(body)
+    _require_fit(type, body["disks"][0]["initializeParams"].get("diskType", "pd-standard"))
     _require_schedule(world, type, body["scheduling"])
     details = {
         "labels": _labels(body),
@@ -219,6 +223,11 @@ def _require_disk(body: Json) -> None:
         raise Declined(Reason.INVALID, f"Requested disk size cannot be smaller than the image size ({size_gb} GB)")
     if not disk["autoDelete"]:
         raise Declined(Reason.INVALID, "a disk that stays is not imitated")
+
+
+def _require_fit(type: str, disk: str) -> None:
+    if not fnmatchcase(_last(disk), TYPES[type].disks):
+        raise Declined(Reason.INVALID, f"[{type}] features and [disk_type: {_last(disk)}] are not compatible.")
 
 
 def _require_schedule(world: World, type: str, scheduling: Json) -> None:
@@ -280,16 +289,32 @@ def _list_instances(world: World, asked: Asked) -> Reply:
 
 def _create_disk(world: World, asked: Asked, zone: str) -> Reply:
     name = _require_name(world, DISK, asked.body)
-    details = {"labels": _labels(asked.body), "zone": zone, "size_gb": asked.body.get("sizeGb", "10"), "instance": None}
+    details = {
+        "labels": _labels(asked.body),
+        "zone": zone,
+        "size_gb": asked.body.get("sizeGb", "10"),
+        "sold_as": _last(asked.body.get("type", "pd-standard")),
+        "instance": None,
+    }
     disk = world.create(DISK, name, details, usd_per_hour=Decimal("0.01"))
     return _operation(world, "insert", disk)
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _disk(disk: Thing, users: list[str]) -> Json:
     zone = f"{LINK}/projects/{PROJECT}/zones/{disk.details['zone']}"
     link = f"{zone}/disks/{disk.name}"
-    size_gb = disk.details["size_gb"] if disk.kind == DISK else disk.details["disk"]["diskSizeGb"]
+    own = disk.details if disk.kind == DISK else disk.details["disk"]
+    size_gb, sold_as = (
+        (own["size_gb"], own["sold_as"])
+        if disk.kind == DISK
+        else (own["diskSizeGb"], _last(own.get("diskType", "pd-standard")))
+    )
     shown = {"name": disk.name, "selfLink": link, "zone": zone, "sizeGb": size_gb, "labels": disk.details["labels"]}
+    shown |= {"type": f"{zone}/diskTypes/{sold_as}"}
     return shown | ({"users": users} if users else {})
 
 
@@ -311,6 +336,7 @@ def _attach_disk(world: World, asked: Asked, zone: str, name: str) -> Reply:
     instance, disk = _find(world, MACHINE, name), _find(world, DISK, str(asked.body["source"]).rpartition("/")[2])
     if disk.details["zone"] != zone:
         raise Declined(Reason.INVALID, "The disk must be in the zone of the instance")
+    _require_fit(str(instance.details["type"]), disk.details["sold_as"])
     if _users(world, disk):
         raise Declined(Reason.IN_USE)
     world.change(DISK, disk.id, {"instance": instance.id, "device": asked.body["deviceName"]})
