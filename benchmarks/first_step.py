@@ -34,9 +34,9 @@ from planner.asking.request import Where
 from planner.cli import answer
 from provision.account.ledger import Ledger
 from provision.account.lines import Created, PhaseEnded
-from provision.charge.control import drive
+from provision.charge.driving import drive
 from provision.clouds.engine.build import find_engine
-from provision.clouds.stack import OPERATION_S, Stack
+from provision.clouds.engine.stack import OPERATION_S, Stack
 from provision.errors import Exit
 from provision.home.places import Places, read_places
 from provision.prepare.asking import search_edges

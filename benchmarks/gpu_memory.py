@@ -60,6 +60,8 @@ VARIATIONS: Final[dict[str, dict[str, Any]]] = {  # one thing each against the b
     "adapter_16": {"adapter_dtype": "bfloat16", "autocast": "none"},
     "foreach": {"optimizer": "adamw_torch", "rank": 128},
     "optimizer_8bit": {"optimizer": "adamw_8bit", "rank": 128},
+    "chunked": {"loss": "chunked"},
+    "liger": {"loss": "liger"},
 }
 FLAGSHIPS: Final[dict[str, dict[str, Any]]] = {  # what a card is rented for; in 4 bits
     "qwen2.5-32b": {},
@@ -229,7 +231,7 @@ def _preload(left: list[Case]) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    for module in ("peft", "remote.adapters", "remote.measure", "remote.optimizers", "remote.step"):
+    for module in ("peft", "remote.adapters", "remote.measure", "remote.training.optimizers", "remote.step"):
         importlib.import_module(module)
     for config in {case.asked.config["model_type"]: case.asked.config for case in left}.values():
         said = dict(config)

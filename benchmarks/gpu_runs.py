@@ -1,11 +1,12 @@
 """Whole runs of the trainer on this machine's GPU, against what was planned for them.
 
     python -m benchmarks.gpu_runs --out runs.jsonl              # on a machine with one NVIDIA GPU
+    python -m benchmarks.gpu_runs --out runs.jsonl --only guards  # in a minute: what keeps a paid minute from being wasted
     python -m benchmarks.gpu_runs --out dry.jsonl --device cpu  # a rehearsal with tiny shapes
     python -m benchmarks.gpu_runs --table runs.jsonl            # at home: what was planned against what was metered
 
 Each job is what a box is told: `python -m remote job.json`, its base drawn at random, its rows made up. One is stopped by a
-signal in the middle and started again; one asks for more memory than any card has.
+signal in the middle and started again; some are given less memory than they ask for.
 """
 
 from __future__ import annotations
@@ -46,8 +47,20 @@ MODEL: Final = "llama-3.2-1b"
 NUM_STEPS: Final = 24
 NUM_ROWS: Final = 2000
 SEED: Final = 7
-RUN_LIMIT_S: Final = 150.0
+RUN_LIMIT_S: Final = 90.0
+LEAVE_S: Final = 20.0  # to save and leave, once it is told to
 ROW_WORDS: Final = 120  # about 700 bytes, which are the tokens here: most rows are cut to the length
+
+
+SHOWN: Final = ("phase_started", "phase_ended", "preflight", "strategy_changed", "probe", "telemetry", "warning", "ended")
+
+# `python -m remote JOB` with a bound on what torch may take of the card.
+CAPPED: Final = """
+import runpy, sys, torch
+torch.cuda.set_per_process_memory_fraction(float(sys.argv[1]) * 2**30 / torch.cuda.get_device_properties(0).total_memory)
+del sys.argv[1]
+runpy.run_module("remote", run_name="__main__", alter_sys=True)
+"""
 
 
 class Ordered(NamedTuple):
@@ -55,16 +68,29 @@ class Ordered(NamedTuple):
 
     case: dict[str, Any]
     stopped_at_step: int | None = None  # then it is started again
+    cap_gib: float | None = None  # more of the card's memory torch may not take
+    num_steps: int = NUM_STEPS
+    num_rows: int = NUM_ROWS
 
 
 SHAPE: Final[dict[str, Any]] = {"model": MODEL, "micro_batch_size": 4, "seq_len": 512}
 SMALL: Final[dict[str, Any]] = {**SHAPE, "model": "smollm2-360m"}
+TINIEST: Final[dict[str, Any]] = {**SHAPE, "model": "smollm2-135m"}
 JOBS: Final[dict[str, Ordered]] = {
     "lora": Ordered(SHAPE),
     "qlora, stopped and resumed": Ordered({**SHAPE, "quant": "nf4", "double_quant": True}, stopped_at_step=8),
     "full, 8-bit AdamW": Ordered({**SHAPE, "method": "full", "optimizer": "adamw_8bit"}),
     "int8": Ordered({**SMALL, "quant": "int8", "gradient_checkpointing": "reentrant"}),
-    "out of memory": Ordered({**SMALL, "micro_batch_size": 4096, "gradient_checkpointing": "off"}),
+    "guards, qlora that steps down": Ordered(
+        {**TINIEST, "quant": "nf4", "double_quant": True, "micro_batch_size": 32, "gradient_checkpointing": "off"},
+        cap_gib=3.0,
+        num_steps=40,
+        num_rows=400,
+    ),
+    "int8, small": Ordered({**TINIEST, "quant": "int8"}, num_steps=8, num_rows=100),
+    "no room at all": Ordered(
+        {**TINIEST, "gradient_checkpointing": "off", "seq_len": 2048}, cap_gib=0.4, num_steps=8, num_rows=100
+    ),
 }
 
 
@@ -76,17 +102,18 @@ def run(out: Path, device: str, only: Sequence[str]) -> None:
             line = {"name": name, **_carried_out(Path(folder), name, ordered, device)}
             file.write(json.dumps(line) + "\n")
             file.flush()
-            print(f"{name:28} {line.get('reason')}  {line['wall_s']:.0f} s", flush=True)
+            print(f"{name:32} {line.get('reason')}  {line['wall_s']:.0f} s", flush=True)
 
 
 def _carried_out(root: Path, name: str, ordered: Ordered, device: str) -> dict[str, Any]:
-    folder = root / name.replace(" ", "_").replace(",", "")
+    folder = root / name.replace(" ", "_").replace(",", "").replace(":", "")
     folder.mkdir()
     _lay_out(folder, name, ordered, device)
     started = time.monotonic()
-    codes = [_process(folder, root / "models", stop_at=ordered.stopped_at_step)]
+    cap_gib = ordered.cap_gib if device == "cuda" else None
+    codes = [_process(folder, root / "models", stop_at=ordered.stopped_at_step, cap_gib=cap_gib)]
     if ordered.stopped_at_step is not None:
-        codes.append(_process(folder, root / "models", stop_at=None))
+        codes.append(_process(folder, root / "models", stop_at=None, cap_gib=cap_gib))
     said: dict[str, Any] = {"case": ordered.case, "exit_codes": codes, "wall_s": time.monotonic() - started, "device": device}
     events = list(lines_of(folder / EVENTS_FILE))
     kept = [event for event in events if event["kind"] not in {"step", "progress"}]
@@ -113,48 +140,58 @@ def _lay_out(folder: Path, name: str, ordered: Ordered, device: str) -> None:
     (folder / "base" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     words = ("rent", "tune", "plan", "pay", "adapter", "budget", "card", "step")
     with (folder / "train.jsonl").open("w", encoding="utf-8") as rows:
-        for row in range(NUM_ROWS):
+        for row in range(ordered.num_rows):
             text = " ".join(words[(row * 7 + place * (row % 5 + 1)) % len(words)] for place in range(ROW_WORDS))
             rows.write(json.dumps({"prompt": f"Row {row}?", "response": text}) + "\n")
     spec = JobSpec(
-        run_id=f"gpu-{name.split(',')[0].replace(' ', '-')}",
+        run_id=f"gpu-{name.split(',')[0].replace(' ', '-').replace(':', '')}",
         model=ModelSource(kind="config", location="base"),
         data=DataSource(train="train.jsonl", format="instruction", held_out_rows=16),
         strategy=strategy_of(read_case(case)),
         loop=Loop(
-            max_steps=NUM_STEPS, epochs=1, evaluations=1, seed=SEED, checkpoint_every_s=2.0, num_samples=1, sample_tokens=16
+            max_steps=ordered.num_steps,
+            epochs=3,
+            evaluations=1,
+            seed=SEED,
+            checkpoint_every_s=2.0,
+            num_samples=1,
+            sample_tokens=16,
         ),
         device="cpu" if device == "cpu" else "cuda",
     )
     (folder / JOB_FILE).write_bytes(encode(spec))
 
 
-def _process(folder: Path, cache: Path, *, stop_at: int | None) -> int:
+def _process(folder: Path, cache: Path, *, stop_at: int | None, cap_gib: float | None) -> int:
     """`python -m remote job.json`, told to leave once it has made step `stop_at`; its exit code."""
     environment = os.environ | {MODEL_CACHE_VARIABLE: str(cache)}
+    start = ["-m", "remote"] if cap_gib is None else ["-c", CAPPED, str(cap_gib)]
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "remote", str(folder / JOB_FILE)], env=environment, stdout=log, stderr=log
-        )
+        process = subprocess.Popen([sys.executable, *start, str(folder / JOB_FILE)], env=environment, stdout=log, stderr=log)
         try:
             for step in _steps_seen(folder, process):
                 if stop_at is not None and step >= stop_at:
                     process.send_signal(signal.SIGTERM)
                     break
-            return process.wait(RUN_LIMIT_S)
+            return process.wait(LEAVE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
 
 
 def _steps_seen(folder: Path, process: subprocess.Popen[bytes]) -> Iterator[int]:
-    """The number of the last step, again and again until the process ends or its time is up."""
-    ends = time.monotonic() + RUN_LIMIT_S
-    while process.poll() is None and time.monotonic() < ends:
+    """The number of the last step, again and again until the process ends or its time is up. What is told is shown at once."""
+    began_s, seen, ended = time.monotonic(), 0, False
+    while not ended and time.monotonic() < began_s + RUN_LIMIT_S:
         time.sleep(0.05)
-        if (folder / EVENTS_FILE).exists():
-            steps = [event["data"]["step"] for event in lines_of(folder / EVENTS_FILE) if event["kind"] == "step"]
-            yield max(steps, default=0)
+        ended = process.poll() is not None  # what it said last is shown as well
+        events = list(lines_of(folder / EVENTS_FILE)) if (folder / EVENTS_FILE).exists() else []
+        for event in events[seen:]:
+            if event["kind"] in SHOWN:
+                shown = f"{event['kind']} {event['phase']} {json.dumps(event['data'])}"
+                print(f"  {time.monotonic() - began_s:5.1f} s  {shown}", flush=True)
+        seen = len(events)
+        yield max((event["data"]["step"] for event in events if event["kind"] == "step"), default=0)
 
 
 def table(runs: Path) -> str:

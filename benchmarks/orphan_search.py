@@ -22,7 +22,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from benchmarks.machine import describe_machine
-from provision.charge.orphans import Orphans, find_orphans
+from provision.charge.ownerless.orphans import Orphans, find_orphans
 from provision.clouds.inventory import AT_ONCE
 from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner

@@ -1,10 +1,10 @@
 """The closed form against the trace: families × ways to train × batches, every case by both, differences by where they lie.
 
     python -m benchmarks.trace_against_closed [--layers 2] [--every 1] [--processes 2] [--rows FILE] [--minutes 30]
-        [--write]
+        [--write] [--sample 150 --seed 7]
 
 Models are cut to a few layers: a step repeats them, and both estimators know it. Allocated peak; positive errors are
-bytes that the closed form books too much.
+bytes that the closed form books too much. `--sample`: not the grid, but cases drawn at random (`trace_sample`).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from benchmarks.trace_cases import (
     hung_grid,
     vocabulary_grid,
 )
+from benchmarks.trace_sample import sample
 from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
@@ -49,6 +50,7 @@ from planner.refusals import CaseRefused
 from planner.units import GIB
 
 RESULT = Path(__file__).parent / "results" / "trace_against_closed.md"
+OF_SAMPLE = RESULT.with_name("trace_sample.md")
 
 STRIDE = 23  # coprime to the number of ways and of batches: what a run has traced when it is cut short is of every kind
 
@@ -157,11 +159,43 @@ def _table(rows: list[Row], by: str) -> list[str]:
     return lines
 
 
+def _worst_and_refused(rows: list[Row]) -> list[str]:
+    answered = [row for row in rows if not row.refused]
+    return [
+        "The twenty widest apart (instants: trace / closed form):",
+        "",
+        "| family | way | batch | trace GiB | closed GiB | error | instants |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {row.family} | {row.way} | {row.shape} | {row.traced / GIB:.3f} | {row.closed / GIB:.3f} "
+            f"| {row.error:+.2%} | {row.instants} |"
+            for row in sorted(answered, key=lambda row: -abs(row.error))[:20]
+        ),
+        "",
+        *(f"CaseRefused: {row.family}, {row.way}, {row.shape}: {row.refused}." for row in rows if row.refused),
+    ]
+
+
+def report_of_sample(rows: list[Row], num_asked: int, seed: int) -> str:
+    """The result file of cases drawn at random."""
+    errors = [row.error for row in rows if not row.refused]
+    sizes = [abs(error) for error in errors]
+    summary = (
+        f"{len(rows)} of {num_asked} cases drawn with seed {seed}, each key by itself and none by hand; the trace refused "
+        f"{len(rows) - len(errors)}. Allocated peak: median absolute error **{statistics.median(sizes):.2%}**, 95th percentile "
+        f"**{percentile(sizes, 0.95):.2%}**, widest {min(errors):+.2%} and {max(errors):+.2%}; "
+        f"{sum(error < -0.01 for error in errors)} more than 1 % low, "
+        f"{sum(error > 0.01 for error in errors)} more than 1 % high."
+    )
+    command = f"By `python -m benchmarks.trace_against_closed --sample {num_asked} --seed {seed} --write`."
+    heading = ["# Closed form against trace, of cases drawn at random", "", describe_machine(), "", summary, ""]
+    return "\n".join([*heading, *_worst_and_refused(rows), "", command, ""])
+
+
 def report(rows: list[Row], layers: int, num_asked: int) -> str:
     """The result file."""
     answered, refused = [row for row in rows if not row.refused], [row for row in rows if row.refused]
     errors = [abs(row.error) for row in answered]
-    worst = sorted(answered, key=lambda row: -abs(row.error))[:20]
     summary = (
         f"{len(rows)} of {num_asked} cases ({len(FAMILIES)} families, {len(WAYS)} ways, {len(SHAPES)} batches, {layers} layers "
         f"each, and {len(BESIDE_LINEARS)} ways that hang nothing on linears; of {len(HUNG)} further methods "
@@ -183,17 +217,7 @@ def report(rows: list[Row], layers: int, num_asked: int) -> str:
             "",
             *_table(answered, "way"),
             "",
-            "The twenty widest apart (instants: trace / closed form):",
-            "",
-            "| family | way | batch | trace GiB | closed GiB | error | instants |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-            *(
-                f"| {row.family} | {row.way} | {row.shape} | {row.traced / GIB:.3f} | {row.closed / GIB:.3f} "
-                f"| {row.error:+.2%} | {row.instants} |"
-                for row in worst
-            ),
-            "",
-            *(f"CaseRefused: {row.family}, {row.way}, {row.shape}: {row.refused}." for row in refused),
+            *_worst_and_refused(rows),
             "",
             "By `python -m benchmarks.trace_against_closed --rows FILE --write`, which goes on where it was stopped.",
             "",
@@ -208,18 +232,28 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="take every n-th case")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="file of finished traces, to go on from")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}, or {OF_SAMPLE.name}")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop then, and say how many cases are there")
+    parser.add_argument("--sample", type=int, help="draw so many cases instead of taking the grid")
+    parser.add_argument("--seed", type=int, default=7, help="of the sample")
     said = parser.parse_args()
+    until_s = time.monotonic() + 60 * said.minutes
+    if said.sample is not None:
+        drawn = list(sample(said.sample, said.seed))
+        text = report_of_sample(compare_all(drawn, said.processes, said.rows, until_s), said.sample, said.seed)
+        return _show(text, OF_SAMPLE if said.write else None)
     of_layers = (hung_grid, expert_grid, vocabulary_grid)
     points = [*grid(said.layers, WAYS | BESIDE_LINEARS), *(point for part in of_layers for point in part(said.layers))]
     points += chosen_grid()
     asked = points[:: said.every]
-    rows = compare_all(asked, said.processes, said.rows, time.monotonic() + 60 * said.minutes)
-    text = report(rows, said.layers, len(asked))
+    rows = compare_all(asked, said.processes, said.rows, until_s)
+    return _show(report(rows, said.layers, len(asked)), RESULT if said.write else None)
+
+
+def _show(text: str, into: Path | None) -> int:
     print(text)
-    if said.write:
-        RESULT.write_text(text)
+    if into is not None:
+        into.write_text(text)
     return 0
 
 

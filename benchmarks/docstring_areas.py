@@ -1,0 +1,323 @@
+"""LoRA on a real encoder beside a linear probe on the same encoder, frozen: which area of the standard library is a text of?
+
+    python -m benchmarks.docstring_areas MODEL [--write] [--seeds 1]
+
+makes the rows out of the docstrings that ship with Python, fits the probe, trains through the trainer (a job like any other),
+and tells what both say of the same held-out rows. Each seed takes some minutes of a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import random
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.machine import describe_machine
+from remote.__main__ import carry_out
+from remote.contract import JOB_FILE, OUTCOME_FILE, DataSource, JobSpec, Loop, ModelSource, Outcome, Strategy, decode, encode
+from remote.result.metrics import macro_f1
+
+# The areas of docs.python.org/3.11/library, read 2026-11: chapters that belong together, and of each what has many docstrings.
+AREAS: Final[Mapping[str, tuple[str, ...]]] = {
+    "text": ("string", "re", "difflib", "textwrap", "shlex", "gettext", "locale", "pprint", "reprlib", "cmd", "tokenize"),
+    "numbers": ("statistics", "fractions", "numbers", "random", "decimal", "_pydecimal", "colorsys", "datetime", "calendar"),
+    "files": ("pathlib", "shutil", "tempfile", "zipfile", "tarfile", "gzip", "bz2", "lzma", "glob", "fileinput", "filecmp"),
+    "internet": ("email", "http", "urllib", "smtplib", "ftplib", "imaplib", "poplib", "socketserver", "xmlrpc", "mailbox"),
+    "concurrency": ("asyncio", "threading", "multiprocessing", "concurrent", "queue", "sched", "selectors", "subprocess"),
+    "language": ("ast", "inspect", "importlib", "dis", "pickle", "copy", "types", "typing", "abc", "dataclasses", "enum"),
+    "testing": ("unittest", "doctest", "pdb", "bdb", "trace", "traceback", "cProfile", "profile", "timeit", "logging"),
+}
+TITLE: Final = "# LoRA on an encoder beside a linear probe on the same encoder, frozen"
+RESULT: Final = Path(__file__).parent / "results" / "docstring_areas.md"
+LEAST_WORDS, MOST_CHARACTERS = 4, 400  # assumed: a shorter one says nothing, of a longer one the beginning says what it is
+HELD_OUT_SHARE: Final = 0.2
+RESAMPLES: Final = 5_000  # of the held-out rows, for the error bar
+CHANCE: Final = (0.025, 0.975)  # of the interval
+SEEDS: Final = 1  # of the parting and the training
+MOST_HELD_OUT, MOST_LEARNED = 600, 2_800  # assumed: enough to tell, and minutes of a core
+PENALTIES: Final = (1e-5, 1e-4, 1e-3, 1e-2)  # of the probe; the best on a part of the rows to learn from is taken
+SEQ_LEN: Final = 48  # nine rows in ten are shorter
+STRATEGY: Final = Strategy(
+    method="lora",
+    rank=16,
+    alpha=32.0,
+    dropout=0.05,
+    micro_batch_size=16,
+    seq_len=SEQ_LEN,
+    padded=True,
+    param_dtype="float32",
+    autocast="none",
+    optimizer="adamw_torch",
+    gradient_checkpointing="off",
+)
+LOOP: Final = Loop(
+    epochs=3, learning_rate=2e-3, schedule="linear", warmup_ratio=0.06, evaluations=2, num_samples=0, row_order="by_length"
+)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Row(NamedTuple):
+    text: str
+    label: str
+
+
+class Side(NamedTuple):
+    """What one way to learn said of the held-out rows."""
+
+    said: Ints
+    seconds: float
+
+
+def rows() -> tuple[Row, ...]:
+    """One for each docstring of a module, class or function of the areas, the first paragraph of it; none twice."""
+    found: dict[str, Row] = {}
+    library = Path(sysconfig.get_path("stdlib"))
+    for area, names in AREAS.items():
+        for name in names:
+            for file in sorted((library / name).rglob("*.py")) or [library / f"{name}.py"]:
+                if "test" in file.relative_to(library).parts[1:] or not file.is_file():
+                    continue
+                for text in _docstrings(file.read_text(encoding="utf-8")):
+                    found.setdefault(text, Row(text, area))
+    return tuple(found.values())
+
+
+def _docstrings(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        text = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())[:MOST_CHARACTERS]
+        if len(text.split()) >= LEAST_WORDS:
+            yield text
+
+
+def parted(found: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:
+    """(to learn from, held out), drawn by `seed`."""
+    shuffled = list(found)
+    random.Random(seed).shuffle(shuffled)
+    held_out = min(MOST_HELD_OUT, round(len(shuffled) * HELD_OUT_SHARE))
+    return shuffled[held_out : held_out + MOST_LEARNED], shuffled[:held_out]
+
+
+# ── the two sides ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tuned(model: Path, learned: Sequence[Row], judged: Sequence[Row], *, seed: int, loop: Loop = LOOP) -> tuple[Side, Outcome]:
+    """By LoRA, through the trainer: its result read from disk, as anybody reads it."""
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, part in (("train.jsonl", learned), ("held_out.jsonl", judged)):
+            (folder / name).write_text("".join(json.dumps(row._asdict()) + "\n" for row in part))
+        spec = JobSpec(
+            run_id=f"docstrings-{seed}",
+            model=ModelSource(kind="folder", location=str(model), name=model.name),
+            data=DataSource(train="train.jsonl", held_out="held_out.jsonl", balance="class_weights"),
+            strategy=STRATEGY,
+            loop=Loop(**{name: getattr(loop, name) for name in loop.__struct_fields__} | {"seed": seed}),
+            task="classification",
+            device="cpu",
+        )
+        (folder / JOB_FILE).write_bytes(encode(spec))
+        if carry_out(folder / JOB_FILE) != 0:
+            raise SystemExit((folder / OUTCOME_FILE).read_text())
+        seconds = time.monotonic() - began_s
+        outcome = decode((folder / OUTCOME_FILE).read_bytes(), Outcome)
+        return Side(_said_by(model, folder / "output", [row.text for row in judged]), seconds), outcome
+
+
+def _said_by(model: Path, result: Path, texts: Sequence[str]) -> Ints:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(result)
+    base = AutoModelForSequenceClassification.from_pretrained(model, num_labels=len(AREAS))
+    whole = PeftModel.from_pretrained(base, str(result)).eval()
+    said: list[int] = []
+    for at in range(0, len(texts), 32):
+        inputs = tokenizer(list(texts[at : at + 32]), padding=True, truncation=True, max_length=SEQ_LEN, return_tensors="pt")
+        with torch.inference_mode():
+            said += whole(**inputs).logits.argmax(dim=-1).tolist()
+    return np.asarray(said, dtype=np.int64)
+
+
+def probed(model: Path, learned: Sequence[Row], judged: Sequence[Row]) -> Side:
+    """By logistic regression on what the frozen encoder makes of a text: the mean over tokens, as it is meant to be read."""
+    began_s = time.monotonic()
+    train, test = _embedded(model, [row.text for row in learned]), _embedded(model, [row.text for row in judged])
+    labels = _numbers(learned)
+    cut = len(labels) * 4 // 5
+    scores = {
+        penalty: macro_f1(_fitted(train[:cut], labels[:cut], train[cut:], penalty), labels[cut:]) for penalty in PENALTIES
+    }
+    best = max(scores, key=lambda penalty: scores[penalty])
+    return Side(_fitted(train, labels, test, best), time.monotonic() - began_s)
+
+
+def _embedded(model: Path, texts: Sequence[str]) -> Any:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
+    parts = []
+    by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    ordered = [texts[place] for place in by_length]
+    for at in range(0, len(texts), 32):
+        inputs = tokenizer(ordered[at : at + 32], padding=True, truncation=True, max_length=SEQ_LEN, return_tensors="pt")
+        with torch.inference_mode():
+            states = encoder(**inputs).last_hidden_state
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        parts.append(torch.nn.functional.normalize((states * mask).sum(dim=1) / mask.sum(dim=1), dim=-1))
+    found = torch.empty(len(texts), parts[0].shape[1])
+    found[by_length] = torch.cat(parts)
+    return found
+
+
+def _fitted(train: Any, labels: Ints, test: Any, penalty: float) -> Ints:
+    """Balanced multinomial logistic regression, to convergence."""
+    import torch
+
+    weights = torch.zeros(len(AREAS), train.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    ones = torch.ones(len(train), 1, dtype=torch.float64)
+    features, target = torch.cat((train.double(), ones), dim=1), torch.from_numpy(labels)
+    balance = len(labels) / (len(AREAS) * torch.bincount(target, minlength=len(AREAS)).double())
+    optimizer = torch.optim.LBFGS([weights], max_iter=500, line_search_fn="strong_wolfe")
+
+    def loss() -> Any:
+        optimizer.zero_grad()
+        found = torch.nn.functional.cross_entropy(features @ weights.T, target, weight=balance)
+        found = found + penalty * weights[:, :-1].square().sum()
+        found.backward()
+        return found
+
+    optimizer.step(loss)
+    with torch.no_grad():
+        logits = test.double() @ weights[:, :-1].T + weights[:, -1]
+    return np.asarray(logits.argmax(dim=-1).numpy(), dtype=np.int64)
+
+
+def _numbers(found: Sequence[Row]) -> Ints:
+    names = sorted(AREAS)
+    return np.asarray([names.index(row.label) for row in found], dtype=np.int64)
+
+
+# ── what it says ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def interval(one: Ints, other: Ints, true: Ints, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:
+    """(mean, low, high) of the difference in macro F1, over resamples of the same rows for both."""
+    chance = np.random.default_rng(seed)
+    found = []
+    for _ in range(resamples):
+        drawn = chance.integers(0, len(true), len(true))
+        found.append(macro_f1(one[drawn], true[drawn]) - macro_f1(other[drawn], true[drawn]))
+    low, high = np.quantile(found, CHANCE)
+    return float(np.mean(found)), float(low), float(high)
+
+
+class Compared(NamedTuple):
+    """Both sides on the same held-out rows."""
+
+    seed: int
+    learned: int  # rows
+    judged: int  # rows
+    probe_f1: float
+    lora_f1: float
+    difference: tuple[float, float, float]  # of the F1s: mean, low, high
+    probe_accuracy: float
+    lora_accuracy: float
+    told_by_trainer: float  # the F1 in its outcome
+    trained_parameters: int
+    probe_s: float
+    lora_s: float
+
+
+def compared(model: Path, found: Sequence[Row], seed: int) -> Compared:
+    """One parting of the rows: probed, tuned, and both asked of the same held-out rows."""
+    learned, judged = parted(found, seed)
+    true = _numbers(judged)
+    probe = probed(model, learned, judged)
+    lora, outcome = tuned(model, learned, judged, seed=seed)
+    return Compared(
+        seed=seed,
+        learned=len(learned),
+        judged=len(judged),
+        probe_f1=macro_f1(probe.said, true),
+        lora_f1=macro_f1(lora.said, true),
+        difference=interval(lora.said, probe.said, true),
+        probe_accuracy=float((probe.said == true).mean()),
+        lora_accuracy=float((lora.said == true).mean()),
+        told_by_trainer=outcome.after.metrics["macro_f1"] if outcome.after is not None else float("nan"),
+        trained_parameters=outcome.trainable_params or 0,
+        probe_s=probe.seconds,
+        lora_s=lora.seconds,
+    )
+
+
+def report(runs: Sequence[Compared], found: Sequence[Row], model: Path) -> str:
+    """The result file."""
+    areas = ", ".join(f"{area} {sum(row.label == area for row in found)}" for area in AREAS)
+    told = (
+        f"Which area of the standard library a docstring is of ({len(found):,} rows: {areas}); base {model.name}, LoRA of rank "
+        f"{STRATEGY.rank} and its head ({runs[0].trained_parameters:,} parameters), {LOOP.epochs:g} epochs, at most {SEQ_LEN} "
+        f"tokens a row for both sides. Beside the difference of the F1s stands what lies within 95 of 100 of {RESAMPLES:,} "
+        "resamples of the held-out rows."
+    )
+    titles = (
+        *("seed", "rows", "held out", "F1, probe", "LoRA", "as its trainer told", "difference"),
+        *("accuracy, probe", "LoRA", "seconds, probe", "LoRA"),
+    )
+    table = [f"| {' | '.join(cells)} |" for cells in (titles, ("---",) * len(titles), *map(_cells, runs))]
+    return "\n".join([TITLE, "", describe_machine(), "", told, "", *table, ""])
+
+
+def _cells(run: Compared) -> tuple[str, ...]:
+    scores = (f"{score:.3f}" for score in (run.probe_f1, run.lora_f1, run.told_by_trainer))
+    mean, low, high = run.difference
+    accuracies = (f"{score:.3f}" for score in (run.probe_accuracy, run.lora_accuracy))
+    counts = (str(run.seed), f"{run.learned:,}", f"{run.judged:,}")
+    return (
+        *counts,
+        *scores,
+        f"{mean:+.3f} ({low:+.3f} to {high:+.3f})",
+        *accuracies,
+        f"{run.probe_s:.0f}",
+        f"{run.lora_s:.0f}",
+    )
+
+
+def main() -> int:
+    """Print the figures; exit 1 where LoRA is not better than the probe by more than the error bar."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="folder of the encoder")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    asked = parser.parse_args()
+    found = rows()
+    runs = []
+    for seed in range(asked.seeds):
+        runs.append(compared(asked.model, found, seed))
+        print(runs[-1], flush=True)
+    text = report(runs, found, asked.model)
+    print(text)
+    if asked.write:
+        RESULT.write_text(text)
+    return 0 if all(run.difference[1] > 0 for run in runs) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
