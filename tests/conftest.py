@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,18 +74,6 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     """A state folder of the test's own, also for the processes that it starts. The caches stay the user's."""
     monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / "rentune-home"))
     return read_places(os.environ)
-
-
-@pytest.fixture(autouse=True)
-def _declined(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Pulumi's SDK leaves the loop of a program that was declined half way to the collector, which tells a later test of it:
-    of whatever test drives an engine it is collected here.
-    """
-    yield
-    if request.node.get_closest_marker("engine") is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
 
 @pytest.fixture(scope="session")
