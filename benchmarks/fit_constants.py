@@ -31,7 +31,7 @@ import msgspec
 
 from benchmarks.measured_runs import DATA, MOST_OF_THE_PEAK, Run, Scored, beyond_the_card, read_runs, score, slow_hosts
 from planner.estimators import calibration
-from planner.estimators.time import attention, launches, links, speed
+from planner.estimators.time import attention, demand, launches, links, speed
 from provision.account.receipt import Calibration
 
 
@@ -91,9 +91,9 @@ class Reads:
 
 # What no constant moves, and a fit asks for thousands of times: which job a run is, and what follows from that alone.
 REMEMBERED = (
-    (speed, "timed"), (speed, "_flops_by_kernel"), (speed, "forward_share"), (speed, "adapted_linears"),
-    (speed, "adapter_params"), (speed, "expert_params"), (speed, "state_bytes"), (launches, "_counted"),
-    (speed, "attention_kernel"),
+    (demand, "timed"), (demand, "_flops_by_kernel"), (demand, "forward_share"), (demand, "adapted_linears"),
+    (demand, "adapter_params"), (demand, "expert_params"), (demand, "state_bytes"), (launches, "_counted"),
+    (demand, "attention_kernel"),
 )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def remember() -> None:
         vars(module)[name] = lru_cache(maxsize=None)(getattr(function, "__wrapped__", function))
 
 
-READERS = (speed, attention, launches, links)  # modules that read constants
+READERS = (speed, demand, attention, launches, links)  # modules that read constants
 
 
 def readers(runs: Sequence[Run]) -> Mapping[str, list[Run]]:

@@ -21,7 +21,8 @@ from catalogs.catalog import read_catalog
 from catalogs.hardware import Gpu
 from planner.asking.case import Case, read_case, stack_of, strategy_of
 from planner.estimators import calibration
-from planner.estimators.time.speed import StepTime, flops_of, step_time, tokens_per_step
+from planner.estimators.time.demand import flops_of, tokens_per_step
+from planner.estimators.time.speed import StepTime, step_time
 from planner.estimators.time.timed import timed
 from planner.estimators.time.trust import Spread, run_class, spread_of
 from planner.strategy.stack import Stack

@@ -174,7 +174,7 @@ MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted
 # ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 # measured: SmolLM2-135M, LoRA r 8 all-linear without checkpointing on two x86-64 cores (AMD EPYC, virtual), with the FLOPs of
-# planner.estimators.time.speed: fp32 at 57 GFLOP/s a core in bare steps of 512 tokens (2026-11-25), at 37 in a whole run of
+# planner.estimators.time.demand: fp32 at 57 GFLOP/s a core in bare steps of 512 tokens (2026-11-25), at 37 in a whole run of
 # `make demo` (2026-11-26, 131 tokens/s); between them 45. Under bf16 autocast bare steps were 1.5 times as fast.
 CPU_GFLOPS_PER_CORE_FP32: Final = 45.0
 CPU_GFLOPS_PER_CORE_BF16: Final = 68.0  # derived: 1.5 times that

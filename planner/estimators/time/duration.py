@@ -19,10 +19,11 @@ from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.memory.step.numerics import has_flash
 from planner.estimators.sequences import Sequences, in_packs, laid_out, padded_mean, share_judged, share_used, times_shown
 from planner.estimators.time import phases
+from planner.estimators.time.demand import Demand, demand_of, tokens_per_step
 from planner.estimators.time.interruptions import made_every_s
 from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.estimators.time.phases import moving, scaled, span, total
-from planner.estimators.time.speed import Demand, StepTime, cpu_step_time, demand_of, step_on, tokens_per_step
+from planner.estimators.time.speed import StepTime, cpu_step_time, step_on
 from planner.estimators.time.trust import run_class, spread_of
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range

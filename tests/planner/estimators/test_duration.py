@@ -16,9 +16,9 @@ from catalogs.hardware import Offer
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.asking.request import DataAsked
 from planner.estimators.time import phases
+from planner.estimators.time.demand import flops_of
 from planner.estimators.time.duration import Pace, estimate_duration, pace_of, steps_of, work_of
 from planner.estimators.time.links import host_bytes_per_s, linked_bytes, reduced_bytes
-from planner.estimators.time.speed import flops_of
 from planner.estimators.time.timed import Job, timed
 from planner.plan import DurationEstimate
 from planner.strategy.stack import PINNED_STACK
