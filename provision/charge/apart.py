@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 
 from provision.home.places import Places
@@ -15,5 +16,10 @@ def spawn_apart(command: Sequence[str], run_id: str, places: Places, environment
     inward = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     outward = (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     return os.posix_spawn(
-        command[0], [*command, run_id], variables, file_actions=[inward, outward, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
+        command[0],
+        [*command, run_id],
+        variables,
+        file_actions=[inward, outward, (os.POSIX_SPAWN_DUP2, 1, 2)],
+        setsid=True,
+        setsigdef=(signal.SIGINT,),  # by which it is asked to stop, and which whoever runs in a shell's background ignores
     )

@@ -1,4 +1,4 @@
-"""Who is at the terminal of a run that is driven: what they may be asked, and what becomes of it when they go."""
+"""Who is at the terminal of a driven run: what they may be asked, and what becomes of it when they or the machine go."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Attendant:
     hand_over: Callable[[], object] | None = (
         None  # leaves the run to somebody else where the terminal is closed; None = stops it
     )
+    let_go: Callable[[int], object] | None = None  # of the run, where the machine asks its processes to end; None = stops it
 
 
 NOBODY_THERE: Final = Attendant()

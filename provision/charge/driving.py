@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from provision.account.receipt import Receipt
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.controller import in_control
+from provision.charge.ends.handover import ENDING
 from provision.charge.finding import find_run
 from provision.charge.guard import set_sentinel
 from provision.charge.rings.bell import bell
@@ -67,7 +70,7 @@ def drive(
     run = with_held_clock(run)
     with (
         bell(run) as ringing,
-        interruptible(lambda: _hung_up(run, attendant.hand_over)),
+        interruptible(_answers(run, attendant)),
         in_control(run_id, run.folder, ledger, clock=run.clock, detached=detached),
     ):
         ringing.started()
@@ -82,6 +85,21 @@ def _set_sentinel(run: Run, environment: Mapping[str, str]) -> None:
         set_sentinel(run.run_id, (plan.offer.provider for plan in run.plans), run.places, environment)
     except OSError as error:
         run.display.note(f"Nobody here will end this run at its deadline: no process could be started ({error.strerror}).")
+
+
+def _answers(run: Run, attendant: Attendant) -> dict[int, Callable[[], bool]]:
+    """What becomes of the run at a signal that says neither who sent it nor that the run is to end."""
+    if attendant.let_go is None:
+        return {signal.SIGHUP: partial(_hung_up, run, attendant.hand_over)}
+    return {number: partial(_told_to_go, run, number, attendant.let_go) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+
+def _told_to_go(run: Run, number: int, let_go: Callable[[int], object]) -> bool:
+    """Answer a machine that shuts down. What is being ended already is ended for as long as the machine allows."""
+    state = run.state
+    if state.phase not in ENDING and (state.controlled is None or not state.controlled.ending):
+        let_go(number)
+    return True
 
 
 def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:

@@ -4,7 +4,8 @@ One in the foreground whose terminal is closed leaves its run to such a supervis
 
     python -m provision.charge.supervise RUN_ID
 
-It takes charge as `run` does, writes to the run's controller.log, and ends with the run's exit code.
+It takes charge as `run` does, writes to the run's controller.log, and ends with the run's exit code. SIGINT stops the run;
+SIGTERM and SIGHUP end the supervisor alone: so does a machine that shuts down, or a session that is closed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.charge.apart import spawn_apart
+from provision.charge.attendant import Attendant
 from provision.charge.controller import in_control
 from provision.charge.driving import drive
 from provision.charge.finding import find_run
@@ -30,10 +33,12 @@ from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.shielded import SHIELDED
 from provision.watch.progress import LineDisplay
+from provision.words import Note
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this
 POLL_S = 0.05  # assumed: as often as nobody notices
 ENDED_FIRST: Final = "The supervisor is ended first, with what it may have rented; pressing Ctrl-C again changes nothing."
+TAKEN_UP: Final = "rentune resume {0} follows it again; rentune down {0} ends it."
 SUPERVISOR = (sys.executable, "-m", "provision.charge.supervise")
 
 
@@ -54,7 +59,7 @@ def start_supervisor(
     ledger.remember(run_id)
     pid: int | None = None
     try:
-        with interruptible(hung_up=lambda: True):  # a closed terminal is what a supervisor is for
+        with interruptible({signal.SIGHUP: lambda: True}):  # a closed terminal is what a supervisor is for
             pid = spawn_apart(command, run_id, places, environment)
             if _takes_charge(ledger, run_id, pid, start_s):
                 return pid
@@ -105,8 +110,19 @@ def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = o
     """
     with suppress(OSError):
         spawn_apart(SUPERVISOR, run_id, places, environment)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGHUP)
+    _die_of(signal.SIGHUP)
+
+
+def let_go(run_id: str, note: Note, number: int) -> None:
+    """Leave the run to its box's own deadline and to whoever takes it up again, and die of the signal as any process does."""
+    with suppress(Exception):  # the line that was being written when the signal came is not done
+        note(f"{signal.Signals(number).name}: this process ends, and the run goes on without it. {TAKEN_UP.format(run_id)}")
+    _die_of(number)
+
+
+def _die_of(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _has_ended(pid: int) -> bool:
@@ -116,15 +132,17 @@ def _has_ended(pid: int) -> bool:
 
 def _end_process(pid: int) -> None:
     """End our child and reap it. One that took charge at the last moment tears down what it has before it leaves."""
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGINT)
     os.waitpid(pid, 0)
 
 
 def main(arguments: list[str]) -> int:
     """Drive the run to its end."""
     (run_id,) = arguments
+    display = LineDisplay(sys.stdout)
+    watcher = Attendant(let_go=partial(let_go, run_id, display.note))
     try:
-        return drive(run_id, places=read_places(os.environ), display=LineDisplay(sys.stdout), detached=True).exit_code
+        return drive(run_id, places=read_places(os.environ), display=display, detached=True, attendant=watcher).exit_code
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
         return tell(error, [])
 

@@ -1,10 +1,10 @@
-"""Being asked to stop: every way of asking becomes the one that Python unwinds for. A closed terminal asks for less."""
+"""Being asked to stop: every way of asking becomes the one that Python unwinds for, unless it is answered otherwise."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -13,18 +13,19 @@ SAME_MOMENT_S: Final = 1.0  # assumed
 
 
 @contextmanager
-def interruptible(hung_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def interruptible(answers: Mapping[int, Callable[[], bool]] | None = None) -> Iterator[None]:
     """Let SIGTERM and SIGHUP do what Ctrl-C does: stop, tear down, account.
 
-    SIGHUP does so only where `hung_up` says that it was not answered otherwise; `nohup` is left to ignore it. Whoever ends a
-    session sends them in pairs; two that come together are one.
+    One that has an answer in `answers` does so only where that says False: it was not answered otherwise. `nohup` is left to
+    ignore SIGHUP. Whoever ends a session sends them in pairs; two that come together are one.
     """
+    otherwise = answers or {}
     last_s = -SAME_MOMENT_S
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         nonlocal last_s
         since_s, last_s = time.monotonic() - last_s, time.monotonic()
-        if since_s < SAME_MOMENT_S or (number == signal.SIGHUP and hung_up()):
+        if since_s < SAME_MOMENT_S or (number in otherwise and otherwise[number]()):
             return
         raise KeyboardInterrupt
 

@@ -71,7 +71,7 @@ def held_back(say: Callable[[], object] = lambda: None) -> Iterator[list[int]]:
 
 @contextmanager
 def said_first(say: Callable[[], object]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM do inside what they would have done. At the first one `say` is called before."""
+    """Ctrl-C and SIGTERM do inside what they would have done. At the first one that interrupts `say` is called."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,8 +79,11 @@ def said_first(say: Callable[[], object]) -> Iterator[None]:
     before = {number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))}
 
     def hear(number: int, frame: FrameType | None) -> None:
-        word.said()
-        before[signal.Signals(number)](number, frame)
+        try:
+            before[signal.Signals(number)](number, frame)
+        except KeyboardInterrupt:
+            word.said()
+            raise
 
     try:
         with answered(before, hear):

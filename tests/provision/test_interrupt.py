@@ -19,9 +19,11 @@ def test_two_signals_at_one_moment_are_one() -> None:
 
 def test_a_closed_terminal_stops_only_what_nobody_takes_over() -> None:
     """Answered otherwise, the process goes on; under nohup it is not even heard."""
-    with interruptible(lambda: True):
+    with interruptible({signal.SIGHUP: lambda: True}):
         signal.raise_signal(signal.SIGHUP)
-    with interruptible(lambda: False), pytest.raises(KeyboardInterrupt):
+    with interruptible({signal.SIGTERM: lambda: True}), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGHUP)
+    with interruptible({signal.SIGHUP: lambda: False}), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGHUP)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -85,10 +85,13 @@ def _ask(state: RunState, note: Note, *, at_once: bool, asked: set[int]) -> None
 
 
 def _terminate(controlled: Controlled) -> None:
-    """Nothing happens where the process has ended by itself meanwhile."""
+    """Nothing happens where the process has ended by itself meanwhile. To a supervisor SIGTERM says that its machine shuts
+    down, and it lets go of the run; SIGINT may be ignored by one in a shell's background.
+    """
+    number = signal.SIGINT if controlled.detached else signal.SIGTERM
     try:
         if is_alive(controlled):
-            os.kill(controlled.pid, signal.SIGTERM)
+            os.kill(controlled.pid, number)
     except ProcessLookupError:
         pass
     except PermissionError:
