@@ -25,7 +25,8 @@ from typing import NamedTuple
 import msgspec
 
 from benchmarks.machine import describe_machine
-from provision.direct.local import LocalBox, local_offer
+from provision.direct.here import local_offer
+from provision.direct.local import LocalBox
 from provision.provisioner import Box, Launch
 from provision.ssh import Shell
 from provision.ssh.keys import KeyPair, client_key

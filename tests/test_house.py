@@ -113,6 +113,7 @@ assert state() == before
         *((name, "--help") for name in COMMANDS),
         THE_QUESTION,
         (*THE_QUESTION, "--json"),
+        ("plan", "--model", "1b", "--provider", "local"),
         ("estimate", "--from", "-"),
     ],
     ids=" ".join,

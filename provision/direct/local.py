@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import shutil
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -37,24 +35,6 @@ REMOVE_S = 30.0  # assumed: gigabytes of checkpoints on a slow disk
 LOOK_S = 0.02  # assumed: a look at a file of this machine costs microseconds
 REAPER = "provision.direct.reaper"  # as it stands in its command line
 REAPING = "reaper.json"  # what the reaper was told, in the server's folder
-
-
-def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
-    """The machine we run on as an offer: its cores and RAM, no GPU; a made-up price rehearses the bill."""
-    return Offer(
-        provider=LOCAL,
-        region="here",
-        instance_type="this-machine",
-        purchase="on_demand",
-        gpu=None,
-        num_gpus=Decimal(0),
-        vcpus=len(os.sched_getaffinity(0)),
-        ram_gib=round(psutil.virtual_memory().total / 2**30, 1),
-        usd_per_hour=usd_per_hour,
-        observed_on=dt.datetime.now(tz=dt.UTC).date(),
-        source="read from this machine",
-        confidence="high",
-    )
 
 
 class LocalBox:

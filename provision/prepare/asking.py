@@ -49,7 +49,7 @@ def _notes(request: Request) -> Iterator[str]:
     """That the machine we run on has a card, where only its cores were asked for."""
     if LOCAL not in request.where.providers or request.where.own_card:
         return
-    from provision.direct.card import idle_card  # only then: it costs start-up time
+    from provision.direct.here import idle_card  # only then: it costs start-up time
 
     if (card := idle_card(shipped())) is not None:
         yield f"this machine has a card ({card}), and its cores are planned for; --gpu here plans with the card"
@@ -144,11 +144,11 @@ def offers_of_request(
     wanted = request.where.providers
     offers: list[Offer] = []
     if request.where.own_card:
-        from provision.direct.card import card_offer
+        from provision.direct.here import card_offer
 
         offers.append(card_offer(shipped(), usd_per_kwh=request.where.power_usd_per_kwh, usd_per_hour=usd_per_hour))
     elif LOCAL in wanted:
-        from provision.direct.local import local_offer
+        from provision.direct.here import local_offer
 
         offers.append(local_offer(usd_per_hour=usd_per_hour))
     if request.where.host is not None and (not wanted or HOST in wanted):

@@ -26,8 +26,9 @@ from provision.aboard import detached
 from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.caller import caller_address
+from provision.direct.here import local_offer
 from provision.direct.host import ExistingHost, OwnSsh
-from provision.direct.local import LocalBox, local_offer
+from provision.direct.local import LocalBox
 from provision.direct.server import find_sshd
 from provision.home.places import RunFolder
 from provision.provisioner import Answer, Box, Launch, Provisioner

@@ -15,7 +15,7 @@ import pytest
 
 from provision.aboard import detached, job
 from provision.aboard.detached import TaskState, read_state
-from provision.direct.local import local_offer
+from provision.direct.here import local_offer
 from provision.errors import ConnectionFailed, TrainingFailed, TransferFailed
 from provision.home.processes import boot_id
 from provision.provisioner import Box

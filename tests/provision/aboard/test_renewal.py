@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, LEASE_FILE, SPARED_FILE, attended, idle_s, renew
-from provision.direct.local import LocalBox, local_offer
+from provision.direct.here import local_offer
+from provision.direct.local import LocalBox
 from provision.errors import ConnectionFailed, ProvisionError
 from provision.provisioner import Box
 from provision.ssh import Completed, Shell

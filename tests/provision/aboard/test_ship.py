@@ -12,7 +12,8 @@ import pytest
 
 from provision.aboard import ship
 from provision.aboard.ship import STACK_MARK, job_folder, package_folder, stack_hash
-from provision.direct.local import LocalBox, local_offer
+from provision.direct.here import local_offer
+from provision.direct.local import LocalBox
 from provision.errors import Declined, ProvisionError, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell

@@ -20,8 +20,8 @@ from provision.aboard.job import secret_places
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
 from provision.direct.address import Address, address_of
+from provision.direct.here import local_offer
 from provision.direct.host import ExistingHost, OwnSsh
-from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, ProvisionError, Refused, WrongHostKey
 from provision.prepare.asking import offer_of_host
 from provision.provisioner import Answer, Launch, Layer, Resource

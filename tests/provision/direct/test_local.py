@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from provision.aboard.job import secret_places
+from provision.direct.here import local_offer
 from provision.direct.limits import candidates as limit_candidates
 from provision.direct.limits import limit_name
-from provision.direct.local import LocalBox, local_offer
+from provision.direct.local import LocalBox
 from provision.direct.server import bubblewrap_works
 from provision.errors import BadInput, ProvisionError
 from provision.provisioner import Answer, Box

@@ -9,7 +9,7 @@ from typing import Any, Never
 import msgspec
 import pytest
 
-from provision.direct.local import local_offer
+from provision.direct.here import local_offer
 from provision.errors import Declined, Reason, Scope, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Completed, Shell, fetch_host_key, replace_host_key

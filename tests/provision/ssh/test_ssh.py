@@ -14,7 +14,7 @@ import msgspec
 import paramiko
 import pytest
 
-from provision.direct.local import local_offer
+from provision.direct.here import local_offer
 from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell, Waits, fingerprint, follow, read_known_keys

@@ -16,7 +16,7 @@ from catalogs.hardware import Billing
 from provision.account.ledger import Ledger
 from provision.account.lines import Opened, PhaseEnded
 from provision.account.runs import RunState
-from provision.direct.local import local_offer
+from provision.direct.here import local_offer
 from provision.errors import BadInput, BoxLost, NotOrdered, ProvisionError
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import Renting, end, leased

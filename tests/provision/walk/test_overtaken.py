@@ -14,7 +14,7 @@ from provision.account.bill import usd_so_far
 from provision.account.ledger import Elsewhere, Ledger
 from provision.account.lines import AnyLine, Created, Ended, Late, Opened, PhaseEnded
 from provision.account.runs import fold
-from provision.direct.local import local_offer
+from provision.direct.here import local_offer
 from provision.errors import ControlLost, Declined, OwnEnded, ProvisionError, Reason, RentuneError, Scope, StoreFailed
 from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import Renting, end, leased

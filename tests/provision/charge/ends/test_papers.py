@@ -12,7 +12,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Created
 from provision.charge.ends.ending import end
 from provision.cli import call
-from provision.direct.local import local_offer
+from provision.direct.here import local_offer
 from provision.errors import ControlLost, Exit
 from provision.home.places import Places
 from provision.prepare.papers import read_claim

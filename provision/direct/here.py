@@ -1,15 +1,21 @@
-"""Our own machine's GPU as an offer: what NVML says of it, what its desktop leaves free, what its electricity costs."""
+"""Our own machine as an offer: its cores and RAM, its GPU as NVML tells it, what its desktop leaves free, its electricity.
+
+Apart from the box that it becomes (`local.py`), which loads SSH: a plan asks what is here, and starts nothing.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import psutil
 
 from catalogs.catalog import Catalog
 from catalogs.hardware import Offer
-from provision.direct.local import local_offer
+from planner.asking.request import LOCAL
 from provision.errors import MissingPart, Refused
 from provision.extras import install_command
 
@@ -27,6 +33,24 @@ class Card(NamedTuple):
     total_mib: int
     free_mib: int  # less what the desktop, other programs and the driver itself hold
     limit_w: float  # what it may take
+
+
+def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
+    """The machine we run on as an offer: its cores and RAM, no GPU; a made-up price rehearses the bill."""
+    return Offer(
+        provider=LOCAL,
+        region="here",
+        instance_type="this-machine",
+        purchase="on_demand",
+        gpu=None,
+        num_gpus=Decimal(0),
+        vcpus=len(os.sched_getaffinity(0)),
+        ram_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        usd_per_hour=usd_per_hour,
+        observed_on=dt.datetime.now(tz=dt.UTC).date(),
+        source="read from this machine",
+        confidence="high",
+    )
 
 
 def card_offer(catalog: Catalog, *, usd_per_kwh: Decimal | None = None, usd_per_hour: Decimal = Decimal(0)) -> Offer:

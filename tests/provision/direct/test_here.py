@@ -6,6 +6,7 @@ There is no NVIDIA card here: the module that speaks NVML is a double, with the 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -17,7 +18,7 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from provision.cli import call
-from provision.direct.card import HOST_W, card_offer
+from provision.direct.here import HOST_W, card_offer
 from provision.errors import Exit, MissingPart, Refused
 
 CATALOG = read_catalog()
@@ -208,3 +209,9 @@ def test_a_saved_job_looks_at_the_card_again(tmp_path: Any, capsys: pytest.Captu
     assert call(["plan", str(job), "--json"]) == Exit.OK
     [plan, *_] = json.loads(capsys.readouterr().out)["data"]["plans"]
     assert (plan["offer"]["gpu"], plan["offer"]["provider"]) == ("RTX 4090", "local")
+
+
+def test_what_this_machine_offers_is_read_without_ssh() -> None:
+    """A plan asks for the offer alone: the box that it becomes brings paramiko, which costs start-up time."""
+    code = "import sys, provision.direct.here; print('provision.direct.local' in sys.modules, 'paramiko' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "False"]
