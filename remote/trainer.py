@@ -14,7 +14,8 @@ from remote.adapters import adapt, base_of
 from remote.bases import hub
 from remote.bases.base import check_stored, checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
 from remote.bases.heads import ClassHead, Classifier, load_classifier, settled, with_head
-from remote.checkpoints.checkpoint import Progress, put_right, read_progress, trainable
+from remote.checkpoints.checkpoint import Progress, begin_with, put_right, read_progress, trainable
+from remote.checkpoints.files import is_checkpoint
 from remote.checkpoints.same_job import learned_by, unlike
 from remote.contract import (
     CHECKPOINT_DIR,
@@ -211,6 +212,8 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     if spec.data.packing and not keeps_apart(model.config.to_dict()):
         raise bad_job(UNPACKED.format(model.config.model_type))
     model = settled(adapt(model, with_head(strategy, fresh), spec.loop), strategy, fresh)
+    if spec.loop.init_adapter is not None and is_checkpoint(Path(spec.loop.init_adapter)):
+        begin_with(Path(spec.loop.init_adapter), model)
     settle(model)
     preflight.check_placed(model, spec)
     checkpoint_activations(base_of(model), strategy)

@@ -35,9 +35,9 @@ def _has_no_chosen_blocks(request: Request) -> bool:
 
 
 def _starts_anew(request: Request) -> bool:
-    """Whether the method can't go on with an adapter: it makes none that peft reads, or begins with the base's own weights."""
+    """Whether the method can't go on with an adapter."""
     method = METHODS.get(_method(request))
-    return method is not None and (bool(method.moves) or method.inserted_behind is not None or method.starts_anew)
+    return method is not None and not method.goes_on
 
 
 def _needs_wandb(request: Request) -> bool:

@@ -1,7 +1,8 @@
-"""An earlier adapter that a job goes on with: whether it is one, of the job's base and targets, and the rank that it fixes."""
+"""An earlier adapter, or a checkpoint, that a job goes on with: whether it is of the job, and what of the job it fixes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,26 +10,68 @@ import msgspec
 
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, read_text, shortened
 from planner.asking.request import Request, RequestError
-from remote.contract import ADAPTER_CONFIG, stranger
+from planner.asking.rules import AUTO
+from planner.methods import METHODS, QLORA, QLORA_MEANS
+from remote.contract import ADAPTER_CONFIG, ALPHA_PER_RANK, PROGRESS_FILE, WEIGHTS_FILE, Begun, decode, other_job, stranger
 
 WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 PLACE: Final = ("loop", "init_adapter")
+MAX_PROGRESS_BYTES: Final = 64 * 2**20  # assumed: of a checkpoint; the seconds of a million steps are 20 MB
 
 
 def continued(request: Request) -> Request:
-    """The request with the rank of the adapter that it goes on with. Raises RequestError for a folder that holds none, or one
-    of another base, rank or targets than were said.
+    """The request with what the adapter or checkpoint that it goes on with fixes: the rank, and of a checkpoint all that its
+    weights' names follow from. Raises RequestError for a folder that holds neither, or one of another base, rank, method or
+    targets than were said.
     """
-    folder = request.loop.init_adapter
-    if folder is None:
+    if request.loop.init_adapter is None:
         return request
-    config = _config_in(Path(folder), name=shortened(folder))
-    rank, said = config["r"], request.training
+    folder = Path(request.loop.init_adapter)
+    fixed = _of_checkpoint(request, folder) if _is_checkpoint(folder) else _of_adapter(request, folder)
+    return msgspec.structs.replace(request, training=request.training | fixed)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / WEIGHTS_FILE).is_file() and (folder / PROGRESS_FILE).is_file()
+
+
+def _of_adapter(request: Request, folder: Path) -> dict[str, Any]:
+    config, said = _config_in(folder, name=shortened(str(folder))), request.training
     why = stranger(config, base=request.model, rank=said.get("rank"), target_modules=said.get("target_modules"))
     if why is not None:
-        what, _, cure = why.partition("; ")
-        raise RequestError(f"init_adapter: the adapter in {shortened(folder)} {what}", hint=cure, place=PLACE)
-    return msgspec.structs.replace(request, training=request.training | {"rank": rank})
+        raise _other(f"the adapter in {shortened(str(folder))}", why)
+    return {"rank": config["r"]}
+
+
+def _of_checkpoint(request: Request, folder: Path) -> dict[str, Any]:
+    """Of a base that was quantized also how, where nothing is said of the method."""
+    name, said = f"the checkpoint in {shortened(str(folder))}", request.training
+    try:
+        begun = decode(read_text(folder / PROGRESS_FILE, max_bytes=MAX_PROGRESS_BYTES), Begun)
+    except FileUnusable as error:
+        raise _unusable(f"{PROGRESS_FILE} in {shortened(str(folder))} {error}") from None
+    except msgspec.DecodeError:
+        raise _unusable(f"{name} does not say of which job it is") from None
+    own, method = begun.strategy, said.get("method", AUTO)
+    if own.method in METHODS and not METHODS[own.method].goes_on:
+        raise _unusable(f"{name} is of method {own.method}, which can't go on with what an earlier run learned")
+    named = None if method == AUTO else QLORA_MEANS["method"] if method == QLORA else method
+    rank, targets = said.get("rank"), said.get("target_modules")
+    why = other_job(begun, base=request.model, method=named, rank=rank, target_modules=targets)
+    if why is not None:
+        raise _other(name, why)
+    return _fixed_by(begun, said, anew=named is None)
+
+
+def _fixed_by(begun: Begun, said: Mapping[str, Any], *, anew: bool) -> dict[str, Any]:
+    own = begun.strategy
+    fixed: dict[str, Any] = {"method": own.method} if anew else {}
+    if anew and "quant" not in said and own.quant != "none":
+        fixed |= {"quant": own.quant, "double_quant": own.double_quant}
+    if own.rank is not None:
+        fixed |= {"rank": own.rank, "target_modules": own.target_modules}
+        fixed |= {} if "alpha" in said else {"alpha": own.alpha or ALPHA_PER_RANK * own.rank}
+    return fixed | ({"modules_to_save": own.modules_to_save} if own.modules_to_save else {})
 
 
 def _config_in(folder: Path, *, name: str) -> dict[str, Any]:
@@ -46,5 +89,11 @@ def _config_in(folder: Path, *, name: str) -> dict[str, Any]:
     return dict(config)
 
 
+def _other(name: str, why: str) -> RequestError:
+    what, _, cure = why.partition("; ")
+    return RequestError(f"init_adapter: {name} {what}", hint=cure, place=PLACE)
+
+
 def _unusable(what: str) -> RequestError:
-    return RequestError(f"init_adapter: {what}", hint="the folder of an adapter that an earlier run brought home", place=PLACE)
+    hint = "the folder of an adapter that an earlier run brought home, or of a checkpoint"
+    return RequestError(f"init_adapter: {what}", hint=hint, place=PLACE)

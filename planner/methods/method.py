@@ -101,6 +101,13 @@ class Method(msgspec.Struct, frozen=True):
     starts_anew: bool = False  # can't go on with an adapter of an earlier run
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it can go on with what an earlier run learned: it makes an adapter that peft reads, and not of the base's own
+        weights.
+        """
+        return not (self.moves or self.inserted_behind is not None or self.starts_anew)
+
+    @property
     def moves_linears(self) -> bool:
         """Whether parameters of the base's linears are trained, so that these can't be quantized."""
         return bool(self.moves & {"weights", "biases"})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
+from provision.account.closing import AtHome
 from provision.account.runs import RunState
 from provision.words import seconds_words
 from remote.contract import WEIGHTS_FILE, EndReason, Outcome
 
-CHECKPOINT_USE: Final = (
-    "The run is over, so `rentune resume` rents nothing to go on from it; "
-    f"{WEIGHTS_FILE} has the weights that trained, by name."
-)
+OVER: Final = "The run is over, so `rentune resume` rents nothing to go on from it;"
+BY_NAME: Final = f"{WEIGHTS_FILE} has the weights that trained, by name."
 # What a teardown has left of a box that was stopped, by its verdict, where no checkpoint is at home. The trainer can't know it.
 WHAT_IS_LEFT: Final = {
     "destroyed": "The box and its checkpoints are gone.",
@@ -29,20 +29,20 @@ def ending_of(outcome: Outcome | None, message: str, *, trained: bool) -> str:
     return " ".join(filter(None, (message, f"The trainer said: {outcome.message}" if message else outcome.message)))
 
 
-def with_what_is_left(said: str, state: RunState, checkpoint_folder: str | None, *, stopped: bool) -> str:
+def with_what_is_left(said: str, state: RunState, home: AtHome, *, stopped: bool) -> str:
     """Of a run without a result, where what it learned is at home; else, of one that was stopped, what became of its box: not
     where none came up, or its teardown tells what is left.
     """
     left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.box else None
-    if checkpoint_folder:
-        left = None if checkpoint_folder in said else _saved(state, checkpoint_folder)
+    if home.checkpoint_folder:
+        left = None if home.checkpoint_folder in said else _saved(state, home)
     return f"{said.removesuffix('.')}. {left}" if left else said
 
 
-def _saved(state: RunState, checkpoint_folder: str) -> str:
+def _saved(state: RunState, home: AtHome) -> str:
     """Where it is, and what it is good for: of a run that is over `resume` only closes the books."""
-    use = f"{CHECKPOINT_USE} " if state.over else ""
-    return f"{use}Its last checkpoint is at home: {checkpoint_folder}"
+    use = BY_NAME if home.go_on is None else f"another run begins with its weights: rentune run {shlex.quote(home.go_on)}."
+    return f"{f'{OVER} {use} ' if state.over else ''}Its last checkpoint is at home: {home.checkpoint_folder}"
 
 
 def too_late(state: RunState, outcome: Outcome | None) -> bool:
@@ -52,9 +52,9 @@ def too_late(state: RunState, outcome: Outcome | None) -> bool:
     return deadline_came(state)
 
 
-def where_time_went(state: RunState, phase_s: Mapping[str, float], checkpoint_folder: str | None) -> str:
+def where_time_went(state: RunState, phase_s: Mapping[str, float], home: AtHome) -> str:
     """Of a run whose deadline came before its trainer was done: the phase that took longest, and what is saved."""
-    saved = _saved(state, checkpoint_folder) if checkpoint_folder else "Nothing that it learned is saved."
+    saved = _saved(state, home) if home.checkpoint_folder else "Nothing that it learned is saved."
     if not phase_s:
         return saved
     longest = max(phase_s, key=lambda name: phase_s[name])

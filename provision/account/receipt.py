@@ -167,7 +167,7 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
     doubts = outcome.doubts if trained and outcome is not None else ()
     said = ending_of(outcome, closing.message, trained=trained)
     if not interrupted and too_late(state, outcome):
-        said = f"{said} {where_time_went(state, phase_s, home.checkpoint_folder)}".strip()
+        said = f"{said} {where_time_went(state, phase_s, home)}".strip()
     return Receipt(
         run_id=state.run_id,
         model=plan.request.model,
@@ -189,7 +189,7 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         reached=outcome.reached if outcome else None,
         result_made=outcome is not None and outcome.trained,
         ended_by_deadline=outcome is None and deadline_came(state),
-        message=said if trained else with_what_is_left(said, state, home.checkpoint_folder, stopped=interrupted),
+        message=said if trained else with_what_is_left(said, state, home, stopped=interrupted),
         figures=_figures(plan, _completed(outcome.measured, told.heard) if outcome else told.heard),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=closing.at_s),

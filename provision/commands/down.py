@@ -49,7 +49,7 @@ def command(
 
     from provision.account.ledger import Ledger
     from provision.account.naming import LEAST_LETTERS
-    from provision.commands.ending import act_for, cost_sentences, open_books
+    from provision.commands.ending import act_for, cost_sentences, learned_sentences, open_books
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
     from provision.envelope.show import say, show
@@ -82,7 +82,12 @@ def command(
         told = [
             sentence
             for run in runs
-            for sentence in (f"{run.run_id}: {teardown_words(run)}", *cost_sentences(run), *left_sentences(run, run.costs_on))
+            for sentence in (
+                f"{run.run_id}: {teardown_words(run)}",
+                *cost_sentences(run),
+                *learned_sentences(run),
+                *left_sentences(run, run.costs_on),
+            )
         ]
         for sentence in (*(told or ended.nothing), *ended.others):
             click.echo(sentence)

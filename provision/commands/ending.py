@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import click
 import msgspec
@@ -44,9 +45,10 @@ from provision.envelope import Problem
 from provision.envelope.show import columns_of
 from provision.errors import BadInput, HeldElsewhere, Refused
 from provision.home.installation import known_installation
-from provision.home.places import Places
+from provision.home.places import Places, is_run_id
 from provision.prepare.papers import lost_papers
 from provision.provisioner import MACHINE, Answer, Teardown
+from provision.walk.books import last_checkpoint
 from provision.watch.progress import LineDisplay
 from provision.words import spent_words as spent_usd_words
 
@@ -57,10 +59,19 @@ class EndedRun(Teardown, frozen=True, kw_only=True):
     spent: Spent | None = None  # until now, kept volumes apart; None = nothing of it is known
     assumed: bool = False  # whether no provider bills that: its price was made up for a machine of one's own
     costs_on: dict[str, Upkeep] = {}  # by id, of what is there still, or may be, and of what is kept
+    checkpoint_folder: str | None = None  # the newest at home, of a run that left no result
+    go_on: str | None = None  # a job file that begins with its weights
 
 
 # What `down --orphans` names and does not end.
 LEFT_ALONE: Final = (other_sentences, elsewhere_sentences, controlled_sentences, kept_sentences)
+
+
+class Learned(NamedTuple):
+    """What a run without a result has left at home."""
+
+    checkpoint_folder: str
+    go_on: str | None  # a job file that begins with its weights
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +84,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     nothing: tuple[str, ...] = ()  # what to say where there are no teardowns
     costs: dict[str, Upkeep] = {}  # by id, of what is there still
     spent: dict[str, Spent | None] = {}  # by run, of those in no ledger here: by their tags
+    learned: dict[str, Learned] = {}  # by run, of those that left a checkpoint at home
 
     def runs(self, ledger: Ledger, *, now_s: float) -> tuple[EndedRun, ...]:
         """Each verdict with its dollars: of a run of this ledger at the prices that were agreed to."""
@@ -80,6 +92,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(self._with_dollars(each, states.get(each.run_id), now_s) for each in self.teardowns)
 
     def _with_dollars(self, teardown: Teardown, state: RunState | None, now_s: float) -> EndedRun:
+        learned = self.learned.get(teardown.run_id)
         there = (*(end.resource for end in teardown.resources if end.gone is not Answer.YES), *teardown.kept)
         return EndedRun(
             **{name: getattr(teardown, name) for name in teardown.__struct_fields__},
@@ -88,6 +101,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
             else Spent(usd=cost_usd(state, now_s=now_s), bound="exactly"),
             assumed=state is not None and state.assumed,
             costs_on={each.id: self.costs[each.id] for each in there if each.id in self.costs},
+            checkpoint_folder=learned.checkpoint_folder if learned else None,
+            go_on=learned.go_on if learned else None,
         )
 
 
@@ -113,7 +128,8 @@ def end_one(places: Places, run: str | None, *, discard: bool) -> Ended:
     ledger.remember(run_id)
     teardown = _end_run(run_id, places, discard=discard)
     state = ledger.runs()[run_id]
-    return Ended(teardowns=(with_way_out(teardown, state, now_s=time.time()),), costs=costs_on(state))
+    teardowns = (with_way_out(teardown, state, now_s=time.time()),)
+    return Ended(teardowns=teardowns, costs=costs_on(state), learned=_learned(teardowns, places))
 
 
 def end_by_word(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - nothing comes home from it
@@ -206,6 +222,7 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         nothing=_nothing_words(run, others),
         costs=_costs(tuple(teardowns), found, places),
         spent={each.run_id: _spent(each, found) for each in teardowns},
+        learned=_learned(teardowns, places),
     )
 
 
@@ -215,6 +232,24 @@ def _spent(teardown: Teardown, found: Orphans) -> Spent | None:
     machines = [end.resource for end in teardown.resources if end.resource.kind == MACHINE]
     rules = [found.rule(providers.get((each.kind, each.id), ""), each) for each in machines]
     return spent_together(spent(each, rule, now_s=found.seen_at_s) for each, rule in zip(machines, rules, strict=True))
+
+
+def _learned(teardowns: Iterable[Teardown], places: Places) -> dict[str, Learned]:
+    """Of runs of this home whose checkpoint is at home: it goes with the result, where one has come."""
+    folders = {each.run_id: places.run(each.run_id) for each in teardowns if is_run_id(each.run_id)}
+    return {
+        run_id: Learned(checkpoint, str(folder.go_on) if folder.go_on.exists() else None)
+        for run_id, folder in folders.items()
+        if (checkpoint := last_checkpoint(folder)) is not None
+    }
+
+
+def learned_sentences(run: EndedRun) -> tuple[str, ...]:
+    """Where its last checkpoint is, and what goes on from it."""
+    if run.checkpoint_folder is None:
+        return ()
+    way = "" if run.go_on is None else f" Another run begins with its weights: rentune run {shlex.quote(run.go_on)}"
+    return (f"Its last checkpoint is at home: {run.checkpoint_folder}.{way}",)
 
 
 def _costs(teardowns: tuple[Teardown, ...], found: Orphans, places: Places) -> dict[str, Upkeep]:

@@ -103,6 +103,10 @@ class RunFolder(msgspec.Struct, frozen=True):
         return self.root / "job.json"
 
     @property
+    def go_on(self) -> Path:
+        return self.root / "go-on.yaml"  # a job file: the run's job anew, from the checkpoint that came home without a result
+
+    @property
     def events(self) -> Path:
         return self.root / "events.jsonl"  # byte for byte as on the box, so its size is the offset to go on from
 

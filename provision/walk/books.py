@@ -11,7 +11,9 @@ from pathlib import Path
 import msgspec
 
 from catalogs.written import write_beside
+from planner.methods import METHODS
 from planner.plan import Plan
+from planner.report.job_file import write_job
 from planner.saved import read_plan
 from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Billed
@@ -48,6 +50,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     home = adapter_home(run, outcome) if outcome else None
     if outcome is not None and outcome.trained and home is not None:
         run.ledger.put_away(outcome, home)
+    checkpoint = last_checkpoint(run.folder)
     heard_s = fold(events).phase_s_until(_last_rented_s(state, run.clock()))
     receipt = reckon(
         run.plan,
@@ -60,7 +63,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
             base_fetched_bytes=base_fetched_bytes(events),
             random_base=run.base.kind == "config",
         ),
-        home=AtHome(adapter_folder=str(home) if home else None, checkpoint_folder=_last_checkpoint(run)),
+        home=AtHome(adapter_folder=str(home) if home else None, checkpoint_folder=checkpoint, go_on=_go_on(run, checkpoint)),
         closing=Closing(at_s=run.clock(), interrupted=interrupted, message=message),
     )
     closes = f"rentune resume {run.run_id} closes them."
@@ -78,6 +81,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
     if receipt.trained:
         shutil.rmtree(run.folder.checkpoints, ignore_errors=True)
+        run.folder.go_on.unlink(missing_ok=True)
         forget_pushed(run)
     return with_open_books(receipt, troubles[0]) if troubles else receipt
 
@@ -117,10 +121,24 @@ def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
             run.display.note(trouble)
 
 
-def _last_checkpoint(run: Run) -> str | None:
+def last_checkpoint(folder: RunFolder) -> str | None:
     """The folder of the newest checkpoint that is at home."""
-    steps = steps_at_home(run.folder.checkpoints)
-    return str(run.folder.checkpoints / checkpoint_name(steps[-1])) if steps else None
+    steps = steps_at_home(folder.checkpoints)
+    return str(folder.checkpoints / checkpoint_name(steps[-1])) if steps else None
+
+
+def _go_on(run: Run, checkpoint: str | None) -> str | None:
+    """Write the job file that begins with the weights of that checkpoint; None where there is none, the method can't, or it
+    can't be written, which is told.
+    """
+    if checkpoint is None or not METHODS[run.plan.strategy.method].goes_on:
+        return None
+    request = run.plan.request
+    loop = msgspec.structs.replace(request.loop, init_adapter=checkpoint)
+    again = msgspec.structs.replace(request, model=run.base.path or request.model, loop=loop)
+    with _passed_over(run, "The job file that goes on could not be written") as troubles:
+        write_whole(run.folder.go_on, write_job(again).encode())
+    return None if troubles else str(run.folder.go_on)
 
 
 def _last_rented_s(state: RunState, now_s: float) -> float:

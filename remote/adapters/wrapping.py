@@ -5,14 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
+from remote.checkpoints.files import is_checkpoint
 from remote.contract import Strategy
 from remote.ends import bad_job, first_line
 
 
 def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str | None, *, keeps_dtype: bool = False) -> Any:
-    """`model` with the adapter that peft makes of `config`, or with the one in the folder `init_adapter`.
+    """`model` with the adapter that peft makes of `config`, or with the one in the folder `init_adapter`. A checkpoint there
+    is none: what it has learned is filled in once all that trains is there (`begin_with`).
 
     `keeps_dtype`: what trains stays in the base's dtype, else it is cast to the Strategy's `adapter_dtype`.
     """
@@ -23,7 +26,7 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
     elif model.config.is_encoder_decoder:
         config.task_type = "SEQ_2_SEQ_LM"
     try:
-        if init_adapter is not None:
+        if init_adapter is not None and not is_checkpoint(Path(init_adapter)):
             adapted = load_adapter(model, init_adapter, strategy, trainable=True)
         else:
             _require_named(model, getattr(config, "modules_to_save", None) or ())

@@ -28,7 +28,7 @@ from remote.contract import (
     encode,
 )
 from remote.digest import sha256_of
-from remote.ends import Ended
+from remote.ends import Ended, bad_job
 from remote.training.best import is_better
 
 MAKING: Final = ".making"  # what is being written, until it is whole
@@ -208,6 +208,21 @@ def restore_weights(folder: Path, step: int, model: Any) -> None:
     from safetensors.torch import load_file
 
     copy_weights(load_file(folder / checkpoint_name(step) / WEIGHTS_FILE), model)
+
+
+def begin_with(place: Path, model: Any) -> None:
+    """Fill the trainable parameters with what an earlier run's checkpoint in `place` has learned; the optimizer begins anew.
+
+    Raises `Ended` (bad job) for one that is torn, and for one whose parameters have other names or shapes.
+    """
+    from safetensors.torch import load_file
+
+    if _whole(place) is None:
+        raise bad_job(f"the checkpoint in {place} is torn or was changed; take another, or leave init_adapter out")
+    weights = load_file(place / WEIGHTS_FILE)
+    if {name: tensor.shape for name, tensor in weights.items()} != {name: each.shape for name, each in trainable(model)}:
+        raise bad_job(f"the checkpoint in {place} was made for another base, or trained other parts of it than the job would")
+    copy_weights(weights, model)
 
 
 def copy_weights(weights: Mapping[str, Any], model: Any) -> None:

@@ -8,12 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from remote.contract import checkpoint_step
+from remote.contract import PROGRESS_FILE, WEIGHTS_FILE, checkpoint_step
 
 
 def steps_in(folder: Path) -> list[int]:
     """Steps that have a checkpoint, oldest first."""
     return sorted(step for place in folder.glob("*") if (step := checkpoint_step(place.name)) is not None)
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether it is the folder of one, by its files."""
+    return (folder / WEIGHTS_FILE).is_file() and (folder / PROGRESS_FILE).is_file()
 
 
 def bits_of(tensor: Any) -> Any:

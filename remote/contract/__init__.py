@@ -8,7 +8,7 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 from __future__ import annotations
 
 from remote.contract.capabilities import CAPABILITIES, Capabilities
-from remote.contract.earlier import ADAPTER_CONFIG, stranger
+from remote.contract.earlier import ADAPTER_CONFIG, Begun, other_job, stranger
 from remote.contract.event import FIGURES, LOSSES, Event, parse_event
 from remote.contract.files import (
     CHECKPOINT_DIR,
@@ -141,6 +141,7 @@ __all__ = [
     "Autocast",
     "Balance",
     "Beginnings",
+    "Begun",
     "BestBy",
     "Capabilities",
     "Checkpointing",
@@ -192,6 +193,7 @@ __all__ = [
     "exit_code",
     "fate_of_long",
     "keeps_apart",
+    "other_job",
     "packed",
     "packs",
     "parse_event",

@@ -1,4 +1,4 @@
-"""An earlier adapter that a job goes on with: whether it is of the job's kind. Pure."""
+"""An earlier adapter, or a checkpoint, that a job goes on with: whether it is of the job's kind. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,44 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from remote.contract.strategy import Strategy
+from remote.contract.value import Value
+
 ADAPTER_CONFIG: Final = "adapter_config.json"  # as peft names it
+
+
+class OfBase(Value, frozen=True, kw_only=True):
+    """What of `Learned` names the base that a checkpoint's weights are for."""
+
+    base: str
+
+
+class Begun(Value, frozen=True, kw_only=True):
+    """What a checkpoint's progress says of the job that it is of; one of a trainer of before 2026-12 says nothing."""
+
+    strategy: Strategy
+    learned: OfBase
+
+
+def other_job(begun: Begun, *, base: str | None, method: str | None, rank: int | None, target_modules: object) -> str | None:
+    """As `stranger`, of a checkpoint: its weights are known by name, so method and targets must be the same. None = unsaid."""
+    own = begun.strategy
+    if method is not None and method != own.method:
+        return f"is of method {own.method}, not {method}; say method {own.method}"
+    config = {"base_model_name_or_path": begun.learned.base, "r": own.rank}
+    if (why := stranger(config, base=base, rank=rank, target_modules=None)) is not None:
+        return why
+    if target_modules is not None and _as_set(target_modules) != _as_set(own.target_modules):
+        return f"hangs on {_listed(own.target_modules)}, not on {_listed(target_modules)}; say the same target_modules"
+    return None
+
+
+def _as_set(targets: object) -> object:
+    return set(targets) if isinstance(targets, list | tuple) else targets
+
+
+def _listed(targets: object) -> str:
+    return ", ".join(sorted(map(str, targets))) if isinstance(targets, list | tuple) else str(targets)
 
 
 def stranger(config: Mapping[str, Any], *, base: str | None, rank: int | None, target_modules: object) -> str | None:

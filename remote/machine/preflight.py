@@ -15,13 +15,18 @@ from typing import Any, Final
 import msgspec
 
 from remote.adapters import way_of
+from remote.checkpoints.files import is_checkpoint
 from remote.contract import (
     ADAPTER_CONFIG,
     CAPABILITIES,
     CHECKPOINT_DIR,
     MAX_CHECKPOINTS,
+    PROGRESS_FILE,
+    Begun,
     EndReason,
     JobSpec,
+    decode,
+    other_job,
     rhythm_of,
     stranger,
 )
@@ -83,7 +88,9 @@ def check_job(spec: JobSpec, folder: Path) -> None:
 
 
 def _check_earlier(spec: JobSpec, adapter: Path) -> None:
-    """Where it is one of peft's in a folder of its own; what is none peft refuses."""
+    """Where it is one of peft's in a folder of its own, or a checkpoint; what is neither peft refuses."""
+    if is_checkpoint(adapter):
+        _check_checkpoint(spec, adapter)
     if not (adapter / ADAPTER_CONFIG).is_file():
         return
     strategy = spec.strategy
@@ -93,6 +100,19 @@ def _check_earlier(spec: JobSpec, adapter: Path) -> None:
         why = stranger(config, base=base, rank=strategy.rank, target_modules=strategy.target_modules)
         if why is not None:
             raise bad_job(f"the adapter in {adapter} {why}")
+
+
+def _check_checkpoint(spec: JobSpec, place: Path) -> None:
+    """By what its progress says of its job."""
+    strategy, base = spec.strategy, spec.model.name or spec.model.location
+    try:
+        begun = decode((place / PROGRESS_FILE).read_bytes(), Begun)
+    except msgspec.DecodeError:
+        raise bad_job(f"the checkpoint in {place} does not say of which job it is; leave init_adapter out") from None
+    method, rank, targets = strategy.method, strategy.rank, strategy.target_modules
+    why = other_job(begun, base=base, method=method, rank=rank, target_modules=targets)
+    if why is not None:
+        raise bad_job(f"the checkpoint in {place} {why}")
 
 
 def check_machine(spec: JobSpec, card: Card | None) -> None:

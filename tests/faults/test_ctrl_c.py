@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from provision.cli import call
 from provision.errors import Exit
 from provision.home.checkpoints import steps_at_home
 from provision.walk.books import read_receipt
@@ -43,9 +44,9 @@ def test_ctrl_c_while_the_result_is_saved_keeps_it_where_it_was_finished(rehears
     assert rehearsal.state(run_id).billed is not None
 
 
-def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
+def test_a_real_signal_does_the_same(rehearsal: Rehearsal, capsys: pytest.CaptureFixture[str]) -> None:
     """SIGINT to a controller in a process of its own, in the middle of training: what was learned by then is at home."""
-    run_id = rehearsal.open(steps=NEVER_DONE)
+    run_id = rehearsal.open(steps=10_000)  # as many epochs as a job file takes
     controller = rehearsal.start_controller(run_id)
     wait_until(lambda: rehearsal.num_steps(run_id) > 3)
     controller.send_signal(signal.SIGINT)
@@ -61,4 +62,13 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
     (step,) = steps_at_home(folder.checkpoints)[-1:]
     assert f"stopped on request after step {step} of" in receipt.message
     assert receipt.message.endswith(f" Its last checkpoint is at home: {folder.checkpoints / checkpoint_name(step)}")
-    assert {file.name for file in (folder.checkpoints / checkpoint_name(step)).iterdir()} == set(CHECKPOINT_FILES)
+    checkpoint = folder.checkpoints / checkpoint_name(step)
+    assert {file.name for file in checkpoint.iterdir()} == set(CHECKPOINT_FILES)
+    assert f"rentune run {folder.go_on}" in receipt.message
+    capsys.readouterr()
+    assert call(["down", run_id]) == Exit.OK
+    told = capsys.readouterr().out
+    assert f"Its last checkpoint is at home: {checkpoint}." in told
+    assert f"Another run begins with its weights: rentune run {folder.go_on}" in told
+    assert call(["check", str(folder.go_on)]) == Exit.OK  # base, rank and targets fit, and the data are where they were
+    assert f"init_adapter: {checkpoint}" in folder.go_on.read_text()

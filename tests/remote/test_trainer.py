@@ -16,8 +16,11 @@ from safetensors.torch import load_file
 
 from remote.__main__ import carry_out
 from remote.bases.base import prepare_base
+from remote.checkpoints.checkpoint import read_progress
 from remote.contract import (
+    CHECKPOINT_DIR,
     OUTCOME_FILE,
+    WEIGHTS_FILE,
     DataSource,
     EndReason,
     Event,
@@ -230,6 +233,37 @@ def test_a_first_adapter_is_trained_on(make_job: MakeJob) -> None:
     again = run(make_job("again", loop=change(LOOP, init_adapter=str(first.parent / "output"))))
     assert again.before is not None
     assert again.before.mean_loss == pytest.approx(learned.mean_loss, abs=0.05)
+
+
+@pytest.mark.parametrize("method", ["lora", "vera", "prompt_tuning"])
+def test_what_a_stopped_run_had_learned_is_trained_on(make_job: MakeJob, method: str) -> None:
+    """Its checkpoint alone is enough, of any method whose result is an adapter; one that somebody has changed is refused."""
+    strategy = change(STRATEGY, method=method, rank=None if method == "prompt_tuning" else 4, num_virtual_tokens=4)
+    stopped = make_job("stopped", strategy=strategy)
+    assert run(stopped, watch=Asked(24)).reason == EndReason.INTERRUPTED
+    [*_, newest] = sorted((stopped.parent / CHECKPOINT_DIR).glob("step-*"))
+    again = make_job("again", strategy=strategy, loop=change(LOOP, init_adapter=str(newest)))
+    begun, held = run(again), read_progress(stopped.parent / CHECKPOINT_DIR)
+    assert begun.trained, begun.message
+    assert held is not None
+    assert held.step > 0
+    assert begun.before is not None
+    assert held.evaluations[0].mean_loss - begun.before.mean_loss > 0.001  # learned prompts move little in 8 steps
+    (newest / WEIGHTS_FILE).write_bytes((newest / WEIGHTS_FILE).read_bytes()[:-1] + b"!")
+    refused = run(make_job("changed", strategy=strategy, loop=change(LOOP, init_adapter=str(newest))))
+    assert (refused.reason, "is torn or was changed" in refused.message) == (EndReason.BAD_JOB, True)
+
+
+def test_a_checkpoint_that_trained_other_parts_is_refused(make_job: MakeJob) -> None:
+    """Here of other layers, which neither rank nor targets tell."""
+    first = make_job("first", loop=change(LOOP, layers=(1,)))
+    run(first, watch=Asked(24))
+    [*_, newest] = sorted((first.parent / CHECKPOINT_DIR).glob("step-*"))
+    outcome = run(make_job("again", loop=change(LOOP, init_adapter=str(newest))))
+    assert outcome.reason == EndReason.BAD_JOB
+    assert outcome.message.endswith("was made for another base, or trained other parts of it than the job would")
+    other = run(make_job("other", strategy=change(STRATEGY, rank=8), loop=change(LOOP, init_adapter=str(newest))))
+    assert other.message.endswith("has rank 4, not 8; leave rank out, or say 4")
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from planner.asking.earlier import WEIGHTS, continued
 from planner.asking.request import Request, RequestError
-from remote.contract import ADAPTER_CONFIG, Loop
+from remote.contract import ADAPTER_CONFIG, PROGRESS_FILE, WEIGHTS_FILE, Begun, Loop, Strategy, encode
+from remote.contract.earlier import OfBase
 from tests.planner.builders import make_request
 
 
@@ -86,3 +89,44 @@ def test_the_same_base_may_lie_elsewhere_and_targets_in_another_order(tmp_path: 
     assert (
         continued(job(adapter(tmp_path, config=json.dumps(config)), target_modules=["q_proj", "v_proj"])).training["rank"] == 4
     )
+
+
+STRATEGY = Strategy(method="dora", rank=4, target_modules=("q_proj", "v_proj"), quant="nf4", double_quant=True)
+
+
+def checkpoint(folder: Path, strategy: Strategy = STRATEGY, *, base: str | None = None, progress: bytes | None = None) -> Path:
+    """What the trainer saves, as far as the planner reads it."""
+    told = encode(Begun(strategy=strategy, learned=OfBase(base=base or make_request().model)))
+    (folder / PROGRESS_FILE).write_bytes(told if progress is None else progress)
+    (folder / WEIGHTS_FILE).touch()
+    return folder
+
+
+def test_a_checkpoint_fixes_all_that_its_weights_are_named_by(tmp_path: Path) -> None:
+    """What nobody says of the method is as it was, the base's packing too; alpha is what it stood for."""
+    fixed = {"rank": 4, "target_modules": ("q_proj", "v_proj"), "alpha": 8.0}
+    checkpoint(tmp_path)
+    assert continued(job(tmp_path)).training == fixed | {"method": "dora", "quant": "nf4", "double_quant": True}
+    said = {"method": "dora", "alpha": 16.0, "target_modules": ["v_proj", "q_proj"]}
+    assert continued(job(tmp_path, **said)).training == fixed | {"method": "dora", "alpha": 16.0}
+    checkpoint(tmp_path, msgspec.structs.replace(STRATEGY, method="lora"))
+    assert continued(job(tmp_path, method="qlora")).training == fixed | {"method": "qlora"}
+
+
+@pytest.mark.parametrize(
+    ("made", "said", "sentence", "hint"),
+    [
+        ({}, {"method": "lora"}, "is of method dora, not lora", "say method dora"),
+        ({}, {"rank": 8}, "has rank 4, not 8", "leave rank out, or say 4"),
+        ({}, {"target_modules": "all-linear"}, "hangs on q_proj, v_proj, not on all-linear", "say the same target_modules"),
+        ({"base": "owner/other-7b"}, {}, "is of the base owner/other-7b", "name the same base"),
+        ({"progress": b"{}"}, {}, "does not say of which job it is", "an adapter"),
+        ({"strategy": Strategy(method="full")}, {}, "is of method full, which can't go on", "an adapter"),
+    ],
+)
+def test_a_checkpoint_of_another_job_is_refused_before_anything_is_planned(
+    made: dict[str, Any], said: dict[str, object], sentence: str, hint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match=sentence) as refused:
+        continued(job(checkpoint(tmp_path, **made), **said))
+    assert hint in str(refused.value.hint)

@@ -274,10 +274,11 @@ def test_a_run_that_was_stopped_says_where_its_last_checkpoint_is(plan: Plan) ->
     """Once it has come home; where the adapter has, nobody needs it."""
     state, at = run_state(plan, box=BOX, teardown=GONE), "/home/me/checkpoints/step-00000003"
 
-    def said(adapter_folder: str | None) -> str:
+    def said(adapter_folder: str | None, go_on: str | None = None) -> str:
         told = {
             "adapter_folder": adapter_folder,
             "checkpoint_folder": at,
+            "go_on": go_on,
             "interrupted": True,
             "message": "Stopped by the user.",
         }
@@ -287,7 +288,11 @@ def test_a_run_that_was_stopped_says_where_its_last_checkpoint_is(plan: Plan) ->
         "Stopped by the user. The run is over, so `rentune resume` rents nothing to go on from it; trainable.safetensors has "
         f"the weights that trained, by name. Its last checkpoint is at home: {at}"
     )
-    assert said("/home/me/adapter") == "Trained."
+    assert said(None, "/home/me/my runs/go-on.yaml") == (
+        "Stopped by the user. The run is over, so `rentune resume` rents nothing to go on from it; another run begins with its "
+        f"weights: rentune run '/home/me/my runs/go-on.yaml'. Its last checkpoint is at home: {at}"
+    )
+    assert said("/home/me/adapter", "/home/me/go-on.yaml") == "Trained."
 
 
 def test_an_orphan_reaches_the_exit_code(plan: Plan) -> None:
