@@ -10,6 +10,7 @@ from importlib.util import find_spec, module_from_spec
 UNUSED = ("bz2", "inspect", "ipaddress", "lzma", "textwrap")
 ALONE = ("plan", "-h", "--help", "--version")  # what starts no thread: nothing is loaded by one while another uses it
 LEADS_FURTHER = ("--host", "--data", ".yaml", ".yml", ".json")  # what may: a host, a data file, a job that names one
+READ_HERE = (".jsonl", ".json", ".csv", ".txt")  # data that Python reads itself; other kinds are read by pyarrow, in threads
 
 
 def main() -> int:
@@ -58,7 +59,14 @@ def starts_no_thread(words: list[str]) -> bool:
     """Whether this command line only plans or helps, in one thread. A file that is there may be a job, whatever its name."""
     if words and words[0] not in ALONE:
         return False
-    return not any(any(each in word for each in LEADS_FURTHER) or _names_file(word) for word in words[1:])
+    left = _without_data_read_here(words[1:])
+    return not any(any(each in word for each in LEADS_FURTHER) or _names_file(word) for word in left)
+
+
+def _without_data_read_here(words: list[str]) -> list[str]:
+    before = ["", *words]
+    told = [f"--data={word}" if option == "--data" else word for option, word in zip(before, words, strict=False)]
+    return [word for word in told if word != "--data" and not (word.startswith("--data=") and word.endswith(READ_HERE))]
 
 
 def _names_file(word: str) -> bool:

@@ -47,6 +47,8 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
+    """What one side says in its turn."""
+
     role: Role
     content: str
 
@@ -86,6 +88,8 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
+    """Everything read: the rows in order, all of one format, and those that can't be used."""
+
     format: Format
     rows: tuple[Row, ...]
     lines: tuple[int, ...]  # in the file, of each of them; of several files numbered on through all

@@ -67,7 +67,12 @@ def test_a_module_that_is_there_or_nowhere_is_left_as_it_is() -> None:
         ("plan --model 32b --gpu-budget 16GB --json", True),
         ("plan --model 7b --host me@there", False),
         ("plan --model 7b --host=me@there", False),
-        ("plan --model 7b --data rows.jsonl", False),
+        ("plan --model 7b --data rows.jsonl", True),
+        ("plan --data=rows/*.csv --model 7b", True),
+        ("plan --model 7b --data rows.parquet", False),
+        ("plan --model 7b --data rows", False),
+        ("plan --data rows.jsonl job.yaml", False),
+        ("plan --data", True),
         ("plan job.yaml", False),
         ("run job.yaml", False),
         ("ls", False),
@@ -78,7 +83,7 @@ def test_modules_are_put_off_only_where_no_thread_can_start(line: str, alone: bo
 
 
 def test_a_file_that_is_there_may_be_a_job_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may name data, which is counted by threads; a folder called like the command is none."""
+    """It may name data that is read in threads; a folder called like the command is none."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "plan").mkdir()
@@ -122,6 +127,25 @@ def test_an_answer_is_written_whole_and_ends_with_its_code(words: tuple[str, ...
         for module in ("start", "cli")
     )
     assert (here.returncode, here.stdout, here.stderr) == (code, plain.stdout, plain.stderr)
+
+
+def test_a_plan_for_data_that_python_reads_loads_neither_inspect_nor_what_counts_exactly(tmp_path: Path) -> None:
+    """Tokens are estimated without a tokenizer: no file is hashed, no process started. Each dataclass has a docstring:
+    `dataclasses` makes one for a class that has none, with inspect.
+    """
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    code = """
+import sys
+sys.modules["typing_extensions"] = None
+sys.argv = ["rentune", "plan", "--model", "7b", "--data", "rows.jsonl"]
+from provision import start
+start.leave = lambda _code: None
+code = start.main()
+print("__getattr__" in vars(sys.modules["inspect"]), {"hashlib", "subprocess"} & set(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (0, "True set()")
 
 
 def test_an_output_that_takes_nothing_is_told_as_python_tells_it() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -139,6 +138,8 @@ def _require_empty(folder: Path) -> None:
 
 def _require_writable(folder: Path) -> None:
     """Try it where the folder stands or will stand; nothing is left there. Raises BadInput."""
+    import tempfile  # only where something is kept: it costs start-up time
+
     place = next(each for each in (folder, *folder.parents) if each.exists())
     try:
         with tempfile.TemporaryFile(dir=place):

@@ -5,10 +5,8 @@ Its tokenizer libraries are heavy, so they run in a process of their own, and wh
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,7 +20,6 @@ import msgspec
 
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
 from planner.asking.request import DataAsked, DataFile, Lengths, RequestError
-from provision.home.interrupt import interruptible
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.parts import files_of
@@ -32,7 +29,6 @@ from remote.contract import NO_TEMPLATE, PLAIN, TEMPLATE_HINT
 from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
 from remote.data.rows import UnreadableData, read_rows
 from remote.data.twins import NO_TWINS, Twins, shared
-from remote.digest import sha256_of
 
 HINT: Final = (
     'a file, a folder or a pattern of JSONL, JSON, CSV or Parquet with rows of "prompt" and "completion", of "messages" or of'
@@ -225,6 +221,10 @@ def _asked_of_trainer(data: Data, beside: tuple[Path, ...], tokenizer: Path, *, 
     """Its answers to the data and to what is counted beside it, in order; fewer where it broke off. Raises RequestError without
     any.
     """
+    import subprocess  # with a tokenizer only: it costs start-up time
+
+    from provision.home.interrupt import interruptible
+
     first, *more = (str(path.absolute()) for path in data.paths)
     arguments = [sys.executable, "-P", "-m", "remote", "check", first, *(str(path.absolute()) for path in beside)]
     arguments += ["--model", str(tokenizer.absolute()), "--format", data.kind]
@@ -251,11 +251,15 @@ def _asked_of_trainer(data: Data, beside: tuple[Path, ...], tokenizer: Path, *, 
 
 def _key(data: Data, tokenizer: Path) -> str:
     """Hex sha256 over everything that the answer depends on: the data, the tokenizer, how it is asked, and who counts."""
+    from hashlib import sha256  # as above
+
+    from remote.digest import sha256_of
+
     files = (each for path in _files(data) for each in (path.name, sha256_of(path)))
     names = (path.name for path in data.paths)
     template = data.template if data.template in (None, PLAIN) else sha256_of(Path(data.template))
     parts = (*names, *files, data.kind, str(data.max_rows), str(template), *_tokenizer_marks(tokenizer), *_counter_marks())
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _tokenizer_marks(tokenizer: Path) -> Iterator[str]:
@@ -268,7 +272,9 @@ def _tokenizer_marks(tokenizer: Path) -> Iterator[str]:
 
 def _counter_marks() -> Iterator[str]:
     """The trainer's code that counts, and the releases of the libraries below it."""
-    from importlib.metadata import version  # costs start-up time, and is needed with a tokenizer only
+    from importlib.metadata import version  # as above
+
+    from remote.digest import sha256_of
 
     package = Path(contract.__file__).parent.parent
     for name in CODE:
