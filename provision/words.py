@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import Final
 
 from planner.units import GIB, MIB
 
+METRICS: Final[Mapping[str, str]] = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC"}  # in the order of reading
 Note = Callable[[str], None]  # says a sentence to whoever watches
 
 

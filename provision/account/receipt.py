@@ -76,6 +76,13 @@ class LossChange(msgspec.Struct, frozen=True, kw_only=True):
         return self.mean_drop > 3 * self.standard_error
 
 
+class MetricChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of a classification on held-out rows, a share of 1: of the base and of the result."""
+
+    before: float
+    after: float
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the report shows, and all that is left of a run but its adapter and its log."""
 
@@ -105,6 +112,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float
     ended_at_s: float
     loss: LossChange | None
+    metrics: dict[str, MetricChange] = {}  # of a classification: accuracy, macro_f1, auc, as far as its rows tell them
     train_rows: RowsRead | None = None  # what became of the rows; None without the trainer's outcome
     held_out_rows: RowsRead | None = None  # likewise; None also where none were held out
     samples: tuple[Sample, ...]
@@ -199,6 +207,7 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         started_at_s=state.opened.at_s,
         ended_at_s=closing.at_s,
         loss=compare(outcome.before, outcome.after) if outcome and outcome.before and outcome.after else None,
+        metrics=changes_of(outcome.before, outcome.after) if outcome and outcome.before and outcome.after else {},
         train_rows=outcome.train_rows if outcome else None,
         held_out_rows=outcome.held_out_rows if outcome else None,
         samples=outcome.samples if outcome else (),
@@ -251,6 +260,15 @@ def compare(before: Evaluation, after: Evaluation) -> LossChange | None:
         mean_drop=statistics.fmean(drops),
         standard_error=statistics.stdev(drops) / math.sqrt(len(drops)),
     )
+
+
+def changes_of(before: Evaluation, after: Evaluation) -> dict[str, MetricChange]:
+    """Figure by figure, where both evaluations have it."""
+    return {
+        name: MetricChange(before=before.metrics[name], after=found)
+        for name, found in after.metrics.items()
+        if name in before.metrics
+    }
 
 
 def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:

@@ -14,7 +14,7 @@ from provision.account.upkeep import Upkeep, upkeep_words
 from provision.errors import Exit
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
 from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words, trained_words
-from provision.words import bytes_words, seconds_words, spent_words, usd_words
+from provision.words import METRICS, bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Phase
 
 VERDICTS = {
@@ -77,6 +77,7 @@ def tables(receipt: Receipt) -> tuple[Table, ...]:
         phases_table(receipt),
         rows_table(receipt),
         loss_table(receipt),
+        metrics_table(receipt),
         teardown_table(receipt),
     )
     return tuple(table for table in made if table is not None)
@@ -240,7 +241,22 @@ def loss_table(receipt: Receipt) -> Table | None:
                 f"{loss.standard_error:.4f}",
             ),
         ),
-        note=f"Nats per learned token, paired by row. The loss fell by {verdict} three standard errors.",
+        note=f"Nats per {'row' if receipt.metrics else 'learned token'}, paired by row. The loss fell by {verdict} three "
+        "standard errors.",
+    )
+
+
+def metrics_table(receipt: Receipt) -> Table | None:
+    """How well classes were told apart; a figure that a later trainer tells is shown by its own name."""
+    if not receipt.metrics:
+        return None
+    named = {name: METRICS.get(name, name) for name in (*METRICS, *receipt.metrics) if name in receipt.metrics}
+    changes = ((words, receipt.metrics[name]) for name, words in named.items())
+    return Table(
+        title="Classes of held-out rows",
+        columns=("figure", "before", "after", "rose by"),
+        rows=tuple((words, f"{one.before:.3f}", f"{one.after:.3f}", f"{one.after - one.before:.3f}") for words, one in changes),
+        note=None if "auc" in receipt.metrics else "No AUC: a class has no held-out row, or all of them.",
     )
 
 

@@ -14,7 +14,7 @@ from planner.plan import Plan
 from planner.report.lines import wrapped
 from provision.redact import redact
 from provision.watch.view import TOLD, View, after
-from provision.words import bytes_words, seconds_words, spent_words, usd_words
+from provision.words import METRICS, bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Event
 
 if TYPE_CHECKING:
@@ -167,10 +167,13 @@ def outlasting_words(view: View, *, left_s: float) -> str:
 
 
 def evaluation_words(view: View, seconds: float | None) -> str:
-    """The newest held-out loss, and how long finding it took: on a small job that is most of the time."""
+    """The newest held-out loss, how well classes are told apart, and how long finding it took: on a small job that is most of
+    the time.
+    """
     step, loss = view.held_out[-1]
     took = "" if seconds is None else f", judged in {seconds_words(seconds)}"
-    return f"held-out loss {loss:.4f} at step {step}{took}"
+    figures = "".join(f", {METRICS[name]} {found:.3f}" for name, found in view.metrics.items())
+    return f"held-out loss {loss:.4f} at step {step}{figures}{took}"
 
 
 def step_words(view: View) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from provision.words import METRICS
 from remote.contract import Event, Measured, Phase, parse_event
 
 # What a step says of memory, the best meter first: a GPU's process, its allocator, the process's RAM.
@@ -42,6 +43,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     last_at_s: float | None = None
     memory_bytes: int | None = None  # peak so far
     held_out: tuple[tuple[int, float], ...] = ()  # step, mean held-out loss; a handful
+    metrics: dict[str, float] = {}  # of a classification: the newest figures of held-out rows
     last_checkpoint_at_s: float | None = None
     last_word: str | None = None  # newest warning or progress sentence
 
@@ -163,7 +165,8 @@ def memory_bytes(data: dict[str, Any]) -> int | None:
 def _evaluation(view: View, event: Event) -> dict[str, Any]:
     loss = event.data.get("mean_loss")
     point = (int(event.data.get("step", view.step)), float(loss)) if loss is not None else None
-    return {"held_out": (*view.held_out[1 - MOST_NAMED :], point)} if point else {}
+    metrics = {name: float(event.data[name]) for name in METRICS if event.data.get(name) is not None}
+    return {"held_out": (*view.held_out[1 - MOST_NAMED :], point), "metrics": metrics} if point else {}
 
 
 def _checkpoint(_view: View, event: Event) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 from decimal import Decimal
@@ -32,7 +33,7 @@ from provision.report.terminal import print_report
 from provision.report.words import base_words, error_words, percent_words, planned_words, weights_words
 from provision.watch.curves import Curves
 from provision.words import bytes_words, seconds_words
-from remote.contract import EndReason, Reached, RowsRead, Sample
+from remote.contract import EndReason, Evaluation, Reached, RowsRead, Sample
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
@@ -118,6 +119,27 @@ def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:
         "Report:  /home/me/report.html",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_a_classification_shows_how_well_classes_are_told_apart(plan: Plan) -> None:
+    """On the terminal, on the page and in the receipt that `--json` prints, beside the loss; why there is no AUC is said."""
+    before = Evaluation(step=0, mean_loss=0.7, row_losses=(0.7, 0.8, 0.6), metrics={"accuracy": 0.5, "macro_f1": 0.25})
+    after = Evaluation(step=8, mean_loss=0.2, row_losses=(0.2, 0.3, 0.1), metrics={"macro_f1": 0.75, "accuracy": 0.875})
+    receipt = receipt_of(plan, run_state(plan), outcome_of(before=before, after=after))
+    page, text = render_page(receipt, plan, CURVES), printed(receipt)
+    for shown in (page, text):
+        assert [shown.index(words) for words in ("Held-out loss", "accuracy", "0.875", "macro F1", "0.750")] == sorted(
+            shown.index(words) for words in ("Held-out loss", "accuracy", "0.875", "macro F1", "0.750")
+        )
+        assert "No AUC: a class has no held-out row, or all of them." in shown
+        assert "Nats per row" in shown
+    told = json.loads(msgspec.json.encode(receipt))
+    assert told["metrics"] == {"accuracy": {"before": 0.5, "after": 0.875}, "macro_f1": {"before": 0.25, "after": 0.75}}
+    every = [msgspec.structs.replace(each, metrics={**each.metrics, "auc": 0.9}) for each in (before, after)]
+    whole = printed(receipt_of(plan, run_state(plan), outcome_of(before=every[0], after=every[1])))
+    assert "AUC" in whole
+    assert "No AUC" not in whole
+    assert "Classes of held-out rows" not in printed(receipt_of(plan, run_state(plan), outcome_of()))
 
 
 def test_what_may_still_bill_is_said_first_and_with_its_cure(receipt: Receipt) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from provision.watch.progress import LineDisplay, LiveDisplay, live_rows
 from provision.watch.view import fold
 from provision.words import deadline_words
+from remote.contract import Event, Phase
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.watch.test_view import EVENTS, event
 
@@ -33,6 +34,13 @@ def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
         "held-out loss 4.5000 at step 2, judged in 1.5 s",
         "two rows were cut",
     ]
+
+
+def test_a_classification_tells_its_figures_as_it_goes() -> None:
+    out = io.StringIO()
+    data = {"step": 2, "mean_loss": 0.5, "accuracy": 0.9, "macro_f1": 0.8125, "seconds": 1.5}
+    LineDisplay(out).event(Event(seq=0, kind="evaluation", phase=Phase.TRAIN, at_s=1.0, monotonic_s=1.0, data=data))
+    assert out.getvalue().endswith("held-out loss 0.5000 at step 2, accuracy 0.900, macro F1 0.812, judged in 1.5 s\n")
 
 
 def test_a_line_that_is_too_long_for_its_terminal_goes_on_below_its_words() -> None:
