@@ -24,9 +24,10 @@ from planner.asked import PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.command_line import run_command, spelled
 from planner.asking.policy import Rule
 from planner.asking.request import Measure, Request, RequestError
+from planner.asking.sent import NOTHING, Sent
 from planner.choice.goals import GOALS
 from planner.estimators.time.learned import Seen
-from planner.notices import short_words, unread, unread_labels
+from planner.notices import sent_words, short_words, unread, unread_labels
 from planner.plan import Cards, Plan, Provider, SearchResult
 from planner.saved import write_plan
 from planner.search import search
@@ -52,6 +53,7 @@ class Edges(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...] = ()  # of policies
     seen: tuple[Seen, ...] = ()  # earlier runs here
     kept_at: Callable[[str], tuple[Place, ...]] = lambda _name: ()  # where a volume of that name lies; nowhere = not known
+    sent: Callable[[Request], Sent] = lambda _request: NOTHING  # what goes to a machine elsewhere from here
     notes: Callable[[Request], Iterable[str]] = lambda _request: ()  # what else is to be told of the machine that asks
 
 
@@ -60,6 +62,7 @@ def answer(
 ) -> SearchResult:
     """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within the rules."""
     architecture = resolve_model(request.model, base=edges.folder)
+    sent = edges.sent(request)
     try:
         result = search(
             request,
@@ -74,6 +77,7 @@ def answer(
             seen=edges.seen,
             kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
             cards=cards,
+            sent=sent,
         )
     except Failure as error:
         if ".".join(map(str, error.place[:2])) in request.chosen:
@@ -86,6 +90,7 @@ def answer(
         *_short(result),
         *_unread(result),
         *_gated(result),
+        *_sent(result, sent),
         *_part(architecture),
     )
     return msgspec.structs.replace(result, warnings=(*notes, *result.warnings))
@@ -114,6 +119,12 @@ def _gated(result: SearchResult) -> tuple[str, ...]:
     if not is_gated(weights):
         return ()
     return (f"{weights} is gated: its terms are accepted on the hub first, and `run` needs HF_TOKEN",)
+
+
+def _sent(result: SearchResult, sent: Sent) -> tuple[str, ...]:
+    """That the base goes to the machine from here while that bills."""
+    words = None if result.recommended is None else sent_words(result.recommended, sent)
+    return () if words is None else (words,)
 
 
 def _short(result: SearchResult) -> tuple[str, ...]:

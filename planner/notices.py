@@ -10,20 +10,22 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
-from planner.asking.request import Basis, DataAsked, Where
+from planner.asking.request import LOCAL, Basis, DataAsked, Where
+from planner.asking.sent import Sent
 from planner.estimators.cost import volume_gib
 from planner.estimators.sequences import packed_rows, rows_read
 from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.methods.adapters import IDLE_OPTIONS
-from planner.plan import HostEstimate, VramEstimate
+from planner.plan import HostEstimate, Plan, VramEstimate
 from planner.strategy.as_run import departures
 from planner.strategy.cuts import cut_of, cuts_weights
 from planner.strategy.precision import BITSANDBYTES, FOUR_BIT
 from planner.strategy.stack import unprofiled
-from planner.units import MIB, gib
-from remote.contract import MAX_HELD_OUT_SHARE, RowsRead, Strategy
+from planner.units import MIB, SECONDS_PER_MINUTE, gib
+from remote.contract import MAX_HELD_OUT_SHARE, Phase, RowsRead, Strategy
 
 ESTIMATED: Final[Basis] = "estimated from characters"
+SENT_SHARE: Final = 0.05  # assumed: of a machine's seconds; what takes less is not worth a sentence
 
 
 class Understood(msgspec.Struct, frozen=True):
@@ -337,3 +339,17 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "logits kept on the GPU are counted for one evaluation batch; they grow with every further batch",
     ),
 )
+
+
+def sent_words(plan: Plan, sent: Sent) -> str | None:
+    """That a base goes to the plan's machine from here while that bills, where it takes much of its time; else None."""
+    if sent.base_bytes is None or plan.offer.provider == LOCAL:
+        return None
+    brought, whole = plan.duration.phase_s[Phase.DOWNLOAD], plan.duration.wall_s
+    if brought.p50 < SENT_SHARE * whole.p50:
+        return None
+    least, most = (max(1, round(seconds / SECONDS_PER_MINUTE)) for seconds in (brought.p50, brought.p90))
+    return (
+        f"the base goes there from this machine ({gib(sent.base_bytes)}), {least} to {most} min of the machine's time by an "
+        "assumed uplink; one on the hub (--model OWNER/NAME) is fetched there, and `rentune quantize` makes a folder smaller"
+    )

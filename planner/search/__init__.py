@@ -12,6 +12,7 @@ from catalogs.hardware import Offer
 from planner.advise import advise
 from planner.asking.policy import Rule, in_force, unmatched
 from planner.asking.request import Changes, Request
+from planner.asking.sent import NOTHING, Sent
 from planner.asking.training_keys import check_training
 from planner.estimators.memory.refused.support import require_apart, require_trainable, require_unpacked, require_unquantized
 from planner.estimators.time.learned import Seen
@@ -52,13 +53,14 @@ def search(
     kept_at: tuple[Place, ...] = (),
     cards: Cards | None = None,
     seen: tuple[Seen, ...] = (),
+    sent: Sent = NOTHING,
 ) -> SearchResult:
     """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
 
     `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
     what may be rented at all. `kept_at`: where the volume lies that the request wants again; nowhere = it is made. `cards`:
     cards that somebody has, to be told in which ways they hold the job.
-    `seen`: earlier runs, which correct speeds.
+    `seen`: earlier runs, which correct speeds. `sent`: what goes to the machine from here.
     Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
     short = frozenset(key for provider in providers.values() for key in provider.short)
@@ -80,7 +82,7 @@ def search(
         rules=in_force(policy, request.overruled),
         kept_at=kept_at,
     )
-    figures = Figures(architecture, request, advice, seq_len=seq_len, seen=seen)
+    figures = Figures(architecture, request, advice, seq_len=seq_len, seen=seen, sent=sent)
     check_trained(request, figures)
     asked = admit(request, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None

@@ -13,6 +13,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
+from planner.asking.sent import NOTHING, Sent
 from planner.estimators.cost import Dearest, billed_range, dearest_of
 from planner.estimators.host import estimate_host
 from planner.estimators.memory import estimate_vram, resting_bytes
@@ -69,7 +70,14 @@ class Figures:
     """Memoized estimates of one job. Refusals of the estimators are remembered, too, as the error they raised."""
 
     def __init__(
-        self, architecture: Architecture, request: Request, advice: Advice, *, seq_len: int, seen: tuple[Seen, ...] = ()
+        self,
+        architecture: Architecture,
+        request: Request,
+        advice: Advice,
+        *,
+        seq_len: int,
+        seen: tuple[Seen, ...] = (),
+        sent: Sent = NOTHING,
     ) -> None:
         self.architecture = architecture
         self._request = request
@@ -78,6 +86,7 @@ class Figures:
         self._advice = advice
         self._seq_len = seq_len
         self.seen = seen
+        self._sent = sent
         self._seen_on = frozenset(each.machine for each in seen)
         self._ladders: dict[tuple[int, Dtype], Ladders] = {}
         self._least: dict[tuple[int, Dtype, int], float] = {}
@@ -95,12 +104,14 @@ class Figures:
     def within(self, seq_len: int) -> Figures:
         """Of the same job with sequences of that length."""
         if seq_len not in self._within:
-            self._within[seq_len] = Figures(self.architecture, self._request, self._advice, seq_len=seq_len, seen=self.seen)
+            self._within[seq_len] = Figures(
+                self.architecture, self._request, self._advice, seq_len=seq_len, seen=self.seen, sent=self._sent
+            )
         return self._within[seq_len]
 
     def asking(self, request: Request, advice: Advice) -> Figures:
         """Of the same base and data, trained in another way."""
-        figures = Figures(self.architecture, request, advice, seq_len=self._seq_len, seen=self.seen)
+        figures = Figures(self.architecture, request, advice, seq_len=self._seq_len, seen=self.seen, sent=self._sent)
         figures.priced = self.priced
         return figures
 
@@ -233,13 +244,21 @@ class Figures:
                 loop=self._request.loop,
                 task=self._task,
                 flash=flash,
+                sent=self._sent,
             )
         return self._errands[key]
 
     def apart(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> tuple[DurationEstimate, HostEstimate]:
         """Of a strategy on several machines, of which few are asked for: nothing is kept."""
         duration = estimate_duration(
-            self.architecture, strategy, gpu=gpu, offer=offer, data=self._data, loop=self._request.loop, task=self._task
+            self.architecture,
+            strategy,
+            gpu=gpu,
+            offer=offer,
+            data=self._data,
+            loop=self._request.loop,
+            task=self._task,
+            sent=self._sent,
         )
         return duration, estimate_host(self.architecture, strategy, num_gpus=strategy.num_gpus, on_cpu=False, task=self._task)
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
-from catalogs.user_file import exists
+from catalogs.user_file import exists, expanded
 from planner.asking.request import HOST, LOCAL
+from planner.asking.sent import NOTHING, Sent
 from planner.cli import Edges
 from provision.home.places import Places, read_places
 from provision.prepare.policy import read_rules
@@ -41,8 +42,17 @@ def search_edges() -> Edges:
         folder=Path.cwd(),
         seen=_seen(places.calibration),
         kept_at=_kept_at,
+        sent=_sent,
         notes=_notes,
     )
+
+
+def _sent(request: Request) -> Sent:
+    if request.data.path is None and request.loop.init_adapter is None and not exists(expanded(request.model)):
+        return NOTHING
+    from provision.prepare.inputs.sent import sent_of  # only where something may lie here: it costs start-up time
+
+    return sent_of(request)
 
 
 def _notes(request: Request) -> Iterator[str]:

@@ -12,6 +12,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
 from planner.asking.request import OWN_MACHINES, DataAsked, Profile
+from planner.asking.sent import NOTHING, Sent
 from planner.estimators import calibration as known
 from planner.estimators.host import download_bytes
 from planner.estimators.memory.held.optimizers import state_bytes
@@ -25,7 +26,7 @@ from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, core
 from planner.estimators.time.phases import moving, scaled, span, total
 from planner.estimators.time.speed import StepTime, cpu_step_time, step_on
 from planner.estimators.time.trust import run_class, spread_of
-from planner.methods import adapter_file_bytes
+from planner.methods import adapter_file_bytes, base_params
 from planner.plan import Bound, DurationEstimate, Range
 from planner.strategy.precision import quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
@@ -150,16 +151,17 @@ def estimate_duration(
     stack: Stack = PINNED_STACK,
     reused_environment: bool = False,
     model_on_box: bool = False,
+    sent: Sent = NOTHING,
     seen: tuple[Seen, ...] = (),
     learned: Learned | None = None,
 ) -> DurationEstimate:
     """Every phase's seconds with p10, p50, p90. `gpu` None: the cores of the box itself train.
 
     `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
-    `seen`: earlier runs here. `learned`: what is taken for what they say.
+    `sent`: what else goes there from here, or instead. `seen`: earlier runs here. `learned`: what is taken for what they say.
     """
     flash = None if gpu is None else has_flash(gpu)
-    errand = errand_of(architecture, strategy, data=data, loop=loop, task=task, stack=stack, flash=flash)
+    errand = errand_of(architecture, strategy, data=data, loop=loop, task=task, stack=stack, flash=flash, sent=sent)
     here = Here(gpu, offer, reused_environment=reused_environment, model_on_box=model_on_box)
     return duration_on(here, errand, seen=seen, learned=learned)
 
@@ -176,6 +178,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_bytes: int
     result_bytes: int
     download: Range
+    unpack: Range  # of that, what takes as long where everything lies already
     load: Range
 
 
@@ -188,6 +191,7 @@ def errand_of(
     task: Task,
     stack: Stack = PINNED_STACK,
     flash: bool | None,
+    sent: Sent = NOTHING,
 ) -> Errand:
     """Everything that no rate of a machine is in. `flash`: whether its cards have fused attention; None = its cores train."""
     work = work_of(data, strategy, on_cpu=flash is None, by_length=loop.row_order == "by_length")
@@ -198,6 +202,7 @@ def errand_of(
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     base_bytes = download_bytes(architecture, strategy, task)
+    unpack = _unpack(architecture, task) if sent.packed else phases.ZERO
     return Errand(
         run=Run(architecture, strategy, task, stack, work.train_mean, demand),
         loop=loop,
@@ -207,7 +212,8 @@ def errand_of(
         num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
         checkpoint_bytes=checkpoint_bytes(architecture, strategy, task),
         result_bytes=adapter_file_bytes(architecture, strategy, task=task),
-        download=moving(base_bytes, phases.HUB_BYTES_PER_S),
+        download=total(_brought(base_bytes, sent), unpack),
+        unpack=unpack,
         load=_load(strategy, base_bytes),
     )
 
@@ -238,7 +244,7 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
     made_s = made_every_s(errand.loop, step_s=pace.step_s.p50, num_steps=num_steps)
     train = scaled(pace.step_s, num_steps)
     seconds = (phases.OWN if own else phases.RENTED) | {
-        Phase.DOWNLOAD: phases.ZERO if here.model_on_box else errand.download,
+        Phase.DOWNLOAD: errand.unpack if here.model_on_box else errand.download,
         Phase.LOAD: errand.load,
         Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
         Phase.TRAIN: train,
@@ -262,6 +268,17 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         learned=pace.learned.factor,
         learned_from=pace.learned.num_runs,
     )
+
+
+def _brought(base_bytes: int, sent: Sent) -> Range:
+    """Until base, rows and earlier adapter lie on a machine elsewhere: from the hub what is there, the rest from here."""
+    fetched = moving(base_bytes, phases.HUB_BYTES_PER_S) if sent.base_bytes is None else phases.ZERO
+    return total(fetched, moving((sent.base_bytes or 0) + sent.rest_bytes, phases.SEND_BYTES_PER_S))
+
+
+def _unpack(architecture: Architecture, task: Task) -> Range:
+    """Until a GGUF file is a folder of plain weights, on the machine that trains."""
+    return total(phases.UNPACK_S, moving(base_params(architecture, task), phases.UNPACKED_PARAMS_PER_S))
 
 
 class Work(msgspec.Struct, frozen=True):

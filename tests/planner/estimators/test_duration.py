@@ -15,6 +15,7 @@ from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.asking.request import DataAsked
+from planner.asking.sent import Sent
 from planner.estimators.time import phases
 from planner.estimators.time.demand import flops_of
 from planner.estimators.time.duration import Pace, estimate_duration, pace_of, steps_of, work_of
@@ -394,6 +395,23 @@ def test_a_bridge_between_two_cards_makes_no_board_of_them() -> None:
         kwh[name] = found.energy_kwh.p50 / (2 * gpu.tdp_w * sum(phases_s) / 3.6e6)
     slot, board = 1.03 * (0.88 + 130 / 700), 1.03 * 1.25  # where the GPUs are always busy, with what the supply loses
     assert kwh["H100 PCIe"] <= slot * 1.001 < kwh["H100 SXM5"] <= board * 1.001
+
+
+def test_a_base_that_lies_here_goes_over_the_uplink_on_the_machine_s_meter() -> None:
+    """4.8 GB at 6 MB/s are 800 s where the hub would have sent 7B in half a minute; rows go by the same way."""
+    hub, here = duration().phase_s[Phase.DOWNLOAD], duration(sent=Sent(base_bytes=4_800_000_000)).phase_s[Phase.DOWNLOAD]
+    assert (here.p10, here.p50, here.p90) == pytest.approx((96, 800, 4_000))
+    with_rows = duration(sent=Sent(rest_bytes=60_000_000)).phase_s[Phase.DOWNLOAD]
+    assert with_rows.p50 - hub.p50 == pytest.approx(10)
+
+
+def test_a_machine_that_shares_our_files_is_sent_nothing_and_still_unpacks_a_gguf() -> None:
+    """Half a second or so for each million parameters, once."""
+    plain, packed = Sent(base_bytes=10**10, rest_bytes=10**9), Sent(base_bytes=10**10, packed=True)
+    assert duration(sent=plain, offer=LOCAL, model_on_box=True).phase_s[Phase.DOWNLOAD].p50 == 0
+    unpacks = duration(sent=packed, offer=LOCAL, model_on_box=True).phase_s[Phase.DOWNLOAD]
+    assert 300 < unpacks.p50 < 600
+    assert duration(sent=packed).phase_s[Phase.DOWNLOAD].p50 == pytest.approx(unpacks.p50 + 10**10 / 6e6)
 
 
 @given(batch=st.integers(1, 32), seq_len=st.integers(64, 4096), gpu=st.sampled_from(["T4", "L4", "H100 SXM5", "MI300X"]))

@@ -12,7 +12,8 @@ import pytest
 
 from planner.asking.command_line import spelled
 from planner.asking.request import DataAsked
-from planner.notices import short_words
+from planner.asking.sent import Sent
+from planner.notices import sent_words, short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
@@ -87,6 +88,21 @@ def test_more_rows_asked_for_than_there_are_is_told_with_what_counts() -> None:
         "5,000 rows were asked for and the data has 3,000: all of them count, and no more",
     ]
     assert "the data has 2,400:" in (short_words(apart) or "")
+
+
+def test_a_base_that_goes_there_from_here_is_told_where_it_takes_much_of_the_machine_s_time() -> None:
+    """With minutes at p50 and p90, and what would spare them; nothing where the machine shares our files, or fetches it."""
+    duration = make_duration(exactly(3_600.0))
+    slow = make_plan(duration=msgspec.structs.replace(duration, phase_s={"download": Range(p10=60, p50=600, p90=3_000)}))
+    sent = Sent(base_bytes=4 * 2**30)
+    words = sent_words(slow, sent) or ""
+    assert "from this machine (4.0 GiB), 10 to 50 min" in words
+    assert "--model OWNER/NAME" in words
+    assert sent_words(slow, Sent()) is None
+    quick = make_plan(duration=make_duration(exactly(3_600.0), download=60.0))
+    assert sent_words(quick, sent) is None
+    local = msgspec.structs.replace(slow, offer=msgspec.structs.replace(slow.offer, provider="local"))
+    assert sent_words(local, sent) is None
 
 
 def test_a_limit_on_steps_and_the_file_of_a_model_stand_in_the_first_line() -> None:

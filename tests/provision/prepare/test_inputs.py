@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from planner.asking.request import Request
+from planner.asking.sent import NOTHING, Sent
 from provision.errors import BadInput, Refused
 from provision.prepare.inputs import BaseModel, hub_secrets, require_hub_access, with_absolute_paths
+from provision.prepare.inputs.sent import sent_of
 from tests.provision.plans import tiny_files, tiny_plan
 
 
@@ -61,3 +63,25 @@ def test_the_token_is_found_where_the_hub_s_own_tools_keep_it(tmp_path: Path) ->
 
 def test_a_base_that_lies_at_home_needs_no_token() -> None:
     assert hub_secrets(BaseModel(kind="folder", path="/model"), {"HF_TOKEN": "hf_a"}) == {}
+
+
+def test_what_a_machine_will_be_sent_is_counted_from_the_files(tmp_path: Path) -> None:
+    """A model folder whole, rows and held-out rows, an earlier adapter; of a hub's base the rows alone."""
+    for name, num_bytes in {"base/model.safetensors": 5_000, "base/config.json": 70, "a.jsonl": 600, "b.jsonl": 30}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * num_bytes)
+    request = tiny_plan(*tiny_files(tmp_path)).request
+    data = msgspec.structs.replace(request.data, path=str(tmp_path / "a.jsonl"), held_out_path=str(tmp_path / "b.jsonl"))
+
+    def asking(model: str, adapter: str | None = None) -> Request:
+        loop = msgspec.structs.replace(request.loop, init_adapter=adapter)
+        return msgspec.structs.replace(request, model=model, data=data, loop=loop)
+
+    assert sent_of(asking(str(tmp_path / "base"))) == Sent(base_bytes=5_070, rest_bytes=630)
+    assert sent_of(asking("Qwen/Qwen2.5-7B", str(tmp_path / "base"))) == Sent(rest_bytes=630 + 5_070)
+    (tmp_path / "base.gguf").write_bytes(b"x" * 900)
+    assert sent_of(asking(str(tmp_path / "base.gguf"))) == Sent(base_bytes=900, rest_bytes=630, packed=True)
+    assert (
+        sent_of(msgspec.structs.replace(asking("7b"), data=msgspec.structs.replace(data, path=None, held_out_path=None)))
+        == NOTHING
+    )
