@@ -283,6 +283,15 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
     return consistent(checked(with_loop(request, said={*said_of_loop(start), *_of_loop(given)})))
 
 
+def on_host(request: Request, address: str) -> Request:
+    """The request on that machine of one's own, as `--host` lays it over what a file says. Raises RequestError."""
+    from planner.asking.checks import checked
+    from planner.asking.contradictions import consistent
+
+    given = {"where.host": address}
+    return consistent(checked(_overlay(_beside_own_machine(request, given), given)))
+
+
 def _of_loop(given: Mapping[str, Any]) -> set[str]:
     """The keys of the loop among the fields that options fill."""
     return {key for section, _, key in (field.partition(".") for field in given) if section == "loop"}

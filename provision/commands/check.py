@@ -32,9 +32,21 @@ LEARNED: Final = "⟦⟧"  # around what carries loss: a terminal may show no co
 @click.argument("file", type=click.Path())
 @click.option("--model", type=click.Path(), help="Model folder or GGUF file whose tokenizer counts the tokens.")
 @click.option("--task", type=click.Choice(TASKS), default=TASKS[0], help="What is learned of the rows (default causal_lm).")
+@click.option("--host", metavar="USER@ADDRESS", help="Plan a job file on this machine of yours, as run --host does.")
+@click.option("--host-key", help='Its key, for a host that SSH does not know: "ssh-ed25519 AAAA…" or "SHA256:…".')
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(file: str, model: str | None, task: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
-    """Look through a data file or a job file before paying."""
+def command(
+    file: str,
+    model: str | None,
+    task: str,
+    host: str | None,
+    host_key: str | None,
+    as_json: bool,  # noqa: FBT001 - click hands it over by name
+) -> int:
+    """Look through a data file or a job file before paying.
+
+    A job file is planned as `run` would plan it; with --host on that machine, which is looked at over SSH and left as it is.
+    """
     from provision.errors import BadInput
 
     path = Path(file)
@@ -44,7 +56,9 @@ def command(file: str, model: str | None, task: str, as_json: bool) -> int:  # n
     is_job = path.is_file() and (path.suffix in JOB_SUFFIXES or _is_plan(path))
     if is_job and model is not None:
         raise BadInput("A job file names its model itself.", hint=f"rentune check {shlex.quote(file)}")
-    return _job(path, as_json=as_json) if is_job else _data_file(path, model, task, as_json=as_json)
+    if not is_job and host is not None:
+        raise BadInput(f"{file} holds rows, and --host plans a job file.", hint="rentune check JOB.yaml --host user@address")
+    return _job(path, host, host_key, as_json=as_json) if is_job else _data_file(path, model, task, as_json=as_json)
 
 
 def _is_pattern(path: Path) -> bool:
@@ -133,7 +147,7 @@ def _twins_words(
         yield f"{rows} {what} (line {pairs}{', …' * (twins['rows'] > len(twins['first']))})"
 
 
-def _job(path: Path, *, as_json: bool) -> int:
+def _job(path: Path, host: str | None, host_key: str | None, *, as_json: bool) -> int:
     """The request that the job file makes, its data files counted, all that `plan` and `run` refuse of it, and what is not
     ready here.
     """
@@ -142,15 +156,21 @@ def _job(path: Path, *, as_json: bool) -> int:
     import msgspec
 
     from planner.asked import read_whole
+    from planner.asking.options import on_host
     from planner.notices import held_out_words
     from planner.report.epoch import epoch_words
     from provision.envelope.show import show
+    from provision.errors import BadInput
     from provision.home.places import read_places
     from provision.prepare.asking import data_measure
     from provision.prepare.choosing import KeyQuestion, lacking_here, look_at_job
 
     read = read_whole(str(path), folder=Path.cwd(), measure=data_measure(quiet=as_json))
-    refused, plan = look_at_job(read, str(path), KeyQuestion(None, ask=None))
+    if host is not None and read.request is not None:
+        read = msgspec.structs.replace(read, request=on_host(read.request, host))
+    if host_key is not None and (read.request is None or read.request.where.host is None):
+        raise BadInput("--host-key is for a host of yours, and none is named.", hint="--host user@address")
+    refused, plan = look_at_job(read, str(path), KeyQuestion(host_key, ask=None))
     request = None if read.faults else read.request
     lacking = [] if plan is None or refused else list(lacking_here(plan, read_places(), os.environ))
     data: dict[str, Any] = {"file": str(path), "job": None, "held_out": None, "notes": [], "lacking_here": lacking}

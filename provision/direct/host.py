@@ -257,7 +257,8 @@ class ExistingHost:
             return shown
         raise Refused(
             f"Nobody vouches for the host key of {self._host}: it shows {found}.",
-            hint=f"If that is right: `{self.address.command}` once writes it down, or `rentune run` takes --host-key {found}",
+            hint=f"If that is right: `{self.address.command}` once writes it down, or `rentune run` and `check` take "
+            f"--host-key {found}",
         )
 
     def _known_gpu(self, reported: str) -> str:

@@ -33,6 +33,7 @@ from provision.walk.books import read_receipt
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Phase
 from tests.faults.rehearsal import Rehearsal, wait_until
+from tests.provision.plans import tiny_files
 from tests.provision.rigs import HOST_PORT_FILE, rig_of
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
@@ -104,6 +105,25 @@ def hosted(rehearsal: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         made = Hosted(rehearsal, home, f"127.0.0.1:{(rig.folder / HOST_PORT_FILE).read_text()}")
         yield made
         made.end_processes()
+
+
+def test_a_job_file_is_checked_on_the_host_that_is_named(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `run --host` would plan it, whatever machine the file asks for; one whose key nobody knows is refused with a way."""
+    model, data = tiny_files(tmp_path)
+    training = "training: {method: lora, seq_len: 64, optimizer: adamw_torch}\n"
+    (tmp_path / "job.yaml").write_text(f"model: {model}\ndata: {{file: {data}}}\n{training}where: {{providers: [aws]}}\n")
+    words = ["check", str(tmp_path / "job.yaml"), "--host", hosted.address]
+    assert call(words) == Exit.OK
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: on host/127.0.0.1/" in said
+    (hosted.home / ".ssh/known_hosts").rename(hosted.home / "known_hosts")
+    assert call(words) == Exit.REFUSED
+    shown = re.search(r"--host-key (\S+)", " ".join(capsys.readouterr().err.split()))
+    assert shown is not None
+    assert call([*words, "--host-key", shown[1]]) == Exit.OK
+    assert not (hosted.home / ".rentune/boxes").exists()
 
 
 @pytest.mark.fault("F2", tier="box")

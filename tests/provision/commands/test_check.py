@@ -291,3 +291,29 @@ def test_rows_that_teach_nothing_are_refused_by_their_lines(
 def plain(text: str) -> str:
     """The words, however they are broken into lines."""
     return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "sentence"),
+    [
+        ("rows.jsonl", ["--host", "you@127.0.0.1:1"], "rows.jsonl holds rows, and --host plans a job file."),
+        ("job.yaml", ["--host", "-oProxyCommand=id"], "'-oProxyCommand=id' is not an address."),
+        ("job.yaml", ["--host", "you@127.0.0.1:1"], "127.0.0.1"),
+        ("job.yaml", ["--host-key", "SHA256:x"], "--host-key is for a host of yours, and none is named."),
+    ],
+)
+def test_a_host_that_no_job_can_be_planned_on_is_one_sentence(
+    file: str,
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Rows, no address, nobody who answers there, and a key of no host."""
+    assert checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch) == Exit.OK
+    capsys.readouterr()
+    assert call(["check", file, *words]) == Exit.REFUSED
+    told = capsys.readouterr().err
+    assert sentence in " ".join(told.split())
+    assert told.count("Error: ") == 1

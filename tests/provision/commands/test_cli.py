@@ -42,7 +42,7 @@ SURFACE: dict[str, str] = {
         --micro-batch-size --model --no-double-quant --num-gpus --num-virtual-tokens --offload --optimizer --param-dtype
         --plot --quant --rank --seq-len --sharding --target-modules --task --trainable-layers
     """,
-    "check": "--json --model --task",
+    "check": "--host --host-key --json --model --task",
     "quantize": "--dtype --into --json --quant --single-quant",
     "catalog diff": "--json --provider --top",
     "catalog import": "--accept --json",

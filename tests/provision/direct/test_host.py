@@ -149,7 +149,7 @@ def test_a_host_key_that_nobody_vouches_for_is_never_accepted(host: Rig) -> None
         _unvouched(host).up(local_offer(), host.launch())
     assert refused.value.hint == (
         f"If that is right: `ssh -p {_port(host)} {getpass.getuser()}@127.0.0.1` once writes it down, "
-        f"or `rentune run` takes --host-key {shown}"
+        f"or `rentune run` and `check` take --host-key {shown}"
     )
     with pytest.raises(Refused):
         _unvouched(host, confirm=lambda _: False).up(local_offer(), host.launch())
