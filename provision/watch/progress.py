@@ -13,7 +13,7 @@ from planner.asking.request import OWN_MACHINES
 from planner.plan import Plan
 from planner.report.lines import wrapped
 from provision.redact import redact
-from provision.watch.view import TOLD, View, after
+from provision.watch.view import TOLD, View, after, restart_words
 from provision.words import METRICS, bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Event
 
@@ -43,7 +43,9 @@ class LineDisplay:
         self._say(f"  {sentence}")
 
     def event(self, event: Event) -> None:
-        self._view = after(self._view, event)
+        again, self._view = restart_words(self._view, event), after(self._view, event)
+        if again is not None:
+            self._say(f"  {again}")
         if event.kind == "phase_started":
             self._say(f"{event.phase} in the trainer" if event.phase in self._ours else str(event.phase))
         elif event.kind in TOLD and self._view.last_word:

@@ -41,6 +41,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     train_started_at_s: float | None = None  # as far as these events tell: the view may begin in the middle
     train_started_step: int = 0  # steps that were done by then
     last_at_s: float | None = None
+    last_monotonic_s: float | None = None  # by the box's clock, which begins anew when it is rebooted
     memory_bytes: int | None = None  # peak so far
     held_out: tuple[tuple[int, float], ...] = ()  # step, mean held-out loss; a handful
     metrics: dict[str, float] = {}  # of a classification: the newest figures of held-out rows
@@ -71,7 +72,21 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 def after(view: View, event: Event) -> View:
     """The view once `event` is known as well."""
     change = _CHANGES.get(event.kind, _nothing)(view, event)
-    return msgspec.structs.replace(view, last_at_s=event.at_s, **change)
+    return msgspec.structs.replace(view, last_at_s=event.at_s, last_monotonic_s=event.monotonic_s, **change)
+
+
+def restart_words(view: View, event: Event) -> str | None:
+    """That the trainer was started again with this event, and that its box was rebooted before, where the view of all events
+    until then shows it; where it goes on from. None of any other event.
+
+    Each start begins with the environment, and only the first is numbered 0.
+    """
+    if event.kind == "resumed":
+        return f"going on from step {event.data.get('step', '?')} of {event.data.get('total_steps', '?')}"
+    if event.kind != "phase_started" or event.phase != Phase.ENVIRONMENT or event.seq == 0:
+        return None
+    rebooted = view.last_monotonic_s is not None and event.monotonic_s < view.last_monotonic_s
+    return "the trainer was started again" + (": its box was rebooted" if rebooted else "")
 
 
 def fold(events: Iterable[Event]) -> View:

@@ -14,6 +14,7 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
+from provision.cli import call
 from provision.direct.local import LocalBox
 from provision.errors import Exit
 from provision.providers import boxes_folder
@@ -170,8 +171,10 @@ def kill_trainer(rehearsal: Rehearsal, run_id: str) -> None:
                 process.kill()
 
 
-def test_a_killed_trainer_goes_on_from_its_checkpoint_and_whoever_is_told_hears_of_it(rehearsal: Rehearsal) -> None:
-    """As the kernel kills what takes too much memory: started again, and trained to the end."""
+def test_a_killed_trainer_goes_on_from_its_checkpoint_and_whoever_is_told_hears_of_it(
+    rehearsal: Rehearsal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the kernel kills what takes too much memory: started again, and trained to the end; `logs` tells it where it was."""
     letters = Letters(rehearsal.folder / "letters")
     with webhook(Heard()) as heard:
         run_id = rehearsal.open(steps=400, alerts=(heard.url, letters.command))
@@ -183,6 +186,10 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint_and_whoever_is_told_hears_
     assert receipt.exit_code == Exit.OK
     assert heard.kinds() == ["started", "probed", "crashed", "finished"]
     assert letters.bodies() == heard.bodies
+    assert call(["logs", run_id]) == Exit.OK
+    told = capsys.readouterr().out
+    assert told.count("  the trainer was started again\n") == 1
+    assert told.index("train\n") < told.index("the trainer was started again\n") < told.index("  going on from step ")
 
 
 def crashing(plan: Plan) -> Plan:

@@ -43,6 +43,26 @@ def test_a_classification_tells_its_figures_as_it_goes() -> None:
     assert out.getvalue().endswith("held-out loss 0.5000 at step 2, accuracy 0.900, macro F1 0.812, judged in 1.5 s\n")
 
 
+@pytest.mark.parametrize(("up_s", "why"), [(90.0, ": its box was rebooted"), (5000.0, "")], ids=["rebooted", "killed"])
+def test_a_trainer_that_was_started_again_is_told_at_the_place(up_s: float, why: str) -> None:
+    """A reboot begins the box's clock anew; the first start goes without saying, and where it goes on from is told."""
+    out = io.StringIO()
+    display = LineDisplay(out)
+    told = (
+        Event(seq=0, kind="phase_started", phase=Phase.ENVIRONMENT, at_s=1.0, monotonic_s=4000.0),
+        Event(seq=1, kind="phase_started", phase=Phase.TRAIN, at_s=2.0, monotonic_s=4900.0),
+        Event(seq=2, kind="phase_started", phase=Phase.ENVIRONMENT, at_s=900.0, monotonic_s=up_s),
+        Event(
+            seq=3, kind="resumed", phase=Phase.TRAIN, at_s=990.0, monotonic_s=up_s + 9, data={"step": 40, "total_steps": 300}
+        ),
+    )
+    for each in told:
+        display.event(each)
+    lines = [line.split(" ", 1)[1].strip() for line in out.getvalue().splitlines()]
+    again = f"the trainer was started again{why}"
+    assert lines == ["environment", "train", again, "environment", "going on from step 40 of 300"]
+
+
 def test_a_line_that_is_too_long_for_its_terminal_goes_on_below_its_words() -> None:
     """No word is cut; a log that a program reads keeps one line a sentence."""
     narrow, wide = io.StringIO(), io.StringIO()
