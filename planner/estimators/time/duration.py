@@ -178,7 +178,7 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_bytes: int
     result_bytes: int
     download: Range
-    unpack: Range  # of that, what takes as long where everything lies already
+    ready: Range  # of that, what takes as long where everything lies already
     load: Range
 
 
@@ -202,7 +202,7 @@ def errand_of(
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     base_bytes = download_bytes(architecture, strategy, task)
-    unpack = _unpack(architecture, task) if sent.packed else phases.ZERO
+    ready = _made_ready(architecture, task, data, sent)
     return Errand(
         run=Run(architecture, strategy, task, stack, work.train_mean, demand),
         loop=loop,
@@ -212,8 +212,8 @@ def errand_of(
         num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
         checkpoint_bytes=checkpoint_bytes(architecture, strategy, task),
         result_bytes=adapter_file_bytes(architecture, strategy, task=task),
-        download=total(_brought(base_bytes, sent), unpack),
-        unpack=unpack,
+        download=total(_brought(base_bytes, sent), ready),
+        ready=ready,
         load=_load(strategy, base_bytes),
     )
 
@@ -244,7 +244,7 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
     made_s = made_every_s(errand.loop, step_s=pace.step_s.p50, num_steps=num_steps)
     train = scaled(pace.step_s, num_steps)
     seconds = (phases.OWN if own else phases.RENTED) | {
-        Phase.DOWNLOAD: errand.unpack if here.model_on_box else errand.download,
+        Phase.DOWNLOAD: errand.ready if here.model_on_box else errand.download,
         Phase.LOAD: errand.load,
         Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
         Phase.TRAIN: train,
@@ -276,9 +276,13 @@ def _brought(base_bytes: int, sent: Sent) -> Range:
     return total(fetched, moving((sent.base_bytes or 0) + sent.rest_bytes, phases.SEND_BYTES_PER_S))
 
 
-def _unpack(architecture: Architecture, task: Task) -> Range:
-    """Until a GGUF file is a folder of plain weights, on the machine that trains."""
-    return total(phases.UNPACK_S, moving(base_params(architecture, task), phases.UNPACKED_PARAMS_PER_S))
+def _made_ready(architecture: Architecture, task: Task, data: DataAsked, sent: Sent) -> Range:
+    """Until rows are tokens, and a GGUF file is a folder of plain weights, on the machine that trains."""
+    num_tokens = (data.num_examples + data.held_out_rows) * data.mean_tokens
+    tokenized = moving(num_tokens, phases.TOKENIZED_PER_S)
+    if not sent.packed:
+        return tokenized
+    return total(tokenized, phases.UNPACK_S, moving(base_params(architecture, task), phases.UNPACKED_PARAMS_PER_S))
 
 
 class Work(msgspec.Struct, frozen=True):

@@ -48,9 +48,12 @@ LOAD_BYTES_PER_S: Final = span(2.5 * GB, 1.1 * GB, 0.3 * GB)  # measured: 1.1 GB
 FETCH_BYTES_PER_S: Final = span(80 * MB, 20 * MB, 3 * MB)  # assumed: a laptop's downlink
 SEND_BYTES_PER_S: Final = span(50 * MB, 6 * MB, 1.2 * MB)  # assumed: its uplink, of 400, 50 and 10 Mbit/s
 # A GGUF file made into plain weights. measured: 18 s for 135 million parameters in Q4_1 on two cores, half of them for the
-# tokenizer and the library's start, 2026-11-28; assumed: that a parameter of larger ones takes as long, and the spread
+# tokenizer and the library's start, 2026-11-28
 UNPACK_S: Final = span(4, 9, 25)
-UNPACKED_PARAMS_PER_S: Final = span(40e6, 15e6, 6e6)
+UNPACKED_PARAMS_PER_S: Final = span(40e6, 15e6, 6e6)  # measured: with the line above; assumed: other machines, larger models
+# measured: 20,000 conversations of 250 tokens in 12 s of a core, SmolLM2's tokenizer and template, 2026-11-28; assumed: what
+# more and faster cores make of it, of which templates use one
+TOKENIZED_PER_S: Final = span(2e6, 0.6e6, 0.25e6)
 # measured: checkpoints of 2.5 and 5 GB at 0.51 to 0.65 GB/s, a virtual machine with an H200, 2026-11-27 (benchmarks/gpu_runs);
 # assumed: how far a cloud's block volume, or this machine's disk, lies from that
 DISK_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)
