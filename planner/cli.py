@@ -6,8 +6,7 @@ run_plan     what planner/asked.py reads, and its answer, shown: the body of the
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,39 +21,22 @@ from catalogs.user_file import as_said, exists
 from catalogs.written import require_place, write_beside
 from planner.asked import PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.command_line import run_command, spelled
-from planner.asking.policy import Rule
 from planner.asking.request import Measure, Request, RequestError
-from planner.asking.sent import NOTHING, Sent
+from planner.asking.sent import Sent
 from planner.choice.goals import GOALS
-from planner.estimators.time.learned import Seen
+from planner.edges import Edges
 from planner.notices import sent_words, short_words, unread, unread_labels
-from planner.plan import Cards, Plan, Provider, SearchResult
+from planner.plan import Cards, Plan, SearchResult
 from planner.saved import write_plan
 from planner.search import search
-from planner.search.market.offers import Place
-from remote.contract import Capabilities
 
 if TYPE_CHECKING:
     from planner.report.words import Spelling
+    from planner.search.bases import BasesHeld
 
 JOB_SUFFIXES: Final = (".yaml", ".yml")
 PAGE_SUFFIX: Final = ".html"
 EVERY: Final = 1_000  # derived: the most that --top takes, and more than a search keeps: one for each of a provider's cards
-
-
-class Edges(msgspec.Struct, frozen=True, kw_only=True):
-    """What a search is told of the world beside what is sold: the planner reads neither clock nor environment."""
-
-    providers: Mapping[str, Provider]  # who can be rented from
-    capabilities: Capabilities  # what the trainer can do
-    today: dt.date
-    folder: Path  # where relative paths start from
-    versions: Mapping[str, str] = {}  # written into every plan
-    rules: tuple[Rule, ...] = ()  # of policies
-    seen: tuple[Seen, ...] = ()  # earlier runs here
-    kept_at: Callable[[str], tuple[Place, ...]] = lambda _name: ()  # where a volume of that name lies; nowhere = not known
-    sent: Callable[[Request], Sent] = lambda _request: NOTHING  # what goes to a machine elsewhere from here
-    notes: Callable[[Request], Iterable[str]] = lambda _request: ()  # what else is to be told of the machine that asks
 
 
 def answer(
@@ -149,7 +131,7 @@ def run_plan(
     write: Callable[[str], None],
     width: int,
     colour: bool,
-    enclose: Callable[[SearchResult, str | None], str],
+    enclose: Callable[[SearchResult | BasesHeld, str | None], str],
     draw: Callable[[SearchResult, SearchResult, str | None, Spelling], str],
 ) -> int:
     """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
@@ -162,6 +144,20 @@ def run_plan(
     Returns 0 when there is a plan and a way to run the job, as asked or with one wish given up, and 2 when nothing does it as
     asked or this version can run none of it. Raises RequestError and the other typed refusals for what can't be understood.
     """
+    if options.get("which_model"):
+        from planner.which import run_which  # only then: it costs start-up time
+
+        return run_which(
+            options,
+            edges,
+            measure=measure,
+            offers_for=offers_for,
+            catalog=catalog,
+            write=write,
+            width=width,
+            colour=colour,
+            enclose=enclose,
+        )
     _require_two_files(options, edges.folder)
     _require_places(options, edges.folder)
     asked = read_asked(options, folder=edges.folder, measure=measure)

@@ -14,6 +14,7 @@ import msgspec
 
 from planner.explain import Explanation
 from planner.plan import Plan, SearchResult
+from planner.search.bases import BasesHeld
 from provision.account.lines import AnyLine
 from provision.account.receipt import Calibration, Receipt
 from provision.commands.ending import EndedRun
@@ -30,6 +31,7 @@ CONTRACTS: dict[str, Any] = {
     "outcome": Outcome,
     "plan": Plan,
     "plan-answer": SearchResult,
+    "bases-answer": BasesHeld,
     "explanation": Explanation,
     "box": Box,
     "teardown": Teardown,

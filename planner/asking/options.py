@@ -221,7 +221,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
 )
 
 BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}
-NO_MODEL: Final = "--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file; `rentune catalog models` lists what has a name"
+NO_MODEL: Final = (
+    "--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file; `rentune catalog models` lists what has a name, and "
+    "--which-model, beside a card, what trains on it"
+)
 DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
 
 FLAG: Final[Mapping[str, Any]] = {"cls": PlainOption, "is_flag": True}
@@ -232,6 +235,7 @@ VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
         'Cards that you have ("4x24GB"): how each way to share them would hold the job. Restricts nothing that is offered.',
         {"cls": Once, "type": CARDS},
     ),
+    ("--which-model", "Instead of one base's plans: the largest base of each family that the card holds, with its plan.", FLAG),
     ("--explain", "Show where memory, time, dollars and every choice come from.", FLAG),
     ("--html", "Write the answer with a plot of dollars against hours, in one HTML file.", FILE),
     ("--json", "Print the answer as JSON.", FLAG),

@@ -93,7 +93,7 @@ def search(
     ranked = ranked if stuck else _with_the_best(ranked, question, asked.kinds, figures)
 
     def plan(found: Found, question: Question = question) -> Plan:
-        return _plan(found, question, figures, today=today, versions=dict(versions or {}))
+        return plan_of(found, question, figures, today=today, versions=dict(versions or {}))
 
     steps = tuple(concessions(request, advice, architecture)) if stuck else ()
     conceded = first_enough(steps, question, asked.kinds, figures)
@@ -244,7 +244,8 @@ def checks(
     )
 
 
-def _plan(found: Found, question: Question, figures: Figures, *, today: dt.date, versions: dict[str, str]) -> Plan:
+def plan_of(found: Found, question: Question, figures: Figures, *, today: dt.date, versions: dict[str, str]) -> Plan:
+    """The plan that was found, with all that is told of it."""
     provider = question.provider(found.offer.provider)
     return Plan(
         request=question.request,

@@ -13,6 +13,7 @@ from planner.asking.plain import PlainCommand, help_option
 if TYPE_CHECKING:
     from planner.plan import SearchResult
     from planner.report.words import Spelling
+    from planner.search.bases import BasesHeld
 
 
 @click.command("plan", cls=PlainCommand)
@@ -48,12 +49,23 @@ def _draw(result: SearchResult, every: SearchResult, command: str | None, spelle
     return render_plan_page(result, every, command=command, spelled=spelled)
 
 
-def _enclose(result: SearchResult, command: str | None) -> str:
-    from planner.report.words import why_none
+def _enclose(result: SearchResult | BasesHeld, command: str | None) -> str:
     from provision.envelope import Problem, enclose, render_json
     from provision.errors import Exit
 
     if result.is_of_use:
         return render_json(enclose("plan", result))
-    problem = Problem(message=why_none(result), hint=command)
+    problem = Problem(message=_why_none(result), hint=command)
     return render_json(enclose("plan", result, errors=(problem,), exit_code=Exit.REFUSED))
+
+
+def _why_none(result: SearchResult | BasesHeld) -> str:
+    from planner.plan import SearchResult
+
+    if isinstance(result, SearchResult):
+        from planner.report.words import why_none
+
+        return why_none(result)
+    from planner.report.bases import why_none as why_no_base
+
+    return why_no_base(result)

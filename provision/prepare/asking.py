@@ -14,7 +14,7 @@ from catalogs.hardware import Offer
 from catalogs.user_file import exists, expanded
 from planner.asking.request import HOST, LOCAL
 from planner.asking.sent import NOTHING, Sent
-from planner.cli import Edges
+from planner.edges import Edges
 from provision.home.places import Places, read_places
 from provision.prepare.policy import read_rules
 from provision.prepare.versions import RENTUNE

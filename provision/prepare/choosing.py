@@ -17,7 +17,8 @@ from planner.asking.command_line import plan_command, spelled
 from planner.asking.earlier import continued
 from planner.asking.policy import Rule
 from planner.asking.request import OWN_MACHINES, Request
-from planner.cli import Edges, answer
+from planner.cli import answer
+from planner.edges import Edges
 from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
 from planner.report.words import what_would_do, why_none

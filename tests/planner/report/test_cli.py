@@ -17,7 +17,8 @@ from planner.asked import read_asked
 from planner.asking.jobfile.marks import ANEW, MARK
 from planner.asking.request import DataFile, Lengths, Request, RequestError
 from planner.choice.goals import GOALS
-from planner.cli import Edges, run_plan
+from planner.cli import run_plan
+from planner.edges import Edges
 from planner.plan import Plan, Provider, SearchResult
 from planner.saved import read_plan
 from remote.contract import CAPABILITIES
@@ -446,3 +447,36 @@ def test_a_saved_job_and_its_data_may_be_moved_together(tmp_path: Path) -> None:
     asked = read_asked(parsed("moved/job.yaml"), folder=tmp_path, measure=counted)
     assert isinstance(asked, Request)
     assert asked.data.path == str(tmp_path / "moved/rows.jsonl")
+
+
+def test_which_bases_a_card_trains_is_answered_with_the_command_that_plans_the_first(tmp_path: Path) -> None:
+    """The command is the same question with that base in it."""
+    code, text = plan("--gpu", "T4", "--which-model", "--examples", "500", folder=tmp_path)
+    assert code == 0
+    assert text.startswith("Job: 500 examples × 512 tokens × 3 epochs\n")
+    command = shlex.split(text.splitlines()[-1])
+    assert command[:3] == ["rentune", "plan", "--model"]
+    assert command[3] in text.split("whole job")[1].split()
+    assert command[4:] == ["--examples", "500", "--gpu", "T4"]
+
+
+def test_which_bases_a_card_trains_is_json_by_a_committed_schema(tmp_path: Path) -> None:
+    """Each with its whole plan."""
+    answer = msgspec.json.decode(plan("--gpu", "T4", "--which-model", "--json", folder=tmp_path)[1])
+    jsonschema.validate(answer, msgspec.json.decode((SCHEMAS / "bases-answer.schema.json").read_bytes()))
+    assert {base["plan"]["gpu"]["name"] for base in answer["bases"]} == {"T4"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--gpu", "T4", "--model", "7b"), "--which-model looks for the base, and --model is about one that is named"),
+        (("job.yaml",), "--which-model looks for the base, and a job file is about one that is named"),
+        (("--gpu", "T4", "--save", "plan.json"), "--which-model looks for the base, and --save is about one that is named"),
+        ((), "--which-model needs to know the card"),
+    ],
+)
+def test_a_question_for_bases_names_none_and_some_card(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    """Before anything is read."""
+    with pytest.raises(RequestError, match=re.escape(sentence)):
+        plan(*words, "--which-model", folder=tmp_path)

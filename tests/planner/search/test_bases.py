@@ -1,0 +1,120 @@
+"""Which bases a card trains: of each family the largest that it surely holds whole, with the plan that a search gives it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+import pytest
+
+from catalogs.bases.models import registry, resolve_model
+from catalogs.catalog import Catalog
+from catalogs.failure import Failure
+from planner.asking.request import Where
+from planner.plan import Provider
+from planner.report.bases import render_bases, why_none
+from planner.search.bases import BaseHeld, BasesHeld, largest_held
+from remote.contract import CAPABILITIES
+from tests.planner.builders import CLOUD, TODAY, ask, make_catalog, make_gpu, make_offer, make_request
+
+MARKET = make_catalog(make_offer())
+
+
+def held(catalog: Catalog = MARKET, provider: Provider = CLOUD, **request: Any) -> BasesHeld:
+    """On a market of one card of 24 GB, unless another is named."""
+    return largest_held(
+        make_request(**request),
+        catalog=catalog,
+        providers={"cloud": provider},
+        capabilities=CAPABILITIES,
+        today=TODAY,
+        offers=catalog.offers,
+        versions={},
+    )
+
+
+@cache
+def usual() -> dict[str, BaseHeld]:
+    """The default job on that card, by family."""
+    return {base.family: base for base in held().bases}
+
+
+def test_each_family_has_one_row_and_the_largest_base_comes_first() -> None:
+    """In the order of their parameters, whatever the job costs."""
+    sizes = [base.num_params for base in usual().values()]
+    assert len(sizes) > 20
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_all_are_held_whole_and_surely_on_one_card() -> None:
+    """Nothing waits in RAM, and what is tight is not told."""
+    ways = {(base.plan.verdict, base.plan.strategy.offload, base.plan.strategy.num_gpus) for base in usual().values()}
+    assert ways == {("fits", "none", 1)}
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "falcon"])
+def test_no_larger_base_of_the_family_fits(family: str) -> None:
+    """As a search for each of them says: it finds no plan on such a card, or a tight one."""
+    largest = usual()[family]
+    for row in registry():
+        shape = resolve_model(row.name)
+        if shape.model_type == family and (row.num_params or 0) > largest.num_params:
+            result = ask(make_request(model=row.name, where=Where(num_gpus=1), training={"offload": "none"}), MARKET)
+            assert all(plan.verdict != "fits" for plan in result.plans), row.name
+
+
+def test_its_plan_is_the_one_that_a_search_recommends() -> None:
+    """Bit for bit, so that the command below the table shows what the table said."""
+    base = usual()["qwen2"]
+    assert base.plan == ask(base.plan.request, MARKET).recommended
+
+
+def test_an_encoder_is_a_base_where_classes_are_learned_and_nowhere_else() -> None:
+    """What can't be trained as asked is passed over, and no row says why."""
+    assert "deberta-v2" not in usual()
+    assert "deberta-v2" in {base.family for base in held(task="classification").bases}
+
+
+def test_a_smaller_card_holds_smaller_bases() -> None:
+    """Of no family a larger one, and of some a smaller one."""
+    small = make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=16_380)
+    fewer = held(make_catalog(make_offer(gpu=small.name), gpus=(small,)))
+    assert fewer.bases
+    assert all(base.num_params <= usual()[base.family].num_params for base in fewer.bases)
+    assert {base.name for base in fewer.bases} != {base.name for base in usual().values()}
+
+
+def test_a_card_that_nobody_can_rent_here_yet_is_answered_too() -> None:
+    """With the cheapest plan, and why it can't be run."""
+    answer = held(provider=msgspec.structs.replace(CLOUD, runnable=False, status="price only"))
+    assert answer.bases
+    assert all(base.plan.runnable for base in answer.bases)
+
+
+def test_where_nothing_is_left_it_is_said_whether_the_card_or_the_job_is_why() -> None:
+    """A card that nobody rents out may be one's own."""
+    nobody = held(where=Where(gpu_memory_gib=16.0))
+    assert (nobody.is_of_use, nobody.num_offers) == (False, 0)
+    assert why_none(nobody).startswith("Nothing on offer has such a card. Where such a card is yours: --gpu here")
+    slow = held(where=Where(regions=("north",)), training={"method": "full", "seq_len": 1_000_000})
+    assert (slow.is_of_use, slow.num_offers) == (False, 1)
+    assert why_none(slow) == "No base of the catalog surely trains on such a card as asked."
+
+
+def test_a_card_that_nobody_knows_is_refused() -> None:
+    """It is no fault of a base, which would be passed over."""
+    with pytest.raises(Failure, match='no GPU "Card 25GB"'):
+        held(where=Where(gpus=("Card 25GB",)))
+
+
+@pytest.mark.parametrize("width", [80, 100, 150])
+def test_the_table_fits_its_terminal(width: int) -> None:
+    """A name that has to be typed is not broken; a narrow one does without family and offer."""
+    answer = BasesHeld(bases=tuple(usual().values()), num_offers=1)
+    text = render_bases(answer, make_request(), command="rentune plan --model X", width=width, colour=False)
+    rows = text.split("\n\n")[1].splitlines()
+    assert max(map(len, rows)) <= width
+    assert all(any(f"{base.name} " in row for row in rows) for base in answer.bases if len(base.name) < 20)
+    assert ("\nfamily" in text, "cloud north one" in text) == (width >= 96, width >= 128)
+    assert text.endswith("rentune plan --model X")
