@@ -32,7 +32,7 @@ Norm = Literal["rms", "rms_fp32", "rms_t5", "layer"]
 Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel", "parallel_shared", "pre_cross"]
 Mixer = Literal["heads", "latent", "mamba"]
 Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide", "alibi_summed", "disentangled", "summed"]
-Routing = Literal["product", "fp32", "stream"]
+Routing = Literal["product", "wide_product", "softmax", "fp32", "stream"]
 Experts = Literal["routed", "routed_clamped", "every"]
 QkNorm = Literal["none", "head", "full"]
 
@@ -131,7 +131,9 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     caches_expanded: bool = False  # and that even before they are rotated and cached
     window: int | None = None  # how many positions back a token sees; None = all
     rotary_share: float = 1.0  # of each head that is rotated
-    routing: Routing = "product"  # the dtype that an expert's answer is weighted in: of the router's product, or of the stream
+    routing: Routing = (
+        "product"  # the dtype that an expert's answer is weighted in: of the router's product, of its softmax, or of the stream
+    )
     experts: Experts = "routed"  # every = each token goes through all of them, weighted
     experts_were_linears: bool = False  # lists of MLPs before transformers 5 fused them
     jitters_input: bool = False  # of experts and of their router, in training

@@ -121,6 +121,7 @@ def phimoe(config: Config) -> Fields:
         "outer_biases": head_bias,
         "window": window_of(config),
         "jitters_input": share(config, "input_jitter_noise", default=0.0) > 0,
+        "routing": "softmax",
         "linears": (*fields["linears"], router),
         "expert_params_per_block": fields["expert_params_per_block"] - num * hidden,  # the router is counted as a linear
         **WERE_LINEARS,
@@ -166,7 +167,7 @@ def deepseek_v3(config: Config) -> Fields:
     dense = size(config, "first_k_dense_replace", default=3) if config.get("first_k_dense_replace") != 0 else 0
     fields |= WERE_LINEARS | {
         "mixer": "latent",
-        "routing": "fp32",
+        "routing": "wide_product",
         "joined_rotary": True,
         "norm_params_per_block": 2 * hidden + kv_rank + (q_rank or 0),
         "num_layers": layers - dense,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from planner.estimators.memory.beside_decoder import bias_gradient_bytes, remade_bias_bytes
+from planner.estimators.memory.beside_decoder import bias_gradient_bytes, bias_zeros_bytes, remade_bias_bytes, zeros_copy_bytes
 from planner.estimators.memory.copies import autocast_copies, copies_made_again, held_copies
 from planner.estimators.memory.frames import (
     argument_bytes,
@@ -24,6 +24,7 @@ from planner.estimators.memory.kept import (
     beside_blocks,
     idle_bytes,
     kept_by,
+    kept_by_decoder,
     kept_by_first,
 )
 from planner.estimators.memory.scene import Scene
@@ -89,7 +90,7 @@ def _prepare(scene: Scene) -> Parts:
     return {
         "weights": scene.share.weights,
         "adapter": scene.share.added,
-        "temporaries": max(scene.weights.largest_upcast, cast * matrix),
+        "temporaries": max(scene.cast_at_once, cast * matrix),
     }
 
 
@@ -113,9 +114,10 @@ def _forward(scene: Scene) -> Iterator[Parts]:
     layers = scene.share.num_layers
     alone = layers > 1 if scene.checkpointed else scene.num_blocks == 1 < layers  # else saved, and counted with the block
     cached = _cached(scene) + (returned_weights_bytes(scene) if alone else 0)
-    around = _with(scene.resident, activations=cached, autocast_copies=autocast_copies(scene))
+    around = _with(scene.resident, activations=cached, autocast_copies=autocast_copies(scene) + zeros_copy_bytes(scene))
     for kind in scene.kinds:
         kept = all_kept(scene, without=None if scene.checkpointed else kind) + argument_bytes(scene, kind)
+        kept -= kept_by_decoder(scene) if kind is not scene.kinds[0] else 0  # an encoder runs before it
         profile = kind.played.profile
         for hump in profile.plain_peak if scene.checkpointed else profile.forward_peak:
             yield _with(around, activations=kept, temporaries=hump)
@@ -124,7 +126,7 @@ def _forward(scene: Scene) -> Iterator[Parts]:
 def _loss_forward(scene: Scene) -> Iterator[Parts]:
     """The head's forward: the logits hump."""
     kept = all_kept(scene) + _saved_by_head(scene) + _cached(scene)
-    around = _with(scene.resident, activations=kept, autocast_copies=autocast_copies(scene))
+    around = _with(scene.resident, activations=kept, autocast_copies=autocast_copies(scene) + zeros_copy_bytes(scene))
     for hump in scene.head.profile.forward_peak:
         yield _with(around, logits=hump)
 
@@ -196,12 +198,18 @@ def _humps(scene: Scene, played: PlayedBlock) -> Peak:
     if not scene.checkpointed:
         return tuple(size - profile.saved for size in profile.backward_peak)
     leaves_nodes = scene.strategy.gradient_checkpointing == "non_reentrant"
-    stops = leaves_nodes and not scene.checkpoints_leave
-    waiting = profile.waiting if scene.strategy.gradient_checkpointing != "reentrant" else scene.hidden_bytes
-    again = (size + waiting for size in (profile.again_peak if stops else profile.forward_peak))
     once = played.attribute_bytes - played.attributes_again if leaves_nodes else 0
     beside = zero_weights_bytes(scene) + copies_made_again(scene)
-    return tuple(size + beside for size in (*(size - once for size in profile.backward_peak), *again))
+    return (*(size - once + beside for size in profile.backward_peak), *_humps_again(scene, played))
+
+
+def _humps_again(scene: Scene, played: PlayedBlock) -> Peak:
+    """A checkpointed block while it is computed again, beside the gradients that wait for it."""
+    profile = played.profile
+    stops = scene.strategy.gradient_checkpointing == "non_reentrant" and not scene.checkpoints_leave
+    waiting = profile.waiting if scene.strategy.gradient_checkpointing != "reentrant" else scene.hidden_bytes
+    beside = waiting + zero_weights_bytes(scene) + copies_made_again(scene)
+    return tuple(size + beside for size in (profile.again_peak if stops else profile.forward_peak))
 
 
 def _last_block(scene: Scene) -> Iterator[Parts]:
@@ -211,7 +219,7 @@ def _last_block(scene: Scene) -> Iterator[Parts]:
         activations=all_kept(scene),
         logits=_kept_outputs(scene),
         gradients=_share_of_gradient(scene, _head_gradients(scene)) + _gradients_before(scene),
-        temporaries=_waiting_for_embedding(scene),
+        temporaries=_waiting_for_embedding(scene) + bias_zeros_bytes(scene),
         autocast_copies=held_copies(scene),
     )
     for kind in scene.kinds:
@@ -238,7 +246,7 @@ def _above_encoder(scene: Scene) -> Iterator[Parts]:
         yield _with(around, temporaries=hump)
     below, made = (cut(size, max(0, num_blocks - 2 * depth), depth) for size in (kept, each))
     first = _with(around, activations=-below, gradients=_share_of_gradient(scene, made))
-    for size in decoder.played.profile.forward_peak:
+    for size in _humps_again(scene, decoder.played):
         yield _with(first, temporaries=size + remade_bias_bytes(scene))
 
 

@@ -8,6 +8,7 @@ from planner.estimators.memory.beside_decoder import encoder_end_bytes, shared_b
 from planner.estimators.memory.held.offloading import blocks_kept, visits_of
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.letters import cut
+from planner.estimators.memory.step.numerics import BIASED_SCORES
 from planner.estimators.memory.step.operations import FP32
 from planner.methods import METHODS
 
@@ -39,6 +40,14 @@ def all_kept(scene: Scene, *, without: Kind | None = None) -> int:
     if scene.checkpointed and not scene.checkpoints_leave:
         kept -= scene.narrower_bytes
     return kept - (kept_by(scene, without) if without is not None else 0) + beside_blocks(scene)
+
+
+def kept_by_decoder(scene: Scene) -> int:
+    """What a decoder's blocks keep where an encoder is below them."""
+    if scene.architecture.kind != "encoder_decoder":
+        return 0
+    decoder = scene.kinds[0]
+    return cut(kept_by(scene, decoder), scene.num_blocks * decoder.num_layers, decoder.of)
 
 
 def beside_blocks(scene: Scene) -> int:
@@ -79,7 +88,10 @@ def _embedding_bytes(scene: Scene) -> int:
     leaf = scene.checkpointed and not scene.embedding_trains
     if not leaf and not scene.embedding_trains:
         return 0
-    apart = a.scaled_embeddings or not a.rotary or _learned_in_sequence(scene)
+    embeds_alone = a.rotary or (
+        a.scores in BIASED_SCORES and not a.normed_embeddings
+    )  # no positions are added, nothing is done
+    apart = a.scaled_embeddings or not embeds_alone or _learned_in_sequence(scene)
     normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual)
     normed = normed if a.layout == "post" or a.normed_embeddings else 0
     drops = a.hidden_dropout and not a.rotary and a.model_type not in EMBEDS_WHOLE
@@ -91,7 +103,17 @@ def _embedding_bytes(scene: Scene) -> int:
 def batch_bytes(scene: Scene) -> int:
     """Token ids, labels, positions, the mask of every pair, T5's biases."""
     n = scene.numerics
-    return n.tokens * BATCH_BYTES_PER_TOKEN + n.pairs * scene.mask_item + shared_bias_bytes(scene)
+    return n.tokens * BATCH_BYTES_PER_TOKEN + _num_masks(scene) * n.pairs * scene.mask_item + shared_bias_bytes(scene)
+
+
+def _num_masks(scene: Scene) -> int:
+    """Masks of every pair: one, but checkpoints hold that of an encoder, of what is between it and its decoder, and where
+    attention is written out, of that. What a decoder reads is told as padded to no kernel.
+    """
+    n = scene.numerics
+    if scene.architecture.kind != "encoder_decoder" or not (n.masked and scene.checkpointed):
+        return 1
+    return 3 if n.attention == "eager" else 2
 
 
 def attributes_left(scene: Scene) -> int:

@@ -11,7 +11,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.held.share import Share
-from planner.estimators.memory.held.weights import Trained, Weights
+from planner.estimators.memory.held.weights import Trained, Weights, weights_of
 from planner.estimators.memory.step.head import head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, cut, highest
 from planner.estimators.memory.step.numerics import Numerics, entered, frozen, has_flash, numerics_of
@@ -77,6 +77,7 @@ class Scene(msgspec.Struct, frozen=True):
     weights: Weights
     trained: Trained
     share: Share
+    cast_at_once: int  # bytes of the largest tensor that preparation casts, as it was loaded
     mask_item: int  # bytes per pair of tokens of the mask that the blocks are given: numbers that are added, or yes and no
     kinds: tuple[Kind, ...]
     lowest: tuple[Kind, ...]  # those that the first block may be of
@@ -133,7 +134,8 @@ def scene_of(
     """Play one block of each kind and the head, and count what lies on the GPU beside them. Bytes in letters, or in numbers
     where `sizes` are.
     """
-    strategy = at_rest(as_run(architecture, strategy, stack))
+    given = as_run(architecture, strategy, stack)
+    strategy = at_rest(given)
     numerics = tuple(
         numerics_of(part, strategy, flash=card.flash, stack=stack, on_cpu=card.on_cpu, sizes=sizes, part_of=architecture)
         for part in architecture.parts
@@ -158,6 +160,7 @@ def scene_of(
         weights=weights,
         trained=trained,
         share=share,
+        cast_at_once=weights_of(architecture, given, task=task, stack=stack).on(trained.stage).largest_upcast,
         mask_item=max(each.mask_item for each in numerics),
         kinds=kinds,
         lowest=bare_kinds if num_below else kinds,

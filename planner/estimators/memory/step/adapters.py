@@ -77,8 +77,7 @@ def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
     up = block.op((up,), fan_out, item)
     if bits and not n.autocast:
         up = block.cast(up, fan_out, result_item)
-    same = block.items[y] == block.items[up]
-    total = block.op((y, up), fan_out, max(block.items[y], block.items[up]), passes=same, holds=(x, wide))
+    total = block.summed(y, up, fan_out, holds=(x, wide))
     return total if bits else block.cast(total, fan_out, result_item)
 
 
@@ -99,25 +98,33 @@ def _fused_lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
 
 
 def _dora(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """LoRA's product and the base's, rescaled by a magnitude over the norm of the whole weight, which is made for it."""
+    """LoRA's product and the base's, rescaled by a magnitude over the norm of the whole weight, which is made for it.
+
+    Behind dropout the base's is made anew, of what was not dropped and of the weight that the norm was made of.
+    """
     n, fan_in, fan_out = block.n, module.in_features, module.out_features
     y = plain_product(block, x, module)
     result_item = block.items[y]
     bits = n.quant in BITSANDBYTES
     if bits:
         y = block.op((y,), fan_out, result_item)
-    inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
+    undropped = inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
     wide, product = block.items[inner], n.autocast or n.adapter
-    held, hump = _dora_weights(block, module, wide)
-    normed = block.matrix((y, inner), 0, FP32, grads=(), scratch=hump)
     if n.dropout:
         inner = block.op((inner,), fan_in, wide, keeps=n.tokens * fan_in)
+    held, hump = _dora_weights(block, module, wide)
+    normed = block.matrix((y, inner), 0, FP32, grads=(), scratch=hump)
     narrow = block.cast(inner, fan_in, product)
     rank = n.dials.rank
     down = block.op((narrow, normed), rank, product, saves=(narrow,), scratch=held, weight_gradient=rank * fan_in * n.adapter)
     up = block.op((down,), fan_out, product, saves=(down,), scratch=held, weight_gradient=rank * fan_out * n.adapter)
-    base = block.op((y,), fan_out, result_item) if module.bias else y
-    item = max(n.adapter, result_item)
+    base = y
+    if n.dropout:
+        base, kept = _dora_base(block, inner, module, held)
+        held -= kept
+    elif module.bias:
+        base = block.op((y,), fan_out, result_item)
+    item = max(n.adapter, block.items[base])
     whole = n.tokens * fan_out * item  # of a magnitude's gradient, before it is summed over tokens
     scaled_base = block.op(
         (base,), fan_out, item, saves=(base,), scratch=held, backward_scratch=whole, weight_gradient=fan_out * n.adapter
@@ -125,8 +132,28 @@ def _dora(block: Block, x: Tensor, module: Linear) -> Tensor:
     scaled = block.op((up,), fan_out, item, saves=(up,), scratch=held, backward_scratch=whole)
     scaled = block.op((scaled,), fan_out, item, scratch=held)
     change = block.op((scaled_base, scaled), fan_out, item, scratch=held, passes=True, holds=(x, inner))
-    total = block.op((y, change), fan_out, max(result_item, item), passes=block.items[y] == item)
+    total = block.summed(y, change, fan_out, holds=(undropped,))
     return total if bits and n.autocast else block.cast(total, fan_out, result_item)
+
+
+def _dora_base(block: Block, x: Tensor, module: Linear, held: int) -> tuple[Tensor, int]:
+    """The base's product of what dropout left, without its bias; and what of the frame's bytes it keeps, as its operand."""
+    n, entries, wide = block.n, module.num_weights, block.items[x]
+    product = n.autocast or n.adapter
+    copied = _dora_copy(block, module, wide)
+    narrow = block.cast(x, module.in_features, product)
+    if wide == product and not copied:  # the weight itself
+        return block.op((narrow,), module.out_features, product, scratch=held, asks=True), 0
+    kept = copied if wide == product else 0
+    weight = block.matrix((), entries, product, grads=())
+    base = block.op((narrow, weight), module.out_features, product, saves=(weight,), grads=(narrow,), scratch=held - kept)
+    return base, kept
+
+
+def _dora_copy(block: Block, module: Linear, item: int) -> int:
+    """Bytes of the base's weight as DoRA's frame has it: unpacked, or cast to the input's dtype."""
+    n = block.n
+    return module.num_weights * item if item != n.weight or n.quant != "none" else 0
 
 
 def _dora_weights(block: Block, module: Linear, item: int) -> tuple[int, int]:
@@ -137,8 +164,7 @@ def _dora_weights(block: Block, module: Linear, item: int) -> tuple[int, int]:
     n, weights, square = block.n, module.num_weights, module.in_features**2
     product = n.autocast or n.adapter
     graph = square * product + module.in_features * n.dials.rank * product
-    copy = weights * item if item != n.weight or n.quant != "none" else 0
-    held = graph + weights * item + copy
+    held = graph + weights * item + _dora_copy(block, module, item)
     identity = square * n.adapter if product != n.adapter else 0  # as it was made, before autocast's copy; gone with the update
     return held, max(held + 2 * weights * item, graph + identity + weights * product)
 
@@ -173,7 +199,7 @@ def _adalora(block: Block, x: Tensor, module: Linear) -> Tensor:
     up = block.op((up,), fan_out, block.items[up])
     up = block.op((up,), fan_out, FP32)
     if bits and not n.four_bit:
-        return block.op((y, up), fan_out, FP32, passes=result_item == FP32, holds=(x, wide))
+        return block.summed(y, up, fan_out, holds=(x, wide))
     in_place = -n.tokens * fan_out * result_item
     return block.op((y, up), fan_out, result_item, scratch=in_place, passes=result_item == FP32, holds=(x, wide))
 
@@ -209,8 +235,7 @@ def _vera(block: Block, x: Tensor, module: Linear) -> Tensor:
         weight_gradient=fan_out * n.adapter,
         backward_scratch=n.tokens * fan_out * n.adapter,
     )
-    same = result_item == n.adapter
-    total = block.op((y, up), fan_out, max(result_item, n.adapter), passes=same, holds=(x, wide))
+    total = block.summed(y, up, fan_out, holds=(x, wide))
     return block.cast(total, fan_out, result_item)
 
 
@@ -267,8 +292,7 @@ def _with_update(block: Block, x: Tensor, y: Tensor, delta: Tensor, module: Line
     inner = block.cast(block.cast(x, fan_in, block.items[delta]), fan_in, item)
     narrow = delta if block.items[delta] == item else block.matrix((delta,), module.num_weights, item)
     change = block.op((inner, narrow), fan_out, item, saves=(inner, narrow))
-    same = block.items[y] == block.items[change]
-    total = block.op((y, change), fan_out, max(block.items[y], block.items[change]), passes=same, holds=(x,))
+    total = block.summed(y, change, fan_out, holds=(x,))
     return block.cast(total, fan_out, result_item)
 
 

@@ -5,19 +5,27 @@ Each function follows the lines of transformers' attention modules, in their ord
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.mamba import mamba
 from planner.estimators.memory.step.numerics import BIASED_SCORES, Numerics
 from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
+from planner.estimators.memory.step.position_bias import (
+    Seen,
+    bias_asks,
+    bias_source,
+    cast_bias,
+    gets_gradient,
+    is_padded,
+    laid_bias,
+    spread_gradient_bytes,
+)
 from planner.estimators.memory.step.tape import Tensor
 
 INDEX_BYTES: Final = 8  # derived: of an int64
 UNCAST_SCORES: Final = frozenset({"summed", "alibi_summed"})  # softmax gives the dtype of the block's norm
-
-Seen = Literal["itself", "encoder"]  # what a sequence attends to
 
 
 def attention(block: Block, x: Tensor) -> Tensor:
@@ -137,42 +145,34 @@ def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, se
     """Flash and memory-efficient kernels keep q, k, v, the output and a log-sum-exp per head."""
     n, a = block.n, block.architecture
     half = 2 if n.attention == "flash" else (n.autocast or block.items[query])
+    bias = laid_bias(block, seen) if a.position_bias else None
     query = block.cast(query, a.query_size, half)
     key, value = (block.cast(tensor, a.cached_size, half, tokens=n.keys) for tensor in (key, value))
     key, value = _repeated(block, key), _repeated(block, value)
+    biases = () if bias is None else (cast_bias(block, bias, half, seen),)
     return block.op(
-        tuple(dict.fromkeys((query, key, value))),
+        (*dict.fromkeys((query, key, value)), *biases),
         block.by_role["output"][0].in_features,
         half,
-        saves=(query, key, value),
+        saves=(query, key, value, *biases),
+        grads=(*dict.fromkeys((query, key, value)), *(each for each in biases if gets_gradient(block, each, seen))),
+        holds=() if bias is None else (bias,),
         saves_output=True,
-        keeps=n.tokens * a.num_heads * STATISTIC_BYTES + _mask_bytes(block, half, seen),
-        backward_scratch=_attention_scratch(block, half) + _bias_gradient_bytes(block, half, seen),
+        keeps=n.tokens * a.num_heads * STATISTIC_BYTES + _mask_bytes(block, half),
+        backward_scratch=_attention_scratch(block, half) + spread_gradient_bytes(block, half, seen),
     )
 
 
-def _mask_bytes(block: Block, item: int, seen: Seen) -> int:
-    """A mask of yes and no becomes an additive bias in the query's dtype, made anew for each block. So does a bias of
-    positions, but for that between encoder and decoder where nothing is padded: it is zero, and one for all blocks. What
-    the decoder itself reads is not told as padded.
-    """
-    a = block.architecture
-    if a.position_bias:
-        padded = block.n.masked and (seen == "encoder" or a.kind == "encoder")
-        shared = seen == "encoder" and not padded
-        return 0 if shared else block.n.position_bias_bytes(item, a.num_heads, each=padded)
-    made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores not in BIASED_SCORES
-    return block.n.pairs * item if made_anew else 0
-
-
-def _bias_gradient_bytes(block: Block, item: int, seen: Seen) -> int:
-    """Of a bias of positions that asks for a gradient: one for every sequence, before they are summed.
-
-    derived: T5Attention lets the zeros between encoder and decoder ask for one under checkpointing.
+def _mask_bytes(block: Block, item: int) -> int:
+    """A mask of yes and no becomes an additive bias in the query's dtype, made anew for each block; a biased one, which has
+    numbers for every head, is cast to that dtype.
     """
     n, a = block.n, block.architecture
-    asks = a.position_bias and (n.trains_all or (seen == "encoder" and n.zero_bias_asks))
-    return n.position_bias_bytes(item, a.num_heads, each=True) if asks else 0
+    if a.position_bias or not n.masked or n.attention != "efficient":
+        return 0
+    if a.scores in BIASED_SCORES:
+        return n.pairs * a.num_heads * item if n.cache != item else 0
+    return n.pairs * item
 
 
 def _attention_scratch(block: Block, item: int) -> int:
@@ -205,7 +205,7 @@ def _mathematics(block: Block, query: Tensor, key: Tensor, value: Tensor, _seen:
     return block.cast(attended, a.query_size, item)
 
 
-def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, _seen: Seen) -> Tensor:
+def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, seen: Seen) -> Tensor:
     """Scores of every pair of tokens, made into weights, and the weighted sum."""
     n, a = block.n, block.architecture
     key, value = _repeated(block, key), _repeated(block, value)
@@ -213,7 +213,7 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, _s
     item = n.autocast or asked
     query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item, tokens=n.keys)
     scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
-    weights = SCORES[a.scores](block, scores, pairs)
+    weights = _biased(block, scores, pairs, seen) if a.position_bias else SCORES[a.scores](block, scores, pairs)
     if not (a.position_bias or a.scores in UNCAST_SCORES):
         weights = block.cast(weights, pairs, asked)
     weights = dropout(block, weights, pairs, a.attention_dropout)
@@ -258,18 +258,32 @@ def _softmax(block: Block, scores: Tensor, pairs: int, item: int) -> Tensor:
 
 
 def _narrow(block: Block, scores: Tensor, pairs: int) -> Tensor:
-    """Llama 4, T5: scaled, biased, masked, softmax in the scores' own dtype; autocast makes that fp32."""
+    """Llama 4: scaled, masked, softmax in the scores' own dtype; autocast makes that fp32."""
     scores = block.op((scores,), pairs, block.items[scores])
-    if block.architecture.position_bias:
-        scores = block.op((scores,), pairs, block.items[scores], passes=True)
     scores = _masked(block, scores, pairs)
     return _softmax(block, scores, pairs, FP32 if block.n.autocast else block.items[scores])
 
 
+def _biased(block: Block, scores: Tensor, pairs: int, seen: Seen) -> Tensor:
+    """T5: scaled, biased, masked, softmax in the dtype of scores and bias; autocast makes that fp32."""
+    n, before = block.n, block.items[scores]
+    scores = block.op((scores,), pairs, before)
+    bias = bias_source(block, seen)
+    item = max(before, block.items[bias])
+    asked = (bias,) if gets_gradient(block, bias, seen) and n.own_bias_asks else ()
+    summed = n.bias_entries(block.architecture.num_heads, each=False) * block.items[bias]
+    scratch = summed if bias_asks(block, seen) and not asked else 0
+    same = item == before and not asked
+    scores = block.op((scores, bias), pairs, item, grads=(scores, *asked), passes=same, backward_scratch=scratch)
+    if is_padded(block, seen) or (seen == "itself" and block.architecture.kind != "encoder"):
+        scores = block.op((scores,), pairs, item, passes=True)
+    return _softmax(block, scores, pairs, FP32 if n.autocast else item)
+
+
 def _sinks(block: Block, scores: Tensor, pairs: int) -> Tensor:
-    """GPT-OSS: a learned score that takes weight and gives nothing stands beside the scores of every row."""
-    item = block.items[scores]
-    scores = _masked(block, block.op((scores,), pairs, item), pairs)
+    """GPT-OSS: a learned score that takes weight and gives nothing stands beside every row's, in the wider dtype."""
+    scores = _masked(block, block.op((scores,), pairs, block.items[scores]), pairs)
+    item = max(block.items[scores], block.n.cache)
     joined = block.op((scores,), pairs, item)
     less_largest = block.op((joined,), pairs, item)
     return block.split(_softmax(block, less_largest, pairs, item), (pairs,))[0]  # the sink is cut off

@@ -57,6 +57,9 @@ NAMED_APART: Final[dict[str, tuple[str, ...]]] = {
     "gpt2": ("attention",),
     "gpt_bigcode": ("attention",),
     "falcon": ("attention", "norm"),
+    "llama4_text": ("attention",),
+    "mpt": ("attention",),
+    "stablelm": ("attention", "norm"),
 }
 
 
@@ -121,6 +124,5 @@ def _residual(block: Block, x: Tensor, branch: Tensor) -> Tensor:
     h = block.architecture.hidden_size
     if block.architecture.scaled_residual:
         branch = block.op((branch,), h, block.items[branch])
-    item = max(block.items[x], block.items[branch])
     held = () if block.last_weights is None else (block.last_weights,)  # a local of the block, until the next ones come
-    return block.op((x, branch), h, item, passes=block.items[x] == block.items[branch], holds=held)
+    return block.summed(x, branch, h, holds=held)

@@ -121,19 +121,24 @@ def _routed(block: Block, x: Tensor) -> Tensor:
         saves=(inner, *down_matrix) if n.trains_all or down_matrix else (),
         weight_gradient=per_block // 3,
     )
-    wide = max(item, ROUTING_ITEMS[a.routing](n.autocast or before, before))
-    weighted = block.op((out,), copies * a.hidden_size, wide, saves=(out,))
+    wide = max(item, ROUTING_ITEMS[a.routing](n.autocast, before))
+    # in backward a product for the weights, before it is summed, beside one for the answer, before it is cast
+    products = n.tokens * copies * a.hidden_size * (2 * wide - item if n.gives_up_early or wide == item else 2 * wide)
+    weighted = block.op((out,), copies * a.hidden_size, wide, saves=(out,), backward_scratch=products)
     ordered = block.op((weighted,), copies * a.hidden_size, wide, asks=True)  # for the order
     summed = block.cast(block.op((ordered,), a.hidden_size, wide), a.hidden_size, before)
     block.tape.hold(selected)
     return summed
 
 
-# what an expert's answer is multiplied by -> its bytes, of those of a router's product and of what came to the experts
+# what an expert's answer is multiplied by -> its bytes, of those of autocast (0 = none) and of what came to the experts;
+# autocast multiplies a router that asks for fp32 in its own dtype, and raises a softmax that asks for none
 ROUTING_ITEMS: Final[dict[Routing, Callable[[int, int], int]]] = {
-    "fp32": lambda _product, _stream: FP32,
-    "product": lambda product, _stream: product,
-    "stream": lambda _product, stream: stream,
+    "fp32": lambda _autocast, _stream: FP32,
+    "product": lambda autocast, stream: autocast or stream,
+    "wide_product": lambda autocast, _stream: autocast or FP32,
+    "softmax": lambda autocast, stream: FP32 if autocast else stream,
+    "stream": lambda _autocast, stream: stream,
 }
 
 

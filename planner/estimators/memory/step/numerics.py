@@ -23,7 +23,7 @@ from planner.methods import (
     saved_modules,
 )
 from planner.strategy.cuts import cut_of
-from planner.strategy.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, items_of, packs_linears
+from planner.strategy.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, is_packed, items_of, packs_linears
 from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
 
@@ -78,7 +78,10 @@ class Numerics(msgspec.Struct, frozen=True):
     attention: AttentionKernel
     repeats_kv: bool
     mask_item: int  # bytes per pair of tokens of the mask that all blocks are given
+    wide_queries: bool  # what hangs on their linear makes them fp32
     zero_bias_asks: bool  # T5's, between encoder and decoder, asks for a gradient
+    own_bias_asks: bool  # T5's others do as well, as a re-entrant checkpoint hands them on
+    gives_up_early: bool  # what was saved is gone before an operation's gradients are cast: so hooks of a checkpoint have it
     adds_up: bool  # weights' gradients go at once into such as stand already, or are used up
     masked: bool  # a kernel is given a mask of pairs: for padding, a prefix, or a window that the sequence is longer than
     fused: frozenset[str]
@@ -87,10 +90,15 @@ class Numerics(msgspec.Struct, frozen=True):
         """Entries of each trained tensor that the method hangs on this linear."""
         return () if self.adapter_kind is None else ADAPTERS[self.adapter_kind].trained(module, self.dials)
 
-    def position_bias_bytes(self, item: int, heads: int, *, each: bool) -> int:
-        """A learned bias for every pair of positions and head: one for all sequences, or one for each."""
+    @property
+    def queries(self) -> int:
+        """Item size of queries, which the zeros between T5's encoder and decoder have as well."""
+        return 4 if self.wide_queries else self.product(self.norm_weight)
+
+    def bias_entries(self, heads: int, *, each: bool) -> int:
+        """Numbers of a bias for every pair of positions and head: one for all sequences, or one for each."""
         sequences = self.batch.sequences if each else 1
-        return sequences * heads * self.seq_len * self.seq_len * item
+        return sequences * heads * self.seq_len * self.seq_len
 
     @property
     def tokens(self) -> int:
@@ -157,13 +165,8 @@ def numerics_of(
     prefix = prefix_tokens(strategy)
     behind = () if method.inserted_behind is None else method.inserted_behind(architecture, strategy)
     adapted = adapted_names(whole, strategy)
-    widened = (
-        adapter is not None
-        and strategy.quant in adapter.widens
-        and bool(autocast)
-        and strategy.adapter_dtype == "float32"
-        and _meets_residual(architecture, adapted)
-    )
+    widens = adapter is not None and strategy.quant in adapter.widens and bool(autocast) and strategy.adapter_dtype == "float32"
+    widened = widens and _meets_residual(architecture, adapted)
     biased, masked = _is_biased(architecture), is_masked(architecture, strategy)
     kernel = attention_kernel(architecture, strategy, stack, flash=flash, on_cpu=on_cpu)
     embeds_wide = strategy.adapter_dtype == "float32" and whole.embedding_name in saved_modules(whole, strategy)
@@ -201,7 +204,10 @@ def numerics_of(
         attention=kernel,
         repeats_kv=_repeats_kv(architecture, kernel, strategy, stack, groups=on_cpu or flash, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
+        wide_queries=widens and any(linear.name in adapted for linear in architecture.linears if linear.role == "cross_query"),
         zero_bias_asks=architecture.position_bias and strategy.gradient_checkpointing != "off",
+        own_bias_asks=architecture.position_bias and strategy.gradient_checkpointing == "reentrant",
+        gives_up_early=strategy.gradient_checkpointing == "non_reentrant",
         adds_up=adds_up(strategy),
         masked=masked,
         fused=fused_kernels(strategy, stack),
@@ -266,12 +272,15 @@ def _embeds_normed(architecture: Architecture, strategy: Strategy) -> bool:
 
 
 def _upcast_widens(architecture: Architecture, strategy: Strategy) -> bool:
-    """Whether what is cast to fp32 makes the residual stream so: the embedding does; norms do by way of quantized linears,
-    which hand back the dtype that they are given. Gemma's norms do so themselves, and plain linears give autocast's.
+    """Whether what is cast to fp32 makes the residual stream so: the embedding does; norms do by way of a block's last linear
+    where that is quantized, or by experts, which hand back the dtype that they are given. Gemma's norms do so themselves, and
+    plain linears give autocast's, as do those behind attention, whatever they are.
     """
     items = items_of(strategy)
-    through_linears = strategy.quant != "none" or strategy.autocast == "none"
-    return items.rest == 4 or (items.norm == 4 and through_linears and architecture.norm != "rms_fp32")
+    packed_last = any(linear.role == "down" and is_packed(linear, strategy.quant) for linear in architecture.linears)
+    routed = architecture.num_experts > 0 and architecture.experts != "every"  # Llama 4's are a product of autocast's
+    hands_on = strategy.autocast == "none" or packed_last or routed
+    return items.rest == 4 or (items.norm == 4 and hands_on and architecture.norm != "rms_fp32")
 
 
 def _meets_residual(architecture: Architecture, adapted: frozenset[str]) -> bool:

@@ -98,6 +98,20 @@ class Block:
         self.items.update(dict.fromkeys(parts, self.items[x]))
         return parts
 
+    def summed(self, x: Tensor, y: Tensor, features: int, *, holds: tuple[Tensor, ...] = ()) -> Tensor:
+        """The sum of two, in the wider dtype. The gradient goes on to both as it is, cast for the one that is narrower."""
+        item = max(self.items[x], self.items[y])
+        both = tuple(self._widened(each, features, item) for each in (x, y))
+        return self.op(both, features, item, passes=True, holds=holds)
+
+    def _widened(self, x: Tensor, features: int, item: int) -> Tensor:
+        """`x` as a sum of wider numbers takes it: no copy, but its gradient comes wide."""
+        if self.items[x] == item:
+            return x
+        (view,) = self.tape.split(x, (self.n.tokens * features * item,))
+        self.items[view] = item
+        return view
+
     def cast(self, x: Tensor, features: int, item: int, *, tokens: int | None = None) -> Tensor:
         """`x.to(dtype)`: nothing when it has that item size already."""
         return x if self.items[x] == item else self.op((x,), features, item, tokens=tokens)
@@ -126,10 +140,13 @@ def _norm(block: Block, x: Tensor, features: int) -> Tensor:
     if "norm" in n.fused:
         return block.op((x,), features, max(item, n.norm_weight), saves=(x,), keeps=statistic, weight_gradient=weight)
     wide = block.cast(x, features, FP32)
+    # derived: in pow_backward of torch's FunctionsManual.cpp the power, its multiple and their product with what mean's
+    # backward has spread out are there at once, beside the gradient of the scaled state; the one that came in is gone by then
+    whole = n.tokens * features * FP32
     if kind == "rms_t5":  # the variance is that of an fp32 copy, and what is scaled is x itself: both are kept
-        scaled = block.op((x, wide), features, FP32, saves=(x, wide), keeps=statistic)
+        scaled = block.op((x, wide), features, FP32, saves=(x, wide), keeps=statistic, backward_scratch=2 * whole)
         return _weighted(block, block.cast(scaled, features, n.norm_weight), features, n.norm_weight, weight)
-    scaled = block.op((wide,), features, FP32, saves=(wide,), keeps=statistic, backward_scratch=n.tokens * features * FP32)
+    scaled = block.op((wide,), features, FP32, saves=(wide,), keeps=statistic, backward_scratch=3 * whole)
     if kind == "rms_fp32":
         return block.cast(_weighted(block, scaled, features, FP32, weight), features, item)
     narrow = block.cast(scaled, features, item)

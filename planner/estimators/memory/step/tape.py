@@ -121,7 +121,8 @@ def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: b
     """Run the tape forward and backward.
 
     `source` is the tape's input, owned by the caller. `output_lives`: the output stays alive through backward (as under
-    re-entrant checkpointing). `output_gradient`: backward starts with a gradient of the output's size (False for a loss).
+    re-entrant checkpointing), and so does its gradient, an argument of the checkpoint's own backward. `output_gradient`:
+    backward starts with a gradient of the output's size (False for a loss).
     `adds_up`: a weight's gradient goes at once into one that stands already, or is used up, so none is left behind.
     """
     first_saver = _first_savers(tape)
@@ -134,7 +135,7 @@ def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: b
     freed_late = tape.attributes | tape.handed_back if output_lives else tape.attributes
     freed = {tensor: index for tensor, index in first_saver.items() if tensor not in freed_late}
     backward_peak, weight_gradients, waiting = _backward(
-        tape, saved_bytes + held, freed, with_gradient=output_gradient, adds_up=adds_up
+        tape, saved_bytes + held, freed, with_gradient=output_gradient, held=output_lives, adds_up=adds_up
     )
     forward_peak, again_peak = highest(forward_levels), highest(forward_levels[: _num_again(tape)])
     return Profile(saved_bytes, saves_input, plain_peak, forward_peak, again_peak, backward_peak, weight_gradients, waiting)
@@ -200,8 +201,8 @@ class _Gradients:
         self.users: list[int] = []
         self.live = 0
 
-    def add(self, tensor: Tensor, num_bytes: int) -> int:
-        """A gradient of its own for `tensor`. Returns what is alive only until the operation ends.
+    def add(self, tensor: Tensor, num_bytes: int, *, users: int = 1) -> int:
+        """A gradient of its own for `tensor`, which `users` have. Returns what is alive only until the operation ends.
 
         A second gradient is added in place to the first if that has one user; else the sum is a tensor of its own
         (InputBuffer::accumulate in torch's autograd engine).
@@ -213,7 +214,7 @@ class _Gradients:
             self.drop(tensor)
         self.storage_of[tensor] = len(self.sizes)
         self.sizes.append(num_bytes)
-        self.users.append(1)
+        self.users.append(users)
         self.live += num_bytes
         return num_bytes if second else 0
 
@@ -235,7 +236,7 @@ class _Gradients:
 
 
 def _backward(
-    tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool, adds_up: bool
+    tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool, held: bool, adds_up: bool
 ) -> tuple[Peak, int, int]:
     """The peak, the bytes of weight gradients left behind, and those that wait when something saved is first asked for.
 
@@ -247,7 +248,7 @@ def _backward(
         freed_by[index] = freed_by.get(index, 0) + sizes[tensor]
     gradients = _Gradients()
     result = tape.ops[-1].output
-    gradients.add(result, sizes[result] if with_gradient else 0)
+    gradients.add(result, sizes[result] if with_gradient else 0, users=2 if held else 1)
     weight_gradients, levels, waiting = 0, [kept_bytes + gradients.live], None
     for index in range(len(tape.ops) - 1, -1, -1):
         op = tape.ops[index]

@@ -1,0 +1,83 @@
+"""Closed form against trace where cases drawn at random showed it too low: what it then calls a fit runs out of memory."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import pytest
+
+from benchmarks.trace_cases import cut
+from catalogs.bases.models import resolve_model
+from planner.estimators.memory import estimate_vram
+from planner.estimators.trace import trace_vram
+from remote.contract import Strategy
+
+pytestmark = pytest.mark.torch
+
+FEW_WORDS: Final[dict[str, Any]] = {"vocab_size": 2000, "bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+LORA: Final[dict[str, Any]] = {"method": "lora", "rank": 16}
+PLAIN: Final[dict[str, Any]] = LORA | {"gradient_checkpointing": "off"}
+ATTENTION: Final[dict[str, Any]] = {"target_modules": ["q_proj", "v_proj"]}
+
+
+class Case(NamedTuple):
+    """A base, a way to train it, and what the closed form did not know of it."""
+
+    family: str
+    said: dict[str, Any]
+    unknown: str
+
+
+CASES: Final = (
+    Case(
+        "smollm2-1.7b",
+        PLAIN | {"method": "dora", "dropout": 0.05},
+        "behind dropout DoRA multiplies by the base's weight once more, and keeps its copy: 3 % low, T5's in nf4 20 %",
+    ),
+    Case(
+        "flan-t5-large",
+        LORA | {"quant": "nf4", "kbit_upcast": "norms", "param_dtype": "float32", "padded": True},
+        "padding laid over a bias of positions makes one of each sequence, in fp32, and so are its gradients: 20 % low",
+    ),
+    Case(
+        "t5-base",
+        LORA | {"autocast": "none", "adapter_dtype": "bfloat16", "gradient_checkpointing": "reentrant", "attention": "eager"},
+        "a re-entrant checkpoint hands gradients of both biases on, of the last block zeros: 7 % low",
+    ),
+    Case(
+        "phi-3.5-moe",
+        PLAIN | ATTENTION,
+        "what experts answer is weighted in fp32, as autocast's softmax gives it, and so are two products in backward: 5 % low",
+    ),
+    Case(
+        "gpt-oss-20b",
+        PLAIN | ATTENTION | {"quant": "nf4", "kbit_upcast": "full", "attention": "eager"},
+        "learned scores of fp32 make those that they stand beside fp32: 9 % low",
+    ),
+    Case(
+        "falcon-rw-1b",
+        LORA | {"param_dtype": "float32", "autocast": "float16", "padded": True},
+        "a mask with a bias for every head is cast for each block's kernel: 7 % low",
+    ),
+    Case(
+        "gemma-2-2b",
+        LORA | {"quant": "nf4", "gradient_checkpointing": "reentrant", "adapter_dtype": "bfloat16", "attention": "eager"},
+        "a norm's backward holds five states of fp32, and Gemma's begins with one: 6 % low",
+    ),
+    Case(
+        "deepseek-v3",
+        PLAIN | {"target_modules": ["o_proj"], "kbit_upcast": "full"},
+        "experts of 16 bits are there twice while they are cast, quantized linears or none: 10 % low",
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.family)
+def test_a_closed_form_is_not_below_the_trace(case: Case) -> None:
+    """By no more than one per cent, nor above by more than two."""
+    config = cut(resolve_model(case.family, base=None).config, 2) | FEW_WORDS
+    strategy = msgspec.convert(case.said | {"micro_batch_size": 2, "seq_len": 1024}, Strategy)
+    traced = trace_vram(config, strategy).allocated_peak_bytes
+    closed = estimate_vram(resolve_model(config, base=None), strategy).allocated_peak_bytes
+    assert 0.99 * traced <= closed <= 1.02 * traced, case.unknown
