@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from planner.estimators.memory.beside_decoder import named_bias_bytes
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.attention import weights_item
 from planner.estimators.memory.step.operations import FP32
@@ -16,7 +15,7 @@ def argument_bytes(scene: Scene, kind: Kind) -> int:
         return positions_bytes(scene)
     own = 0 if kind.played.profile.saves_input else scene.hidden_bytes
     embedded = scene.entering_bytes if scene.num_blocks > 1 and not kind.first.profile.saves_input else 0
-    return own + embedded + positions_bytes(scene) + named_bias_bytes(scene)
+    return own + embedded + positions_bytes(scene)
 
 
 # derived: the names that these models give to learned positions; of one sequence for all, or of each

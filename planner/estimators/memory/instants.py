@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from planner.estimators.memory.beside_decoder import bias_gradient_bytes, bias_zeros_bytes, remade_bias_bytes, zeros_copy_bytes
+from planner.estimators.memory.beside_decoder import (
+    bias_gradient_bytes,
+    bias_zeros_bytes,
+    named_bias_bytes,
+    remade_bias_bytes,
+    zeros_copy_bytes,
+)
 from planner.estimators.memory.copies import autocast_copies, copies_made_again, held_copies
 from planner.estimators.memory.frames import (
     argument_bytes,
@@ -113,7 +119,7 @@ def _forward(scene: Scene) -> Iterator[Parts]:
     """A last block of each kind, with everything that the blocks before it keep."""
     layers = scene.share.num_layers
     alone = layers > 1 if scene.checkpointed else scene.num_blocks == 1 < layers  # else saved, and counted with the block
-    cached = _cached(scene) + (returned_weights_bytes(scene) if alone else 0)
+    cached = _cached(scene) + named_bias_bytes(scene) + (returned_weights_bytes(scene) if alone else 0)
     around = _with(scene.resident, activations=cached, autocast_copies=autocast_copies(scene) + zeros_copy_bytes(scene))
     for kind in scene.kinds:
         kept = all_kept(scene, without=None if scene.checkpointed else kind) + argument_bytes(scene, kind)
