@@ -232,6 +232,7 @@ def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal
         device_map={"": "cpu" if streams else device},
         local_files_only=True,
     )
+    keep_differentiable(model)
     upcast(model, strategy)
     if streams:
         stream(model, strategy, device)
@@ -318,6 +319,17 @@ def _every(_module: Any) -> bool:
 
 
 _UPCAST: Final[Mapping[str, Callable[[Any], bool] | None]] = {"none": None, "norms": is_norm, "full": _every}
+
+
+def keep_differentiable(model: Any) -> None:
+    """Let bitsandbytes' 4-bit linears lie on a CPU as they were packed, whether they train or answer.
+
+    On cores with AVX512 in bf16 they would be laid out anew at the first answer, and stay so: its product for those (0.50) has
+    no backward pass, so after an evaluation no gradient would get past a linear.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def upcast(model: Any, strategy: Strategy) -> None:

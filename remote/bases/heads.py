@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from remote.bases.base import as_stored, quantization_config, upcast
+from remote.bases.base import as_stored, keep_differentiable, quantization_config, upcast
 from remote.contract import Strategy
 from remote.ends import bad_job, first_line
 
@@ -58,6 +58,7 @@ def load_classifier(folder: str, strategy: Strategy, device: str, head: ClassHea
         )
     except ValueError as error:
         raise bad_job(f"this base takes no head for classes: {first_line(error)}") from error
+    keep_differentiable(model)
     upcast(model, strategy)
     return Classifier(model, _fresh(model, info["missing_keys"]))
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from remote.bases.base import check_stored, load_tokenizer, prepare_base
+from remote.bases.base import check_stored, load_base, load_tokenizer, prepare_base
+from remote.bases.heads import ClassHead, load_classifier
 from remote.contract import EndReason, ModelSource, Quant, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.ends import Ended
-from tests.remote.conftest import CONFIG
+from tests.remote.conftest import CONFIG, STRATEGY
 
 pytestmark = pytest.mark.torch
 
@@ -97,3 +101,32 @@ def test_weights_that_are_stored_packed_are_taken_where_their_package_is(shape: 
     monkeypatch.setattr("remote.bases.base.find_spec", lambda name: name)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "gptq"}}))
     check_stored(str(shape), Strategy(method="lora"))
+
+
+PACKED = msgspec.structs.replace(STRATEGY, quant="nf4", param_dtype="bfloat16")
+HEAD = ClassHead(names=("fruit", "metal"), pad_token_id=0, seed=1)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [lambda base: load_base(base, PACKED, "cpu"), lambda base: load_classifier(base, PACKED, "cpu", HEAD).model],
+    ids=["base", "classifier"],
+)
+def test_judging_a_packed_base_changes_no_gradient_of_the_steps_after_it(shape: Path, load: Callable[[str], Any]) -> None:
+    """On cores with AVX512 in bf16 bitsandbytes lays weights out anew where a model only answers, and leaves them so: no later
+    gradient got past a linear.
+    """
+    import torch
+
+    model, rows = load(prepared(shape)), torch.arange(12).reshape(1, 12)
+
+    def gradient() -> torch.Tensor:
+        inputs = model.get_input_embeddings()(rows).detach().requires_grad_()
+        model.train()(inputs_embeds=inputs).logits.float().square().sum().backward()
+        assert inputs.grad is not None
+        return inputs.grad
+
+    before = gradient()
+    with torch.no_grad():
+        model.eval()(input_ids=rows)
+    assert gradient().equal(before)
