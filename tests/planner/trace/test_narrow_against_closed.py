@@ -71,3 +71,10 @@ def test_experts_that_are_shared_come_first_in_qwens_blocks() -> None:
     """4 % low: what they answer is kept for the gate that weights it, beside all that routed ones take."""
     traced, closed = _both("qwen1.5-moe-a2.7b", FEW_WORDS, {"method": "lora", "rank": 16, "target_modules": ["q_proj"]} | OFF)
     assert closed.by_instant["forward"] == pytest.approx(traced.by_instant["forward"], rel=0.01)
+
+
+def test_an_update_of_fourierft_is_handed_on_in_the_dtype_of_its_spectrum() -> None:
+    """5 to 8 % high with a 16-bit adapter: the update and what it multiplies were counted in fp32."""
+    said = OFF | {"method": "fourierft", "adapter_dtype": "bfloat16", "target_modules": ["q_proj", "down_proj"]}
+    traced, closed = _both("llama-3.2-1b", FEW_WORDS, said)
+    assert closed.allocated_peak_bytes == pytest.approx(traced.allocated_peak_bytes, rel=0.01)

@@ -276,12 +276,14 @@ def _lokr(block: Block, x: Tensor, module: Linear) -> Tensor:
 
 
 def _fourierft(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """The update is the inverse transform of a sparse spectrum, in complex numbers."""
+    """The update is the inverse transform of a sparse spectrum, in complex numbers, handed on in the spectrum's dtype."""
     n, weights = block.n, module.num_weights
     y = plain_product(block, x, module)
     spectrum = block.matrix((), weights, FP32, weight_gradient=sum(n.sizes(module)) * n.adapter)
     update = block.matrix((spectrum,), weights, COMPLEX64, scratch=weights * COMPLEX64, backward_scratch=weights * COMPLEX64)
-    return _with_update(block, x, y, block.matrix((update,), weights, FP32), module)
+    wide = block.matrix((update,), weights, FP32)
+    delta = wide if n.adapter == FP32 else block.matrix((wide,), weights, n.adapter)
+    return _with_update(block, x, y, delta, module)
 
 
 def _with_update(block: Block, x: Tensor, y: Tensor, delta: Tensor, module: Linear) -> Tensor:
