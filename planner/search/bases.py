@@ -137,9 +137,9 @@ def _surely_held(question: Question, kinds: tuple[Kind, ...], figures: Figures) 
 
 
 def _families(request: Request) -> tuple[Family, ...]:
-    """The catalog's bases by transformers' type, the largest of each first."""
+    """The catalog's bases by transformers' type, the largest of each first: those whose weights a hub has."""
     families: dict[str, Family] = {}
-    for row in registry():
+    for row in filter(lambda each: each.hub, registry()):
         shape = resolve_model(row.name)
         families.setdefault(shape.model_type, []).append((total_params(shape, request.task), row, shape))
     return tuple(sorted(family, key=lambda each: each[0], reverse=True) for family in families.values())

@@ -53,6 +53,12 @@ def test_all_are_held_whole_and_surely_on_one_card() -> None:
     assert ways == {("fits", "none", 1)}
 
 
+def test_a_shape_without_weights_is_no_base_to_train() -> None:
+    """The catalog knows some for the sake of measurements, as the largest of GPT-2's type."""
+    assert not next(row for row in registry() if row.name == "mpt-13b").hub
+    assert all(base.hub for base in usual().values())
+
+
 @pytest.mark.parametrize("family", ["qwen2", "llama", "falcon"])
 def test_no_larger_base_of_the_family_fits(family: str) -> None:
     """As a search for each of them says: it finds no plan on such a card, or a tight one."""
