@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from planner.estimators.memory.scene import Kind, Scene
-from planner.estimators.memory.step.attention import weights_item
+from planner.estimators.memory.step.blocks.attention import weights_item
 from planner.estimators.memory.step.operations import FP32
 
 

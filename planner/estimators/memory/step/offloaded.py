@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.estimators.memory.step.block import record_block
+from planner.estimators.memory.step.blocks.block import record_block
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.played import KEPT, PlayedBlock
 from planner.estimators.memory.step.tape import Tape, replay

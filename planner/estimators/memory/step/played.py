@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.estimators.memory.step.block import record_block
+from planner.estimators.memory.step.blocks.block import record_block
 from planner.estimators.memory.step.head import HeadAsked, evaluates_apart, record_head, record_logits, record_loss
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.tape import Peak, Profile, idle_bytes, replay

@@ -9,10 +9,8 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.adapters import linear
-from planner.estimators.memory.step.mamba import mamba
-from planner.estimators.memory.step.numerics import BIASED_SCORES, Numerics
-from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
-from planner.estimators.memory.step.position_bias import (
+from planner.estimators.memory.step.blocks.mamba import mamba
+from planner.estimators.memory.step.blocks.position_bias import (
     Seen,
     bias_asks,
     bias_source,
@@ -22,6 +20,8 @@ from planner.estimators.memory.step.position_bias import (
     laid_bias,
     spread_gradient_bytes,
 )
+from planner.estimators.memory.step.numerics import BIASED_SCORES, Numerics
+from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.step.tape import Tensor
 
 INDEX_BYTES: Final = 8  # derived: of an int64

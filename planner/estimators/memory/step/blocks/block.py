@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.estimators.memory.step.attention import attention, cross_attention
-from planner.estimators.memory.step.feed_forward import feed_forward
+from planner.estimators.memory.step.blocks.attention import attention, cross_attention
+from planner.estimators.memory.step.blocks.feed_forward import feed_forward
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import Block, norm
 from planner.estimators.memory.step.tape import Tape, Tensor
