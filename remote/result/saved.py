@@ -73,12 +73,27 @@ def _adapters(model: Any) -> Iterator[Any]:
 
 def _reload_adapters(folder: Path, model: Any, strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
     """The base is the one already in memory."""
+    dtypes = _dtypes_of(model)
     base = bare(model)
     untouched = logits(base)
     for name in way_of(strategy).folders:
         base = load_adapter(base, str(folder / name), strategy, trainable=False)
+    _hold_as(base, dtypes)
     settle(base)
     return untouched, logits(base.eval())
+
+
+def _dtypes_of(model: Any) -> dict[str, torch.dtype]:
+    return {name: parameter.dtype for name, parameter in model.named_parameters()}
+
+
+def _hold_as(model: Any, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Parameters in the dtypes that those of their names had: peft makes an adapter's in fp32 on a packed base, and what was
+    trained in 16 bits would answer otherwise.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != dtypes.get(name, parameter.dtype):
+            parameter.data = parameter.data.to(dtypes[name])
 
 
 def _save_moved_base(folder: Path, model: Any, spec: JobSpec) -> None:
@@ -91,9 +106,12 @@ def _reload_moved_base(
     folder: Path, model: Any, strategy: Strategy, logits: Logits
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
     """What was taken out of the base's weights goes back into them first."""
+    dtypes = _dtypes_of(model)
     base = base_put_back(model)
     untouched = logits(base)
-    return untouched, logits(load_adapter(base, str(folder), strategy, trainable=False).eval())
+    loaded = load_adapter(base, str(folder), strategy, trainable=False)
+    _hold_as(loaded, dtypes)
+    return untouched, logits(loaded.eval())
 
 
 def _save_parts(folder: Path, model: Any, _spec: JobSpec) -> None:
