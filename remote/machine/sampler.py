@@ -59,9 +59,12 @@ class Sampler:
             self._tell()
 
     def _look_on(self) -> None:
-        while not self._over.wait(self._look_s):
+        """At once, so that a run of less than a second is seen, too, and then each second."""
+        while True:
             with suppress(Exception):  # a disk that is full says so at a checkpoint; a meter that fails is no end
                 self.look()
+            if self._over.wait(self._look_s):
+                return
 
     def _tell(self) -> None:
         seen, self._seen = self._seen, []
