@@ -282,6 +282,7 @@ def put_in_linears(model: Any, quantization: Any, dtype: Any) -> None:
     quantizer = AutoHfQuantizer.from_config(quantization)
     quantizer.preprocess_model(model, dtype=dtype, device_map=None)
     quantizer.postprocess_model(model)
+    keep_differentiable(model)
 
 
 def hold_4bit(module: Any, packed: Any, state: Any) -> None:
