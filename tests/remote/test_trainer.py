@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from remote.contract import (
     exit_code,
 )
 from remote.watch import Watch
-from tests.remote.conftest import LOOP, STRATEGY, Asked, MakeJob, questions
+from tests.remote.conftest import DATA, LOOP, STRATEGY, Asked, MakeJob, questions
 
 pytestmark = pytest.mark.torch
 
@@ -132,8 +133,13 @@ def test_a_run_that_has_ended_is_not_run_again(make_job: MakeJob) -> None:
 
 
 def test_training_stops_when_the_held_out_loss_no_longer_falls_and_the_best_weights_come_home(make_job: MakeJob) -> None:
-    loop = change(LOOP, learning_rate=0.4, schedule="constant", max_steps=60, evaluations=29, early_stopping_evaluations=3)
-    job = make_job(loop=loop)
+    """Held-out rows answer what is asked otherwise than those that are learned: what is learned first is how answers look, and
+    then only what is wrong of them.
+    """
+    loop = change(LOOP, learning_rate=0.03, schedule="constant", max_steps=60, evaluations=29, early_stopping_evaluations=3)
+    job = make_job(loop=loop, data=change(DATA, held_out="held_out.jsonl", held_out_rows=20))
+    against = [row | {"completion": "Nothing of all that."} for row in questions(20)]
+    (job.parent / "held_out.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in against))
     outcome = run(job)
     assert (outcome.reason, outcome.trained) == (EndReason.STOPPED_EARLY, True)
     assert outcome.after is not None
