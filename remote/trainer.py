@@ -390,11 +390,11 @@ def quiet() -> None:
     import logging
 
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # misses triton, which a CPU has no use for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # misses a kernel for answers alone, as it is imported
     import peft  # noqa: F401 - imported here so that its seconds count as environment, like those of its neighbours
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="`past_key_values` is deprecated", category=FutureWarning)  # peft 0.21 says it so
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")  # true, meant, and said at every step

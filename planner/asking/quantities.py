@@ -74,7 +74,7 @@ def parse_cards(text: str) -> tuple[int, float]:
     except ValueError:
         memory_gib = 0.0
     if not (number and memory_gib):
-        named = f'; cards by name are --gpu "{size}" --num-gpus {number}' if match else ""
+        named = f'; cards by name are --gpu "{size}" --num-gpus {number}' if match else f'; a card by name is --gpu "{text}"'
         raise ValueError(f'"{text}" says no number of cards and their memory, such as "4x24GB"{named}')
     return number, memory_gib
 

@@ -16,6 +16,7 @@ STEP: Final = "optimizer step"  # as the receipt names these two figures, and th
 STEPS: Final = "optimizer steps"
 PLANNER: Final = "rentune"  # among a row's versions: the release whose estimate it judges
 LEAST_STEPS: Final = 20  # assumed: in a shorter run the first steps, which warm up, weigh too much
+RANDOM: Final = "random"  # weights of a rehearsal's base: a shape of two layers is all overhead, and says little of a real one
 WILDEST: Final = 8.0  # assumed: a run that is further off met something else than a wrong constant
 
 
@@ -27,6 +28,7 @@ class Kind(msgspec.Struct, frozen=True):
     quant: str
     provider: str
     instance_type: str
+    weights: str = "given"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -50,7 +52,9 @@ def read_seen(path: Path, *, version: str) -> tuple[Seen, ...]:
     long_enough = {row.run_id for row in rows if row.quantity == STEPS and row.measured >= LEAST_STEPS}
     logs: dict[tuple[str, str, int, str, str], list[float]] = defaultdict(list)
     for row in rows:
-        if row.quantity != STEP or row.run_id not in long_enough or min(row.predicted, row.measured, row.learned) <= 0:
+        if row.quantity != STEP or row.run_id not in long_enough or row.key.weights == RANDOM:
+            continue
+        if min(row.predicted, row.measured, row.learned) <= 0:
             continue
         off = row.measured / (row.predicted / row.learned)
         if 1 / WILDEST <= off <= WILDEST:

@@ -15,7 +15,7 @@ from planner.plan import Plan, Range
 from planner.strategy.words import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, costs_on, kept_usd_per_month, rental_usd, rounded
 from provision.account.closing import AtHome, Closing, Told
-from provision.account.earlier import STEP, STEPS
+from provision.account.earlier import RANDOM, STEP, STEPS
 from provision.account.last_words import deadline_came, ending_of, too_late, where_time_went, with_what_is_left
 from provision.account.runs import Rental, RunState, Standing
 from provision.account.upkeep import Upkeep
@@ -291,6 +291,7 @@ def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
         "num_gpus": str(chosen.num_gpus),
         "provider": plan.offer.provider,
         "instance_type": plan.offer.instance_type,
+        "weights": RANDOM if receipt.random_base else "given",
     }
     return tuple(
         Calibration(

@@ -329,6 +329,8 @@ def _draw_data(data: dict[str, Any]) -> None:
     if data["num_broken"] > 1:  # a single one stands in the error
         for line in data["broken"]:
             out.print(line, markup=False)
+        if data["num_broken"] > len(data["broken"]):
+            out.print(f"… and {data['num_broken'] - len(data['broken']):,} more", markup=False)
     for each in data["notes"]:
         say(note(each))
 

@@ -69,7 +69,7 @@ def part_words(reached: Reached | None) -> str:
     return f"{steps}({EndReason.DEADLINE})"
 
 
-RANDOM_BASE: Final = "It began from random weights, as its base is a configuration alone: a rehearsal, with a result of no use."
+RANDOM_BASE: Final = "It began from random weights, as its base has no others: a rehearsal, unless all of them were trained."
 
 
 def base_words(receipt: Receipt) -> str | None:

@@ -56,6 +56,7 @@ def may_be_on_hub(base: str) -> bool:
 def hush() -> None:
     """Leave the terminal to the answer: what libraries say to nobody in particular is left out, errors still speak."""
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # misses triton, which a CPU has no use for
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # likewise
     import transformers
 
     transformers.logging.set_verbosity_error()

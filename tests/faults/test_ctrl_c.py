@@ -72,3 +72,6 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal, capsys: pytest.Captur
     assert f"Another run begins with its weights: rentune run {folder.go_on}" in told
     assert call(["check", str(folder.go_on)]) == Exit.OK  # base, rank and targets fit, and the data are where they were
     assert f"init_adapter: {checkpoint}" in folder.go_on.read_text()
+    capsys.readouterr()
+    assert call(["resume", run_id]) == Exit.REFUSED
+    assert f"Hint: rentune run {folder.go_on}" in capsys.readouterr().err

@@ -72,9 +72,10 @@ def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> No
     if memory_gib is None or smallest_gib / 2 <= memory_gib <= SLIP * largest_gib:
         return
     if memory_gib > largest_gib:
+        named = next((name for name in catalog.gpus if f"{memory_gib:g}" in name.split()), None)
         raise RequestError(
             f"{said} says {memory_gib:,g} GB on a card, and the largest card has {largest_gib:g} GB",
-            hint=f"did you mean {memory_gib / KIB:g}GB?",
+            hint=f"did you mean {memory_gib / KIB:g}GB?" if named is None else f'a card by name is --gpu "{named}"',
             place=("where", "gpu_budget"),
         )
     in_mb = memory_gib * MB_OF_GB

@@ -59,7 +59,7 @@ def rehearsal_words(base: BaseModel) -> str | None:
     """That the base has no weights of its own, where it has none, as a sentence; else None."""
     if base.kind != "config":
         return None
-    return f"{base.path} has no weights: random ones are trained, as a rehearsal, and the result is of no use"
+    return f"{base.path} has no weights: random ones are trained; unless that is all of them, it is a rehearsal without a use"
 
 
 def hub_secrets(base: BaseModel, environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ import click
 import msgspec
 
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
-from planner.asking.request import DataAsked, DataFile, Lengths, RequestError
+from planner.asking.request import OF_TASK, DataAsked, DataFile, Lengths, RequestError
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.parts import files_of
@@ -78,8 +78,9 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     )
     if report.broken:
         more = f" (and {report.num_broken - 1} more broken row{'s' * (report.num_broken > 2)})" if report.num_broken > 1 else ""
+        task = next((f" --task {task}" for task, form in OF_TASK.items() if form == file.format), "")
         raise RequestError(
-            f"{report.broken[0]}{more}", hint=f"`rentune check {shlex.quote(str(path))}` lists every row that can't be used"
+            f"{report.broken[0]}{more}", hint=f"`rentune check {shlex.quote(str(path))}{task}` tells which rows can't be used"
         )
     if report.no_template:
         raise RequestError(f"{path}: {NO_TEMPLATE}", hint=TEMPLATE_HINT, place=("data", "chat_template"))

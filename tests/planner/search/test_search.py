@@ -19,7 +19,7 @@ from planner.estimators.memory import estimate_vram
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
 from planner.report.job_file import write_job
-from planner.search.market.names import check_names
+from planner.search.market.names import check_memory, check_names
 from planner.search.told.notebook import told_apart
 from planner.units import GIB
 from remote.contract import CAPABILITIES, PACKED_KEY, Beginnings, Loop
@@ -487,6 +487,13 @@ def test_a_name_that_nobody_sells_is_a_slip_of_the_pen(where: Where, words: str,
     with pytest.raises(RequestError, match=words) as refused:
         ask(make_request(where=where), market(make_offer()))
     assert refused.value.hint == hint
+
+
+def test_the_number_of_a_card_in_the_place_of_its_memory_is_answered_with_its_name() -> None:
+    """`--gpus 1x3090` means no terabytes."""
+    with pytest.raises(RequestError, match="says 3,090 GB on a card") as refused:
+        check_memory(3090.0, make_catalog(gpus=(make_gpu("RTX 3090"),)), said="--gpus")
+    assert refused.value.hint == 'a card by name is --gpu "RTX 3090"'
 
 
 def test_of_many_names_those_that_can_be_rented_from_come_first_and_the_rest_is_counted() -> None:

@@ -30,6 +30,7 @@ def rows(
     learned: float = 1.0,
     version: str = "1.0",
     at: str = "cloud/large",
+    random: bool = False,
 ) -> tuple[Calibration, ...]:
     """A run's rows as its books write them."""
     provider, instance_type = at.split("/")
@@ -43,7 +44,7 @@ def rows(
         versions={"rentune": version},
     )
     receipt = receipt_of(plan, run_state(plan, run_id=run_id), outcome_of(measured=Measured(step_s=measured, steps=steps)))
-    return calibrations(plan, receipt)
+    return calibrations(plan, msgspec.structs.replace(receipt, random_base=random))
 
 
 def written(folder: Path, *kinds: tuple[Calibration, ...], more: bytes = b"") -> tuple[Seen, ...]:
@@ -51,6 +52,14 @@ def written(folder: Path, *kinds: tuple[Calibration, ...], more: bytes = b"") ->
     path = folder / "calibration.jsonl"
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for kind in kinds for row in kind) + more)
     return read_seen(path, version="1.0")
+
+
+def test_a_rehearsal_on_random_weights_teaches_nothing(tmp_path: Path) -> None:
+    """Its shape is often of two layers, whose step is all overhead: two of them made a real model's plan twice as slow."""
+    assert written(tmp_path, rows("a", predicted=0.02, measured=0.06, random=True)) == ()
+    [seen] = written(tmp_path, rows("a", predicted=0.02, measured=0.06, random=True), rows("b", predicted=1.0, measured=1.1))
+    assert seen.num_runs == 1
+    assert math.exp(seen.mean_log) == pytest.approx(1.1)
 
 
 def test_runs_of_a_kind_are_one_mean(tmp_path: Path) -> None:

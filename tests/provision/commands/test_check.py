@@ -113,7 +113,9 @@ def test_a_base_without_weights_is_a_note(
 ) -> None:
     """It can be trained, to rehearse; nobody is to pay for it unawares."""
     assert checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch) == Exit.OK
-    assert "has no weights: random ones are trained, as a rehearsal" in " ".join(capsys.readouterr().out.split())
+    assert "has no weights: random ones are trained; unless that is all of them, it is a rehearsal" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_what_is_not_ready_here_is_a_note(
