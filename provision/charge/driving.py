@@ -19,6 +19,7 @@ from provision.errors import EndUnseen, Refused
 from provision.home.clocks import CLOCKS, Clocks
 from provision.home.interrupt import interruptible
 from provision.home.places import Places
+from provision.providers import ended_from_home
 from provision.state.checkpoints import pushed_of
 from provision.state.shared import ledger_of
 from provision.walk.crash import crash_around, read_crash_point
@@ -95,10 +96,15 @@ def _answers(run: Run, attendant: Attendant) -> dict[int, Callable[[], bool]]:
 
 
 def _told_to_go(run: Run, number: int, let_go: Callable[[int], object]) -> bool:
-    """Answer a machine that shuts down. What is being ended already is ended for as long as the machine allows."""
+    """Answer a machine that shuts down; whether it was answered. What is being ended already is ended for as long as the
+    machine allows. Where nothing but this machine ends the bill, the run is ended: off, it would let it go on for ever.
+    """
     state = run.state
-    if state.phase not in ENDING and (state.controlled is None or not state.controlled.ending):
-        let_go(number)
+    if state.phase in ENDING or (state.controlled is not None and state.controlled.ending):
+        return True
+    if state.may_bill and ended_from_home(state.provider):
+        return False
+    let_go(number)
     return True
 
 

@@ -73,6 +73,24 @@ def test_what_is_being_ended_is_ended(rehearsal: Rehearsal) -> None:
     assert rehearsal.is_gone(run_id)
 
 
+def test_where_nothing_but_this_machine_ends_the_bill_the_run_is_ended(
+    rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at Hetzner and DigitalOcean: a machine that stays off lets a box bill past its deadline for as long."""
+    monkeypatch.setattr("provision.charge.driving.ended_from_home", lambda _provider: True)
+    went: list[int] = []
+    run_id = rehearsal.open()
+    with Proxy(target_port=0) as line:
+        receipt = rehearsal.drive(
+            run_id,
+            Shutdown("train"),
+            make=lambda _launch: ScriptedBox(rehearsal, line, LEAVES_WHEN_TOLD),
+            attendant=Attendant(let_go=went.append),
+        )
+    assert (receipt.exit_code, went) == (Exit.INTERRUPTED, [])
+    assert rehearsal.is_gone(run_id)
+
+
 def test_before_anything_was_rented_it_lets_go_as_well(rehearsal: Rehearsal) -> None:
     """Nothing is stopped by it; whoever comes next rents."""
     went: list[int] = []
