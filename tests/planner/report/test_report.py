@@ -16,7 +16,7 @@ from planner.asking.sent import Sent
 from planner.notices import sent_words, short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
-from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
+from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range, why_none
 from remote.contract import Loop, Strategy
 from tests.planner.builders import (
     ask,
@@ -88,6 +88,18 @@ def test_more_rows_asked_for_than_there_are_is_told_with_what_counts() -> None:
         "5,000 rows were asked for and the data has 3,000: all of them count, and no more",
     ]
     assert "the data has 2,400:" in (short_words(apart) or "")
+
+
+def test_why_nothing_can_be_run_begins_with_the_budget_where_that_is_it() -> None:
+    """However many offers were refused for what was asked of them: that was meant, and the limit can be raised."""
+    over = Rejection(what="1 machine that could do it", reason="over $0.01 at p90", changes={"budget.max_usd": Decimal("0.14")})
+    many = Rejection(what="1,918 offers", reason="not from runpod", num_offers=1_918)
+    few = Rejection(what="3 offers", reason="not an L4", num_offers=3)
+    answer = msgspec.structs.replace(result(), rejections=(few, over, many))
+    assert why_none(answer) == (
+        "No plan can be run as asked: nothing on offer does this job: "
+        "1 machine that could do it over $0.01 at p90; 1,918 offers not from runpod."
+    )
 
 
 def test_a_base_that_goes_there_from_here_is_told_where_it_takes_much_of_the_machine_s_time() -> None:
