@@ -164,7 +164,7 @@ def test_a_cut_of_ten_seconds_costs_nothing_but_the_view(rehearsal: Rehearsal) -
 
 def kill_trainer(rehearsal: Rehearsal, run_id: str) -> None:
     """SIGKILL to everything of the job, once it has trained a little and written a checkpoint."""
-    wait_until(lambda: any(event.kind == "checkpoint" for event in rehearsal.events_on_box(run_id)))
+    wait_until(lambda: {"checkpoint", "step"} <= {event.kind for event in rehearsal.events_on_box(run_id)})
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.environ().get("RENTUNE_TASK", "").endswith(f"{run_id}/job"):
