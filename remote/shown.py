@@ -1,4 +1,4 @@
-"""What a run shows of itself in words: the answers of base and result to some held-out prompts."""
+"""What a run shows of itself in words: answers to some held-out prompts, as it begins and of its result."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from remote.result.samples import Answer, answers, class_answers
 
 
 def base_answers(spec: JobSpec, loaded: Loaded, desk: Desk) -> tuple[Answer, ...]:
-    """What the base answers, before anything has moved."""
-    if way_of(spec.strategy).saved != "adapters":  # what was put in adds nothing so far
+    """What is answered before anything has moved: by the base, or with the earlier adapter that the job goes on with, as what
+    was judged then.
+    """
+    goes_on = spec.loop.init_adapter is not None
+    if goes_on or way_of(spec.strategy).saved != "adapters":  # what was put in adds nothing so far
         return _told(lambda: _answers(spec, loaded), desk)
     with disabled(loaded.model):
         return _told(lambda: _answers(spec, loaded), desk)
 
 
 def samples_of(spec: JobSpec, loaded: Loaded, progress: Progress, desk: Desk) -> tuple[Sample, ...]:
-    """Held-out prompts with the answers of base and result; each is told."""
+    """Held-out prompts with the answers before and after; each is told."""
     desk.events.enter(Phase.EVALUATE)
     if not progress.answers_before:
         return ()

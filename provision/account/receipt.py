@@ -124,6 +124,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     base_revision: str | None = None  # of a base from the hub: the commit that was trained
     base_sha256: dict[str, str] = {}  # likewise: weight file → hex, as the box had it
     base_fetched_bytes: int | None = None  # likewise: what the last box had to fetch; 0 = all of it lay there
+    began_with: str | None = None  # the earlier adapter, or checkpoint, with whose weights it began
     random_base: bool = False  # whether it began from random weights, since its base was a configuration alone
     tries: tuple[Try, ...] = ()  # every attempt, in order
     kept: tuple[Resource, ...] = ()  # disks that outlive their boxes, as was asked
@@ -218,6 +219,7 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         versions=state.opened.versions | (outcome.versions if outcome else {}),
         base_revision=outcome.base_revision if outcome else None,
         base_sha256=outcome.base_sha256 if outcome else {},
+        began_with=plan.request.loop.init_adapter,
         random_base=told.random_base,
         base_fetched_bytes=told.base_fetched_bytes,
         tries=tuple(_try(rental, now_s=closing.at_s) for rental in state.rentals),

@@ -73,8 +73,9 @@ RANDOM_BASE: Final = "It began from random weights, as its base has no others: a
 
 
 def base_words(receipt: Receipt) -> str | None:
-    """That the base had no weights, where it had none; else None."""
-    return RANDOM_BASE if receipt.random_base else None
+    """With what it began, where that was no base of the hub's or the user's as it is; else None."""
+    began = f'It began with the weights in {receipt.began_with}, which "before" means below.' if receipt.began_with else None
+    return " ".join(filter(None, (began, RANDOM_BASE if receipt.random_base else None))) or None
 
 
 def weights_words(receipt: Receipt) -> str | None:

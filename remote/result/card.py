@@ -135,6 +135,8 @@ def _method(spec: JobSpec, progress: Progress, trainable_params: int) -> dict[st
         "learning rate": f"{loop.learning_rate:g}, {_schedule_words(loop)}",
         "seed": f"{loop.seed}",
     }
+    if loop.init_adapter is not None:
+        rows["begun with"] = 'an earlier adapter\'s weights, which "before" means below'
     if way_of(strategy).trains_base:
         del rows["targets"], rows["dropout"]
     return rows

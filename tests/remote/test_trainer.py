@@ -239,6 +239,10 @@ def test_a_first_adapter_is_trained_on(make_job: MakeJob) -> None:
     again = run(make_job("again", loop=change(LOOP, init_adapter=str(first.parent / "output"))))
     assert again.before is not None
     assert again.before.mean_loss == pytest.approx(learned.mean_loss, abs=0.05)
+    ended = decode((first.parent / OUTCOME_FILE).read_bytes(), Outcome)
+    assert [sample.before for sample in again.samples] == [
+        sample.after for sample in ended.samples
+    ]  # as it was judged, so shown
 
 
 @pytest.mark.parametrize("method", ["lora", "vera", "prompt_tuning"])

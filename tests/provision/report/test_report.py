@@ -110,6 +110,15 @@ def test_a_base_of_random_weights_is_called_that(plan: Plan) -> None:
     assert base_words(receipt_of(plan, run_state(plan), outcome_of())) is None
 
 
+def test_a_run_that_began_with_an_earlier_adapter_says_so(plan: Plan) -> None:
+    """Else "before" is read as the base's."""
+    loop = msgspec.structs.replace(plan.request.loop, init_adapter="/runs/a/checkpoints/step-10")
+    plan = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, loop=loop))
+    receipt = receipt_of(plan, run_state(plan), outcome_of())
+    assert receipt.began_with == "/runs/a/checkpoints/step-10"
+    assert "It began with the weights in /runs/a/checkpoints/step-10" in render_page(receipt, plan, CURVES)
+
+
 def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:
     """Bill, figures, phases, loss, teardown, samples, and where things lie."""
     text = printed(receipt)
