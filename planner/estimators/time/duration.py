@@ -20,13 +20,14 @@ from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.memory.step.numerics import has_flash
 from planner.estimators.sequences import Sequences, in_packs, laid_out, padded_mean, share_judged, share_used, times_shown
 from planner.estimators.time import phases
+from planner.estimators.time.arrival import brought, made_ready
 from planner.estimators.time.demand import Demand, demand_of, tokens_per_step
 from planner.estimators.time.interruptions import made_every_s
 from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.estimators.time.phases import moving, scaled, span, total
 from planner.estimators.time.speed import StepTime, cpu_step_time, step_on
 from planner.estimators.time.trust import run_class, spread_of
-from planner.methods import adapter_file_bytes, base_params
+from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
 from planner.strategy.precision import quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
@@ -202,7 +203,7 @@ def errand_of(
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     base_bytes = download_bytes(architecture, strategy, task)
-    ready = _made_ready(architecture, task, data, sent)
+    ready = made_ready(architecture, task, data, sent)
     return Errand(
         run=Run(architecture, strategy, task, stack, work.train_mean, demand),
         loop=loop,
@@ -212,7 +213,7 @@ def errand_of(
         num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
         checkpoint_bytes=checkpoint_bytes(architecture, strategy, task),
         result_bytes=adapter_file_bytes(architecture, strategy, task=task),
-        download=total(_brought(base_bytes, sent), ready),
+        download=total(brought(base_bytes, sent), ready),
         ready=ready,
         load=_load(strategy, base_bytes),
     )
@@ -268,21 +269,6 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         learned=pace.learned.factor,
         learned_from=pace.learned.num_runs,
     )
-
-
-def _brought(base_bytes: int, sent: Sent) -> Range:
-    """Until base, rows and earlier adapter lie on a machine elsewhere: from the hub what is there, the rest from here."""
-    fetched = moving(base_bytes, phases.HUB_BYTES_PER_S) if sent.base_bytes is None else phases.ZERO
-    return total(fetched, moving((sent.base_bytes or 0) + sent.rest_bytes, phases.SEND_BYTES_PER_S))
-
-
-def _made_ready(architecture: Architecture, task: Task, data: DataAsked, sent: Sent) -> Range:
-    """Until rows are tokens, and a GGUF file is a folder of plain weights, on the machine that trains."""
-    num_tokens = (data.num_examples + data.held_out_rows) * data.mean_tokens
-    tokenized = moving(num_tokens, phases.TOKENIZED_PER_S)
-    if not sent.packed:
-        return tokenized
-    return total(tokenized, phases.UNPACK_S, moving(base_params(architecture, task), phases.UNPACKED_PARAMS_PER_S))
 
 
 class Work(msgspec.Struct, frozen=True):
