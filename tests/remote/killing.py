@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -26,10 +27,11 @@ from remote.contract import (
 )
 from tests.remote.conftest import LOOP, STRATEGY, lay_out, questions, spec_of
 
-LONG: Final[Loop] = msgspec.structs.replace(LOOP, max_steps=160, evaluations=7, checkpoint_every_s=0.1)
+# Saved every other step: in seconds a fast machine would save a few times in all.
+LONG: Final[Loop] = msgspec.structs.replace(LOOP, max_steps=160, evaluations=7, checkpoint_every="2 steps")
 EVENTS: Final = 40  # at most so many events of one start are waited for; a run of `LONG` tells some 250
-JITTER_S: Final = 0.03  # beside the event, or the save, that chance has chosen
-LOOK_S: Final = 0.002
+JITTER_S: Final = 0.03  # beside the event that chance has chosen
+LOOK_S: Final = 0.0005  # a save of this small job takes some milliseconds
 
 
 class Kill(NamedTuple):
@@ -51,15 +53,16 @@ def killed(job: Path, chance: random.Random, *, in_save: bool) -> Kill | None:
     seen, wanted = _num_events(job), chance.randint(1, EVENTS)
     with subprocess.Popen([sys.executable, "-m", "remote", str(job)], stderr=subprocess.DEVNULL) as process:
         for _ in _until_ended(process):
-            if _num_events(job) - seen >= wanted and (not in_save or (job.parent / CHECKPOINT_DIR / MAKING).exists()):
-                time.sleep(chance.uniform(0, JITTER_S / 3 if in_save else JITTER_S))
-                process.send_signal(signal.SIGKILL)
-                break
+            if _num_events(job) - seen < wanted or (in_save and not _stopped_in_save(process, job)):
+                continue
+            time.sleep(0 if in_save else chance.uniform(0, JITTER_S))
+            process.send_signal(signal.SIGKILL)
+            break
         if process.wait() != -signal.SIGKILL:
             return None
     events = [event for line in job.with_name(EVENTS_FILE).read_bytes().splitlines() if (event := parse_event(line))]
     steps = [event.data["step"] for event in events if event.kind == "step"]
-    return Kill(events[-1].phase, max(steps, default=0), (job.parent / CHECKPOINT_DIR / MAKING).exists())
+    return Kill(events[-1].phase, max(steps, default=0), _saves(job))
 
 
 def finished(job: Path) -> tuple[str, Evaluation | None]:
@@ -67,6 +70,22 @@ def finished(job: Path) -> tuple[str, Evaluation | None]:
     subprocess.run([sys.executable, "-m", "remote", str(job)], stderr=subprocess.DEVNULL, check=True)
     outcome = decode(job.with_name(OUTCOME_FILE).read_bytes(), Outcome)
     return next(file.sha256 for file in outcome.adapter if file.path == "adapter_model.safetensors"), outcome.after
+
+
+def _saves(job: Path) -> bool:
+    return (job.parent / CHECKPOINT_DIR / MAKING).exists()
+
+
+def _stopped_in_save(process: subprocess.Popen[bytes], job: Path) -> bool:
+    """Held within a save, to be killed there: on a fast machine a save that was seen is over before a signal arrives."""
+    if not _saves(job):
+        return False
+    process.send_signal(signal.SIGSTOP)
+    stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    if stopped is not None and stopped.si_code == os.CLD_STOPPED and _saves(job):
+        return True
+    process.send_signal(signal.SIGCONT)
+    return False
 
 
 def _until_ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
