@@ -55,8 +55,8 @@ demo: ## plan, rent the local box, train SmolLM2-135M with LoRA, bring the adapt
 demo-qlora: ## the same with the base in 4 bits (QLoRA, nf4)
 	@.ci/demo.sh examples/demo/qlora.yaml
 
-test: setup pulumi base test-wheel ## set up, then every test once: the quick ones against the built wheel, then the rest
-	@$(PYTEST) -m "$(REST)" --junitxml=build/junit/rest.xml
+test: setup pulumi base test-wheel ## set up, then every test: the quick ones against the built wheel, then the rest
+	@WORKERS=$(WORKERS) .ci/tests.sh $(BIN)/python build/junit/rest.xml -m "$(REST)"
 
 test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base
 	@$(PYTEST) -m "$(QUICK)"

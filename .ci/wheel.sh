@@ -34,4 +34,4 @@ git ls-files --cached --others --exclude-standard -z |
     xargs -0 cp --parents --target-directory "$work/suite"
 
 cd "$work/suite"
-OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -n "$WORKERS" --dist loadgroup -q -m "$QUICK" --junitxml="$root/build/junit/quick.xml"
+exec "$root/.ci/tests.sh" "$work/venv/bin/python" "$root/build/junit/quick.xml" -m "$QUICK"
