@@ -6,6 +6,7 @@
 set -uo pipefail
 python=$1 results=$2
 shift 2
+rm -f "${results%.xml}-again.xml"
 OMP_NUM_THREADS=1 "$python" -m pytest -n "$WORKERS" --dist loadgroup -q --junitxml="$results" "$@"
 status=$?
 [ "$status" -eq 1 ] || exit "$status" # 1: tests failed; all else is no verdict on a test
