@@ -42,7 +42,7 @@ from provision.home.places import Places, read_places
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Box, Claim, Launch
+from provision.seam import Box, Claim, Launch
 from provision.watch.view import read_events
 from remote.contract import Event, Phase
 from tests.doubles import emulator

@@ -27,7 +27,7 @@ import msgspec
 from benchmarks.machine import describe_machine
 from provision.direct.here import local_offer
 from provision.direct.local import LocalBox
-from provision.provisioner import Box, Launch
+from provision.seam import Box, Launch
 from provision.ssh import Shell
 from provision.ssh.keys import KeyPair, client_key
 from tests.doubles.proxy import proxied

@@ -28,7 +28,7 @@ from provision.parts import Find, Finding, clouds_in_reach, credentials_of, look
 from provision.prepare.policy import read_rules
 from provision.prepare.quotas import Told
 from provision.providers import known_providers
-from provision.provisioner import seen
+from provision.seam import seen
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
 MOVE: Final = f"{HOME_VARIABLE}=FOLDER rentune …"

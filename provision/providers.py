@@ -15,8 +15,8 @@ from planner.plan import Provider
 from provision.clouds.programs import CLOUDS, UNWATCHED, Ends
 from provision.errors import BadInput
 from provision.home.places import Places
-from provision.provisioner import Claim, Provisioner
 from provision.redact import without_secrets
+from provision.seam import Claim, Provisioner
 
 if TYPE_CHECKING:
     from provision.parts import Finding

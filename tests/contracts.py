@@ -19,7 +19,7 @@ from provision.account.lines import AnyLine
 from provision.account.receipt import Calibration, Receipt
 from provision.commands.ending import EndedRun
 from provision.envelope import Envelope
-from provision.provisioner import Box, Owned, Teardown
+from provision.seam import Box, Owned, Teardown
 from provision.watch.alerts import Alert
 from remote.contract import Event, JobSpec, Outcome, Strategy
 

@@ -16,7 +16,7 @@ import msgspec
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
 from provision.home.checkpoints import COMING, adopt, steps_at_home
-from provision.provisioner import Box
+from provision.seam import Box
 from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, checkpoint_step, decode
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from provision.aboard.detached import TaskState as JobState
 from provision.aboard.result import sober
 from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder, passing_places
 from provision.errors import ProvisionError, Spoilt, TrainingFailed, TransferFailed
-from provision.provisioner import CLOCKS_AGREE_S, Box
+from provision.seam import CLOCKS_AGREE_S, Box
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
     EVENTS_FILE,

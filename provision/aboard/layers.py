@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from provision.errors import RentuneError
-from provision.provisioner import Answer, Layer
+from provision.seam import Answer, Layer
 
 if TYPE_CHECKING:
     from provision.ssh import Shell

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provision.errors import ProvisionError, RentuneError
-from provision.provisioner import Answer, Box, Layer
+from provision.seam import Answer, Box, Layer
 from remote.contract import LOG_FILE
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from provision.aboard import detached
 from provision.aboard.marks import marks
 from provision.errors import ConnectionFailed, Declined, ProvisionError, Reason, Scope, Spoilt, TransferFailed
-from provision.provisioner import Box
+from provision.seam import Box
 from remote import contract
 from remote.contract import LOG_FILE, OUTPUT_DIR, Outcome
 from remote.digest import sha256_of

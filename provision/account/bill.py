@@ -15,7 +15,7 @@ from planner.estimators.cost import address_usd_per_hour, disks_usd_per_s, round
 from planner.units import SECONDS_PER_HOUR
 from provision.account.runs import Rental, RunState
 from provision.account.upkeep import Upkeep, is_billed, kept_usd_per_gib_month, upkeep
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 
 USD_STEP = Decimal("0.0001")
 LineName = Literal["compute", "idle", "disk", "address", "egress", "failed attempts"]

@@ -9,7 +9,7 @@ import msgspec
 
 from catalogs.hardware import Billing, Offer
 from provision.errors import Reason, Scope
-from provision.provisioner import Box, Teardown
+from provision.seam import Box, Teardown
 
 LEDGER_VERSION = 1
 LAST_MOMENT_S: Final = 253_402_300_799.0  # derived: the end of the year 9999, the last that a date can show

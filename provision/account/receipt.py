@@ -20,7 +20,7 @@ from provision.account.last_words import deadline_came, ending_of, too_late, whe
 from provision.account.runs import Rental, RunState, Standing
 from provision.account.upkeep import Upkeep
 from provision.errors import Exit, Reason, Scope
-from provision.provisioner import Resource, Teardown
+from provision.seam import Resource, Teardown
 from remote.contract import Doubt, EndReason, Evaluation, Measured, Phase, Reached, RowsRead, Sample, Strategy
 
 RECEIPT_VERSION = 1

@@ -28,7 +28,7 @@ from provision.account.lines import (
     Sent,
     Tried,
 )
-from provision.provisioner import CLOCK_ERROR_S, VOLUME, Answer, Box, Resource, Teardown
+from provision.seam import CLOCK_ERROR_S, VOLUME, Answer, Box, Resource, Teardown
 from remote.contract import Phase
 
 LineT = TypeVar("LineT")

@@ -16,7 +16,7 @@ import msgspec
 from catalogs.hardware import Billing, WhileOff
 from planner.estimators.cost import SECONDS_PER_MONTH
 from planner.units import SECONDS_PER_HOUR
-from provision.provisioner import MACHINE, VOLUME, Answer, Resource
+from provision.seam import MACHINE, VOLUME, Answer, Resource
 from provision.words import usd_words
 
 HOURS_PER_MONTH: Final = Decimal(SECONDS_PER_MONTH) / SECONDS_PER_HOUR

@@ -18,7 +18,7 @@ from provision.account.runs import RunState
 from provision.errors import Refused
 from provision.home.places import RunFolder
 from provision.home.processes import boot_id, machine_id, machine_ids, start_of, still_runs, still_runs_by_clock
-from provision.provisioner import DEADLINE_GRACE_S
+from provision.seam import DEADLINE_GRACE_S
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
 POLL_S = 0.02  # assumed: as often as nobody notices

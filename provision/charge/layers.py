@@ -22,7 +22,7 @@ from provision.errors import RentuneError
 from provision.home.places import Places, RunFolder
 from provision.prepare.papers import read_claim
 from provision.providers import ends_itself
-from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner, clock_trouble, seen
+from provision.seam import Answer, Claim, Layer, Owned, Provisioner, clock_trouble, seen
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import known_key
 from provision.walk.held import Connect, MakeProvisioner, provisioners

@@ -29,7 +29,7 @@ from provision.errors import HeldElsewhere, RentuneError
 from provision.home.clocks import passing_s
 from provision.home.places import Places, read_places
 from provision.prepare.papers import read_claim
-from provision.provisioner import CLOCKS_AGREE_S, DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
+from provision.seam import CLOCKS_AGREE_S, DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
 from provision.walk.held import provisioners
 from provision.walk.phases import Display
 from provision.watch.progress import LineDisplay

@@ -12,7 +12,7 @@ import msgspec
 from provision.clouds.patience import Patience
 from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
-from provision.provisioner import (
+from provision.seam import (
     MACHINE,
     Answer,
     Claim,

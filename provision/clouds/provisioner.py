@@ -42,7 +42,8 @@ from provision.errors import (
     RentuneError,
 )
 from provision.home.places import Places, RunFolder
-from provision.provisioner import (
+from provision.redact import redact
+from provision.seam import (
     MACHINE,
     SET_CLOCK,
     Answer,
@@ -57,7 +58,6 @@ from provision.provisioner import (
     clock_trouble,
     unshared,
 )
-from provision.redact import redact
 
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S

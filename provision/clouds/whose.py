@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from provision.clouds.programs import CLOUDS
 from provision.clouds.programs.accounts.marks import MARK
-from provision.provisioner import Answer, Claim, Owned
+from provision.seam import Answer, Claim, Owned
 
 
 def is_id(account: str | None) -> bool:

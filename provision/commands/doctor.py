@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from provision.doctor import CloudHere
     from provision.home.places import Places
     from provision.parts import Finding
-    from provision.provisioner import Layer
+    from provision.seam import Layer
 
 
 PERMISSIONS = "What an account must allow, cloud by cloud: rentune doctor --permissions CLOUD"
@@ -67,7 +67,7 @@ def command(run: str | None, install: bool, permissions: str | None, as_json: bo
 
 def _clock_notes(clouds: dict[str, CloudHere]) -> tuple[str, ...]:
     """That the clock of this machine is off, by each cloud that says so."""
-    from provision.provisioner import clock_trouble
+    from provision.seam import clock_trouble
 
     troubles = {name: clock_trouble(each.clock_ahead_s) for name, each in clouds.items()}
     return tuple(
@@ -104,7 +104,7 @@ def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
     from provision.home.places import read_places
-    from provision.provisioner import Answer
+    from provision.seam import Answer
 
     if install:
         raise BadInput("--install is for this machine, not for a run.", hint=f"rentune doctor {run}")

@@ -47,7 +47,7 @@ from provision.errors import BadInput, HeldElsewhere, Refused
 from provision.home.installation import known_installation
 from provision.home.places import Places, is_run_id
 from provision.prepare.papers import lost_papers
-from provision.provisioner import MACHINE, Answer, Teardown
+from provision.seam import MACHINE, Answer, Teardown
 from provision.walk.books import last_checkpoint
 from provision.watch.progress import LineDisplay
 from provision.words import spent_words as spent_usd_words

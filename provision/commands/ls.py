@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from provision.charge.ownerless.elsewhere import Elsewhere
     from provision.charge.ownerless.orphans import Orphans
     from provision.home.places import Places, RunFolder
-    from provision.provisioner import Resource
     from provision.report.tables import Table
+    from provision.seam import Resource
     from provision.state.shared import Shared
     from provision.watch.view import View
 

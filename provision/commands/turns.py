@@ -10,7 +10,7 @@ from typing import Final
 
 from provision.charge.ends.verdicts import ended_or_told
 from provision.errors import BooksOpen, EndUnseen, Held
-from provision.provisioner import Teardown
+from provision.seam import Teardown
 from provision.walk.shielded import held_back
 from provision.words import Note
 

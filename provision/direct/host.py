@@ -25,7 +25,7 @@ from provision.direct.address import address_of
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ControlLost, ProvisionError, Refused, RentuneError, WrongHostKey
 from provision.home.places import RunFolder
-from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
 from provision.words import bytes_words
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from provision.direct.reaper import Reaping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
 from remote.contract import decode
 
 START_S = 60.0  # assumed: five attempts of the reaper on a busy machine

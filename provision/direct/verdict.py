@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
+from provision.seam import Answer, Resource, ResourceEnd, Teardown
 
 
 def verdict(

@@ -14,7 +14,7 @@ from planner.plan import Plan
 from provision.errors import Refused
 from provision.prepare.outlay import UNTOUCHED, Taken, outlay_of
 from provision.providers import ended_from_home, unwatched_words
-from provision.provisioner import DEADLINE_GRACE_S
+from provision.seam import DEADLINE_GRACE_S
 from provision.words import seconds_words, usd_words
 from remote.contract import Phase
 

@@ -25,7 +25,7 @@ from provision.prepare.deadline import allowed_s
 from provision.prepare.inputs import BaseModel
 from provision.prepare.outlay import UNTOUCHED, Taken
 from provision.prepare.versions import installed_versions
-from provision.provisioner import Launch
+from provision.seam import Launch
 
 
 class Agreed(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from provision.account.runs import RunState
 from provision.home.places import RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.providers import ends_itself
-from provision.provisioner import DEADLINE_GRACE_S, Box, Claim, Launch
+from provision.seam import DEADLINE_GRACE_S, Box, Claim, Launch
 from remote.contract import decode
 
 

@@ -12,8 +12,8 @@ from catalogs.user_file import printable
 from provision.account.receipt import Figure, Receipt
 from provision.account.upkeep import Upkeep, upkeep_words
 from provision.errors import Exit
-from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
 from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words, trained_words
+from provision.seam import Answer, Resource, ResourceEnd, Teardown
 from provision.words import METRICS, bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Phase
 

@@ -15,7 +15,7 @@ from typing import Any
 import paramiko
 
 from provision.errors import BadInput, ConnectionFailed, WrongHostKey
-from provision.provisioner import Box
+from provision.seam import Box
 
 ANSWER_S = 15.0  # assumed: TCP, banner, key exchange and login take no longer on a box that works
 KEEPALIVE_S = 5  # assumed: oftener than any middlebox forgets

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import msgspec
 
 from provision.errors import Declined, Reason, Scope, WrongHostKey
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh.shell import Shell
 
 RELOADS = 20  # assumed: sshd has read its keys again after five seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh.channel import Completed
 
 if TYPE_CHECKING:

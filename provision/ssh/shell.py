@@ -15,7 +15,7 @@ from typing import Final
 import paramiko
 
 from provision.errors import ConnectionFailed, WrongHostKey
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import follow, transfer, trees
 from provision.ssh.channel import Completed, Flooded, Unreachable, begin, execute, open_channel
 from provision.ssh.connect import ANSWER_S, Identity, KeyRefused, login

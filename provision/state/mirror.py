@@ -24,7 +24,7 @@ from provision.account.lines import AnyLine, Attempted, Created
 from provision.errors import ControlLost, StoreFailed
 from provision.home.places import Places, RunFolder
 from provision.home.whole import write_whole
-from provision.provisioner import Resource
+from provision.seam import Resource
 from provision.state import results
 from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, book_name, read_book, require_genuine, signed, take
 from provision.state.link import Link, write_link

@@ -33,8 +33,8 @@ from provision.home.whole import CURES
 from provision.prepare.deadline import allowed_s
 from provision.prepare.quotas import remember_refused, strike_out
 from provision.providers import boot_wait_s
-from provision.provisioner import Box, Teardown
 from provision.redact import redact
+from provision.seam import Box, Teardown
 from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import lease

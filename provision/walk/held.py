@@ -24,7 +24,7 @@ from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import asked_ram_gib
 from provision.prepare.papers import read_alternatives, read_base, read_claim, read_launch
 from provision.providers import Confirm, provisioner_of_run
-from provision.provisioner import Claim, Launch, Provisioner
+from provision.seam import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints
 from provision.walk.lease import Renting

@@ -18,7 +18,7 @@ from provision.account.bill import rental_usd
 from provision.account.ledger import Elsewhere, Ledger
 from provision.account.lines import Late
 from provision.errors import ControlLost, OwnEnded
-from provision.provisioner import MACHINE, Answer, Box, Claim, Own, Provisioner, Teardown
+from provision.seam import MACHINE, Answer, Box, Claim, Own, Provisioner, Teardown
 
 SEVERAL: Final = "The other machine's state folder is a copy of this one, so the two orders can't be told apart."
 

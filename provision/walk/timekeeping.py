@@ -7,7 +7,7 @@ from typing import Final
 
 from provision.account.runs import Standing
 from provision.home.clocks import Clocks, held
-from provision.provisioner import CLOCKS_AGREE_S
+from provision.seam import CLOCKS_AGREE_S
 from provision.walk.held import Run
 from provision.walk.job.patience import listed
 

@@ -20,8 +20,8 @@ from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ProvisionError
 from provision.home.clocks import Clocks
 from provision.home.places import Places
-from provision.provisioner import Box, Launch, Owned
 from provision.redact import without_secrets
+from provision.seam import Box, Launch, Owned
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.clouds import Row
 from tests.doubles.emulator import Emulator

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from catalogs.hardware import Offer
 from provision.errors import Declined, Reason, Scope
-from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 
 
 class Paper:

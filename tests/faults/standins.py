@@ -11,7 +11,7 @@ from catalogs.hardware import Offer
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.direct.local import LocalBox
 from provision.providers import boxes_folder
-from provision.provisioner import Answer, Box, Claim, Launch, Owned
+from provision.seam import Answer, Box, Claim, Launch, Owned
 from remote.contract import AdapterFile, EndReason, Measured, Outcome, encode
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal

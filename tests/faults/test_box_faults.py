@@ -18,7 +18,7 @@ from provision.cli import call
 from provision.direct.local import LocalBox
 from provision.errors import Exit
 from provision.providers import boxes_folder
-from provision.provisioner import Box, Launch
+from provision.seam import Box, Launch
 from provision.ssh.keys import make_key
 from remote.contract import EndReason
 from tests.doubles.displays import Quiet

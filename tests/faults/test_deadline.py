@@ -11,7 +11,7 @@ import pytest
 from planner.plan import Plan
 from provision.charge.ends.ending import end
 from provision.errors import Exit
-from provision.provisioner import Answer
+from provision.seam import Answer
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal, wait_until

@@ -18,7 +18,7 @@ from provision.account.receipt import Receipt
 from provision.charge.rings.bell import bell
 from provision.errors import Declined, Exit, Reason, Scope
 from provision.home.checkpoints import steps_at_home
-from provision.provisioner import Box, Launch
+from provision.seam import Box, Launch
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
 from remote.contract import EndReason, Measured, Outcome, Phase, encode

@@ -15,7 +15,7 @@ from provision.charge.ends.ending import end
 from provision.errors import Exit
 from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
-from provision.provisioner import Teardown
+from provision.seam import Teardown
 from provision.walk.held import Run
 from provision.walk.job.rescue import rescue
 from provision.walk.run import walk

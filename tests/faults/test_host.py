@@ -28,7 +28,7 @@ from provision.errors import Exit
 from provision.prepare.asking import offer_of_host
 from provision.prepare.papers import read_claim
 from provision.providers import vouched_key
-from provision.provisioner import Answer
+from provision.seam import Answer
 from provision.walk.books import read_receipt
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Phase

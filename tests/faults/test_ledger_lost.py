@@ -13,7 +13,7 @@ from provision.account.runs import Standing
 from provision.charge.ends.ending import end
 from provision.charge.rings.bell import bell
 from provision.errors import Exit
-from provision.provisioner import Answer, Claim, InCharge, ResourceEnd, Teardown, unshared
+from provision.seam import Answer, Claim, InCharge, ResourceEnd, Teardown, unshared
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy

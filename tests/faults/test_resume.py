@@ -17,7 +17,7 @@ from provision.aboard import job
 from provision.account.lines import Created
 from provision.errors import Exit
 from provision.handoff import hand_off
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import client_key
 from provision.walk.held import Run, read_run

@@ -18,7 +18,7 @@ from provision.clouds.engine.build import find_engine
 from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from tests.doubles import emulator
 from tests.doubles.bench import Bench, set_up

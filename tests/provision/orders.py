@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from provision.clouds.programs.order import Image, Order, resource_name
-from provision.provisioner import Launch
+from provision.seam import Launch
 
 DEADLINE_AT_S: Final = dt.datetime(2026, 11, 25, 14, 0, tzinfo=dt.UTC).timestamp()
 ORDER: Final = Order(

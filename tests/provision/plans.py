@@ -17,7 +17,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Ended, Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
-from provision.provisioner import Teardown
+from provision.seam import Teardown
 from remote.contract import Loop, Phase, Strategy
 
 TINY_CONFIG = {

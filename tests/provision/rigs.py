@@ -31,7 +31,7 @@ from provision.direct.host import ExistingHost, OwnSsh
 from provision.direct.local import LocalBox
 from provision.direct.server import find_sshd
 from provision.home.places import RunFolder
-from provision.provisioner import Answer, Box, Launch, Provisioner
+from provision.seam import Answer, Box, Launch, Provisioner
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import KeyPair, client_key, make_key
 from tests.doubles.bench import Bench

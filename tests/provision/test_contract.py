@@ -14,7 +14,7 @@ import pytest
 
 from provision.aboard.layers import read_layers
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Box, Launch
+from provision.seam import Answer, Box, Launch
 from tests.doubles import emulator
 from tests.doubles.bench import set_up
 from tests.provision.rigs import KINDS, RUN, Rig, await_true, rig_of

@@ -21,7 +21,7 @@ from provision.clouds.programs import aws, caller, rest
 from provision.clouds.programs.accounts import aws_api, aws_chain, gcp_api
 from provision.errors import ProvisionError, Refused, StoreFailed
 from provision.prepare.inputs import ENDPOINT, BaseModel, hub
-from provision.provisioner import Answer
+from provision.seam import Answer
 from provision.store.bucket import Bucket
 
 WITHIN_S = 0.5

@@ -27,8 +27,8 @@ from provision.errors import ProvisionError
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Owned, Teardown
 from provision.redact import HIDDEN, holds_secret, redact, secrets_of
+from provision.seam import Answer, Owned, Teardown
 from provision.ssh.keys import make_key
 from provision.watch.progress import LineDisplay, LiveDisplay
 from tests.doubles.displays import Quiet

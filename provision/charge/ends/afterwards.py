@@ -9,7 +9,7 @@ from provision.account.lines import Ended
 from provision.account.runs import RunState, Standing
 from provision.errors import RentuneError
 from provision.home.places import Places
-from provision.provisioner import ResourceEnd, Teardown
+from provision.seam import ResourceEnd, Teardown
 from provision.state.shared import ledger_of
 from provision.words import Note
 

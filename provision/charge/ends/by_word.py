@@ -23,7 +23,7 @@ from provision.home.clocks import CLOCKS, Clocks
 from provision.home.installation import owner
 from provision.home.places import Places
 from provision.prepare.papers import read_claim
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Claim, InCharge, ResourceEnd, Teardown, seen, unshared
+from provision.seam import DEADLINE_GRACE_S, Answer, Claim, InCharge, ResourceEnd, Teardown, seen, unshared
 from provision.walk.held import MakeProvisioner, provisioners
 from provision.walk.phases import Display
 

@@ -19,7 +19,7 @@ from provision.charge.finding import find_run
 from provision.errors import MissingPart, RentuneError, ResultOnBox
 from provision.home.places import Places, RunFolder
 from provision.prepare.papers import lost_papers, read_claim
-from provision.provisioner import Answer, Provisioner, ResourceEnd, Teardown, seen
+from provision.seam import Answer, Provisioner, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import PushedCheckpoints, pushed_of
 from provision.state.shared import ledger_of
 from provision.walk import lease

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.hardware import Offer
 from provision.errors import Refused
-from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Teardown, unshared
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Teardown, unshared
 
 
 class NothingRented:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from catalogs.failure import Failure
 from provision.account.ledger import Ledger
 from provision.errors import BooksOpen, EndUnseen, Held, RentuneError
-from provision.provisioner import Teardown
+from provision.seam import Teardown
 
 
 @contextmanager

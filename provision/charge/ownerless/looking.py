@@ -17,7 +17,7 @@ from provision.home.installation import known_installation
 from provision.parts import clouds_in_reach
 from provision.prepare.papers import read_claim
 from provision.providers import Lists, make_provisioner, provisioner_of_run
-from provision.provisioner import Answer, Owned, seen
+from provision.seam import Answer, Owned, seen
 
 if TYPE_CHECKING:
     from provision.account.runs import RunState

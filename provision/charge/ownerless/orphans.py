@@ -21,7 +21,7 @@ from provision.charge.ownerless.elsewhere import Elsewhere
 from provision.clouds.programs import CLOUDS
 from provision.clouds.whose import other_account_words
 from provision.providers import KINDS, Lists
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Owned, Resource, clock_trouble
+from provision.seam import DEADLINE_GRACE_S, Answer, Owned, Resource, clock_trouble
 
 NOBODY: Final[Mapping[str, Elsewhere]] = {}
 NO_HANDS: Final[Mapping[str, Hands]] = {}

@@ -14,7 +14,7 @@ from provision.charge.ends.handover import alone_with
 from provision.charge.ownerless.orphans import by_hand_words
 from provision.errors import BadInput
 from provision.home.places import Places
-from provision.provisioner import Answer, Claim, Resource, ResourceEnd, Teardown
+from provision.seam import Answer, Claim, Resource, ResourceEnd, Teardown
 from provision.walk.held import MakeProvisioner, provisioners
 from provision.words import Note
 

@@ -17,8 +17,8 @@ from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import Held, ProvisionError, Refused
 from provision.home.places import Places
 from provision.prepare.papers import read_launch
-from provision.provisioner import Answer, Resource, ResourceEnd, Teardown, seen
 from provision.redact import without_secrets
+from provision.seam import Answer, Resource, ResourceEnd, Teardown, seen
 from provision.words import Note
 
 Volume = tuple[str, Resource]  # who has it, and which it is

@@ -16,7 +16,7 @@ from provision.charge.rings.bell import alert_of, share_words, still_bills_words
 from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import EndUnseen, Exit
 from provision.home.places import Places, RunFolder
-from provision.provisioner import Teardown
+from provision.seam import Teardown
 from provision.watch.alerts import Alert, Post
 from provision.words import Note
 

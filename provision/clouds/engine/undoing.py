@@ -10,7 +10,7 @@ from provision.clouds.inventory import Inventory, Notes
 from provision.clouds.programs import Cloud
 from provision.errors import ControlLost, ProvisionError, RentuneError
 from provision.home.places import RunFolder
-from provision.provisioner import MACHINE, Answer, Claim, InCharge, Resource
+from provision.seam import MACHINE, Answer, Claim, InCharge, Resource
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from provision.clouds.boot.container import render_start
 from provision.clouds.orders.reuse import mounted
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import ENDS_EARLY, TIMER_AFTER_S, Image, KeptVolume, resource_name
-from provision.provisioner import Launch
+from provision.seam import Launch
 from provision.ssh.keys import new_key
 
 RENDERED: Final = {"cloud-init": render_user_data, "start command": render_start}  # by Image.told_by

@@ -25,7 +25,7 @@ from provision.clouds.programs.order import Image, KeptVolume, Order, checked_ci
 from provision.errors import Declined, ProvisionError, Reason, Refused, Scope
 from provision.home.installation import installation_id
 from provision.home.places import Places
-from provision.provisioner import Launch
+from provision.seam import Launch
 
 HOURS_PER_MONTH: Final = SECONDS_PER_MONTH // SECONDS_PER_HOUR
 

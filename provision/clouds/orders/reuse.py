@@ -8,7 +8,7 @@ from provision.clouds.programs import Volumes
 from provision.clouds.programs.order import CACHE as CACHE
 from provision.clouds.programs.order import INSTALLATION_TAG, KEPT_TAG, MOUNT, KeptVolume
 from provision.errors import Declined, ProvisionError, Reason, Refused, Scope
-from provision.provisioner import Answer, Launch, Owned, Resource
+from provision.seam import Answer, Launch, Owned, Resource
 
 
 def kept_volume(listed: Owned, offer: Offer, launch: Launch, tags: dict[str, str], volumes: Volumes) -> KeptVolume:

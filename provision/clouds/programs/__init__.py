@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
     from provision.clouds.programs.accounts.quotas import Quota
     from provision.clouds.programs.accounts.refusals import Refusal
     from provision.clouds.programs.order import Image, Order, PowerOff
-    from provision.provisioner import Answer, Layer, Owned, Resource
+    from provision.seam import Answer, Layer, Owned, Resource
 
 
 class Met(StrEnum):

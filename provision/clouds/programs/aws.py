@@ -37,7 +37,7 @@ from provision.clouds.programs.order import (
     PowerOff,
 )
 from provision.errors import Refused
-from provision.provisioner import Answer, Layer, Owned, Resource
+from provision.seam import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 
-from provision.provisioner import CLOCKS_AGREE_S
+from provision.seam import CLOCKS_AGREE_S
 
 
 class Heard:

@@ -51,7 +51,7 @@ from provision.clouds.programs.order import (
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.errors import ProvisionError, Reason, Refused, Scope
-from provision.provisioner import MACHINE, Answer, Layer, Owned, Resource
+from provision.seam import MACHINE, Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of some of its modules

@@ -46,7 +46,7 @@ from provision.clouds.programs.order import (
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.errors import Refused
-from provision.provisioner import Answer, Layer, Owned, Resource
+from provision.seam import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules

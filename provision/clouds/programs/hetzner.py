@@ -38,7 +38,7 @@ from provision.clouds.programs.order import (
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import from_label, label
 from provision.errors import Reason, Scope
-from provision.provisioner import MACHINE, VOLUME, Answer, Layer, Owned, Resource
+from provision.seam import MACHINE, VOLUME, Answer, Layer, Owned, Resource
 
 PLUGIN: Final = "hcloud"
 KINDS: Final = {

@@ -19,7 +19,7 @@ from planner.asking.request import OUR_TAGS, WIDEST_PREFIX
 from planner.units import GIB
 from provision.clouds.programs.accounts.refusals import Refusal
 from provision.errors import Declined, Reason, Refused, Scope
-from provision.provisioner import MACHINE, Launch, Resource
+from provision.seam import MACHINE, Launch, Resource
 
 RUN_TAG: Final = f"{OUR_TAGS}run"  # lower case and hyphens: a tag on AWS and a label on GCP
 SSH_PORT: Final = 22

@@ -22,7 +22,7 @@ from planner.units import KIB, MIB
 from provision.clouds.programs.clocks import Heard
 from provision.errors import NoCredentials, ProvisionError
 from provision.exchange import opener
-from provision.provisioner import Answer, Owned, Resource
+from provision.seam import Answer, Owned, Resource
 
 Json = dict[str, Any]
 

@@ -59,7 +59,7 @@ from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned
 from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.programs.tagging import LETTERS, escaped, unescaped
 from provision.errors import Reason, Refused, Scope
-from provision.provisioner import Answer, Layer, Owned, Resource
+from provision.seam import Answer, Layer, Owned, Resource
 from remote.machine.drivers import TORCH_CUDA, least_driver
 
 PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine

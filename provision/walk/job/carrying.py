@@ -14,7 +14,7 @@ from planner.estimators.time.interruptions import rhythm_s
 from provision.aboard.checkpoints import fetch_newest
 from provision.account.lines import MOST_BYTES, Sent
 from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.held import Run
 from provision.watch.view import read_events

@@ -21,7 +21,7 @@ from provision.errors import (
 from provision.home.whole import at_home
 from provision.prepare.deadline import limit_of
 from provision.prepare.outlay import Taken
-from provision.provisioner import DEADLINE_GRACE_S, Box, Owned, seen
+from provision.seam import DEADLINE_GRACE_S, Box, Owned, seen
 from provision.walk.held import Run
 from provision.words import seconds_words
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from provision.account.runs import Standing
 from provision.errors import ConnectionFailed, ControlLost, RentuneError, ResultOnBox
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import client_key
 from provision.walk.held import Run

@@ -32,7 +32,7 @@ from provision.errors import (
 from provision.handoff import Handoff, hand_off
 from provision.home.whole import at_home, write_whole
 from provision.prepare.inputs import hub_secrets, input_files
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.held import Run
 from provision.walk.job.at_home import of_another, result_waits

@@ -14,7 +14,7 @@ from provision.clouds.patience import Patience
 from provision.clouds.programs import Cloud
 from provision.errors import ProvisionError, Refused
 from provision.home.clocks import Clocks
-from provision.provisioner import (
+from provision.seam import (
     Answer,
     Box,
     Claim,

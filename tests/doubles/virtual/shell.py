@@ -10,7 +10,7 @@ from typing import Any, Final
 from provision.aboard import detached, job
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.errors import ConnectionFailed, TransferFailed
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import WAITS, Completed, Waits
 from remote.contract import CHECKPOINT_DIR, JOB_FILE, OUTCOME_FILE, JobSpec, decode, encode
 from tests.doubles.virtual.cloud import HOME

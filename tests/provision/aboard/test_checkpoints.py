@@ -11,7 +11,7 @@ from provision.aboard.checkpoints import fetch_newest
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
 from provision.home.checkpoints import steps_at_home
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, encode
 from tests.provision.rigs import rig_of

@@ -18,7 +18,7 @@ from provision.aboard.detached import TaskState, read_state
 from provision.direct.here import local_offer
 from provision.errors import ConnectionFailed, TrainingFailed, TransferFailed
 from provision.home.processes import boot_id
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy, decode
 from tests.doubles.proxy import proxied

@@ -14,7 +14,7 @@ import pytest
 from provision.aboard import job
 from provision.aboard.detached import TaskState
 from provision.errors import ConnectionFailed
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from tests.provision.aboard.test_job import EVENT, SPEC
 from tests.provision.clouds.boot.test_first_boot import boot, box, cloud, instance, key  # noqa: F401 - the machine

@@ -16,7 +16,7 @@ from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, LEASE_FILE, SPARED_F
 from provision.direct.here import local_offer
 from provision.direct.local import LocalBox
 from provision.errors import ConnectionFailed, ProvisionError
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Completed, Shell
 from tests.provision.rigs import await_true, rig_of
 

@@ -15,7 +15,7 @@ from provision.aboard.ship import STACK_MARK, job_folder, package_folder, stack_
 from provision.direct.here import local_offer
 from provision.direct.local import LocalBox
 from provision.errors import Declined, ProvisionError, TransferFailed
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from remote.contract import AdapterFile, EndReason, Measured, Outcome
 from tests.doubles.builder import quick_uv

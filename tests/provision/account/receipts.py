@@ -11,7 +11,7 @@ from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Opened
 from provision.account.receipt import Receipt, reckon
 from provision.account.runs import RunState
-from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
+from provision.seam import Answer, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
 
 OPENED_AT_S = 1_000_000.0

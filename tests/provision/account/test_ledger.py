@@ -21,7 +21,7 @@ from provision.account.ledger import Ledger, damage
 from provision.account.lines import AnyLine, Billed, Controlled, Created, Ended, Opened, PhaseEnded, PhaseStarted, Tried
 from provision.account.runs import Standing, fold
 from provision.errors import Reason, Scope
-from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
+from provision.seam import Answer, Box, Resource, ResourceEnd, Teardown
 from tests.provision.plans import FREE, attempted
 
 OPENED = Opened(

@@ -18,8 +18,8 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, with_open_books
 from provision.errors import Exit
-from provision.provisioner import Box
 from provision.report.tables import bill_table, headline
+from provision.seam import Box
 from remote.contract import Doubt, EndReason, Evaluation, Measured, Outcome, Reached
 from tests.provision.account.receipts import GONE, OPENED_AT_S, outcome_of, receipt_of, run_state
 from tests.provision.plans import FREE, attempted, rental, tiny_plan

@@ -14,8 +14,8 @@ from provision.account.bill import costs_on
 from provision.account.upkeep import OFF, Bound, Spent, is_billed, spent, spent_words, upkeep, upkeep_words
 from provision.commands.ls import describe, stands
 from provision.home.places import Places
-from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
 from provision.report.tables import left_sentences, teardown_table
+from provision.seam import Answer, Resource, ResourceEnd, Teardown
 from tests.provision.account.receipts import OPENED_AT_S, receipt_of, run_state
 from tests.provision.plans import FREE, rental
 

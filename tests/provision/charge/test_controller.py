@@ -19,7 +19,7 @@ from provision.errors import Refused
 from provision.home import processes
 from provision.home.places import Places
 from provision.home.processes import start_of
-from provision.provisioner import DEADLINE_GRACE_S
+from provision.seam import DEADLINE_GRACE_S
 
 
 @pytest.mark.fault("F15", tier="code")

@@ -22,7 +22,7 @@ from provision.direct.local import REAPING, LocalBox
 from provision.direct.processes import SERVER_FOLDER
 from provision.errors import Exit
 from provision.home.places import Places
-from provision.provisioner import Answer, Claim, Layer, Owned, Resource
+from provision.seam import Answer, Claim, Layer, Owned, Resource
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper

@@ -19,7 +19,7 @@ from provision.charge.ownerless.orphans import account_sentences, find_orphans
 from provision.errors import EndUnseen, Exit, ProvisionError, Reason, Refused, RentuneError, Scope
 from provision.home.places import Places
 from provision.prepare.papers import read_claim
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Resource, Teardown
+from provision.seam import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Resource, Teardown
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing, Paper

@@ -32,7 +32,7 @@ from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
 from provision.prepare.papers import read_claim
 from provision.providers import known_providers, never_met, reach_words
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Claim, Launch, Owned, Teardown
+from provision.seam import DEADLINE_GRACE_S, Answer, Box, Claim, Launch, Owned, Teardown
 from provision.walk.crash import VARIABLE
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing

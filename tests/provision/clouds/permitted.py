@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import KEPT_TAG, RUN_TAG, KeptVolume, Order, resource_name
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Owned
+from provision.seam import Answer, Owned
 
 PAGES: Final = Path(__file__).parents[3] / "docs" / "permissions"
 HERE: Final = "198.51.100.9/32"  # whoever has moved

@@ -21,7 +21,7 @@ from provision.errors import Refused
 from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.prepare.ahead import LookAhead
-from provision.provisioner import Answer, Owned
+from provision.seam import Answer, Owned
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.emulator import started
 from tests.provision.clouds.test_cloud import Sky

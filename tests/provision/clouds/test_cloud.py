@@ -26,7 +26,7 @@ from provision.errors import MissingPart, ProvisionError, Refused
 from provision.home.clocks import Clocks
 from provision.home.installation import installation_id, known_installation
 from provision.home.places import Places, RunFolder
-from provision.provisioner import Answer, Claim, Launch, Layer, Owned, Resource
+from provision.seam import Answer, Claim, Launch, Layer, Owned, Resource
 
 OFFER = Offer(
     provider="cloudy",

@@ -14,7 +14,7 @@ import pytest
 from provision.clouds.programs import digitalocean, load_cloud
 from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.errors import ProvisionError, Reason, Scope
-from provision.provisioner import Resource
+from provision.seam import Resource
 from tests.doubles.bench import PUBLIC_KEY
 from tests.doubles.emulator import Emulator
 from tests.doubles.plugins.digitalocean import DIGITALOCEAN

@@ -19,7 +19,7 @@ from provision.clouds.programs.accounts.gcp_api import PROJECT_VARIABLES
 from provision.clouds.programs.order import DEADLINE_TAG, INSTALLATION_TAG, KEPT_TAG, OWNER_TAG, PRICE_TAG, RUN_TAG, run_tags
 from provision.clouds.programs.rest import Api, Json, as_owned
 from provision.clouds.programs.tagging import label
-from provision.provisioner import Answer, Owned, Resource
+from provision.seam import Answer, Owned, Resource
 from tests.doubles.clouds import CLOUDS
 from tests.provision.orders import LAUNCH
 

@@ -15,7 +15,7 @@ import pytest
 from provision.clouds.programs import gcp, load_cloud
 from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.errors import ProvisionError, Reason, Scope
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles.emulator import Emulator
 from tests.doubles.plugins.gcp import GCP
 from tests.doubles.plugins.wire import decode, encode

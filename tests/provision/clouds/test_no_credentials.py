@@ -14,7 +14,7 @@ from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import NoCredentials
 from provision.home.clocks import Clocks
 from provision.home.places import Places
-from provision.provisioner import Answer, Claim
+from provision.seam import Answer, Claim
 
 RUN = "20261127-120000-abcd"
 OF_AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from provision.errors import ControlLost
-from provision.provisioner import MACHINE, VOLUME, Claim, Own, Resource
+from provision.seam import MACHINE, VOLUME, Claim, Own, Resource
 from tests.provision.clouds.test_cloud import Sky, provisioner
 
 OURS = Resource(kind=MACHINE, id="i-1", region="here", run_id="r1", installation="a")

@@ -18,7 +18,7 @@ from provision.account.upkeep import Spent, spent, upkeep
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.clouds.programs.accounts import runpod_api
 from provision.clouds.programs.order import RUN_TAG, run_tags
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.emulator import Emulator, started
 from tests.provision.clouds.test_world_clouds import rent

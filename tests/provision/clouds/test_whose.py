@@ -18,7 +18,7 @@ from provision.clouds.provisioner import PulumiProvisioner
 from provision.clouds.whose import is_id, other_account_words, same_account
 from provision.errors import ProvisionError
 from provision.home.places import Places, RunFolder
-from provision.provisioner import Answer, Box, Claim
+from provision.seam import Answer, Box, Claim
 from tests.doubles.emulator import Emulator, started
 from tests.provision.clouds.test_cloud import ACCOUNT, BOX, MADE, PaperStack, Sky, with_stack
 

@@ -15,7 +15,7 @@ from provision.clouds.programs.order import PowerOff, run_tags
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json
 from provision.clouds.programs.tagging import label
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles.bench import PUBLIC_KEY
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator, started

@@ -22,7 +22,7 @@ from provision.commands.ending import Ended as Answered
 from provision.commands.ending import EndedRun, cost_sentences
 from provision.errors import Exit
 from provision.home.places import Places
-from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
+from provision.seam import Answer, Owned, Resource, ResourceEnd, Teardown
 from tests.contracts import CONTRACTS
 from tests.provision.plans import attempted
 

@@ -19,8 +19,8 @@ from provision.cli import call
 from provision.commands.ls import describe, stands, status, table
 from provision.errors import Exit
 from provision.home.places import Places
-from provision.provisioner import Teardown
 from provision.report.terminal import draw
+from provision.seam import Teardown
 from remote.contract import EndReason, Event, Phase, Reached, encode
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted, between_attempts

@@ -24,7 +24,7 @@ from provision.direct.here import local_offer
 from provision.direct.host import ExistingHost, OwnSsh
 from provision.errors import BadInput, ConnectionFailed, ProvisionError, Refused, WrongHostKey
 from provision.prepare.asking import offer_of_host
-from provision.provisioner import Answer, Launch, Layer, Resource
+from provision.seam import Answer, Launch, Layer, Resource
 from provision.ssh import fetch_host_key, fingerprint
 from provision.ssh.keys import make_key
 from tests.doubles.builder import quick_uv

@@ -22,7 +22,7 @@ from provision.home.places import Places
 from provision.prepare.asking import offer_of_host, search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Box, Launch
+from provision.seam import Answer, Box, Launch
 from remote.contract import Outcome
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan

@@ -24,7 +24,7 @@ from provision.direct.limits import limit_name
 from provision.direct.local import LocalBox
 from provision.direct.server import bubblewrap_works
 from provision.errors import BadInput, ProvisionError
-from provision.provisioner import Answer, Box
+from provision.seam import Answer, Box
 from tests.provision.rigs import KINDS, RUN, Rig, await_true, rig_of
 
 pytestmark = pytest.mark.box

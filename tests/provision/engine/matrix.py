@@ -13,7 +13,7 @@ from provision.clouds.engine.undoing import Undoing
 from provision.clouds.inventory import Notes
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.home.places import RunFolder
-from provision.provisioner import Claim, InCharge
+from provision.seam import Claim, InCharge
 from tests.doubles.bench import Bench
 from tests.doubles.faults import Moment
 from tests.provision.engine.killing import PATIENCE_S, called, controllers, the_engine, wait_until

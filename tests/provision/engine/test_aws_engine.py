@@ -20,7 +20,7 @@ from provision.clouds.engine.stack import State
 from provision.clouds.programs import aws
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
 from provision.home.places import RunFolder
-from provision.provisioner import Answer
+from provision.seam import Answer
 from provision.state.papers import pack, unpack
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
 

@@ -14,7 +14,7 @@ import pytest
 from provision.clouds.programs import aws
 from provision.clouds.programs.order import KEPT_TAG, RUN_TAG, KeptVolume, resource_name
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles import emulator
 from tests.doubles.bench import PUBLIC_KEY, Bench, set_up
 from tests.doubles.clouds import CLOUDS

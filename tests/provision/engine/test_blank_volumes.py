@@ -15,7 +15,7 @@ from provision.clouds.programs import CLOUDS
 from provision.errors import ProvisionError
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Launch
+from provision.seam import Answer, Launch
 from provision.walk.lease import Renting, leased
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import Reason

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.provisioner import Answer
+from provision.seam import Answer
 from tests.doubles.bench import Bench
 from tests.doubles.emulator import started
 from tests.provision.clouds.test_whose import another_account

@@ -22,7 +22,7 @@ from provision.home.installation import installation_id
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Box, Launch
+from provision.seam import Box, Launch
 from provision.walk.lease import Renting, leased
 from tests.doubles.bench import Bench
 from tests.provision.plans import attempted, tiny_files, tiny_plan

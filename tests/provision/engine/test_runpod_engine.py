@@ -17,7 +17,7 @@ from provision.clouds.engine.runner import living_engines
 from provision.clouds.programs import runpod
 from provision.errors import Declined, ProvisionError, Refused
 from provision.home.places import RunFolder
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles.bench import ROOT, Bench, set_up
 from tests.doubles.emulator import Emulator
 from tests.doubles.world.core import MACHINE, Reason

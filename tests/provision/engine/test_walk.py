@@ -33,7 +33,7 @@ from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.hub import pinned
 from provision.prepare.opening import Agreed, open_run
-from provision.provisioner import Answer
+from provision.seam import Answer
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.watch.view import read_events

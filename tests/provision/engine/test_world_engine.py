@@ -17,7 +17,7 @@ from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ProvisionError, Refused
 from provision.home.clocks import Clocks
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import MACHINE, TOKEN, Reason
 

@@ -17,7 +17,7 @@ from planner.plan import Plan, Range
 from provision.errors import Refused
 from provision.prepare.deadline import allowed_s, deadline_words, forsaken_words, require_time_to_train
 from provision.prepare.outlay import Taken, outlay_of
-from provision.provisioner import DEADLINE_GRACE_S
+from provision.seam import DEADLINE_GRACE_S
 from remote.contract import MAX_CHECKPOINTS, Phase
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from provision.direct.here import local_offer
 from provision.errors import Declined, Reason, Scope, WrongHostKey
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Completed, Shell, fetch_host_key, replace_host_key
 from tests.provision.rigs import rig_of
 

@@ -16,7 +16,7 @@ import pytest
 
 from provision.direct.here import local_offer
 from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell, Waits, fingerprint, follow, read_known_keys
 from provision.ssh.channel import MOST_SAID_BYTES, Flooded, begin
 from provision.ssh.keys import client_key, make_key

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.errors import ConnectionFailed, HomeFailed, TransferFailed
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from provision.ssh.pieces import BLOCK_BYTES, PIECE_BYTES, Part, pieces
 from tests.doubles.proxy import proxied

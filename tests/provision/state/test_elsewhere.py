@@ -18,7 +18,7 @@ from provision.charge.ownerless import looking
 from provision.charge.ownerless.elsewhere import ask_stores
 from provision.cli import call
 from provision.errors import ControlLost, Exit
-from provision.provisioner import Teardown
+from provision.seam import Teardown
 from provision.state.shared import bring, refresh
 from provision.walk.books import billed
 from tests.doubles.displays import Quiet

@@ -12,7 +12,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.charge.ownerless.volumes import end_volume
 from provision.clouds.programs import aws
-from provision.provisioner import Answer, Owned, Resource, Teardown
+from provision.seam import Answer, Owned, Resource, Teardown
 from provision.state.shared import bring
 from tests.provision.plans import attempted
 from tests.provision.state.conftest import Team

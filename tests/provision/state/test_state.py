@@ -24,7 +24,7 @@ from provision.cli import call
 from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
 from provision.home.places import Places
 from provision.prepare.papers import read_launch
-from provision.provisioner import Resource, Teardown
+from provision.seam import Resource, Teardown
 from provision.ssh.keys import client_key
 from provision.state.book import Book, Holder, book_name, read_book, take
 from provision.state.link import read_link

@@ -25,9 +25,9 @@ from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, R
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource
 from provision.report.page import render_page
 from provision.report.tables import tries_table
+from provision.seam import Answer, Box, Claim, Launch, Owned, Provisioner, Resource
 from provision.walk.books import read_receipt
 from provision.walk.run import UNCONFIRMED
 from provision.watch.curves import trace_curves

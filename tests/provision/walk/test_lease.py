@@ -18,7 +18,7 @@ from provision.account.lines import Opened, PhaseEnded
 from provision.account.runs import RunState
 from provision.direct.here import local_offer
 from provision.errors import BadInput, BoxLost, NotOrdered, ProvisionError
-from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import Renting, end, leased
 from tests.provision.plans import attempted
 

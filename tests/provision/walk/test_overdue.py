@@ -16,7 +16,7 @@ from provision.account.ledger import Ledger
 from provision.errors import ConnectionFailed, RentuneError, Spoilt, TrainingFailed, TransferFailed
 from provision.home.clocks import Clocks
 from provision.home.places import Places
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from provision.ssh.channel import Completed
 from provision.walk.held import Run, read_run

@@ -16,7 +16,7 @@ from provision.account.lines import AnyLine, Created, Ended, Late, Opened, Phase
 from provision.account.runs import fold
 from provision.direct.here import local_offer
 from provision.errors import ControlLost, Declined, OwnEnded, ProvisionError, Reason, RentuneError, Scope, StoreFailed
-from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import Renting, end, leased
 from provision.walk.overtaken import SEVERAL
 from provision.walk.phases import Phases

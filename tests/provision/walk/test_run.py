@@ -22,7 +22,7 @@ from provision.home.places import Places
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Box, Claim, InCharge, Launch, Owned, Resource, Teardown, unshared
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Owned, Resource, Teardown, unshared
 from provision.walk.books import read_receipt
 from provision.walk.held import read_run
 from provision.walk.job.patience import wait_for_box

@@ -34,7 +34,7 @@ from decimal import Decimal
 from provision.charge.driving import drive
 from provision.errors import BoxLost
 from provision.home.places import read_places
-from provision.provisioner import unshared
+from provision.seam import unshared
 from provision.watch.progress import LineDisplay, LiveDisplay
 from tests.doubles.provisioners import Paper
 

@@ -18,7 +18,7 @@ from provision.home.clocks import CLOCKS, Clocks, held, passing_s
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Box, Claim, Launch, Owned, Resource
+from provision.seam import Box, Claim, Launch, Owned, Resource
 from provision.walk.held import Run, read_run
 from provision.walk.timekeeping import set_since_order_s, with_held_clock
 from tests.doubles.displays import Quiet

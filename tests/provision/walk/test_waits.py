@@ -18,7 +18,7 @@ from provision.errors import ConnectionFailed
 from provision.home.places import Places
 from provision.prepare.quotas import remember_refused
 from provision.providers import make_provisioner
-from provision.provisioner import Box, Launch, Resource
+from provision.seam import Box, Launch, Resource
 from provision.walk.held import read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet

@@ -39,7 +39,7 @@ from provision.home.places import Places
 from provision.home.processes import living
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
-from provision.provisioner import Resource, Teardown
+from provision.seam import Resource, Teardown
 from provision.walk.held import Run, read_run
 from provision.watch import alerts
 from provision.watch.alerts import Alert, Post, Undelivered, read_target, target_of

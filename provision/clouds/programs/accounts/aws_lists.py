@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from provision.clouds.programs.order import KEPT_TAG, instant_s, tagged_resource
-from provision.provisioner import VOLUME, Answer, Resource
+from provision.seam import VOLUME, Answer, Resource
 
 LIVE_STATES: Final = ["pending", "running", "stopping", "stopped", "shutting-down"]
 

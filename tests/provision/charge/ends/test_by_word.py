@@ -17,7 +17,7 @@ from provision.errors import ProvisionError, Refused
 from provision.home.clocks import Clocks
 from provision.home.installation import owner
 from provision.home.places import Places
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Claim, Owned, Resource, Teardown
+from provision.seam import DEADLINE_GRACE_S, Answer, Box, Claim, Owned, Resource, Teardown
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted

@@ -34,7 +34,7 @@ from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Box, Claim, InCharge, Owned, Resource, Teardown, unshared
+from provision.seam import Box, Claim, InCharge, Owned, Resource, Teardown, unshared
 from provision.walk.held import read_run
 from provision.walk.job.rescue import RESCUE_S
 from provision.walk.job.stopping import MOST_S

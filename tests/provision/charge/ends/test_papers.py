@@ -16,7 +16,7 @@ from provision.direct.here import local_offer
 from provision.errors import ControlLost, Exit
 from provision.home.places import Places
 from provision.prepare.papers import read_claim
-from provision.provisioner import Box, Resource
+from provision.seam import Box, Resource
 from provision.walk import lease
 from provision.walk.lease import Renting
 from tests.doubles.displays import Quiet

@@ -40,7 +40,7 @@ from provision.home.installation import installation_id
 from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.providers import Lists, boxes_folder, make_provisioner
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Claim, InCharge, Owned, Provisioner, Resource, Teardown, unshared
+from provision.seam import DEADLINE_GRACE_S, Answer, Claim, InCharge, Owned, Provisioner, Resource, Teardown, unshared
 from tests.doubles.provisioners import Paper
 from tests.provision.looks import let_every_look_find
 from tests.provision.plans import attempted, between_attempts

@@ -15,7 +15,7 @@ from provision.charge.ownerless.strays import end_stray
 from provision.commands import ending
 from provision.errors import Held
 from provision.home.places import Places
-from provision.provisioner import Answer, Claim, InCharge, Resource, ResourceEnd, Teardown, unshared
+from provision.seam import Answer, Claim, InCharge, Resource, ResourceEnd, Teardown, unshared
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted, between_attempts
 

@@ -35,8 +35,8 @@ from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import launch_of, open_run
-from provision.provisioner import Answer, Owned, Resource, Teardown
 from provision.report.tables import bill_table, teardown_table
+from provision.seam import Answer, Owned, Resource, Teardown
 from tests.provision.account.receipts import receipt_of
 from tests.provision.plans import attempted
 

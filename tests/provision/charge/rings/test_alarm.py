@@ -13,7 +13,7 @@ from provision.charge.ownerless.orphans import Orphans, find_orphans
 from provision.cli import call
 from provision.errors import Exit
 from provision.home.places import Places
-from provision.provisioner import Answer, Owned, Resource
+from provision.seam import Answer, Owned, Resource
 from tests.doubles.provisioners import Paper
 from tests.doubles.services.webhook import Heard, webhook
 from tests.provision.looks import let_every_look_find

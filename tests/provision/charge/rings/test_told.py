@@ -21,7 +21,7 @@ from provision.account.lines import Created
 from provision.charge.ends.ending import end_with_books
 from provision.errors import TransferFailed
 from provision.home.places import Places
-from provision.provisioner import Box, Resource, Teardown
+from provision.seam import Box, Resource, Teardown
 from provision.ssh import Completed, Shell
 from provision.walk.held import Run, read_run
 from provision.walk.job import rescue

@@ -20,7 +20,7 @@ from provision.clouds.boot import bootstrap, unattended
 from provision.clouds.boot.bootstrap import TIMER, UPTIME_MARGIN_S, FirstBoot, render_look, render_user_data
 from provision.clouds.programs import aws
 from provision.errors import ConnectionFailed
-from provision.provisioner import Answer, Box, Layer, Resource
+from provision.seam import Answer, Box, Layer, Resource
 from provision.ssh import Shell
 from provision.ssh.keys import make_key
 from tests.doubles.bench import OFFER, REGION

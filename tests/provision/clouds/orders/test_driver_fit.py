@@ -14,7 +14,7 @@ from provision.clouds.orders.drivers import misfit
 from provision.clouds.programs import CLOUDS, load_cloud, runpod
 from provision.clouds.programs.order import Image
 from provision.errors import Declined, Reason, Scope
-from provision.provisioner import Launch
+from provision.seam import Launch
 from remote.machine.drivers import LEAST_CAPABILITY, least_driver
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.provision.clouds.test_cloud import OFFER, Sky, provisioner

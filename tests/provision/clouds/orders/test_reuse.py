@@ -9,7 +9,7 @@ from provision.clouds.orders.reuse import kept_volume
 from provision.clouds.programs import Volumes
 from provision.clouds.programs.order import KeptVolume
 from provision.errors import Declined, ProvisionError, Refused, Scope
-from provision.provisioner import Answer, Launch, Owned, Resource
+from provision.seam import Answer, Launch, Owned, Resource
 from tests.doubles.bench import OFFER
 from tests.provision.orders import LAUNCH
 

@@ -12,7 +12,7 @@ import pytest
 
 from provision.clouds.programs import aws
 from provision.clouds.programs.accounts import aws_lists, aws_quotas
-from provision.provisioner import Answer
+from provision.seam import Answer
 
 Asked = dict[str, str]
 GROUP = "<item><groupId>{id}</groupId><tagSet><item><key>rentune-run</key><value>r1</value></item></tagSet></item>"

@@ -21,7 +21,7 @@ from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import DEADLINE_FORMAT, run_tags
 from provision.clouds.programs.rest import Api, Json
 from provision.errors import NoCredentials, ProvisionError, Refused
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator
 from tests.doubles.world.gcp import PROJECT

@@ -34,7 +34,7 @@ from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import Exit, ProvisionError, Refused
 from provision.home.places import Places
 from provision.providers import make_provisioner
-from provision.provisioner import Answer, Resource
+from provision.seam import Answer, Resource
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator
 from tests.doubles.world.core import MACHINE, Reason

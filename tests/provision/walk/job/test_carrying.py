@@ -11,7 +11,7 @@ import pytest
 from provision.account.ledger import Ledger
 from provision.account.lines import MOST_BYTES, Sent
 from provision.home.places import Places
-from provision.provisioner import Box
+from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.books import close_books
 from provision.walk.held import Run, read_run

@@ -12,7 +12,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.errors import Exit, ProvisionError
 from provision.home.places import Places
-from provision.provisioner import Box, Claim, Launch, Resource
+from provision.seam import Box, Claim, Launch, Resource
 from provision.walk.held import read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet

@@ -16,7 +16,7 @@ from provision.account.receipt import Receipt
 from provision.errors import ConnectionFailed, HomeFailed, ProvisionError, RentuneError, TransferFailed, WrongHostKey
 from provision.home.clocks import Clocks
 from provision.home.places import Places
-from provision.provisioner import Answer, Box, Claim, Owned, Resource
+from provision.seam import Answer, Box, Claim, Owned, Resource
 from provision.walk import attempt
 from provision.walk.held import Run, read_run
 from provision.walk.job import training

@@ -1,0 +1,21 @@
+"""What a new box needs beside a claim."""
+
+from __future__ import annotations
+
+from provision.seam.claim import Claim
+
+
+class Launch(Claim, frozen=True, kw_only=True):
+    """What a provisioner is told beside that for the box which it is to create."""
+
+    owner: str
+    public_key: str  # of the per-run client key
+    deadline_at_s: float  # wall clock: nothing of this run lives past it
+    tags: dict[str, str] = {}
+    allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
+    disk_gib: int = 0
+    ram_gib: int = 0  # at least, of a machine whose RAM nobody states; 0 = its seller does
+    volume_name: str | None = None  # of a disk that outlives it: used where there is one of that name, else made
+    volume_gib: int = 0  # of that disk, if it is made
+    keep_environment: bool = True  # on a host of the user's: the trainer's packages outlive the run
+    full_zones: tuple[str, ...] = ()  # of the region, where this offer was refused to this run
