@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 from provision.account.receipt import Receipt
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.controller import in_control
-from provision.charge.ends.handover import ENDING
 from provision.charge.finding import find_run
 from provision.charge.guard import set_sentinel
+from provision.charge.leaving import leaving
 from provision.charge.rings.bell import bell
 from provision.errors import EndUnseen, Refused
 from provision.home.clocks import CLOCKS, Clocks
 from provision.home.interrupt import interruptible
 from provision.home.places import Places
-from provision.providers import ended_from_home
 from provision.state.checkpoints import pushed_of
 from provision.state.shared import ledger_of
 from provision.walk.crash import crash_around, read_crash_point
@@ -69,16 +66,14 @@ def drive(
             hint=f"Change the policy, then rentune resume {run_id}; rentune down {run_id} closes the books.",
         )
     run = with_held_clock(run)
-    with (
-        bell(run) as ringing,
-        interruptible(_answers(run, attendant)),
-        in_control(run_id, run.folder, ledger, clock=run.clock, detached=detached),
-    ):
-        ringing.started()
-        _set_sentinel(run, environment)
-        receipt = walk(ringing.run)
-        ringing.finished(receipt)
-        return receipt
+    with bell(run) as ringing:
+        driven, answers = leaving(ringing, attendant)
+        with interruptible(answers), in_control(run_id, run.folder, ledger, clock=run.clock, detached=detached):
+            ringing.started()
+            _set_sentinel(run, environment)
+            receipt = walk(driven)
+            ringing.finished(receipt)
+            return receipt
 
 
 def _set_sentinel(run: Run, environment: Mapping[str, str]) -> None:
@@ -86,36 +81,3 @@ def _set_sentinel(run: Run, environment: Mapping[str, str]) -> None:
         set_sentinel(run.run_id, (plan.offer.provider for plan in run.plans), run.places, environment)
     except OSError as error:
         run.display.note(f"Nobody here will end this run at its deadline: no process could be started ({error.strerror}).")
-
-
-def _answers(run: Run, attendant: Attendant) -> dict[int, Callable[[], bool]]:
-    """What becomes of the run at a signal that says neither who sent it nor that the run is to end."""
-    if attendant.let_go is None:
-        return {signal.SIGHUP: partial(_hung_up, run, attendant.hand_over)}
-    return {number: partial(_told_to_go, run, number, attendant.let_go) for number in (signal.SIGTERM, signal.SIGHUP)}
-
-
-def _told_to_go(run: Run, number: int, let_go: Callable[[int], object]) -> bool:
-    """Answer a machine that shuts down; whether it was answered. What is being ended already is ended for as long as the
-    machine allows. Where nothing but this machine ends the bill, the run is ended: off, it would let it go on for ever.
-    """
-    state = run.state
-    if state.phase in ENDING or (state.controlled is not None and state.controlled.ending):
-        return True
-    if state.may_bill and ended_from_home(state.provider):
-        return False
-    let_go(number)
-    return True
-
-
-def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:
-    """Answer a closed terminal; whether it was answered. Nothing is left to anybody before something was rented.
-
-    A run that the user has stopped already is ended here, not taken up again elsewhere.
-    """
-    state = run.state
-    if hand_over is None or not state.rentals:
-        return False
-    if state.controlled is None or not state.controlled.ending:
-        hand_over()
-    return True

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from provision.account.ledger import Ledger
@@ -33,12 +32,10 @@ from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.shielded import SHIELDED
 from provision.watch.progress import LineDisplay
-from provision.words import Note
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this
 POLL_S = 0.05  # assumed: as often as nobody notices
 ENDED_FIRST: Final = "The supervisor is ended first, with what it may have rented; pressing Ctrl-C again changes nothing."
-TAKEN_UP: Final = "rentune resume {0} follows it again; rentune down {0} ends it."
 SUPERVISOR = (sys.executable, "-m", "provision.charge.supervise")
 
 
@@ -110,17 +107,11 @@ def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = o
     """
     with suppress(OSError):
         spawn_apart(SUPERVISOR, run_id, places, environment)
-    _die_of(signal.SIGHUP)
+    die_of(signal.SIGHUP)
 
 
-def let_go(run_id: str, note: Note, number: int) -> None:
-    """Leave the run to its box's own deadline and to whoever takes it up again, and die of the signal as any process does."""
-    with suppress(Exception):  # the line that was being written when the signal came is not done
-        note(f"{signal.Signals(number).name}: this process ends, and the run goes on without it. {TAKEN_UP.format(run_id)}")
-    _die_of(number)
-
-
-def _die_of(number: int) -> None:
+def die_of(number: int) -> None:
+    """End this process as the signal ends any."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -140,7 +131,7 @@ def main(arguments: list[str]) -> int:
     """Drive the run to its end."""
     (run_id,) = arguments
     display = LineDisplay(sys.stdout)
-    watcher = Attendant(let_go=partial(let_go, run_id, display.note))
+    watcher = Attendant(let_go=die_of)
     try:
         return drive(run_id, places=read_places(os.environ), display=display, detached=True, attendant=watcher).exit_code
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through

@@ -41,9 +41,10 @@ SCHEMES: Final = ("http://", "https://")
 NAMES_FILE: Final = "@"  # so begins what names the file that holds a target: a convention of curl's, among others
 MOST_TARGET_BYTES: Final = 64 * KIB  # assumed: no address and no command is longer
 
-Kind = Literal["started", "probed", "crashed", "budget", "spot_notice", "moved", "finished", "still_bills"]
+Kind = Literal["started", "probed", "crashed", "budget", "spot_notice", "moved", "let_go", "finished", "still_bills"]
 
-URGENT: Final[frozenset[Kind]] = frozenset({"still_bills"})  # each minute costs: a target that hangs must not keep it waiting
+# Past the queue, as a target that hangs must not keep them waiting: each minute costs, or the machine will be off in one.
+URGENT: Final[frozenset[Kind]] = frozenset({"still_bills", "let_go"})
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):

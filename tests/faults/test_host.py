@@ -31,7 +31,8 @@ from provision.providers import vouched_key
 from provision.seam import Answer
 from provision.walk.books import read_receipt
 from provision.watch.view import read_events
-from remote.contract import EVENTS_FILE, Phase
+from remote.contract import EVENTS_FILE, Event, Phase
+from tests.doubles.displays import Quiet
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.provision.plans import tiny_files
 from tests.provision.rigs import HOST_PORT_FILE, rig_of
@@ -160,6 +161,33 @@ def test_a_host_that_was_rebooted_has_its_watchdog_again_beside_the_trainer(host
     controller.kill()
     controller.wait()
     assert call(["down", "--discard", run_id]) == Exit.OK
+
+
+class Rebooted(Quiet):
+    """Its host is rebooted before the trainer is started; what guards it when it trains is remembered. Then Ctrl-C."""
+
+    def __init__(self, hosted: Hosted, run_id: str) -> None:
+        super().__init__()
+        self.hosted, self.run_id = hosted, run_id
+        self.watchdogs: list[Answer] = []
+
+    def phase(self, name: str) -> None:
+        super().phase(name)
+        if name == Phase.DOWNLOAD:
+            self.hosted.end_processes()
+
+    def event(self, event: Event) -> None:
+        claim = read_claim(self.hosted.rehearsal.places.run(self.run_id), self.hosted.rehearsal.state(self.run_id))
+        self.watchdogs = [each.there for each in self.hosted.host.layers(claim) if each.name == "watchdog"]
+        raise KeyboardInterrupt
+
+
+def test_a_host_that_was_rebooted_before_its_trainer_began_has_its_watchdog_again(hosted: Hosted) -> None:
+    """As while the environment is built, which takes minutes: whoever starts the trainer sees to what ends it."""
+    run_id = hosted.open(steps=2000)
+    display = Rebooted(hosted, run_id)
+    hosted.rehearsal.drive(run_id, display)
+    assert display.watchdogs == [Answer.YES]
 
 
 @pytest.mark.fault("F2", tier="box")

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
+from typing import Any
 
+import msgspec
 import pytest
 
+from provision.account.lines import Ended
+from provision.account.runs import Standing
 from provision.charge.attendant import Attendant
 from provision.charge.controller import Hands, hands_of
+from provision.charge.leaving import left_words
 from provision.cli import call
 from provision.errors import Exit
+from provision.home.clocks import CLOCKS
+from provision.seam import Teardown
+from provision.walk.held import read_run
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
+from tests.doubles.services.webhook import Heard, webhook
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import ScriptedBox
+from tests.faults.test_elsewhere import NOTICED, boots_at_once, elsewhere
 from tests.faults.test_hang_up import LEAVES_WHEN_TOLD
+from tests.provision.plans import attempted
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 
@@ -35,7 +47,8 @@ def test_a_supervisor_that_a_shutdown_ends_lets_go_of_its_run(
     assert state.teardown is None
     assert hands_of(state, rehearsal.places.run(run_id).lock, now_s=time.time()) is Hands.NOBODY
     said = (rehearsal.folder / "controller.out").read_text()
-    assert f"{number.name}: this process ends, and the run goes on without it. rentune resume {run_id} follows it again" in said
+    assert f"{number.name}: this process ends. The run goes on without it, and ends with this machine" in said
+    assert f"rentune resume {run_id} follows it again" in said
     assert call(["ls"]) == Exit.OK
     assert run_id in capsys.readouterr().out
     steps = rehearsal.num_steps(run_id)
@@ -77,7 +90,7 @@ def test_where_nothing_but_this_machine_ends_the_bill_the_run_is_ended(
     rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at Hetzner and DigitalOcean: a machine that stays off lets a box bill past its deadline for as long."""
-    monkeypatch.setattr("provision.charge.driving.ended_from_home", lambda _provider: True)
+    monkeypatch.setattr("provision.charge.leaving.ended_from_home", lambda _provider: True)
     went: list[int] = []
     run_id = rehearsal.open()
     with Proxy(target_port=0) as line:
@@ -98,3 +111,83 @@ def test_before_anything_was_rented_it_lets_go_as_well(rehearsal: Rehearsal) -> 
     display: Quiet = Shutdown("prepare", ctrl_c_at="create")
     receipt = rehearsal.drive(run_id, display, attendant=Attendant(let_go=went.append))
     assert (receipt.exit_code, went) == (Exit.INTERRUPTED, [signal.SIGTERM])
+
+
+class Gone(BaseException):
+    """In the place of a process's end."""
+
+
+def goes(number: int) -> None:
+    raise Gone(number)
+
+
+class ShutdownOnce(Quiet):
+    """Shuts the machine down when a phase begins for the first time."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    def phase(self, name: str) -> None:
+        if name == self.at and name not in self.phases:
+            signal.raise_signal(signal.SIGTERM)
+        super().phase(name)
+
+
+@pytest.mark.fault("F16", tier="box")
+@pytest.mark.parametrize("phase", ["teardown", "confirm"])
+def test_a_machine_that_shuts_down_between_two_attempts_orders_no_more(rehearsal: Rehearsal, phase: str) -> None:
+    """The spot machine that is taken back is ended; the next is asked for by whoever resumes, and goes on."""
+    plan = boots_at_once(rehearsal.plan(steps=8))
+    here, there = (elsewhere(plan, region, purchase="spot") for region in ("here", "there"))
+    run_id = rehearsal.open(change=lambda _: here, alternatives=(there,))
+    display, hurried = ShutdownOnce(phase), dataclasses.replace(CLOCKS, sleep=lambda seconds: time.sleep(min(seconds, 0.3)))
+    with Proxy(target_port=0) as line:
+        box = ScriptedBox(rehearsal, line, NOTICED)
+        edges: dict[str, Any] = {"make": lambda _claim: box, "clocks": hurried}
+        with pytest.raises(Gone):
+            rehearsal.drive(run_id, display, attendant=Attendant(let_go=goes), **edges)
+        state = rehearsal.state(run_id)
+        assert (state.standing, len(state.rentals)) == (Standing.BETWEEN, 1)
+        assert "Nothing is rented, and whoever takes the run up goes on with it." in display.notes[-1]
+        receipt = rehearsal.drive(run_id, **edges)
+    assert receipt.exit_code == Exit.OK, receipt.message
+    assert len(rehearsal.state(run_id).rentals) == 2
+
+
+def test_who_is_told_of_a_run_hears_that_nobody_is_in_charge(rehearsal: Rehearsal) -> None:
+    """And what becomes of it, before the process has gone."""
+    with webhook(Heard()) as heard, Proxy(target_port=0) as line:
+        run_id = rehearsal.open(alerts=(heard.url,))
+        with pytest.raises(Gone):
+            rehearsal.drive(
+                run_id,
+                ShutdownOnce("environment"),
+                make=lambda _claim: ScriptedBox(rehearsal, line, LEAVES_WHEN_TOLD),
+                attendant=Attendant(let_go=goes),
+            )
+    assert heard.kinds() == ["let_go", "started"] or heard.kinds() == ["started", "let_go"]
+    (told,) = [body for body in heard.bodies if body["kind"] == "let_go"]
+    assert told["text"].startswith(f"Run {run_id} has nobody in charge any more: its controller's machine shuts down.")
+    assert told["command"] == f"rentune resume {run_id}"
+
+
+@pytest.mark.parametrize(
+    ("provider", "heard", "words"),
+    [
+        ("aws", False, "Nothing trains on its box yet, which ends itself within 1 h 00 min where nobody comes."),
+        ("aws", True, "The run goes on without it, and the box's own deadline ends it."),
+        ("local", True, "The run goes on without it, and ends with this machine: its box is a process here."),
+    ],
+)
+def test_what_is_said_of_a_run_that_is_left(rehearsal: Rehearsal, provider: str, heard: bool, words: str) -> None:
+    """Not that it goes on where nothing has begun to train, nor where the box goes with the machine."""
+    run_id = rehearsal.open()
+    plan = rehearsal.plan()
+    plan = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
+    rehearsal.ledger.append(attempted(run_id, plan, at_s=time.time()))
+    run = read_run(run_id, places=rehearsal.places, ledger=rehearsal.ledger, make=lambda _: rehearsal.box, display=Quiet())
+    if heard:
+        run.folder.events.touch()
+    assert left_words(run) == words
+    rehearsal.ledger.append(Ended(run_id=run_id, at_s=time.time(), teardown=Teardown.destroyed(run_id, "")))

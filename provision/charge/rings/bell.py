@@ -26,6 +26,7 @@ from provision.words import spent_words, usd_words
 from remote.contract import EndReason, Event, Phase, decode
 
 LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
+LEAVE_S: Final = 5.0  # assumed: a webhook answers within one second; a machine that shuts down kills what is left after 90 s
 HARMLESS_ENDS: Final = frozenset({EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.INTERRUPTED, EndReason.DEADLINE})
 
 
@@ -106,6 +107,13 @@ class Bell:
         elif self._is_rung:
             text = f"{self._name} was interrupted before its books were closed; nothing of it bills."
             self._ring("finished", text, exit_code=Exit.INTERRUPTED, command=f"rentune down {self._id}")
+
+    def let_go(self, left: str) -> None:
+        """Its machine shuts down and the run is left; `left`: to what. Waits a moment for whom it tells: nobody else will."""
+        if self._is_rung:
+            text = f"{self._name} has nobody in charge any more: its controller's machine shuts down. {left}"
+            self._ring("let_go", text, command=f"rentune resume {self._id}")
+            self._post.close(patience_s=LEAVE_S)
 
     def _ring_still_bills(self, *, exit_code: int, command: str | None) -> None:
         self._ring(

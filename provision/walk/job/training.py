@@ -151,6 +151,7 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
             ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
             ship_checkpoints(shell, box, run.folder.checkpoints)
     secrets = hub_secrets(run.base, os.environ)
+    armed_again(run, box)  # a reboot may have come before, too: while the environment was built
     job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run), clock=run.clock)
 
 
@@ -217,7 +218,6 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             if standing == "killed":
                 restarts += 1
                 _allow_restart(run, restarts, rebooted=seen.rebooted)
-                armed_again(run, box)
             with run.attended(shell, box, spare=run.state.opened.keep_box_on_failure):
                 learned = standing == "killed"  # and its checkpoints are on the box
                 begin = partial(_start, run, phases, shell, box, again=learned)

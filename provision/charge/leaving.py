@@ -1,0 +1,112 @@
+"""What becomes of a run at a signal that says neither who sent it nor that the run is to end: its machine shuts down, or a
+terminal is closed.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from planner.asking.request import LOCAL
+from provision.aboard.renewal import LEASE_S
+from provision.charge.attendant import Attendant
+from provision.charge.ends.handover import ENDING
+from provision.charge.rings.bell import Bell
+from provision.providers import ended_from_home
+from provision.walk.held import Run
+from provision.walk.phases import Display
+from provision.words import seconds_words
+from remote.contract import Event
+
+Answers = Mapping[int, Callable[[], bool]]  # by signal, as `interruptible` takes them
+TAKEN_UP: Final = "rentune resume {0} follows it again; rentune down {0} ends it."
+
+
+def leaving(ringing: Bell, attendant: Attendant) -> tuple[Run, Answers]:
+    """The bell's run as it is to be driven, and what answers these signals meanwhile."""
+    if attendant.let_go is None:
+        return ringing.run, {signal.SIGHUP: partial(_hung_up, ringing.run, attendant.hand_over)}
+    leave = Leave(ringing, attendant.let_go)
+    return leave.run, {number: partial(leave.told_to_go, number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+
+class Leave:
+    """Of a run that goes on without its supervisor. What is being ended already is ended first, for as long as the machine
+    allows; then nothing more is begun. `run`: with a display that holds it to that.
+    """
+
+    def __init__(self, ringing: Bell, let_go: Callable[[int], object]) -> None:
+        self.run = replace(ringing.run, display=_Held(ringing.run.display, self._begins))
+        self._ringing = ringing
+        self._let_go = let_go
+        self._put_off: int | None = None  # the signal that is answered before anything else is begun
+
+    def told_to_go(self, number: int) -> bool:
+        """Answer a machine that shuts down; whether it was answered. Where nothing but this machine ends the bill, the run is
+        ended: off, it would let it go on for ever.
+        """
+        state = self.run.state
+        if state.phase in ENDING or (state.controlled is not None and state.controlled.ending):
+            self._put_off = number
+            return True
+        if state.may_bill and ended_from_home(state.provider):
+            return False
+        self._leave(number)
+        return True
+
+    def _begins(self, phase: str) -> None:
+        """Another attempt may follow one that was ended: a machine that shuts down orders none."""
+        if self._put_off is not None and phase not in ENDING:
+            self._leave(self._put_off)
+
+    def _leave(self, number: int) -> None:
+        with suppress(Exception):  # whatever it is, the process ends now; the line that was being written may not be done
+            words = f"{signal.Signals(number).name}: this process ends. {left_words(self.run)}"
+            self.run.display.note(f"{words} {TAKEN_UP.format(self.run.run_id)}")
+            self._ringing.let_go(left_words(self.run))
+        self._let_go(number)
+
+
+def left_words(run: Run) -> str:
+    """What becomes of the run until somebody takes it up."""
+    state = run.state
+    if not state.may_bill:
+        return "Nothing is rented, and whoever takes the run up goes on with it."
+    if state.provider == LOCAL:
+        return "The run goes on without it, and ends with this machine: its box is a process here."
+    if run.folder.events.exists():
+        return "The run goes on without it, and the box's own deadline ends it."
+    return f"Nothing trains on its box yet, which ends itself within {seconds_words(LEASE_S)} where nobody comes."
+
+
+def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:
+    """Answer a closed terminal; whether it was answered. Nothing is left to anybody before something was rented.
+
+    A run that the user has stopped already is ended here, not taken up again elsewhere.
+    """
+    state = run.state
+    if hand_over is None or not state.rentals:
+        return False
+    if state.controlled is None or not state.controlled.ending:
+        hand_over()
+    return True
+
+
+class _Held:
+    """A display that also tells what phase begins."""
+
+    def __init__(self, display: Display, begins: Callable[[str], None]) -> None:
+        self._display = display
+        self._begins = begins
+        self.note = display.note
+
+    def phase(self, name: str) -> None:
+        self._begins(name)
+        self._display.phase(name)
+
+    def event(self, event: Event) -> None:
+        self._display.event(event)
