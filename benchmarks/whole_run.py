@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe_machine
 from provision.home.places import read_places
-from remote.bases.base import prepare_base
+from remote.bases.on_disk import prepare_base
 from remote.contract import ModelSource
 
 ROOT = Path(__file__).parents[1]

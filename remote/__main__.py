@@ -304,7 +304,7 @@ def _counter(model: str | None, template: str | None, *, writes: bool) -> Counte
     """Raises `Ended` (bad job): the libraries know hundreds of ways to refuse a tokenizer."""
     if model is None:
         return GUESSED
-    from remote.bases.base import load_tokenizer, prepare_tokenizer
+    from remote.bases.tokenizer import load_tokenizer, prepare_tokenizer
 
     try:
         with tempfile.TemporaryDirectory() as passing:

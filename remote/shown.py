@@ -13,7 +13,7 @@ from remote.data.classes import encode_classes
 from remote.data.labelled import Labelled
 from remote.desk import Desk
 from remote.ends import first_line, is_out_of_memory
-from remote.loaded import Loaded
+from remote.loading.loaded import Loaded
 from remote.result.samples import Answer, answers, class_answers
 
 

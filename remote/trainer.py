@@ -5,24 +5,15 @@ from __future__ import annotations
 import statistics
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from remote.adapters import adapt, base_of
-from remote.bases import hub
-from remote.bases.base import check_stored, checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
-from remote.bases.heads import ClassHead, Classifier, load_classifier, settled, with_head
-from remote.checkpoints.checkpoint import Progress, begin_with, put_right, read_progress, trainable
-from remote.checkpoints.files import is_checkpoint
+from remote.checkpoints.checkpoint import Progress, put_right, read_progress
 from remote.checkpoints.same_job import learned_by, unlike
 from remote.contract import (
     CHECKPOINT_DIR,
-    NO_TEMPLATE,
     PLAIN,
-    TEMPLATE_HINT,
-    UNPACKED,
     AdapterFile,
     EndReason,
     JobSpec,
@@ -32,29 +23,22 @@ from remote.contract import (
     Sample,
     Strategy,
     best_by_of,
-    keeps_apart,
 )
-from remote.data.batches import Drawn, Shape, collated
-from remote.data.labelled import class_weights
-from remote.data.packs import packs_of, saved_by
-from remote.data.split import Data, load_data
-from remote.data.tokens import ready
+from remote.data.batches import collated
 from remote.desk import Desk
-from remote.ends import Ended, bad_job, first_line, is_out_of_memory
-from remote.loaded import Loaded
+from remote.ends import Ended, bad_job
+from remote.loading.load import load
+from remote.loading.loaded import Loaded
 from remote.machine import preflight
 from remote.reports import bring_along, reporting
 from remote.result.card import model_card
 from remote.result.doubts import doubts_of
-from remote.result.samples import prompts_of, prompts_of_pairs
 from remote.result.save import save_companions, save_manifest, save_weights
 from remote.result.verify import sums_of, verify
 from remote.shown import base_answers, samples_of
-from remote.step import settings_of
-from remote.streaming import settle
 from remote.training.best import FIGURES
-from remote.training.fitting import LoadedAnew, Training, tell_change
-from remote.training.ladder import GIVEN_UP, changes, streamed_instead
+from remote.training.fitting import LoadedAnew, Training
+from remote.training.ladder import GIVEN_UP, changes
 from remote.training.loop import TrainingLoop, merged_peaks
 
 VERIFY_ROWS, VERIFY_TOKENS = 2, 64  # enough to tell two models apart, cheap on any device
@@ -111,23 +95,11 @@ def _tried(
 ) -> tuple[Loaded, TrainingLoop, EndReason] | Strategy:
     """The same of one strategy, or the one to go on by: with these frames goes what held on to the model."""
     try:
-        loaded = _held(spec, folder, cache, desk)
+        loaded = load(spec, folder, cache, desk)
         loop = _loop(spec, folder, loaded, saved, desk)
         return loaded, loop, _metered(loop, desk)
     except LoadedAnew as asked:
         return asked.strategy
-
-
-def _held(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
-    """Everything in memory. Raises `LoadedAnew` where that holds the base only streamed."""
-    try:
-        return _load(spec, folder, cache, desk)
-    except Exception as error:
-        lower = streamed_instead(spec.strategy, spec.device, spec.task)
-        if not is_out_of_memory(error) or lower is None:
-            raise
-        tell_change(desk.events, 0, spec.strategy, lower, f"memory ran out ({first_line(error)})")
-        raise LoadedAnew(lower) from None
 
 
 def _metered(loop: TrainingLoop, desk: Desk) -> EndReason:
@@ -169,104 +141,6 @@ def located(spec: JobSpec, folder: Path) -> JobSpec:
         data=msgspec.structs.replace(data, train=str(folder / data.train), held_out=held_out, chat_template=template),
         loop=msgspec.structs.replace(loop, init_adapter=adapter),
     )
-
-
-# ── load ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
-    import torch
-
-    strategy = spec.strategy
-    desk.events.enter(Phase.DOWNLOAD)
-    base_folder = _base_folder(spec, cache, desk)
-    preflight.check_disk(spec, folder)  # once more: the base may be larger than planned
-    base_sha256 = hub_weights(spec.model, Path(base_folder))
-    desk.watch.check()
-    tokenizer = load_tokenizer(base_folder, writes=spec.task != "classification")
-    chosen = ready(tokenizer, writes=spec.task == "causal_lm", template=spec.data.chat_template)
-    if not chosen:
-        desk.events.emit(
-            "warning", message="the base model has no chat template; a plain one is used and saved with the result"
-        )
-    data = load_data(
-        spec.data,
-        tokenizer,
-        seq_len=strategy.seq_len,
-        seed=spec.loop.seed,
-        warn=lambda **data: desk.events.emit("warning", **data),
-        task=spec.task,
-    )
-    if data.chats and not chosen:
-        raise bad_job(f"{NO_TEMPLATE}; {TEMPLATE_HINT}")
-    rows = data.train
-    if spec.data.packing:
-        data = replace(data, train=packs_of(rows, strategy.seq_len))
-    shape = _shape(spec, data, tokenizer.pad_token_id)
-    if spec.data.packing:
-        desk.events.emit("packed", **saved_by(rows, data.train, shape, spec.loop.seed)._asdict())
-    desk.watch.check()
-    desk.events.enter(Phase.LOAD)
-    model, fresh = _base(base_folder, spec, data, tokenizer.pad_token_id)
-    torch.manual_seed(spec.loop.seed)
-    if spec.data.packing and not keeps_apart(model.config.to_dict()):
-        raise bad_job(UNPACKED.format(model.config.model_type))
-    model = settled(adapt(model, with_head(strategy, fresh), spec.loop), strategy, fresh)
-    if spec.loop.init_adapter is not None and is_checkpoint(Path(spec.loop.init_adapter)):
-        begin_with(Path(spec.loop.init_adapter), model)
-    settle(model)
-    preflight.check_placed(model, spec)
-    checkpoint_activations(base_of(model), strategy)
-    model.train()
-    trainable_params = sum(parameter.numel() for _, parameter in trainable(model))
-    desk.watch.check()
-    return Loaded(
-        model=model,
-        tokenizer=tokenizer,
-        data=data,
-        prompts=(prompts_of_pairs if spec.task == "seq2seq" else prompts_of)(
-            data.held_out_rows, tokenizer, spec.loop.num_samples
-        ),
-        fresh=fresh,
-        shape=shape,
-        settings=settings_of(strategy, spec.device, spec.loop.max_grad_norm),
-        trainable_params=trainable_params,
-        base_sha256=base_sha256,
-    )
-
-
-def _shape(spec: JobSpec, data: Data, pad_token_id: int) -> Shape:
-    strategy = spec.strategy
-    by_length = spec.loop.row_order == "by_length"
-    return Shape(
-        micro_batch_size=strategy.micro_batch_size,
-        gradient_accumulation_steps=strategy.gradient_accumulation_steps,
-        seq_len=strategy.seq_len,
-        padded=strategy.padded,
-        pad_token_id=pad_token_id,
-        device=spec.device,
-        class_weights=class_weights(data.classes, spec.data.balance),
-        drawn=Drawn(shares=data.row_shares, lengths=tuple(row.num_tokens for row in data.train) if by_length else ()),
-    )
-
-
-def _base(folder: str, spec: JobSpec, data: Data, pad_token_id: int) -> Classifier:
-    """The base as its task wants it."""
-    if not data.classes:
-        return Classifier(load_base(folder, spec.strategy, spec.device, spec.task), fresh=())
-    head = ClassHead(tuple(each.name for each in data.classes), pad_token_id, spec.loop.seed)
-    return load_classifier(folder, spec.strategy, spec.device, head)
-
-
-def _base_folder(spec: JobSpec, cache: Path, desk: Desk) -> str:
-    """The base on the disk. Of one from the hub is said how much had to be fetched: on a kept volume it may lie already."""
-    model, is_fetched = spec.model, spec.model.kind == "hub"
-    held_bytes = hub.held_bytes(model.location) if is_fetched else 0
-    folder = prepare_base(model, cache=cache, dtype=spec.strategy.param_dtype, seed=spec.loop.seed)
-    if is_fetched:
-        desk.events.emit("base", fetched_bytes=hub.held_bytes(model.location) - held_bytes)
-    check_stored(folder, spec.strategy)
-    return folder
 
 
 # ── train ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ BUSY: Final = frozenset({429, 503})  # too many requests; not now
 PATIENCE_S: Final = 600.0  # assumed: two of the five-minute windows in which the hub counts requests
 UNTOLD_S: Final = 30.0  # assumed: where it does not say how long
 LEAST_S: Final = 1.0  # assumed: "at once" is a second, or a hub that goes on saying so is asked without end
-WANTED: Final = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
+WORDS: Final = ("*.json", "*.model", "*.jinja", "*.txt")  # all that is small, a tokenizer among it
+WANTED: Final = ("*.safetensors", *WORDS)
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,17 @@ class Busy(Exception):
         self.wait_s = wait_s
 
 
-def fetch(location: str, revision: str | None, *, pause: Callable[[float], object] = time.sleep) -> str:
-    """The folder with its files. Raises Ended (bad job) where they can't be had, or not within the patience of ten minutes."""
+def fetch(
+    location: str, revision: str | None, *, only: Sequence[str] = WANTED, pause: Callable[[float], object] = time.sleep
+) -> str:
+    """The folder with those of its files that `only` names.
+
+    Raises Ended (bad job) where they can't be had, or not within the patience of ten minutes.
+    """
     waited_s = 0.0
     while True:
         try:
-            return _fetched(location, revision)
+            return _fetched(location, revision, only)
         except Exception as error:  # the hub client raises a tree of its own, and network errors below it
             busy = _busy(error)
             if busy is None:
@@ -59,13 +65,13 @@ def held_bytes(location: str) -> int:
     return sum(file.stat().st_size for file in blobs.glob("*") if file.suffix != ".incomplete")
 
 
-def _fetched(location: str, revision: str | None) -> str:
+def _fetched(location: str, revision: str | None, only: Sequence[str]) -> str:
     from huggingface_hub import get_session, snapshot_download
 
     hooks = get_session().event_hooks
     if _hear not in hooks["response"]:
         get_session().event_hooks = {**hooks, "response": [*hooks["response"], _hear]}
-    return str(snapshot_download(location, revision=revision, allow_patterns=list(WANTED)))
+    return str(snapshot_download(location, revision=revision, allow_patterns=list(only)))
 
 
 def _hear(response: Any) -> None:

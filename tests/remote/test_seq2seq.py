@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from remote.bases.base import prepare_base
+from remote.bases.on_disk import prepare_base
 from remote.contract import EndReason, ModelSource
 from remote.data.batches import Shape, collated
 from remote.data.pairs import encode_pairs

@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from remote.__main__ import carry_out
-from remote.bases.base import prepare_base
+from remote.bases.on_disk import prepare_base
 from remote.checkpoints.checkpoint import read_progress
 from remote.contract import (
     CHECKPOINT_DIR,

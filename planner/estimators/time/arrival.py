@@ -1,27 +1,47 @@
-"""Seconds until base and rows lie on the machine that trains, in the form that it loads."""
+"""Seconds until base and rows lie in memory on the machine that trains, in the form that it loads."""
 
 from __future__ import annotations
+
+import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.asking.request import DataAsked
 from planner.asking.sent import Sent
 from planner.estimators.time import phases
-from planner.estimators.time.phases import moving, total
+from planner.estimators.time.phases import beyond, longer, moving, total
 from planner.methods import base_params
 from planner.plan import Range
 from remote.contract import Task
 
 
-def brought(base_bytes: int, sent: Sent) -> Range:
-    """Until base, rows and earlier adapter lie on a machine elsewhere: from the hub what is there, the rest from here."""
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """The seconds of two phases."""
+
+    download: Range
+    load: Range
+
+
+def arrival(base_bytes: int, sent: Sent, *, made: Range, tokenized: Range, load: Range, on_box: bool) -> Arrival:
+    """Of a base of so many bytes; `made`: until it is plain weights, `tokenized`: until rows are tokens, `load`: into memory.
+
+    Files of this machine are there before the trainer begins. It tokenizes the rows while it fetches the base, makes it plain
+    and loads it (`remote.loading`), so that only what takes longer than all of that is waited for.
+    """
+    if on_box:
+        return Arrival(download=made, load=longer(load, beyond(tokenized, made)))
+    came = moving((sent.base_bytes or 0) + sent.rest_bytes, phases.SEND_BYTES_PER_S)
     fetched = moving(base_bytes, phases.HUB_BYTES_PER_S) if sent.base_bytes is None else phases.ZERO
-    return total(fetched, moving((sent.base_bytes or 0) + sent.rest_bytes, phases.SEND_BYTES_PER_S))
+    there = total(fetched, made)
+    return Arrival(download=total(came, there), load=longer(load, beyond(tokenized, there)))
 
 
-def made_ready(architecture: Architecture, task: Task, data: DataAsked, sent: Sent) -> Range:
-    """Until rows are tokens, and a GGUF file is a folder of plain weights, on the machine that trains."""
-    num_tokens = (data.num_examples + data.held_out_rows) * data.mean_tokens
-    tokenized = moving(num_tokens, phases.TOKENIZED_PER_S)
+def made_plain(architecture: Architecture, task: Task, sent: Sent) -> Range:
+    """Until a GGUF file is a folder of plain weights; nothing of what is one already."""
     if not sent.packed:
-        return tokenized
-    return total(tokenized, phases.UNPACK_S, moving(base_params(architecture, task), phases.UNPACKED_PARAMS_PER_S))
+        return phases.ZERO
+    return total(phases.UNPACK_S, moving(base_params(architecture, task), phases.UNPACKED_PARAMS_PER_S))
+
+
+def tokenized(data: DataAsked) -> Range:
+    """Until rows are tokens."""
+    return moving((data.num_examples + data.held_out_rows) * data.mean_tokens, phases.TOKENIZED_PER_S)

@@ -20,7 +20,7 @@ from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.memory.step.numerics import has_flash
 from planner.estimators.sequences import Sequences, in_packs, laid_out, padded_mean, share_judged, share_used, times_shown
 from planner.estimators.time import phases
-from planner.estimators.time.arrival import brought, made_ready
+from planner.estimators.time.arrival import Arrival, arrival, made_plain, tokenized
 from planner.estimators.time.demand import Demand, demand_of, tokens_per_step
 from planner.estimators.time.interruptions import made_every_s
 from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
@@ -178,9 +178,8 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     num_data_tokens: int
     checkpoint_bytes: int
     result_bytes: int
-    download: Range
-    ready: Range  # of that, what takes as long where everything lies already
-    load: Range
+    elsewhere: Arrival
+    on_box: Arrival  # where everything lies already
 
 
 def errand_of(
@@ -203,7 +202,10 @@ def errand_of(
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     base_bytes = download_bytes(architecture, strategy, task)
-    ready = made_ready(architecture, task, data, sent)
+    made, tokens, load = made_plain(architecture, task, sent), tokenized(data), _load(strategy, base_bytes)
+    elsewhere, on_box = (
+        arrival(base_bytes, sent, made=made, tokenized=tokens, load=load, on_box=there) for there in (False, True)
+    )
     return Errand(
         run=Run(architecture, strategy, task, stack, work.train_mean, demand),
         loop=loop,
@@ -213,9 +215,8 @@ def errand_of(
         num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
         checkpoint_bytes=checkpoint_bytes(architecture, strategy, task),
         result_bytes=adapter_file_bytes(architecture, strategy, task=task),
-        download=total(brought(base_bytes, sent), ready),
-        ready=ready,
-        load=_load(strategy, base_bytes),
+        elsewhere=elsewhere,
+        on_box=on_box,
     )
 
 
@@ -244,9 +245,10 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
     num_steps, own = errand.num_steps, offer.provider in OWN_MACHINES
     made_s = made_every_s(errand.loop, step_s=pace.step_s.p50, num_steps=num_steps)
     train = scaled(pace.step_s, num_steps)
+    came = errand.on_box if here.model_on_box else errand.elsewhere
     seconds = (phases.OWN if own else phases.RENTED) | {
-        Phase.DOWNLOAD: errand.ready if here.model_on_box else errand.download,
-        Phase.LOAD: errand.load,
+        Phase.DOWNLOAD: came.download,
+        Phase.LOAD: came.load,
         Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
         Phase.TRAIN: train,
         Phase.EVALUATE: _evaluate(pace, strategy, work, errand.loop, on_cpu=gpu is None),

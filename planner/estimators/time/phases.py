@@ -81,6 +81,19 @@ def total(*ranges: Range) -> Range:
     return span(p10, p50, p90)
 
 
+def longer(one: Range, other: Range) -> Range:
+    """Until both are over that began together."""
+    return span(max(one.p10, other.p10), max(one.p50, other.p50), max(one.p90, other.p90))
+
+
+def beyond(one: Range, other: Range) -> Range:
+    """What is left of one when the other, which began with it, is over. Slow machines are slow at both, though hardly alike: no
+    part of the range is below the one before it.
+    """
+    p10, p50, p90 = (max(0.0, of - by) for of, by in ((one.p10, other.p10), (one.p50, other.p50), (one.p90, other.p90)))
+    return span(p10, max(p10, p50), max(p10, p50, p90))
+
+
 def scaled(one: Range, factor: float) -> Range:
     """So many times a range."""
     return span(one.p10 * factor, one.p50 * factor, one.p90 * factor)

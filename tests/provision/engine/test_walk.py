@@ -37,7 +37,7 @@ from provision.seam import Answer
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.watch.view import read_events
-from remote.bases.base import prepare_base
+from remote.bases.on_disk import prepare_base
 from remote.contract import AdapterFile, Event, ModelSource, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from remote.bases.base import check_stored, load_base, load_tokenizer, prepare_base
+from remote.bases.base import load_base
 from remote.bases.heads import ClassHead, load_classifier
+from remote.bases.on_disk import check_stored, prepare_base
+from remote.bases.tokenizer import load_tokenizer
 from remote.contract import EndReason, ModelSource, Quant, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.ends import Ended
@@ -90,7 +92,7 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(shape: Path) -> Non
 def test_weights_that_are_stored_packed_are_refused_where_nothing_reads_them(
     shape: Path, monkeypatch: pytest.MonkeyPatch, how: str, quant: Quant, sentence: str
 ) -> None:
-    monkeypatch.setattr("remote.bases.base.find_spec", lambda _name: None)
+    monkeypatch.setattr("remote.bases.on_disk.find_spec", lambda _name: None)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": how}}))
     with pytest.raises(Ended, match=sentence) as refused:
         check_stored(str(shape), Strategy(method="lora", quant=quant))
@@ -98,7 +100,7 @@ def test_weights_that_are_stored_packed_are_refused_where_nothing_reads_them(
 
 
 def test_weights_that_are_stored_packed_are_taken_where_their_package_is(shape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remote.bases.base.find_spec", lambda name: name)
+    monkeypatch.setattr("remote.bases.on_disk.find_spec", lambda name: name)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "gptq"}}))
     check_stored(str(shape), Strategy(method="lora"))
 

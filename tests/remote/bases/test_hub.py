@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from remote.bases.base import prepare_base
 from remote.bases.hub import PATIENCE_S, WANTED
+from remote.bases.on_disk import prepare_base
 from remote.contract import (
     EVENTS_FILE,
     OUTCOME_FILE,
@@ -107,7 +107,7 @@ def test_weights_that_are_not_what_the_hub_said_are_not_trained(hub: Hub, commit
 
 FETCH = f"""
 from pathlib import Path
-from remote.bases.base import prepare_base
+from remote.bases.on_disk import prepare_base
 from remote.contract import ModelSource
 from remote.ends import Ended
 try:

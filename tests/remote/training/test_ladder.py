@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+import remote.loading.load
 import remote.result.evaluate
 import remote.shown
 import remote.step
-import remote.trainer
 import remote.training.fitting
 import remote.training.ladder
 import remote.training.loop
@@ -401,7 +401,7 @@ def test_a_base_that_can_not_be_loaded_whole_is_streamed(
             raise out_of_memory()
         return load(folder, strategy, *said)
 
-    monkeypatch.setattr(remote.trainer, "load_base", limited)
+    monkeypatch.setattr(remote.loading.load, "load_base", limited)
     job = make_job(strategy=STRATEGY)
     outcome = run(job)
     assert outcome.reason == EndReason.COMPLETED, outcome.message
@@ -416,7 +416,7 @@ def test_a_base_that_can_neither_be_loaded_nor_streamed_is_a_typed_end(
     def refuse(*_: Any) -> Any:
         raise out_of_memory()
 
-    monkeypatch.setattr(remote.trainer, "load_base", refuse)
+    monkeypatch.setattr(remote.loading.load, "load_base", refuse)
     outcome = run(make_job())
     assert outcome.reason == EndReason.OUT_OF_MEMORY
     assert "does not fit into memory (during load)" in outcome.message

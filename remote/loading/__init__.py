@@ -1,0 +1,1 @@
+"""Base and rows, from where they lie into memory."""
