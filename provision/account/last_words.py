@@ -41,7 +41,9 @@ def with_what_is_left(said: str, state: RunState, home: AtHome, *, stopped: bool
 
 def _saved(state: RunState, home: AtHome) -> str:
     """Where it is, and what it is good for: of a run that is over `resume` only closes the books."""
-    use = BY_NAME if home.go_on is None else f"another run begins with its weights: rentune run {shlex.quote(home.go_on)}."
+    use = BY_NAME
+    if home.go_on is not None:
+        use = f"another run goes on with its weights, for what was left: rentune run {shlex.quote(home.go_on)}."
     return f"{f'{OVER} {use} ' if state.over else ''}Its last checkpoint is at home: {home.checkpoint_folder}"
 
 

@@ -248,8 +248,10 @@ def learned_sentences(run: EndedRun) -> tuple[str, ...]:
     """Where its last checkpoint is, and what goes on from it."""
     if run.checkpoint_folder is None:
         return ()
-    way = "" if run.go_on is None else f" Another run begins with its weights: rentune run {shlex.quote(run.go_on)}"
-    return (f"Its last checkpoint is at home: {run.checkpoint_folder}.{way}",)
+    said = f"Its last checkpoint is at home: {run.checkpoint_folder}."
+    if run.go_on is None:
+        return (said,)
+    return (f"{said} Another run goes on with its weights, for what was left: rentune run {shlex.quote(run.go_on)}",)
 
 
 def _costs(teardowns: tuple[Teardown, ...], found: Orphans, places: Places) -> dict[str, Upkeep]:

@@ -61,6 +61,6 @@ def _over(state: RunState, folder: RunFolder) -> Refused:
     if read_receipt(folder) is None:
         return without_receipt(state, folder)
     if folder.go_on.exists():
-        said = f"Run {state.run_id} is over; another one begins with the weights of its checkpoint."
+        said = f"Run {state.run_id} is over; another one goes on with the weights of its checkpoint, for what was left."
         return Refused(said, hint=f"rentune run {shlex.quote(str(folder.go_on))}")
     return Refused(f"Run {state.run_id} is over.", hint=f"rentune report {state.run_id}")

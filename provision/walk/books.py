@@ -13,7 +13,6 @@ import msgspec
 from catalogs.written import write_beside
 from planner.methods import METHODS
 from planner.plan import Plan
-from planner.report.job_file import write_job
 from planner.saved import read_plan
 from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Billed
@@ -26,12 +25,13 @@ from provision.home.whole import write_whole
 from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
+from provision.walk.going_on import job_that_goes_on, stopped_at
 from provision.walk.held import Run
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import forget_pushed, meter_pushes
 from provision.watch.curves import trace_curves
-from provision.watch.view import base_fetched_bytes, fold, measured, read_events
-from remote.contract import checkpoint_name, decode
+from provision.watch.view import View, base_fetched_bytes, fold, measured, read_events
+from remote.contract import checkpoint_name, checkpoint_step, decode
 
 
 def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
@@ -63,7 +63,11 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
             base_fetched_bytes=base_fetched_bytes(events),
             random_base=run.base.kind == "config",
         ),
-        home=AtHome(adapter_folder=str(home) if home else None, checkpoint_folder=checkpoint, go_on=_go_on(run, checkpoint)),
+        home=AtHome(
+            adapter_folder=str(home) if home else None,
+            checkpoint_folder=checkpoint,
+            go_on=_go_on(run, checkpoint, fold(events)),
+        ),
         closing=Closing(at_s=run.clock(), interrupted=interrupted, message=message),
     )
     closes = f"rentune resume {run.run_id} closes them."
@@ -127,17 +131,17 @@ def last_checkpoint(folder: RunFolder) -> str | None:
     return str(folder.checkpoints / checkpoint_name(steps[-1])) if steps else None
 
 
-def _go_on(run: Run, checkpoint: str | None) -> str | None:
-    """Write the job file that begins with the weights of that checkpoint; None where there is none, the method can't, or it
-    can't be written, which is told.
+def _go_on(run: Run, checkpoint: str | None, view: View) -> str | None:
+    """Write the job file that goes on from that checkpoint; None where there is none, the method can't, or it can't be written,
+    which is told.
     """
     if checkpoint is None or not METHODS[run.plan.strategy.method].goes_on:
         return None
-    request = run.plan.request
-    loop = msgspec.structs.replace(request.loop, init_adapter=checkpoint)
-    again = msgspec.structs.replace(request, model=run.base.path or request.model, loop=loop)
+    stopped = stopped_at(checkpoint_step(Path(checkpoint).name) or 0, run.plan, view)
+    model = run.base.path or run.plan.request.model
     with _passed_over(run, "The job file that goes on could not be written") as troubles:
-        write_whole(run.folder.go_on, write_job(again).encode())
+        said = job_that_goes_on(run.plan, run_id=run.run_id, model=model, checkpoint=checkpoint, stopped=stopped)
+        write_whole(run.folder.go_on, said.encode())
     return None if troubles else str(run.folder.go_on)
 
 

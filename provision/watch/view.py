@@ -36,6 +36,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     phase_s: dict[str, float] = {}  # of phases that ended, restarts added up
     step: int = 0
     num_steps: int | None = None
+    steps_per_epoch: float | None = None
     loss: float | None = None
     tokens_per_s: float | None = None
     train_started_at_s: float | None = None  # as far as these events tell: the view may begin in the middle
@@ -166,6 +167,7 @@ def _step(view: View, event: Event) -> dict[str, Any]:
     return ({"train_started_at_s": event.at_s, "train_started_step": step} if missed else {}) | {
         "step": step,
         "num_steps": data.get("total_steps", view.num_steps),
+        "steps_per_epoch": step / data["epoch"] if data.get("epoch") else view.steps_per_epoch,
         "loss": loss if loss is not None else view.loss,
         "tokens_per_s": data.get("tokens_per_s", view.tokens_per_s),
         "memory_bytes": in_use if in_use is not None else view.memory_bytes,

@@ -69,7 +69,7 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal, capsys: pytest.Captur
     assert call(["down", run_id]) == Exit.OK
     told = capsys.readouterr().out
     assert f"Its last checkpoint is at home: {checkpoint}." in told
-    assert f"Another run begins with its weights: rentune run {folder.go_on}" in told
+    assert f"Another run goes on with its weights, for what was left: rentune run {folder.go_on}" in told
     assert call(["check", str(folder.go_on)]) == Exit.OK  # base, rank and targets fit, and the data are where they were
     assert f"init_adapter: {checkpoint}" in folder.go_on.read_text()
     capsys.readouterr()

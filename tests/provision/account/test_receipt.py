@@ -289,8 +289,8 @@ def test_a_run_that_was_stopped_says_where_its_last_checkpoint_is(plan: Plan) ->
         f"the weights that trained, by name. Its last checkpoint is at home: {at}"
     )
     assert said(None, "/home/me/my runs/go-on.yaml") == (
-        "Stopped by the user. The run is over, so `rentune resume` rents nothing to go on from it; another run begins with its "
-        f"weights: rentune run '/home/me/my runs/go-on.yaml'. Its last checkpoint is at home: {at}"
+        "Stopped by the user. The run is over, so `rentune resume` rents nothing to go on from it; another run goes on with "
+        f"its weights, for what was left: rentune run '/home/me/my runs/go-on.yaml'. Its last checkpoint is at home: {at}"
     )
     assert said("/home/me/adapter", "/home/me/go-on.yaml") == "Trained."
 
