@@ -64,6 +64,7 @@ def hand_off(
             held_out=rows_at(data.held_out_path, "held_out") if data.held_out_path else None,
             held_out_rows=data.held_out_rows,
             format=data.format,
+            columns=dict(data.columns),
             max_rows=data.max_rows,
             long_rows=data.long_rows,
             chat_template=template,

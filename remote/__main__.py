@@ -44,6 +44,7 @@ from remote.contract import (
     exit_code,
 )
 from remote.data.check import GUESSED, Counter, check_data, counter_of
+from remote.data.named import Columns
 from remote.data.rows import FORMATS, UnreadableData
 from remote.ends import Ended, bad_job, ended, first_line
 from remote.machine.notice import listen
@@ -238,6 +239,7 @@ def check(arguments: list[str]) -> int:
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="how rows are read")
     parser.add_argument("--and", type=Path, action="append", default=[], dest="along", help="what is read with FILE as one")
     parser.add_argument("--template", help="chat template that conversations are written by: a file, or plain")
+    parser.add_argument("--columns", default="{}", help="JSON: the name that rows are read by -> the file's")
     parser.add_argument("--max-rows", type=int, help="only the first so many, of FILE alone")
     asked = parser.parse_args(arguments)
     try:
@@ -245,8 +247,9 @@ def check(arguments: list[str]) -> int:
     except Ended as error:
         say(json.dumps({"error": str(error)}))
         return 2
-    first = _checked(asked.file, counter, asked.format, asked.max_rows, along=asked.along)
-    return max(first, *(_checked(file, counter, asked.format, None) for file in asked.more), 0)
+    columns = json.loads(asked.columns)
+    first = _checked(asked.file, counter, asked.format, columns, max_rows=asked.max_rows, along=asked.along)
+    return max(first, *(_checked(file, counter, asked.format, columns) for file in asked.more), 0)
 
 
 def quantize(arguments: list[str]) -> int:
@@ -290,9 +293,11 @@ def _pack(asked: argparse.Namespace) -> None:
     say(json.dumps({"packed": str(asked.into), **msgspec.to_builtins(index.how), "files": len(index.sha256)}))
 
 
-def _checked(file: Path, counter: Counter, kind: str, max_rows: int | None, *, along: Sequence[Path] = ()) -> int:
+def _checked(
+    file: Path, counter: Counter, kind: str, columns: Columns, *, max_rows: int | None = None, along: Sequence[Path] = ()
+) -> int:
     try:
-        report = check_data(file, counter, more=along, kind=kind, max_rows=max_rows)
+        report = check_data(file, counter, more=along, kind=kind, columns=columns, max_rows=max_rows)
     except UnreadableData as error:
         say(json.dumps({"error": str(error)}))
         return 2

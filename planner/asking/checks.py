@@ -11,6 +11,8 @@ from typing import Final
 from catalogs.user_file import as_said
 from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
 from planner.asking.request import JOB_PLACES, OUR_TAGS, WIDEST_PREFIX, DataAsked, Request, RequestError
+from planner.nearest import nearest
+from remote.contract import KNOWN_KEYS
 
 TAKEN_TAGS: Final[Mapping[str, str]] = {OUR_TAGS: "one of ours", "aws:": "one of AWS's own"}
 LONGEST_TAG: Final = 63  # derived: characters of a label at Hetzner; AWS takes 128 in a key and 256 in a value
@@ -76,6 +78,10 @@ def _check_data(data: DataAsked) -> None:
             hint="raise max_tokens or lower mean_tokens",
             place=("data", "max_tokens"),
         )
+    for name, _ in data.columns:
+        if name not in KNOWN_KEYS:
+            hint = nearest(name, sorted(KNOWN_KEYS))
+            raise RequestError(f'rows are not read by "{name}"', hint=hint, place=("data", "columns", name))
 
 
 def _check_batch(request: Request) -> None:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from planner.asking.options import BY_FIELD, DATA_FIELDS, HOURS, OPTIONS, SIZE, TAG, Option
+from planner.asking.options import BY_FIELD, COLUMN, DATA_FIELDS, HOURS, OPTIONS, SIZE, TAG, Option
 from planner.asking.request import Changes
 
 YOUR_DATA: Final = "YOUR_DATA.jsonl"  # stands in the command until there is a file
@@ -66,6 +66,6 @@ def _word(option: Option, value: Any) -> str:
         return f"{value:.12g}GB"
     if option.kind is HOURS or option.kind is float:
         return f"{value:.12g}"
-    if option.kind is TAG:
+    if option.kind in (TAG, COLUMN):
         return "=".join(value)
     return ",".join(value) if isinstance(value, list) else str(value)

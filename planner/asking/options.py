@@ -17,7 +17,7 @@ from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse
 from planner.choice.goals import GOALS
 
 if TYPE_CHECKING:
-    from planner.asking.request import DataAsked, Measure, Request
+    from planner.asking.request import Columns, DataAsked, Measure, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="msgspec.Struct")
@@ -69,6 +69,19 @@ def parse_tag(text: str) -> tuple[str, str]:
     return key, value
 
 
+def parse_column(text: str) -> tuple[str, str]:
+    """The two sides of "text=message": a name that rows are read by, and the file's. Raises ValueError."""
+    from planner.nearest import nearest
+    from remote.contract import KNOWN_KEYS
+
+    name, equals, column = text.partition("=")
+    if not (name and equals and column):
+        raise ValueError(f'"{text}" names no column; write text=COLUMN')
+    if name not in KNOWN_KEYS:
+        raise ValueError(f'rows are not read by "{name}"; {nearest(name, sorted(KNOWN_KEYS))}')
+    return name, column
+
+
 def parse_policy_key(text: str) -> str:
     """A key of policy.toml. Raises ValueError."""
     from planner.asking.policy import KEYS
@@ -102,6 +115,7 @@ CARDS: Final = Amount("cards", parse_cards)
 WORDS: Final = Amount("names", parse_words)
 PROVIDER: Final = Amount("text", str.lower)  # as the catalog writes them
 TAG: Final = Amount("key=value", parse_tag)
+COLUMN: Final = Amount("name=column", parse_column)
 POLICY_KEY: Final = Amount("key", parse_policy_key)
 USE_CASE: Final = Amount("use", parse_word_of("use case", "USE_CASES"))
 DEPLOYMENT: Final = Amount("place", parse_word_of("deployment", "DEPLOYMENTS"))
@@ -150,6 +164,13 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "What is learned of rows: causal_lm (default), a label (classification), an answer (seq2seq, T5).",
     ),
     Option(("--data",), "data", str, "JSONL, JSON, CSV, Parquet or text file, packed or not; its tokens are counted."),
+    Option(
+        ("--column",),
+        "columns",
+        COLUMN,
+        "NAME=COLUMN: which column of --data is the text, label, prompt, completion, …; may be repeated.",
+        multiple=True,
+    ),
     Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
     Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
     Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),
@@ -225,7 +246,7 @@ NO_MODEL: Final = (
     "--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file; `rentune catalog models` lists what has a name, and "
     "--which-model, beside a card, what trains on it"
 )
-DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
+DATA_FIELDS: Final = ("data", "columns", "examples", "tokens")  # together they make one DataAsked
 
 FLAG: Final[Mapping[str, Any]] = {"cls": PlainOption, "is_flag": True}
 FILE: Final[Mapping[str, Any]] = {"cls": Once, "metavar": "FILE"}
@@ -343,21 +364,25 @@ def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | No
     from planner.asking.request import DEFAULT_TOKENS_PER_EXAMPLE, DataFile, RequestError, format_of, measured_data, stated_data
 
     path, examples, tokens = options.get("data"), options.get("examples"), options.get("tokens")
+    columns = tuple(options.get("column") or ())
     if tokens is not None and (path or request.data.path) is not None:
         raise RequestError("--tokens is for a job without a file: those of a data file are counted", hint="leave it out")
     if path is not None:
         kind = format_of(request.task, "auto")
-        return measured_data(DataFile(path=path, model=request.model, format=kind, max_rows=examples), measure=measure)
+        file = DataFile(path=path, model=request.model, format=kind, columns=columns, max_rows=examples)
+        return measured_data(file, measure=measure)
     if request.data.path is not None:
-        again = any(options.get(key) is not None for key in ("examples", "model", "task"))
-        return _measured_again(request, examples, measure=measure) if again else request.data
+        again = columns or any(options.get(key) is not None for key in ("examples", "model", "task"))
+        return _measured_again(request, examples, columns, measure=measure) if again else request.data
+    if columns:
+        raise RequestError("--column names a column of a data file, and there is none", hint="name one by --data")
     if examples is None and tokens is None and request.data.basis != "default":
         return request.data
     length = request.training.get("seq_len", DEFAULT_TOKENS_PER_EXAMPLE)
     return stated_data(num_examples=examples, num_tokens=tokens, tokens_per_example=length)
 
 
-def _measured_again(request: Request, examples: int | None, *, measure: Measure | None) -> DataAsked:
+def _measured_again(request: Request, examples: int | None, columns: Columns, *, measure: Measure | None) -> DataAsked:
     """The request's own files, with fewer rows or in the tokens of another model."""
     from planner.asking.request import OF_TASK, DataFile, format_of, measured_data
 
@@ -367,6 +392,7 @@ def _measured_again(request: Request, examples: int | None, *, measure: Measure 
         more=data.more,
         model=request.model,
         format=format_of(request.task, "auto" if data.format in OF_TASK.values() else data.format),
+        columns=columns or data.columns,
         max_rows=examples or data.max_rows,
         long_rows=data.long_rows,
         packing=data.packing,

@@ -52,6 +52,9 @@ class RequestError(Failure):
     """What was asked can't be planned."""
 
 
+Columns = tuple[tuple[str, str], ...]  # the name that rows are read by, the file's name for it
+
+
 class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     """The size of the data: read from a file, or stated. Lengths are those of whole rows, before padding and cutting."""
 
@@ -72,6 +75,7 @@ class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     held_out_path: str | None = None
     held_out_profile: Profile = ()  # empty: like the others
     format: DataFormat = "auto"
+    columns: Columns = ()  # empty = the file has the names that rows are read by
     max_rows: int | None = None  # only the first rows of the file
     long_rows: LongRows | None = None  # what becomes of rows that are longer than a sequence; None = see `fate_of_long`
     chat_template: str | None = None  # "plain", or the path of one in Jinja; None = the base's own
@@ -172,6 +176,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     more: tuple[str, ...] = ()
     model: str
     format: DataFormat = "auto"
+    columns: Columns = ()
     max_rows: int | None = None
     long_rows: LongRows | None = None
     chat_template: str | None = None
@@ -237,6 +242,7 @@ def measured_data(
         held_out_path=held_out_path,
         held_out_profile=held_out_profile,
         format=file.format,
+        columns=file.columns,
         max_rows=file.max_rows,
         long_rows=file.long_rows,
         packing=file.packing,

@@ -247,6 +247,7 @@ def _data(data: DataAsked) -> dict[str, Any]:
             }
         )
         | ({"format": data.format} if data.format not in ("auto", "classification") else {})
+        | ({"columns": dict(data.columns)} if data.columns else {})
         | ({"packing": True} if data.packing else {})
         | ({"balance": data.balance} if data.balance != "none" else {})
         | ({"held_out_rows": data.held_out_wanted or data.held_out_rows} if data.held_out_path is None else {})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from planner.asking.options import TASKS
+from planner.asking.options import COLUMN, TASKS
 from provision.envelope import Problem
 from provision.errors import Exit
 
@@ -32,6 +32,7 @@ LEARNED: Final = "⟦⟧"  # around what carries loss: a terminal may show no co
 @click.argument("file", type=click.Path())
 @click.option("--model", type=click.Path(), help="Model folder or GGUF file whose tokenizer counts the tokens.")
 @click.option("--task", type=click.Choice(TASKS), default=TASKS[0], help="What is learned of the rows (default causal_lm).")
+@click.option("--column", "columns", type=COLUMN, multiple=True, help="NAME=COLUMN: which column is the text, label, prompt, …")
 @click.option("--host", metavar="USER@ADDRESS", help="Plan a job file on this machine of yours, as run --host does.")
 @click.option("--host-key", help='Its key, for a host that SSH does not know: "ssh-ed25519 AAAA…" or "SHA256:…".')
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -39,6 +40,7 @@ def command(
     file: str,
     model: str | None,
     task: str,
+    columns: tuple[tuple[str, str], ...],
     host: str | None,
     host_key: str | None,
     as_json: bool,  # noqa: FBT001 - click hands it over by name
@@ -56,9 +58,13 @@ def command(
     is_job = path.is_file() and (path.suffix in JOB_SUFFIXES or _is_plan(path))
     if is_job and model is not None:
         raise BadInput("A job file names its model itself.", hint=f"rentune check {shlex.quote(file)}")
+    if is_job and columns:
+        raise BadInput("A job file names the columns of its data itself.", hint="data: {columns: {text: message}}")
     if not is_job and host is not None:
         raise BadInput(f"{file} holds rows, and --host plans a job file.", hint="rentune check JOB.yaml --host user@address")
-    return _job(path, host, host_key, as_json=as_json) if is_job else _data_file(path, model, task, as_json=as_json)
+    return (
+        _job(path, host, host_key, as_json=as_json) if is_job else _data_file(path, model, task, dict(columns), as_json=as_json)
+    )
 
 
 def _is_pattern(path: Path) -> bool:
@@ -80,11 +86,11 @@ def _is_plan(path: Path) -> bool:
     return True
 
 
-def _data_file(path: Path, model: str | None, task: str, *, as_json: bool) -> int:
+def _data_file(path: Path, model: str | None, task: str, columns: dict[str, str], *, as_json: bool) -> int:
     from planner.notices import unread_labels
     from provision.envelope.show import show
 
-    data = _data(path, model, task, quiet=as_json)
+    data = _data(path, model, task, columns, quiet=as_json)
     data["notes"] = [
         *([] if model is None else _cut_by(model, data)),
         *unread_labels(task, data["unread_labels"]),
@@ -118,8 +124,9 @@ def _faults(data: dict[str, Any], task: str) -> Iterator[tuple[str, str | None]]
 
     broken: int = data["num_broken"]
     if broken:
-        what = f"1 row can't be used: {data['broken'][0]}" if broken == 1 else f"{broken:,} rows can't be used"
-        yield what, BROKEN_HINT.format(rows=ROWS.get(task, OTHER_ROWS))
+        rows = "1 row" if broken == 1 else f"{broken:,} rows"
+        why = f": {data['broken'][0]}" if len(data["broken"]) == 1 else ""
+        yield f"{rows} can't be used{why}", BROKEN_HINT.format(rows=ROWS.get(task, OTHER_ROWS))
     if data["no_template"]:
         yield NO_TEMPLATE, TEMPLATE_HINT
     if data["no_classes"] is not None:
@@ -210,7 +217,7 @@ def _rehearsed(request: Request) -> str | None:
         return None
 
 
-def _data(path: Path, model: str | None, task: str, *, quiet: bool) -> dict[str, Any]:
+def _data(path: Path, model: str | None, task: str, columns: dict[str, str], *, quiet: bool) -> dict[str, Any]:
     """What the trainer says of the file: what stands here is what it will say on the box."""
     import msgspec
 
@@ -223,6 +230,7 @@ def _data(path: Path, model: str | None, task: str, *, quiet: bool) -> dict[str,
             path,
             tokenizer,
             kind="classification" if task == TASKS[1] else "auto",
+            columns=columns,
             cache=read_places().cache,
             say=notes(quiet=quiet),
         )
@@ -326,11 +334,11 @@ def _draw_data(data: dict[str, Any]) -> None:
         out.print(draw(Table(title="Rows, if packed (packing: true)", columns=("at most", "rows", "filled"), rows=rows)))
     for row in data["seen"]:
         out.print(_as_seen(row, data["files"]))
-    if data["num_broken"] > 1:  # a single one stands in the error
+    if len(data["broken"]) > 1:  # a single kind stands in the error
         for line in data["broken"]:
             out.print(line, markup=False)
-        if data["num_broken"] > len(data["broken"]):
-            out.print(f"… and {data['num_broken'] - len(data['broken']):,} more", markup=False)
+        if data["more_broken"]:
+            out.print(f"… and {data['more_broken']:,} more", markup=False)
     for each in data["notes"]:
         say(note(each))
 

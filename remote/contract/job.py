@@ -138,6 +138,7 @@ class DataSource(Value, frozen=True, kw_only=True):
     held_out: str | None = None  # None = a fixed share is split off, see held_out_rows
     held_out_rows: int = HELD_OUT_ROWS  # at most a fifth of the file is split off
     format: Literal["auto", "text", "instruction", "chat", "classification"] = "auto"  # of a classification only the last
+    columns: dict[str, str] = {}  # the name that rows are read by → the file's; empty = it has those names
     balance: Balance = "none"  # of classes that are not alike in number
     max_rows: int | None = None
     long_rows: LongRows | None = None  # None = documents are split, conversations cut

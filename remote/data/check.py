@@ -16,7 +16,18 @@ from typing import Any, Final, Literal, NamedTuple
 from remote.contract import LINES_TOLD, PACK_TOKENS, Beginnings, Value, packs, place_words
 from remote.data.byte_tokenizer import num_byte_tokens
 from remote.data.labelled import Labelled, NoClasses, classes_of, require_classes
-from remote.data.rows import Conversation, Document, Message, Row, Rows, UnreadableData, exchanges_of, read_rows
+from remote.data.named import NAMED_SO, Columns
+from remote.data.rows import (
+    Broken,
+    Conversation,
+    Document,
+    Message,
+    Row,
+    Rows,
+    UnreadableData,
+    exchanges_of,
+    read_rows,
+)
 from remote.data.seen import SHOWN_ROWS, Seen, seen_by, seen_in_bytes
 from remote.data.twins import NO_TWINS, Twins, repeated
 
@@ -95,7 +106,8 @@ class DataReport(Value, frozen=True, kw_only=True):
     file: str
     format: str
     rows: int
-    broken: tuple[str, ...]  # the first twenty, each with its line
+    broken: tuple[str, ...]  # in the first twenty ways, each with the line of its first, and how many are like it
+    more_broken: int = 0  # in other ways
     num_broken: int
     tokens: int
     mean_tokens: float
@@ -120,10 +132,16 @@ class DataReport(Value, frozen=True, kw_only=True):
 
 
 def check_data(
-    path: Path, counter: Counter, *, more: Sequence[Path] = (), kind: str = "auto", max_rows: int | None = None
+    path: Path,
+    counter: Counter,
+    *,
+    more: Sequence[Path] = (),
+    kind: str = "auto",
+    columns: Columns = NAMED_SO,
+    max_rows: int | None = None,
 ) -> DataReport:
     """Count rows, broken rows and tokens of a file, a folder or a pattern, and of `more` such. Raises `UnreadableData`."""
-    rows = read_rows(path, more=more, kind=kind, max_rows=max_rows)
+    rows = read_rows(path, more=more, kind=kind, columns=columns, max_rows=max_rows)
     try:
         sizes = counter.sizes(rows.rows)
         seen = () if counter.seen is None else counter.seen(rows.rows[:SHOWN_ROWS], rows.lines[:SHOWN_ROWS])
@@ -132,12 +150,14 @@ def check_data(
         raise UnreadableData(f"{path.name}, line {line}: {error}") from error
     lengths = [size.tokens for size in sizes]
     buckets = Histogram(next((f"<= {top}" for top in BUCKETS if length <= top), f"> {BUCKETS[-1]}") for length in lengths)
+    broken = _alike(rows)
     labels = [*(f"<= {top}" for top in BUCKETS), f"> {BUCKETS[-1]}"]
     return DataReport(
         file=path.name,
         format=rows.format,
         rows=len(rows.rows),
-        broken=tuple(str(broken) for broken in rows.broken[:MAX_SHOWN]),
+        broken=tuple(map(_told, broken[:MAX_SHOWN])),
+        more_broken=sum(map(len, broken[MAX_SHOWN:])),
         num_broken=len(rows.broken),
         tokens=sum(lengths),
         mean_tokens=sum(lengths) / max(1, len(lengths)),
@@ -160,6 +180,18 @@ def check_data(
         packed=() if rows.format == "classification" else tuple(_packed(lengths)),
         seen=seen,
     )
+
+
+def _alike(rows: Rows) -> list[list[Broken]]:
+    """A table with a column of another name is broken in each of its rows, and in one way."""
+    ways: dict[tuple[str, str], list[Broken]] = {}
+    for each in rows.broken:
+        ways.setdefault((each.file, each.why), []).append(each)
+    return list(ways.values())
+
+
+def _told(alike: Sequence[Broken]) -> str:
+    return f"{alike[0]}{f' (and {len(alike) - 1:,} like it)' if len(alike) > 1 else ''}"
 
 
 def _packed(lengths: Sequence[int]) -> Iterator[tuple[int, int, float]]:

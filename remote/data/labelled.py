@@ -8,25 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from remote.contract import Balance
+from remote.contract.columns import LABEL_KEYS, PAIR_KEYS, TEXT_KEYS
 from remote.data.cells import Unusable, text_at
 
-# The names that labelled data carry in the wild: GLUE, SNLI, Quora, IMDb, AG News, TRL's reward pairs.
-LABEL_KEYS: Final = ("label", "labels", "class", "category", "target")
-TEXT_KEYS: Final = ("text", "sentence", "content", "review", "comment", "document")
-PAIR_KEYS: Final = (
-    ("text_a", "text_b"),
-    ("text1", "text2"),
-    ("sentence1", "sentence2"),
-    ("sentence_a", "sentence_b"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("question", "passage"),
-    ("query", "document"),
-    ("query", "passage"),
-)
-KNOWN_KEYS: Final = frozenset({*LABEL_KEYS, *TEXT_KEYS, *(key for pair in PAIR_KEYS for key in pair)})
-USABLE: Final = 'use "text" and "label", or "text_a", "text_b" and "label"'
+USABLE: Final = 'use "text" and "label", or "text_a", "text_b" and "label", or say which of yours is which: --column label=…'
 MOST_LABELS: Final = 1_000  # assumed: more classes are measured numbers or ids, and no head of this kind learns them
 
 

@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from remote.contract import FileBefore
+from remote.contract.columns import ANSWER_KEYS, CHAT_KEYS, CONTEXT_KEYS, KNOWN_KEYS, LABEL_KEYS, PROMPT_KEYS, SYSTEM_KEY
 from remote.data.cells import Unusable, name_of, text_at
 from remote.data.files import BEYOND, Part, files_of, records
 from remote.data.files import UnreadableData as UnreadableData
-from remote.data.labelled import KNOWN_KEYS, LABEL_KEYS, Labelled, labelled
+from remote.data.labelled import Labelled, labelled
+from remote.data.named import NAMED_SO, Columns, renamed
 
 Role = Literal["system", "user", "assistant"]
 Format = Literal["text", "instruction", "chat", "classification"]
 
-# The names that instruction and chat data carry in the wild: Alpaca, Dolly, TRL, OpenAI, ShareGPT.
-PROMPT_KEYS: Final = ("instruction", "prompt", "question")
-CONTEXT_KEYS: Final = ("input", "context")
-ANSWER_KEYS: Final = ("output", "response", "completion", "answer")
-CHAT_KEYS: Final = ("messages", "conversations")
 USABLE_KEYS: Final = (
-    'use "messages", "prompt" with "completion", "question" with "answer", "instruction" with "output", or "text"'
+    'use "messages", "prompt" with "completion", "question" with "answer", "instruction" with "output", or "text", '
+    "or say which of yours is which: --column prompt=…"
 )
 LABELLED_KEYS: Final = "a text with its label is a row of task classification: --task classification"
 SEPARATORS: Final = (";", "\t", "|", ",")  # of tables in the wild; one of them stands in no key
@@ -106,9 +104,16 @@ class _BadRow(Exception):
         self.column = column
 
 
-def read_rows(path: Path, *, more: Sequence[Path] = (), kind: str = "auto", max_rows: int | None = None) -> Rows:
+def read_rows(
+    path: Path,
+    *,
+    more: Sequence[Path] = (),
+    kind: str = "auto",
+    columns: Columns = NAMED_SO,
+    max_rows: int | None = None,
+) -> Rows:
     """Read the rows of a file, folder or pattern, and of `more` such. `kind` "auto" is settled by the first readable row; every
-    later row must be of the same kind.
+    later row must be of the same kind. `columns`: see `renamed`.
 
     Raises `UnreadableData` where nothing can be read at all; single bad rows are returned in `broken`.
     """
@@ -123,9 +128,10 @@ def read_rows(path: Path, *, more: Sequence[Path] = (), kind: str = "auto", max_
             files.append((part.name, before))
         try:
             record = raw if isinstance(raw, Mapping) else _parsed(raw)
-            chosen = chosen or kind_of(record)
+            named = _by_our_names(record, columns)
+            chosen = chosen or kind_of(named)
             _require_whole(record)
-            rows.append(_of_characters(_READERS[_as_format(chosen)](record)))
+            rows.append(_of_characters(_READERS[_as_format(chosen)](named)))
             lines.append(before + line)
             unread_labels += chosen == "text" and _has_label(record)
         except _BadRow as error:
@@ -162,6 +168,13 @@ def _require_whole(record: Mapping[str, Any]) -> None:
         raise _BadRow(f"{held + len(beyond)} cells under a header of {held}: put a text that holds the separator in quotes")
 
 
+def _by_our_names(record: Mapping[str, Any], columns: Columns) -> Mapping[str, Any]:
+    try:
+        return renamed(record, columns)
+    except Unusable as error:
+        raise _BadRow(str(error)) from None
+
+
 def _as_format(kind: str) -> Format:
     return next((known for known in FORMATS if known == kind), "text")
 
@@ -192,11 +205,10 @@ def _has_label(record: Mapping[str, Any]) -> bool:
 
 def _slip(keys: list[str]) -> str | None:
     """What was meant, where a table has another separator than its name says, or a known key is written otherwise."""
-    known = {*PROMPT_KEYS, *CONTEXT_KEYS, *ANSWER_KEYS, *CHAT_KEYS, *KNOWN_KEYS}
     for key in keys:
-        if separator := next((each for each in SEPARATORS if each in key and known & set(_plain(key).split(each))), None):
+        if separator := next((each for each in SEPARATORS if each in key and KNOWN_KEYS & set(_plain(key).split(each))), None):
             return f"are the columns separated by {separator!r}? Write commas, or tabs in a file named .tsv"
-    meant = {key: _plain(key) for key in keys if key not in known and _plain(key) in known}
+    meant = {key: _plain(key) for key in keys if key not in KNOWN_KEYS and _plain(key) in KNOWN_KEYS}
     return "; ".join(f"header {key!r}: did you mean {plain!r}?" for key, plain in meant.items()) or None
 
 
@@ -266,7 +278,7 @@ def _instruction(record: Mapping[str, Any]) -> Conversation:
     prompt = _text_of(record, PROMPT_KEYS)
     context = next((record[key] for key in CONTEXT_KEYS if isinstance(record.get(key), str) and record[key].strip()), None)
     messages = [Message(role="user", content=f"{prompt}\n\n{context}" if context else prompt)]
-    system = record.get("system")
+    system = record.get(SYSTEM_KEY)
     if isinstance(system, str) and system.strip():
         messages.insert(0, Message(role="system", content=system))
     return Conversation(messages=(*messages, Message(role="assistant", content=_text_of(record, ANSWER_KEYS))))

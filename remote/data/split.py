@@ -112,7 +112,7 @@ def split_rows(
 
 def _rows(source: DataSource, path: Path, max_rows: int | None) -> _Part:
     try:
-        rows = read_rows(path, kind=source.format, max_rows=max_rows)
+        rows = read_rows(path, kind=source.format, columns=source.columns, max_rows=max_rows)
     except UnreadableData as error:
         raise bad_job(str(error)) from error
     if rows.broken:

@@ -38,7 +38,7 @@ from planner.asking.request import (
 )
 from planner.asking.rules import with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
-from planner.nearest import nearest
+from planner.nearest import near, nearest
 from planner.refusals import CaseError
 
 
@@ -144,9 +144,19 @@ def _check_words(document: Document, section: tuple[str, ...], known: Iterable[s
     for key in values:
         if key not in known:
             place = f" under {section[0]}" if section else ""
-            home = next((heading for heading, keys in KEYS_UNDER.items() if key in keys), None)
-            hint = nearest(key, known) if home is None else f"write it under `{home}:`"
-            raise document.error((*section, key), f"there is no key {key}{place}", hint=hint)
+            raise document.error((*section, key), f"there is no key {key}{place}", hint=_meant(key, known))
+
+
+def _meant(key: str, known: tuple[str, ...]) -> str | None:
+    """Where a key that is unknown at its place belongs, or which one was meant: of those there, of other sections, or all."""
+    home = next((heading for heading, keys in KEYS_UNDER.items() if key in keys), None)
+    if home is not None:
+        return f"write it under `{home}:`"
+    if near(key, known) is None:
+        for heading, keys in KEYS_UNDER.items():
+            if meant := near(key, keys):
+                return f"did you mean {meant} under `{heading}:`?"
+    return nearest(key, known)
 
 
 TYPE_WORDS_OF_YAML: Final = TYPE_WORDS | {"object": "`key: value` lines"}
@@ -212,7 +222,7 @@ _IDLE: Final = {  # whether a file is named -> the keys without effect, and what
         "leave it out; `max_rows` takes only the first rows",
     ),
     False: (
-        ("held_out", "format", "max_rows", "long_rows", "chat_template", "target_tokens", "packing", "balance"),
+        ("held_out", "format", "columns", "max_rows", "long_rows", "chat_template", "target_tokens", "packing", "balance"),
         "without a file",
         "name one: `file: rows.jsonl`",
     ),
@@ -232,6 +242,7 @@ def _counted(document: Document, job: JobFile, measure: Measure | None) -> DataA
         more=paths[1:],
         model=job.model,
         format=format_of(job.task, section.format),
+        columns=tuple(section.columns.items()),
         max_rows=section.max_rows,
         long_rows=section.long_rows,
         packing=section.packing,

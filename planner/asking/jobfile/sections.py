@@ -23,6 +23,7 @@ class DataSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     held_out: str | None = None
     held_out_rows: int | None = None
     format: DataFormat = "auto"
+    columns: dict[str, str] = {}
     max_rows: int | None = None
     long_rows: LongRows | None = None
     chat_template: str | None = None

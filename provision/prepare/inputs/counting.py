@@ -5,10 +5,11 @@ Its tokenizer libraries are heavy, so they run in a process of their own, and wh
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ from provision.redact import without_secrets
 from remote import contract
 from remote.contract import NO_TEMPLATE, PLAIN, TEMPLATE_HINT
 from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
+from remote.data.named import NAMED_SO
 from remote.data.rows import UnreadableData, read_rows
 from remote.data.twins import NO_TWINS, Twins, shared
 
@@ -37,7 +39,7 @@ HINT: Final = (
 )
 STACK: Final = ("torch", "transformers", "tokenizers")  # what reads a tokenizer; a GGUF file needs all three
 TOKENIZER_NAMES: Final = ("*token*", "vocab*", "merges*", "spiece*", "chat_template*", "config.json")  # what moves its tokens
-CODE: Final = ("data", "contract/packing.py", "bases/base.py")  # of the trainer: what reads rows and loads a tokenizer
+CODE: Final = ("data", "contract/packing.py", "bases/tokenizer.py")  # of the trainer: what reads rows and loads a tokenizer
 MODELS: Final = "models"  # in the cache, as on the local box (provision/aboard/job.py): a GGUF file's tokenizer is read once
 OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}  # a look at a file at home asks nobody
 
@@ -49,6 +51,7 @@ class Data(NamedTuple):
 
     paths: tuple[Path, ...]
     kind: str
+    columns: Mapping[str, str]
     max_rows: int | None
     template: str | None = None  # as in `DataFile`
 
@@ -69,6 +72,7 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         path,
         model if counts else None,
         kind=file.format,
+        columns=dict(file.columns),
         more=tuple(map(Path, file.more)),
         max_rows=file.max_rows,
         template=file.chat_template,
@@ -77,10 +81,10 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         say=say,
     )
     if report.broken:
-        more = f" (and {report.num_broken - 1} more broken row{'s' * (report.num_broken > 2)})" if report.num_broken > 1 else ""
+        others = f"; {report.num_broken:,} rows can't be used in all" if len(report.broken) > 1 else ""
         task = next((f" --task {task}" for task, form in OF_TASK.items() if form == file.format), "")
         raise RequestError(
-            f"{report.broken[0]}{more}", hint=f"`rentune check {shlex.quote(str(path))}{task}` tells which rows can't be used"
+            f"{report.broken[0]}{others}", hint=f"`rentune check {shlex.quote(str(path))}{task}` tells which rows can't be used"
         )
     if report.no_template:
         raise RequestError(f"{path}: {NO_TEMPLATE}", hint=TEMPLATE_HINT, place=("data", "chat_template"))
@@ -107,6 +111,7 @@ def look_through(
     *,
     more: tuple[Path, ...] = (),
     kind: str = "auto",
+    columns: Mapping[str, str] = NAMED_SO,
     max_rows: int | None = None,
     template: str | None = None,
     along: Path | None = None,
@@ -120,12 +125,14 @@ def look_through(
     characters. `along`: a file whose rows are all counted and kept as well, if this one has to be; what is wrong with it is for
     whoever asks for it.
     """
-    data = Data((path, *more), kind, max_rows, template)
+    data = Data((path, *more), kind, columns, max_rows, template)
     _require_template(template)
     _require_files(data)
     if model is None or trains_on_bytes(model):
         try:
-            return check_data(path, GUESSED if model is None else BYTES, more=more, kind=kind, max_rows=max_rows)
+            return check_data(
+                path, GUESSED if model is None else BYTES, more=more, kind=kind, columns=columns, max_rows=max_rows
+            )
         except UnreadableData as error:
             raise RequestError(str(error), hint=HINT) from None
     kept = cache / "counted" / f"{_key(data, model)}.json"
@@ -134,7 +141,7 @@ def look_through(
     beside: dict[Path, Path] = {}
     with suppress(RequestError):
         if along is not None:
-            beside_it = Data((along,), kind, None, template)
+            beside_it = Data((along,), kind, columns, None, template)
             _require_files(beside_it)
             beside[along] = cache / "counted" / f"{_key(beside_it, model)}.json"
     names = " and ".join(file.name for file in (path, *beside))
@@ -153,8 +160,9 @@ def twins_of(data: DataAsked) -> Twins:
     if data.path is None or data.held_out_path is None:
         return NO_TWINS
     try:
-        learned = read_rows(Path(data.path), more=[*map(Path, data.more)], kind=data.format, max_rows=data.max_rows)
-        return shared(learned, read_rows(Path(data.held_out_path), kind=data.format))
+        read = partial(read_rows, kind=data.format, columns=dict(data.columns))
+        learned = read(Path(data.path), more=[*map(Path, data.more)], max_rows=data.max_rows)
+        return shared(learned, read(Path(data.held_out_path)))
     except UnreadableData:  # told where its rows are counted
         return NO_TWINS
 
@@ -229,6 +237,7 @@ def _asked_of_trainer(data: Data, beside: tuple[Path, ...], tokenizer: Path, *, 
     first, *more = (str(path.absolute()) for path in data.paths)
     arguments = [sys.executable, "-P", "-m", "remote", "check", first, *(str(path.absolute()) for path in beside)]
     arguments += ["--model", str(tokenizer.absolute()), "--format", data.kind]
+    arguments += ["--columns", json.dumps(dict(data.columns))] if data.columns else []
     arguments += [each for path in more for each in ("--and", path)]
     arguments += ["--max-rows", str(data.max_rows)] if data.max_rows is not None else []
     template = data.template if data.template in (None, PLAIN) else str(Path(data.template).absolute())
@@ -259,7 +268,17 @@ def _key(data: Data, tokenizer: Path) -> str:
     files = (each for path in _files(data) for each in (path.name, sha256_of(path)))
     names = (path.name for path in data.paths)
     template = data.template if data.template in (None, PLAIN) else sha256_of(Path(data.template))
-    parts = (*names, *files, data.kind, str(data.max_rows), str(template), *_tokenizer_marks(tokenizer), *_counter_marks())
+    columns = (each for pair in sorted(data.columns.items()) for each in pair)
+    parts = (
+        *names,
+        *files,
+        data.kind,
+        *columns,
+        str(data.max_rows),
+        str(template),
+        *_tokenizer_marks(tokenizer),
+        *_counter_marks(),
+    )
     return sha256("\0".join(parts).encode()).hexdigest()
 
 

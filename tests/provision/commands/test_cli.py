@@ -24,7 +24,7 @@ from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 
 PLAN_OPTIONS = """
-    --accuracy --allow-from --alpha --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
+    --accuracy --allow-from --alpha --column --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
     --gpu-budget --gradient-accumulation-steps --gradient-checkpointing --host --imbalance --keep-environment --keep-volume
     --learning-rate --lr --max-cost --max-hours --max-steps --max-vram --method --micro-batch-size --model
     --no-keep-environment --num-gpus --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank
@@ -42,7 +42,7 @@ SURFACE: dict[str, str] = {
         --micro-batch-size --model --no-double-quant --num-gpus --num-virtual-tokens --offload --optimizer --param-dtype
         --plot --quant --rank --seq-len --sharding --target-modules --task --trainable-layers
     """,
-    "check": "--host --host-key --json --model --task",
+    "check": "--column --host --host-key --json --model --task",
     "quantize": "--dtype --into --json --quant --single-quant",
     "catalog diff": "--json --provider --top",
     "catalog import": "--accept --json",

@@ -1,0 +1,82 @@
+"""Which column is which: by option, in a job file, on the command that is printed."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from planner.asking.command_line import run_command
+from planner.asking.jobfile import read_job
+from planner.asking.options import COLUMN, request_of
+from planner.asking.request import DataFile, Lengths, RequestError
+from planner.report.job_file import write_job
+from tests.planner.builders import counted, parsed
+
+COLUMNS = (("text", "message"), ("label", "department"))
+SAID = ("--column", "text=message", "--column", "label=department")
+
+
+class Counts:
+    """Counts any file, and remembers how it was to be read."""
+
+    def __init__(self) -> None:
+        self.asked: list[DataFile] = []
+
+    def __call__(self, file: DataFile) -> Lengths:
+        self.asked.append(file)
+        return counted(file)
+
+
+def test_columns_go_where_rows_are_counted_and_into_the_printed_command() -> None:
+    options, counts = parsed("--model", "7b", "--data", "rows.csv", *SAID), Counts()
+    assert request_of(options, measure=counts).data.columns == COLUMNS
+    assert counts.asked[0].columns == COLUMNS
+    command = run_command(options, changes={}, has_data=True, model=None)
+    assert command.endswith("--data rows.csv --column text=message --column label=department")
+
+
+def test_a_job_file_says_them_as_a_mapping_and_options_go_over_it() -> None:
+    text = "model: 7b\ndata: {file: rows.csv, columns: {text: body}}"
+    job = read_job(text, name="job.yaml", measure=counted)
+    assert job.data.columns == (("text", "body"),)
+    counts = Counts()
+    assert request_of(parsed("job.yaml", *SAID), start=job, measure=counts).data.columns == COLUMNS
+    assert counts.asked[0].columns == COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("txt=message", 'rows are not read by "txt"; did you mean "text"?'),
+        ("text", '"text" names no column; write text=COLUMN'),
+        ("=message", '"=message" names no column; write text=COLUMN'),
+    ],
+)
+def test_what_names_no_column_is_refused(said: str, sentence: str) -> None:
+    with pytest.raises(click.BadParameter) as refused:
+        COLUMN.convert(said, None, None)
+    assert refused.value.message == sentence
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence", "hint"),
+    [
+        ("{file: rows.csv, columns: {txt: body}}", 'rows are not read by "txt"', 'did you mean "text"?'),
+        ("{examples: 100, columns: {text: body}}", "columns says nothing without a file", "name one: `file: rows.jsonl`"),
+    ],
+)
+def test_a_job_file_whose_columns_say_nothing_is_refused_at_its_place(data: str, sentence: str, hint: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        read_job(f"model: 7b\ndata: {data}", name="job.yaml", measure=counted)
+    assert sentence in str(refused.value)
+    assert refused.value.hint == hint
+
+
+def test_columns_without_a_file_are_refused() -> None:
+    with pytest.raises(RequestError, match="--column names a column of a data file, and there is none"):
+        request_of(parsed("--model", "7b", *SAID))
+
+
+def test_a_job_file_that_is_written_says_them_and_is_read_back() -> None:
+    request = request_of(parsed("--model", "7b", "--data", "rows.csv", *SAID), measure=counted)
+    assert read_job(write_job(request), name="job.yaml", measure=counted).data.columns == COLUMNS

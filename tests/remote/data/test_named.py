@@ -1,0 +1,64 @@
+"""Files whose columns are called otherwise: said once which is which, they are read as any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remote.__main__ import main
+from remote.contract import DataSource
+from remote.data.byte_tokenizer import byte_tokenizer
+from remote.data.check import BYTES, check_data
+from remote.data.labelled import Labelled
+from remote.data.rows import Conversation, Document, Message, read_rows
+from remote.data.split import load_data
+
+ASKED = Conversation(messages=(Message(role="user", content="2+2?"), Message(role="assistant", content="4")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "kind", "row"),
+    [
+        ("a.csv", "message,department\nhello,sales\n", {"text": "message", "label": "department"}, "classification",
+         Labelled(text="hello", label="sales")),
+        ("a.csv", "q,a,text\n2+2?,4,noise\n", {"prompt": "q", "completion": "a"}, "auto", ASKED),
+        ("a.jsonl", '{"body": "hello", "prompt": "x", "completion": "y"}', {"text": "body"}, "auto", Document(text="hello")),
+        ("a.json", '[{"turns": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}]',
+         {"messages": "turns"}, "auto", ASKED),
+    ],
+)  # fmt: skip
+def test_rows_are_read_by_the_columns_that_were_named_and_by_no_others(
+    tmp_path: Path, name: str, content: str, columns: dict[str, str], kind: str, row: Any
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert read_rows(tmp_path / name, kind=kind, columns=columns).rows == (row,)
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("message,department\nhello,sales\n")
+    (broken,) = read_rows(tmp_path / "a.csv", columns={"text": "mesage"}).broken
+    assert broken.why == "no column 'mesage' (found: department, message)"
+
+
+def test_rows_that_are_broken_in_one_way_are_told_once(tmp_path: Path) -> None:
+    rows = ['{"body": "x"}'] * 30 + ["{", '{"text": "fine"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    report = check_data(tmp_path / "a.jsonl", BYTES)
+    assert (report.num_broken, report.rows, report.more_broken) == (31, 1, 0)
+    first, second = report.broken
+    assert first.startswith("a.jsonl:1: no known keys (found: body)")
+    assert first.endswith("--column prompt=… (and 29 like it)")
+    assert second.startswith("a.jsonl:31:2: not JSON")
+
+
+def test_the_trainer_counts_and_learns_by_the_same_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, columns = tmp_path / "a.csv", {"prompt": "q", "completion": "a"}
+    path.write_text("q,a\n" + "2+2?,4\n" * 10)
+    assert main(["check", str(path), "--columns", json.dumps(columns)]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 10
+    source = DataSource(train=str(path), columns=columns, held_out_rows=2)
+    data = load_data(source, byte_tokenizer(), seq_len=64, seed=0, warn=lambda **_: None)
+    assert (len(data.train), len(data.held_out)) == (8, 2)
