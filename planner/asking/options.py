@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
-from planner.asking.plain import PlainOption
+from planner.asking.plain import OneOf, PlainOption
 from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
 from planner.choice.goals import GOALS
 
@@ -120,7 +120,7 @@ POLICY_KEY: Final = Amount("key", parse_policy_key)
 USE_CASE: Final = Amount("use", parse_word_of("use case", "USE_CASES"))
 DEPLOYMENT: Final = Amount("place", parse_word_of("deployment", "DEPLOYMENTS"))
 TASKS: Final = ("causal_lm", "classification", "seq2seq")  # those that the trainer trains; a job file's key takes others
-TASK: Final = click.Choice(TASKS)
+TASK: Final = OneOf(TASKS)
 ACCURACY: Final = Amount("word", parse_word_of("accuracy", "ACCURACIES"))
 
 
@@ -215,7 +215,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         ("--goal",),
         "budget.goal",
-        click.Choice(GOALS),
+        OneOf(GOALS),
         "What the recommended plan has least of: dollars (default), hours, or both together.",
     ),
     Option(

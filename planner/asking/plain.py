@@ -30,6 +30,16 @@ class PlainOption(click.Option):
             self.opts = shown
 
 
+class OneOf(click.Choice[str]):
+    """One of some words; of another one it is said which was meant."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's own
+        """In place of click's, which lists them all."""
+        from planner.nearest import nearest
+
+        return f'there is no "{value}"; {nearest(str(value), self.choices)}'
+
+
 class PlainCommand(click.Command):
     """A command whose help indents nothing."""
 

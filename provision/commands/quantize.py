@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from planner.asking.plain import OneOf
 from remote.contract import PACKED_HERE
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ DTYPES: Final = ("bfloat16", "float16", "float32")
 @click.option(
     "--into", type=click.Path(path_type=Path), required=True, help="Folder for what is packed; what was begun there goes on."
 )
-@click.option("--quant", type=click.Choice(PACKED_HERE), default=PACKED_HERE[0], help="How weights are packed (default nf4).")
+@click.option("--quant", type=OneOf(PACKED_HERE), default=PACKED_HERE[0], help="How weights are packed (default nf4).")
 @click.option("--single-quant", is_flag=True, help="Leave the scales in 32 bits: a job says double_quant false then.")
-@click.option("--dtype", type=click.Choice(DTYPES), default=DTYPES[0], help="Of all else (default bfloat16).")
+@click.option("--dtype", type=OneOf(DTYPES), default=DTYPES[0], help="Of all else (default bfloat16).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(base: str, into: Path, quant: str, single_quant: bool, dtype: str, as_json: bool) -> int:  # noqa: FBT001 - click
     """Pack a base in 4 bits on this disk, before anything is rented.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from planner.asking.plain import OneOf
+
 if TYPE_CHECKING:
     from provision.account.receipt import Receipt
     from provision.account.runs import RunState
@@ -29,7 +31,7 @@ GROUPS = ("provider", "model", "tag")  # the first where none is said
 @click.argument("run", required=False)
 @click.option("--html", type=click.Path(), help="Write the report as one HTML file.")
 @click.option("--since", help="Add up the runs of this period: 12h, 30d, 4w.")
-@click.option("--by", type=click.Choice(GROUPS), help="What the runs of --since are added up by; provider if not said.")
+@click.option("--by", type=OneOf(GROUPS), help="What the runs of --since are added up by; provider if not said.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(run: str | None, html: str | None, since: str | None, by: str | None, as_json: bool) -> int:  # noqa: FBT001
     """Planned against metered: one run, or many added up.

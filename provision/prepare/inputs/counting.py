@@ -21,6 +21,7 @@ import msgspec
 
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
 from planner.asking.request import OF_TASK, DataAsked, DataFile, Lengths, RequestError
+from planner.nearest import near
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.parts import files_of
@@ -202,12 +203,21 @@ def _require_files(data: Data) -> None:
         try:
             num_bytes += require_regular(path)
         except FileUnusable as error:
-            raise RequestError(f"{shortened(str(path))} {error}", hint="the path of a data file") from None
+            raise RequestError(f"{shortened(str(path))} {error}", hint=_meant(path)) from None
     if num_bytes > MAX_DATA_BYTES:
         raise RequestError(
             f"{data.paths[0]} is too large: {num_bytes:,} bytes, at most {MAX_DATA_BYTES:,} are read",
             hint="split it, or take a part of it",
         )
+
+
+def _meant(path: Path) -> str:
+    """A file beside it that has nearly its name, where it is not there."""
+    with suppress(OSError, ValueError):
+        beside = sorted(each.name for each in path.parent.iterdir() if each.is_file())
+        if not path.exists() and (name := near(path.name, beside)) is not None:
+            return f"did you mean {name}, which lies there?"
+    return "the path of a data file"
 
 
 def _require_template(template: str | None) -> None:

@@ -54,6 +54,20 @@ def test_a_learning_rate_that_was_said_stands() -> None:
     assert request_of(parsed("job.yaml", "--lr", "3e-4"), start=job).loop.learning_rate == 3e-4
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("--task", "clasification"), 'there is no "clasification"; did you mean "classification"?'),
+        (("--goal", "fast"), 'there is no "fast"; did you mean "fastest"?'),
+        (("--goal", "7"), 'there is no "7"; one of cheapest, fastest, balanced'),
+    ],
+)
+def test_a_word_that_is_none_of_a_few_is_answered_with_the_one_that_was_meant(words: tuple[str, str], meant: str) -> None:
+    done = CliRunner().invoke(click.command()(request_options(lambda **_: None)), ["--model", "7b", *words])
+    assert done.exit_code == 2
+    assert meant in done.output
+
+
 def test_an_option_said_twice_alike_is_said_once() -> None:
     """A script may append what is there already; 16 and 16GB are the same."""
     options = parsed("--max-vram", "16", "--gpu-budget", "16GB", "--spot", "--spot")

@@ -167,6 +167,16 @@ def test_what_cannot_be_trained_on_is_refused_by_its_line(name: str, text: str, 
     assert refused.value.hint
 
 
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [("rosw.jsonl", "did you mean rows.jsonl, which lies there?"), ("elsewhere.txt", "the path of a data file")],
+)
+def test_of_a_file_that_is_not_there_one_with_nearly_its_name_is_named(data: Path, asked: str, hint: str) -> None:
+    with pytest.raises(RequestError, match="No such file") as refused:
+        measured(DataFile(path=str(data.with_name(asked)), model="7b"), cache=data.parent, say=Heard())
+    assert refused.value.hint == hint
+
+
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     """A pipe would never end."""
     os.mkfifo(tmp_path / "pipe.jsonl")
