@@ -43,6 +43,8 @@ PASSING = {  # a variable of a library of the trainer -> its folder in the run's
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "CUDA_CACHE_PATH": "cuda",
 }
+LeaveOut = Callable[[Path], bool]
+NOTHING_LEFT_OUT: Mapping[Path, LeaveOut] = {}
 LARGE_BYTES = 32 * 1024 * 1024  # assumed: two pieces; from here on a file of a folder travels by itself: in pieces, hashed
 
 # Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written. The lock is whole, so
@@ -194,8 +196,11 @@ def ensure_environment(
     return built
 
 
-def ship_inputs(shell: Shell, box: Box, files: Mapping[Path, str]) -> None:
+def ship_inputs(
+    shell: Shell, box: Box, files: Mapping[Path, str], *, leave_out: Mapping[Path, LeaveOut] = NOTHING_LEFT_OUT
+) -> None:
     """Bring files and folders to their place on the box (relative: below the job folder); linked where files are shared.
+    `leave_out`: by folder, what of it nobody reads there.
 
     Links in a folder travel as what they lead to. Raises TransferFailed, or ConnectionFailed.
     """
@@ -204,7 +209,7 @@ def ship_inputs(shell: Shell, box: Box, files: Mapping[Path, str]) -> None:
         if box.shares_files:
             _link(shell, local, remote)
         elif local.is_dir():
-            _ship_folder(shell, local, remote)
+            _ship_folder(shell, local, remote, leave_out.get(local, _no))
         else:
             shell.put(local, remote)
 
@@ -263,10 +268,14 @@ def _link(shell: Shell, local: Path, remote: str) -> None:
         raise TransferFailed(f"{local} could not be linked into the box: {done.err.strip()}")
 
 
-def _ship_folder(shell: Shell, local: Path, remote: str) -> None:
+def _no(_path: Path) -> bool:
+    return False
+
+
+def _ship_folder(shell: Shell, local: Path, remote: str, leave_out: LeaveOut) -> None:
     from provision.ssh.trees import walk
 
-    large = {path for path in walk(local) if path.is_file() and path.stat().st_size >= LARGE_BYTES}
-    shell.put_tree(local, remote, leave_out=large.__contains__)
+    large = {path for path in walk(local, leave_out) if path.is_file() and path.stat().st_size >= LARGE_BYTES}
+    shell.put_tree(local, remote, leave_out=lambda path: path in large or leave_out(path))
     for path in sorted(large):
         shell.put(path, f"{remote}/{path.relative_to(local).as_posix()}")

@@ -13,9 +13,8 @@ from typing import Final
 from remote.bases import hub
 from remote.bases.made import hashes, made_once
 from remote.bases.tokenizer import gguf_file, load_tokenizer, prepare_tokenizer
-from remote.contract import PACKED_KEY, Dtype, ModelSource, Strategy
+from remote.contract import PACKED_KEY, TOKENIZER_FILES, Dtype, ModelSource, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
-from remote.data.check import TOKENIZER_FILES
 from remote.digest import fingerprint_of
 from remote.ends import bad_job, first_line
 from remote.quantized.index import require_whole

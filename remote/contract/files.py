@@ -17,6 +17,10 @@ CHECKPOINT_DIR: Final = "checkpoints"  # a folder in it for each, named by `chec
 SECRETS_VARIABLE: Final = "RENTUNE_SECRETS"  # a JSON file of variables for the trainer alone, which removes it
 MODEL_CACHE_VARIABLE: Final = "RENTUNE_MODEL_CACHE"  # folder for converted base models; without it `cache` beside job.json
 
+# In a model folder; of the tokenizer at least one.
+MODEL_CONFIG: Final = "config.json"
+TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # transformers' names
+
 # A checkpoint is a folder of three files.
 WEIGHTS_FILE: Final = "trainable.safetensors"
 STATE_FILE: Final = "state.pt"

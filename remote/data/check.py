@@ -39,7 +39,6 @@ TOKENS_PER_MESSAGE: Final = 5  # assumed: role and turn marks of ChatML and its 
 # the median of 1,600 rows, 2026-11; assumed of Qwen2.5's and Llama 3's, whose templates have 20 to 30.
 TOKENS_OF_DEFAULT_SYSTEM: Final = 25
 TOKENS_PER_DOCUMENT: Final = 1  # derived: the end-of-sequence token (remote/data/tokens.py)
-TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # transformers' names
 BUCKETS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)  # upper ends, in tokens
 PACKS_SHOWN: Final = 3
 MAX_SHOWN: Final = 20

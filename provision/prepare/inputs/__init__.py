@@ -15,6 +15,7 @@ from catalogs.user_file import expanded
 from planner.asking.request import DataAsked, Keep, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
+from provision.prepare.inputs.base_files import require_whole
 from provision.prepare.inputs.parts import UnreadableData, files_of, placed
 from remote.contract import PLAIN
 
@@ -36,11 +37,14 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
 
 def find_base(reference: str) -> BaseModel:
     """Read from disk what `reference` is: a folder with weights, a GGUF file, a bare config.json; else a hub id, or a name for
-    which the registry knows one. Raises BadInput for what has a shape but no weights.
+    which the registry knows one. Raises BadInput for what has a shape but no weights, and for a
+    folder that no model could be loaded from.
     """
     path = expanded(reference)
     if path.is_dir():
         has_weights = any(file.suffix in WEIGHT_SUFFIXES for file in path.iterdir())
+        if has_weights:
+            require_whole(path)
         return BaseModel(kind="folder" if has_weights else "config", path=str(path.resolve()))
     if path.is_file():
         return BaseModel(kind="gguf" if path.suffix == ".gguf" else "config", path=str(path.resolve()))

@@ -22,13 +22,14 @@ import msgspec
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
 from planner.asking.request import OF_TASK, DataAsked, DataFile, Lengths, RequestError
 from planner.nearest import near
+from provision.errors import BadInput
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.parts import files_of
 from provision.redact import without_secrets
 from remote import contract
-from remote.contract import NO_TEMPLATE, PLAIN, TEMPLATE_HINT
-from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
+from remote.contract import NO_TEMPLATE, PLAIN, TEMPLATE_HINT, TOKENIZER_FILES
+from remote.data.check import BYTES, GUESSED, DataReport, check_data
 from remote.data.named import NAMED_SO
 from remote.data.rows import UnreadableData, read_rows
 from remote.data.twins import NO_TWINS, Twins, shared
@@ -187,7 +188,7 @@ def trains_on_bytes(model: Path) -> bool:
     try:
         there = model.is_file() or (model / "config.json").is_file()
         return there and find_base(str(model)).kind == "config" and not has_tokenizer(model)
-    except (OSError, ValueError):  # no name for a file
+    except (OSError, ValueError, BadInput):  # no name for a file; no base
         return False
 
 

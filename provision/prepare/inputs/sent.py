@@ -10,6 +10,7 @@ from planner.asking.request import Request
 from planner.asking.sent import Sent
 from provision.errors import RentuneError
 from provision.prepare.inputs import find_base
+from provision.prepare.inputs.base_files import read_files
 from provision.prepare.inputs.parts import UnreadableData, placed
 from remote.contract import PLAIN
 
@@ -22,10 +23,14 @@ def sent_of(request: Request) -> Sent:
         return Sent(rest_bytes=_rest_bytes(request))
     at_home = base.path is not None and base.kind != "config"
     return Sent(
-        base_bytes=_bytes_at(Path(base.path)) if base.path is not None and at_home else None,
+        base_bytes=_base_bytes(Path(base.path)) if base.path is not None and at_home else None,
         rest_bytes=_rest_bytes(request),
         packed=base.kind == "gguf",
     )
+
+
+def _base_bytes(path: Path) -> int:
+    return sum(map(_bytes_at, read_files(path))) if path.is_dir() else _bytes_at(path)
 
 
 def _rest_bytes(request: Request) -> int:

@@ -32,6 +32,7 @@ from provision.errors import (
 from provision.handoff import Handoff, hand_off
 from provision.home.whole import at_home, write_whole
 from provision.prepare.inputs import hub_secrets, input_files
+from provision.prepare.inputs.base_files import unread_of
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.held import Run
@@ -148,7 +149,9 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
     if not again:
         with phases.timed(Phase.DOWNLOAD):
             require_inputs(run)
-            ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
+            files = {Path(home): there for home, there in handed.files.items()}
+            base = [Path(run.base.path)] if run.base.path is not None else []
+            ship.ship_inputs(shell, box, files, leave_out={folder: unread_of(folder) for folder in base if folder.is_dir()})
             ship_checkpoints(shell, box, run.folder.checkpoints)
     secrets = hub_secrets(run.base, os.environ)
     armed_again(run, box)  # a reboot may have come before, too: while the environment was built

@@ -255,6 +255,17 @@ def test_inputs_are_copied_to_a_box_and_linked_where_files_are_shared(shell: She
     assert (there / "linked/model").readlink() == model
 
 
+def test_what_of_a_folder_is_left_out_does_not_travel(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    """Neither by itself, as large files do, nor with the rest."""
+    model, there = tmp_path / "model", Path(job_folder(bare), "inputs/model")
+    (model / ".git").mkdir(parents=True)
+    for name, content in {"config.json": b"{}", ".git/objects": b"small", "optimizer.pt": b"\1" * ship.LARGE_BYTES}.items():
+        (model / name).write_bytes(content)
+    left_out = {model: lambda path: path.name in (".git", "optimizer.pt")}
+    ship.ship_inputs(shell, bare, {model: "inputs/model"}, leave_out=left_out)
+    assert [str(each.relative_to(there)) for each in there.rglob("*")] == ["config.json"]
+
+
 def test_a_models_folder_of_links_arrives_with_every_file_once(shell: Shell, bare: Box, tmp_path: Path) -> None:
     """As model hubs lay them out: large files by themselves, small ones of the same name with the rest."""
     (tmp_path / "large").write_bytes(b"\1" * ship.LARGE_BYTES)

@@ -66,8 +66,9 @@ def test_a_base_that_lies_at_home_needs_no_token() -> None:
 
 
 def test_what_a_machine_will_be_sent_is_counted_from_the_files(tmp_path: Path) -> None:
-    """A model folder whole, rows and held-out rows, an earlier adapter; of a hub's base the rows alone."""
-    for name, num_bytes in {"base/model.safetensors": 5_000, "base/config.json": 70, "a.jsonl": 600, "b.jsonl": 30}.items():
+    """A model folder as far as it is read, rows and held-out rows, an earlier adapter; of a hub's base the rows alone."""
+    sizes = {"base/model.safetensors": 5_000, "base/config.json": 50, "base/tokenizer.json": 20, "a.jsonl": 600, "b.jsonl": 30}
+    for name, num_bytes in sizes.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * num_bytes)
     request = tiny_plan(*tiny_files(tmp_path)).request
