@@ -125,8 +125,8 @@ def test_a_large_result_has_its_planned_time_to_come_home_however_short_the_run(
 def test_a_base_at_home_is_known_by_what_lies_there(tmp_path: Path, name: str, kind: str) -> None:
     """Folders with weights train from them; a bare config trains random weights."""
     (tmp_path / "weights").mkdir()
-    for name in ("model.safetensors", "config.json", "tokenizer.json"):
-        (tmp_path / "weights" / name).touch()
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        (tmp_path / "weights" / file).touch()
     (tmp_path / "shape").mkdir()
     for file in ("model.gguf", "config.json", "shape/config.json"):
         (tmp_path / file).touch()
