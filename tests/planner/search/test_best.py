@@ -180,6 +180,17 @@ def test_a_machine_that_costs_nothing_is_balanced_only_where_it_is_not_slow() ->
         assert (cheapest.offer.instance_type, balanced.offer.instance_type) == ("free", expected)
 
 
+def test_of_plans_that_take_nearly_as_long_the_fastest_is_the_cheaper_one() -> None:
+    """A job of minutes was most of all a machine's start: one at twenty times the price took seconds less."""
+    dear = msgspec.structs.replace(SLOW, instance_type="dear", gpu=FAST.name, usd_per_hour=Decimal(40))
+    few = msgspec.structs.replace(DATA, num_examples=20)
+    result = ask(make_request(model="3b", data=few, budget=Budget(goal="fastest")), make_catalog(SLOW, dear, gpus=CARDS))
+    assert result.recommended is not None
+    assert result.recommended.offer.instance_type == "slow"
+    quick, slow = (next(p for p in result.plans if p.offer.instance_type == name) for name in ("dear", "slow"))
+    assert quick.duration.wall_s.p50 < slow.duration.wall_s.p50 < 1.1 * quick.duration.wall_s.p50
+
+
 def test_the_fastest_keeps_to_the_budget() -> None:
     """Limits come before goals."""
     request = make_request(model="3b", data=DATA, budget=Budget(max_usd=Decimal(2), goal="fastest"))

@@ -20,6 +20,7 @@ from tests.planner.builders import ask, make_catalog, make_offer, make_request
 ALWAYS: Final[dict[str, str]] = {
     "model": "it is what is planned",
     "data": "its rows are what is trained on",
+    "columns": "by them rows are read; refused without a file",
     "examples": "so many rows are trained on",
     "tokens": "refused beside a file; else so many are trained on",
     "loop.epochs": "passes over the data",
