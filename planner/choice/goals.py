@@ -14,7 +14,7 @@ CHEAPEST: Final[Goal] = "cheapest"
 # derived: a little less than the cheapest card is rented for ($0.065, 2026-10), so that it moves nothing between rented ones. A
 # machine that bills nothing would be balanced however slow, for anything times nothing is least.
 LEAST_USD_PER_HOUR: Final = 0.05
-# assumed: at twice the dollars the fastest is 3.5 % quicker at least, at ten times 12 %. A planned hour is off by more than that,
+# assumed: at twice the dollars the fastest is 3.5 % quicker at least, at ten times 12 %. A planned hour is off by more,
 # and a job of minutes is most of all a machine's start, which no card shortens
 HASTE: Final = 0.05
 
