@@ -15,7 +15,7 @@ from planner.methods.parts import chooses_all
 from planner.methods.table import METHODS, require_method
 from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, last_name, vocabulary_modules
 from planner.refusals import Unsupported
-from planner.strategy.precision import DTYPE_BYTES
+from planner.strategy.precision import DTYPE_BYTES, resting_item
 from remote.contract import Strategy, Task
 
 NUM_LABELS: Final = 2  # assumed: transformers' default num_labels; another count moves memory by a few kilobytes
@@ -45,12 +45,13 @@ def adapter_tensors(architecture: Architecture, strategy: Strategy) -> tuple[tup
     return (*of_linears, *of_experts)
 
 
-def frozen_entries(architecture: Architecture, strategy: Strategy) -> int:
-    """Entries of fp32 tensors that the method brings along and does not train."""
+def frozen_bytes(architecture: Architecture, strategy: Strategy) -> int:
+    """Bytes of tensors that the method brings along and does not train: in fp32, or as the base's linears are."""
     adapter = METHODS[strategy.method].adapter
     if adapter is None:
         return 0
-    return adapter.frozen(adapted_linears(architecture, strategy), dials_of(adapter, strategy))
+    item = resting_item(strategy) if adapter.follows_base else DTYPE_BYTES["float32"]
+    return adapter.frozen(adapted_linears(architecture, strategy), dials_of(adapter, strategy)) * item
 
 
 def expert_params(architecture: Architecture, strategy: Strategy) -> int:

@@ -191,6 +191,19 @@ def items_of(strategy: Strategy) -> Items:
     return Items(weight, fp32 if upcast != "none" else weight, fp32 if upcast == "full" else weight)
 
 
+def resting_item(strategy: Strategy) -> int:
+    """Bytes of a number of what an adapter brings along and does not train, as VeRA's projections.
+
+    derived: peft makes it in fp32 and casts it to the dtype of the base's linears where that is one of floats
+    (`_move_adapter_to_device_of_base_layer`; of four bits that of their products), then to fp32 where what trains is so.
+    """
+    if strategy.adapter_dtype == "float32":
+        return DTYPE_BYTES["float32"]
+    if strategy.quant in FOUR_BIT and strategy.autocast != "none":
+        return DTYPE_BYTES[strategy.autocast]
+    return DTYPE_BYTES["float32" if strategy.quant not in {"none", *FOUR_BIT} else strategy.param_dtype]
+
+
 def usual_upcast(quant: str) -> KbitUpcast:
     """What is cast where a case does not say: peft's `prepare_model_for_kbit_training` casts everything."""
     return "full" if quant in BITSANDBYTES else "none"

@@ -34,7 +34,7 @@ def gpt2_like(config: Config, *, kv: int, default_activation: Activation) -> Fie
 
 def gpt2(config: Config) -> Fields:
     fields = gpt2_like(config, kv=size(config, "n_embd", "hidden_size"), default_activation="gelu_new")
-    return fields | {"transposed_linears": True}
+    return fields | {"transposed_linears": True, "scores": "as_values"}
 
 
 def gpt_bigcode(config: Config) -> Fields:

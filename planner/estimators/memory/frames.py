@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from planner.estimators.memory.kept import idle_bytes
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.blocks.attention import weights_item
 from planner.estimators.memory.step.operations import FP32
@@ -13,9 +14,9 @@ def argument_bytes(scene: Scene, kind: Kind) -> int:
     """What Python's frames hold beside what is saved: the block's input, and what embeddings gave, locals of the model."""
     if scene.checkpointed:
         return positions_bytes(scene)
-    own = 0 if kind.played.profile.saves_input else scene.hidden_bytes
-    embedded = scene.entering_bytes if scene.num_blocks > 1 and not kind.first.profile.saves_input else 0
-    return own + embedded + positions_bytes(scene)
+    first_keeps = kind.first.profile.saves_input and not idle_bytes(scene)
+    embedded = scene.entering_bytes if scene.num_blocks > 1 and not first_keeps else 0
+    return scene.hidden_bytes + embedded + positions_bytes(scene)
 
 
 # derived: the names that these models give to learned positions; of one sequence for all, or of each

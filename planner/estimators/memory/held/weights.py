@@ -16,7 +16,7 @@ from planner.methods import (
     adapter_tensors,
     base_params,
     carrying_blocks,
-    frozen_entries,
+    frozen_bytes,
     head_params,
     resting_entries,
     trainable_params,
@@ -232,8 +232,7 @@ def _trained(architecture: Architecture, strategy: Strategy, task: Task) -> Trai
         outer = outer_parameters(architecture, task) if method.moves_all else trained - params
         return Trained(trained, item, params * item if method.copies else 0, outer)
     item = DTYPE_BYTES[strategy.adapter_dtype]
-    frozen = frozen_entries(architecture, strategy) * FP32
-    beside = (trained + resting_entries(architecture, strategy)) * item + frozen
+    beside = (trained + resting_entries(architecture, strategy)) * item + frozen_bytes(architecture, strategy)
     outer = trained - params + (params if method.prompt is not None and method.adapter is None else 0)
     return Trained(trained, item, beside + _rounding(architecture, strategy, item), outer)
 

@@ -215,28 +215,23 @@ def _vera(block: Block, x: Tensor, module: Linear) -> Tensor:
     if n.dropout:
         inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)
     item = n.autocast or n.adapter
-    copied = item if n.autocast else 0
+    copied = item if n.resting != item else 0
     inner = block.cast(inner, fan_in, item)
     down = block.op((inner,), rank, item, keeps=rank * fan_in * copied)
-    scaled = block.op(
-        (down,),
-        rank,
-        n.adapter,
-        saves=(down,),
-        weight_gradient=rank * n.adapter,
-        backward_scratch=n.tokens * rank * n.adapter,
-    )
+    scaled = _scaled(block, down, rank)
     up = block.op((block.cast(scaled, rank, item),), fan_out, item, keeps=rank * fan_out * copied)
-    up = block.op(
-        (up,),
-        fan_out,
-        n.adapter,
-        saves=(up,),
-        weight_gradient=fan_out * n.adapter,
-        backward_scratch=n.tokens * fan_out * n.adapter,
-    )
-    total = block.summed(y, up, fan_out, holds=(x, wide))
-    return block.cast(total, fan_out, result_item)
+    total = block.summed(y, _scaled(block, up, fan_out), fan_out, holds=(x, wide))
+    return block.cast(block.cast(total, fan_out, result_item), fan_out, block.items[x])
+
+
+def _scaled(block: Block, x: Tensor, features: int) -> Tensor:
+    """A learned number for each feature times `x`, in the numbers' dtype. derived: mul's backward makes both gradients in it
+    and for every token; then that of the numbers is summed, and that of `x` cast.
+    """
+    n = block.n
+    both = n.tokens * features * (2 * n.adapter - block.items[x])
+    weight = features * n.adapter
+    return block.op((x,), features, n.adapter, saves=(x,), weight_gradient=weight, backward_scratch=both)
 
 
 # ── an update as large as the weight ───────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,15 @@ from planner.methods import (
     saved_modules,
 )
 from planner.strategy.cuts import cut_of
-from planner.strategy.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, is_packed, items_of, packs_linears
+from planner.strategy.precision import (
+    BITSANDBYTES,
+    DTYPE_BYTES,
+    FOUR_BIT,
+    is_packed,
+    items_of,
+    packs_linears,
+    resting_item,
+)
 from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
 
@@ -58,6 +66,7 @@ class Numerics(msgspec.Struct, frozen=True):
     copies_weights: bool  # whether autocast casts weights of another dtype, each at its product; gathered parts come cast
     float16: bool  # whether the 16-bit type is fp16
     adapter: int
+    resting: int  # of what an adapter brings along and does not train
     quant: str  # "none" = plain linears
     four_bit: bool
     nested_scales: bool  # of four bits, quantized themselves
@@ -184,6 +193,7 @@ def numerics_of(
         copies_weights=bool(autocast) and not cut_of(strategy).weights,
         float16="float16" in (strategy.autocast, strategy.param_dtype),
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
+        resting=resting_item(strategy),
         quant=strategy.quant if packs_linears(strategy.quant) else "none",
         four_bit=strategy.quant in FOUR_BIT,
         nested_scales=strategy.quant in FOUR_BIT and strategy.double_quant,

@@ -6,7 +6,7 @@ Each function follows the lines of transformers' modules, in their order.
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -164,8 +164,20 @@ def _weighted(block: Block, x: Tensor, features: int, item: int, weight_gradient
 # ── linears ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+ADDS_BIAS_APART: Final = frozenset({"falcon"})  # derived: FalconLinear.forward adds it in a line of its own
+
+
 def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """The frozen or trained product. A frozen weight needs no input in backward, a trained one does."""
+    """The frozen or trained product, and its bias where that is added to it: in the wider dtype."""
+    y = _product(block, x, module)
+    if block.architecture.model_type not in ADDS_BIAS_APART or not module.bias or block.n.quant != "none":
+        return y
+    item = max(block.items[y], block.n.weight)
+    return block.op((y,), module.out_features, item, passes=item == block.items[y])
+
+
+def _product(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """The product alone. A frozen weight needs no input in backward, a trained one does."""
     n = block.n
     item = n.product(block.items[x])
     if n.four_bit:

@@ -26,6 +26,7 @@ from planner.estimators.memory.step.tape import Tensor
 
 INDEX_BYTES: Final = 8  # derived: of an int64
 UNCAST_SCORES: Final = frozenset({"summed", "alibi_summed"})  # softmax gives the dtype of the block's norm
+STAY_WIDE: Final = UNCAST_SCORES | {"narrow"}  # weights meet the values as softmax gives them
 
 
 def attention(block: Block, x: Tensor) -> Tensor:
@@ -214,7 +215,7 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, se
     query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item, tokens=n.keys)
     scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
     weights = _biased(block, scores, pairs, seen) if a.position_bias else SCORES[a.scores](block, scores, pairs)
-    if not (a.position_bias or a.scores in UNCAST_SCORES):
+    if a.scores not in STAY_WIDE:
         weights = block.cast(weights, pairs, asked)
     weights = dropout(block, weights, pairs, a.attention_dropout)
     if a.position_bias:  # a block of T5's attends twice, and binds both to one name
@@ -258,7 +259,7 @@ def _softmax(block: Block, scores: Tensor, pairs: int, item: int) -> Tensor:
 
 
 def _narrow(block: Block, scores: Tensor, pairs: int) -> Tensor:
-    """Llama 4: scaled, masked, softmax in the scores' own dtype; autocast makes that fp32."""
+    """Llama 4, BERT, GPT-2: scaled, masked, softmax in the scores' own dtype; autocast makes that fp32."""
     scores = block.op((scores,), pairs, block.items[scores])
     scores = _masked(block, scores, pairs)
     return _softmax(block, scores, pairs, FP32 if block.n.autocast else block.items[scores])
@@ -348,6 +349,7 @@ SCORES = {
     "disentangled": _disentangled,
     "wide": _wide,
     "narrow": _narrow,
+    "as_values": _narrow,
     "sinks": _sinks,
     "alibi": _alibi,
     "alibi_wide": _alibi_wide,

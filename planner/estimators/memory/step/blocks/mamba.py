@@ -15,10 +15,15 @@ from planner.estimators.memory.step.tape import Tensor
 def mamba(block: Block, x: Tensor) -> Tensor:
     """The projection into gate, states and steps; the scan; the gated norm; the projection out."""
     m: Mamba = block.architecture.mamba  # type: ignore[assignment]  # a family that says mixer "mamba" says how wide
-    projected = linear(block, x, block.by_role["mamba_in"][0])
+    projected = linear(block, _without_padding(block, x, block.architecture.hidden_size), block.by_role["mamba_in"][0])
     scanned = _by_kernel(block, m, projected) if "mamba" in block.n.fused else _written_out(block, m, projected)
     item = block.items[x]
     return linear(block, block.cast(scanned, m.inner, item), block.by_role["output"][0])
+
+
+def _without_padding(block: Block, x: Tensor, features: int) -> Tensor:
+    """`x` times the mask of padding: a copy."""
+    return block.op((x,), features, block.items[x]) if block.n.masked else x
 
 
 def _by_kernel(block: Block, m: Mamba, projected: Tensor) -> Tensor:
@@ -46,7 +51,8 @@ def _written_out(block: Block, m: Mamba, projected: Tensor) -> Tensor:
     item = block.n.autocast or block.items[projected]
     gate, both, steps = block.split(projected, (m.inner, m.convolved, m.heads))
     convolved = block.op((block.cast(both, m.convolved, item),), m.convolved, item, saves=(both,))
-    active = block.op((convolved,), m.convolved, item, saves=(convolved,))
+    active = _without_padding(block, block.op((convolved,), m.convolved, item, saves=(convolved,)), m.convolved)
+    block.mixer_locals.append(active)
     hidden, keys, queries = block.split(active, (m.inner, m.groups * m.state, m.groups * m.state))
     scanned = _scan(block, m, hidden, keys, queries, steps)
     return _gated_norm(block, m, scanned, gate)
@@ -72,24 +78,35 @@ def _scan(block: Block, m: Mamba, hidden: Tensor, keys: Tensor, queries: Tensor,
     within = block.op((block.op((sums,), pairs, FP32, tokens=whole),), pairs, FP32, tokens=whole, saves_output=True)
     scores = _product(block, (queries, each_head), (keys, each_head), pairs, item)
     weights = block.op((scores, within), pairs, FP32, tokens=whole, saves=(scores, within))
-    inside = _product(block, (weights, pairs), (hidden, m.inner), m.inner, item)
+    inside = _product(block, (weights, pairs), (hidden, m.inner), m.inner, item, as_they_lie=weights)
     decayed = block.op((keys, summed), each_head, FP32, tokens=whole, saves=(keys, summed))
     states_of = _product(block, (decayed, each_head), (hidden, m.inner), states, item)
     joined = block.op((block.cast(states_of, states, item, tokens=whole),), states, item, tokens=whole)
     started = _product(block, (joined, states), (joined, states), states, item)
     across = _product(block, (queries, each_head), (started, states), m.inner, item)
     kept = whole * m.heads * FP32
-    across = block.op((across, summed), m.inner, FP32, tokens=whole, saves=(across,), keeps=kept)
-    total = block.op((inside, across), m.inner, FP32, tokens=whole)
-    return block.op((total, around), m.inner, FP32, tokens=whole, passes=True)
+    scaled = block.op((across, summed), m.inner, FP32, tokens=whole, saves=(across,), keeps=kept)
+    total = block.op((inside, scaled), m.inner, FP32, tokens=whole)
+    total = block.op((total,), m.inner, FP32, tokens=whole, passes=True)  # laid out anew
+    named = (hidden, keys, queries, around, within, scores, weights, inside, decayed, started, across, scaled)
+    return block.op((total, around), m.inner, FP32, tokens=whole, grads=(total, around), passes=True, holds=named)
 
 
-def _product(block: Block, one: tuple[Tensor, int], other: tuple[Tensor, int], features: int, item: int) -> Tensor:
-    """An einsum: both operands in the dtype of products, laid out anew, and kept."""
+def _product(
+    block: Block,
+    one: tuple[Tensor, int],
+    other: tuple[Tensor, int],
+    features: int,
+    item: int,
+    *,
+    as_they_lie: Tensor | None = None,
+) -> Tensor:
+    """An einsum: both operands in the dtype of products, laid out anew but for one that lies right, and kept."""
     whole = block.n.batch.scanned
 
     def laid_out(x: Tensor, width: int) -> Tensor:
-        return block.op((block.cast(x, width, item, tokens=whole),), width, item, tokens=whole)
+        narrow = block.cast(x, width, item, tokens=whole)
+        return narrow if x == as_they_lie else block.op((narrow,), width, item, tokens=whole)
 
     laid = tuple(laid_out(*operand) for operand in dict.fromkeys((one, other)))
     return block.op(laid, features, item, tokens=whole, saves=laid)
