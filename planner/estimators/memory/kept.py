@@ -10,9 +10,10 @@ from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.letters import cut
 from planner.estimators.memory.step.numerics import BIASED_SCORES
 from planner.estimators.memory.step.operations import FP32
-from planner.methods import METHODS
+from planner.methods import METHODS, adapted_names
 
 EMBEDS_WHOLE: Final = frozenset({"opt"})  # derived: its decoder drops nothing behind its embeddings
+BEFORE_BLOCKS: Final = frozenset({"project_in"})  # derived: OPT-350m's, by its decoder's forward
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
 
 
@@ -67,9 +68,14 @@ def _of_visits(scene: Scene) -> int:
 
 def idle_bytes(scene: Scene) -> int:
     """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
-    reached = scene.checkpointed or scene.embedding_trains or _learned_in_sequence(scene)
+    reached = scene.checkpointed or scene.embedding_trains or _learned_in_sequence(scene) or _learned_before(scene)
     stacks = scene.kinds if scene.architecture.kind == "encoder_decoder" else scene.kinds[-1:]
     return 0 if reached else sum(kind.played.idle_bytes for kind in stacks)
+
+
+def _learned_before(scene: Scene) -> bool:
+    """Whether a linear between embedding and first block carries an adapter."""
+    return not BEFORE_BLOCKS.isdisjoint(adapted_names(scene.architecture, scene.strategy))
 
 
 def _learned_in_sequence(scene: Scene) -> bool:
@@ -93,7 +99,7 @@ def _embedding_bytes(scene: Scene) -> int:
     )  # no positions are added, nothing is done
     apart = a.scaled_embeddings or not embeds_alone or _learned_in_sequence(scene)
     normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual)
-    normed = normed if a.layout == "post" or a.normed_embeddings else 0
+    normed = normed if a.normed_embeddings else 0
     drops = a.hidden_dropout and not a.rotary and a.model_type not in EMBEDS_WHOLE
     mask = n.tokens * a.hidden_size if drops else 0
     stacks = 2 if a.kind == "encoder_decoder" else 1

@@ -269,16 +269,17 @@ def entered(numerics: Numerics) -> Numerics:
 
 
 def _autocast_widens(architecture: Architecture, strategy: Strategy) -> bool:
-    """Whether autocast's fp32 layer norms make the residual stream fp32: where it is what a norm gives, or where
-    bitsandbytes' linears, or experts, hand the norms' dtype on to what is added to it.
+    """Whether autocast's fp32 layer norms make the residual stream fp32: where it is what a norm gives, before the blocks or
+    in each, or where bitsandbytes' linears, or experts, hand the norms' dtype on to what is added to it.
     """
     through_linears = architecture.norm == "layer" and (strategy.quant in BITSANDBYTES or architecture.num_experts > 0)
-    return _embeds_normed(architecture, strategy) or (strategy.autocast != "none" and through_linears)
+    what_norms_give = architecture.layout == "post" or architecture.normed_embeddings
+    return strategy.autocast != "none" and (what_norms_give or through_linears)
 
 
 def _embeds_normed(architecture: Architecture, strategy: Strategy) -> bool:
     """Whether what comes into the first block is what a norm of autocast gives."""
-    return strategy.autocast != "none" and (architecture.layout == "post" or architecture.normed_embeddings)
+    return strategy.autocast != "none" and architecture.normed_embeddings
 
 
 def _upcast_widens(architecture: Architecture, strategy: Strategy) -> bool:
