@@ -73,7 +73,9 @@ def _gated(block: Block, gate: Tensor, make_up: Callable[[], Tensor], width: int
         return block.op((gate, up), width, block.items[gate], saves=(gate, up), backward_scratch=overwritten)
     activated = activation(block, gate, width)
     up = make_up()
-    return block.op((activated, up), width, block.items[up], saves=(activated, up))
+    items = block.items[activated], block.items[up]
+    uncast = block.n.tokens * width * max(items) if items[0] != items[1] else 0  # the narrower one's gradient, as it is made
+    return block.op((activated, up), width, max(items), saves=(activated, up), backward_scratch=uncast)
 
 
 def _plain_mlp(block: Block, x: Tensor) -> Tensor:
