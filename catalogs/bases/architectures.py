@@ -156,6 +156,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     scaled_residual: bool = False
     also: tuple[Architecture, ...] = ()  # blocks of the same stack that are built otherwise; each with its own num_layers
     also_first: bool = False  # whether those lie below this kind, nearest to the embedding; else kinds alternate
+    above_last: tuple[int, ...] = ()  # of two kinds that alternate: how many blocks lie above the topmost of each; () = untold
     outlined: bool = False  # of its blocks nothing is known but how many there are: a trace alone can answer
     part_of: str | None = None  # model_type of the whole, where this is the language model of a base that also sees
     config: dict[str, Any]  # keys of a transformers config

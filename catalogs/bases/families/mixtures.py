@@ -75,12 +75,16 @@ def granitemoehybrid(config: Config) -> Fields:
     fields |= {"rotary": config.get("position_embedding_type") == "rope", "linears": attention + mlp}
     layers = fields["num_layers"]
     kinds = config.get("layer_types") or config.get("layers_block_type") or ["mamba"] * layers
-    attending = sum(kind in ("attention", "full_attention") for kind in kinds)
+    attends = [kind in ("attention", "full_attention") for kind in kinds]
+    attending = sum(attends)
     if attending == layers:
         return fields
     scanning = _mamba(config, hidden) | {"num_layers": layers - attending}
     scanning["linears"] += mlp
-    return fields | (scanning if not attending else {"num_layers": attending, "also": (scanning,)})
+    if not attending:
+        return fields | scanning
+    above = attends[::-1].index(True), attends[::-1].index(False)
+    return fields | {"num_layers": attending, "also": (scanning,), "above_last": above}
 
 
 def _mamba(config: Config, hidden: int) -> Fields:

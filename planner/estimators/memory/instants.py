@@ -29,6 +29,7 @@ from planner.estimators.memory.kept import (
     batch_bytes,
     beside_blocks,
     idle_bytes,
+    kept_above,
     kept_by,
     kept_by_decoder,
     kept_by_first,
@@ -124,6 +125,7 @@ def _forward(scene: Scene) -> Iterator[Parts]:
     for kind in scene.kinds:
         kept = all_kept(scene, without=None if scene.checkpointed else kind) + argument_bytes(scene, kind)
         kept -= kept_by_decoder(scene) if kind is not scene.kinds[0] else 0  # an encoder runs before it
+        kept -= kept_above(scene, kind)
         profile = kind.played.profile
         for hump in profile.plain_peak if scene.checkpointed else profile.forward_peak:
             yield _with(around, activations=kept, temporaries=hump)

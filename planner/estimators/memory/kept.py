@@ -51,6 +51,15 @@ def kept_by_decoder(scene: Scene) -> int:
     return cut(kept_by(scene, decoder), scene.num_blocks * decoder.num_layers, decoder.of)
 
 
+def kept_above(scene: Scene, kind: Kind) -> int:
+    """What blocks above the topmost of this kind keep, once they have run: those are all of the other kind."""
+    above = scene.architecture.above_last
+    if len(scene.kinds) != 2 or len(above) != 2 or scene.num_blocks != scene.architecture.depth:
+        return 0
+    own = scene.kinds.index(kind)
+    return above[own] * kept_by(scene, scene.kinds[1 - own])
+
+
 def beside_blocks(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
     in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else 0  # one out, one computing
