@@ -273,9 +273,10 @@ def _backward(
 def idle_bytes(tape: Tape) -> int:
     """Bytes that `replay` counts as saved and that are not when what comes in wants no gradient.
 
-    Of a first block over a frozen embedding: what comes before its first trained operation needs no backward.
+    Of a first block over a frozen embedding: what comes before its first trained operation needs no backward, and of a product
+    a factor is kept for the gradient of the other alone. What an encoder made asks for one.
     """
-    trained: set[Tensor] = set()
+    trained: set[Tensor] = set(tape.outside)
     needed: set[Tensor] = set()
     idle: set[Tensor] = set()
     kept = 0
@@ -283,6 +284,14 @@ def idle_bytes(tape: Tape) -> int:
         reached = op.weight_gradient > 0 or not trained.isdisjoint(op.inputs)
         if reached:
             trained.add(op.output)
-        (needed if reached else idle).update(tape.roots[tensor] for tensor in op.saves)
+        for tensor in op.saves:
+            asked = reached and not _factor_of_idle(op, tensor, trained)
+            (needed if asked else idle).add(tape.roots[tensor])
         kept += 0 if reached else op.keeps
     return kept + sum(tape.sizes[root] for root in idle - needed)
+
+
+def _factor_of_idle(op: Op, tensor: Tensor, trained: set[Tensor]) -> bool:
+    """Whether it is one of two factors, both kept, of which the other wants no gradient."""
+    factors = set(op.inputs)
+    return len(factors) == 2 and factors == set(op.saves) and trained.isdisjoint(factors - {tensor})
