@@ -101,6 +101,21 @@ CASES: Final = (
         PLAIN | {"attention": "eager", "autocast": "none"},
         "GPT-2's softmax stays in the scores' own dtype: 35 % high",
     ),
+    Case(
+        "flan-t5-large",
+        LORA | {"padded": True, "gradient_checkpointing": "reentrant"},
+        "gelu_new under autocast makes a gate's product fp32: 2 % low",
+    ),
+    Case(
+        "llama-4-scout",
+        LORA | ATTENTION | {"param_dtype": "float32", "autocast": "none"},
+        "of every expert gate and up are views, whose gradients are joined last: 4 % high",
+    ),
+    Case(
+        "llama-3.2-1b",
+        {"method": "fourierft", "gradient_checkpointing": "off", "autocast": "none"},
+        "in a first block no update is kept, since nothing below it wants a gradient: 4 % high",
+    ),
 )
 
 
