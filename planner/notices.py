@@ -12,6 +12,7 @@ from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import LOCAL, Basis, DataAsked, Where
 from planner.asking.sent import Sent
+from planner.estimators.calibration import LOW_PRECISION_SINCE
 from planner.estimators.cost import volume_gib
 from planner.estimators.sequences import packed_rows, rows_read
 from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
@@ -246,6 +247,12 @@ def _shards_packed_bytes(this: Understood) -> bool:
     return cuts_weights(this.strategy) and this.strategy.quant in FOUR_BIT and this.strategy.quant_storage == "uint8"
 
 
+def _unpacks_fp8(this: Understood) -> bool:
+    """Whether the card is older than FP8. derived: transformers' FineGrainedFP8HfQuantizer then loads it as 16 bits."""
+    capability = None if this.gpu is None else this.gpu.compute_capability
+    return this.strategy.quant == "fp8" and capability is not None and capability < LOW_PRECISION_SINCE
+
+
 def _rank_reaches_width(this: Understood) -> bool:
     """Whether the rank is no lower than a width of the model: factors of it are then as large as what they stand for."""
     rank = this.strategy.rank
@@ -297,6 +304,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: this.strategy.quant in BITSANDBYTES and stack_of(this.case).reads_ahead,
         "transformers 5.0 to 5.22 read weights ahead of packing them: loading may take up to all in 16 bits, not counted here",
+    ),
+    (
+        _unpacks_fp8,
+        "transformers unpacks FP8 weights to 16 bits on {this.gpu.name}, which has no FP8 of its own: estimate quant none",
     ),
     (
         lambda this: this.strategy.quant == "mxfp4" and this.case.stack in ("transformers", "trl"),

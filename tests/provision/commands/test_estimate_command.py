@@ -48,6 +48,7 @@ def test_every_option_of_estimate_says_what_it_is_and_its_true_default() -> None
         (["--model", "13b", "--gpu", "T4"], "GiB too much: loss takes 26.7 GiB, 27.5 GiB with a margin; 14.6 GiB are there"),
         (["--model", "13b", "--gpu", "T4"], "quant nf4 would fit."),
         (["--model", "7b", "--quant", "nf4", "--gpu-memory-gib", "16GB"], "Fit: fits, "),
+        (["--model", "7b", "--quant", "fp8", "--gpu", "T4"], "transformers unpacks FP8 weights to 16 bits on T4,"),
         (["--model", "7b"], "Required of the card: "),
         (
             ["--model", "7b", "--gpu", "H100"],
@@ -65,7 +66,7 @@ def test_every_option_of_estimate_says_what_it_is_and_its_true_default() -> None
         (["--model", "gpt2"], "Note: seq_len: none was said, and 1,024 is estimated, not 2,048: gpt2 reads no more"),
     ],
     ids=[
-        *("both figures", "what would help", "a card by its memory", "no card"),
+        *("both figures", "what would help", "a card by its memory", "a card before FP8", "no card"),
         *("what is estimated", "all of it", "more than the card has", "spare cache", "a short reach"),
     ],
 )
