@@ -43,6 +43,7 @@ from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Box, Claim, Launch
+from provision.walk.edges import Edges
 from provision.watch.view import read_events
 from remote.contract import Event, Phase
 from tests.doubles import emulator
@@ -143,7 +144,7 @@ def one_run(bench: Bench, folder: Path) -> Round:
     ledger = Ledger(places.ledger)
     run_id = open_run(tiny, find_base(tiny.request.model), places=places, ledger=ledger, clock=time.time)
     opened_at_s = time.time()
-    receipt = drive(run_id, places=places, display=Quiet(), make=lambda _: provisioner)
+    receipt = drive(run_id, Edges(places, Quiet(), make=lambda _: provisioner))
     if receipt.exit_code != Exit.OK or provisioner.answers_at_s is None:
         raise SystemExit(f"The run did not train: {receipt.message}")
     before = {"plan": planned_at_s - planning_at_s, "SDK": loaded_at_s - planned_at_s, "open": opened_at_s - loaded_at_s}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 
 from provision.account.receipt import Receipt
@@ -14,44 +13,25 @@ from provision.charge.guard import set_sentinel
 from provision.charge.leaving import leaving
 from provision.charge.rings.bell import bell
 from provision.errors import EndUnseen, Refused
-from provision.home.clocks import CLOCKS, Clocks
 from provision.home.interrupt import interruptible
-from provision.home.places import Places
 from provision.state.checkpoints import pushed_of
 from provision.state.shared import ledger_of
 from provision.walk.crash import crash_around, read_crash_point
-from provision.walk.held import MakeProvisioner, Run, provisioners, read_run
-from provision.walk.phases import Display
+from provision.walk.edges import Edges
+from provision.walk.held import Run, read_run
 from provision.walk.run import forbidden, rented_elsewhere, result_is_elsewhere, walk
 from provision.walk.timekeeping import with_held_clock
 
 
-def drive(
-    run_id: str,
-    *,
-    places: Places,
-    display: Display,
-    environment: Mapping[str, str] = os.environ,
-    detached: bool = False,
-    attendant: Attendant = NOBODY_THERE,
-    make: MakeProvisioner | None = None,
-    clocks: Clocks = CLOCKS,
-) -> Receipt:
+def drive(run_id: str, edges: Edges, *, detached: bool = False, attendant: Attendant = NOBODY_THERE) -> Receipt:
     """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge,
     where another machine has the result, where the box is another account's (EndUnseen while it may bill), and where a policy
     forbids by now what would be rented.
     """
-    crash_point = read_crash_point(environment)
-    ledger = ledger_of(run_id, places, note=display.note, around=crash_around(crash_point))
+    crash_point = read_crash_point(edges.environment)
+    ledger = ledger_of(run_id, edges.places, note=edges.display.note, around=crash_around(crash_point))
     find_run(ledger, run_id)
-    run = read_run(
-        run_id,
-        places=places,
-        ledger=ledger,
-        make=make or provisioners(places, environment, confirm=attendant.confirm),
-        display=display,
-        clocks=clocks,
-    )
+    run = read_run(run_id, edges.by(edges.provisioners(confirm=attendant.confirm)), ledger=ledger)
     run = dataclasses.replace(run, agrees=attendant.agrees, pushed=pushed_of(run_id, run.folder), crash_point=crash_point)
     if (why := rented_elsewhere(run)) is not None:
         raise (EndUnseen if run.state.may_bill else Refused)(why)
@@ -70,7 +50,7 @@ def drive(
         driven, answers = leaving(ringing, attendant)
         with interruptible(answers), in_control(run_id, run.folder, ledger, clock=run.clock, detached=detached):
             ringing.started()
-            _set_sentinel(run, environment)
+            _set_sentinel(run, edges.environment)
             receipt = walk(driven)
             ringing.finished(receipt)
             return receipt

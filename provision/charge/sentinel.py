@@ -30,7 +30,7 @@ from provision.home.clocks import passing_s
 from provision.home.places import Places, read_places
 from provision.prepare.papers import read_claim
 from provision.seam import CLOCKS_AGREE_S, DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
-from provision.walk.held import provisioners
+from provision.walk.edges import Edges, provisioners
 from provision.walk.phases import Display
 from provision.watch.progress import LineDisplay
 
@@ -92,11 +92,11 @@ def _ended(state: RunState, ledger: Ledger, places: Places, display: Display) ->
     """End it as `down` does; where the ledger has lost the run, by what its provider lists with its tag."""
     if _known(state.run_id, ledger) is not None:
         try:
-            return ended_or_told(state.run_id, lambda: end(state.run_id, places=places, display=display))
+            return ended_or_told(state.run_id, lambda: end(state.run_id, Edges(places, display)))
         except HeldElsewhere as error:
             return Teardown.unknown(state.run_id, str(error))
     display.note(f"{ledger.path} has lost it: what {state.provider} lists of it is ended by its tag.")
-    by_tag = partial(end_stray, state.run_id, state.provider, places=places, note=display.note, meant=True)
+    by_tag = partial(end_stray, state.run_id, state.provider, Edges(places, display), meant=True)
     return ended_or_told(state.run_id, by_tag)
 
 

@@ -30,6 +30,7 @@ from provision.home.interrupt import answered, interruptible
 from provision.home.places import Places, read_places
 from provision.state.shared import ledger_of
 from provision.walk import lease
+from provision.walk.edges import Edges
 from provision.walk.shielded import SHIELDED
 from provision.watch.progress import LineDisplay
 
@@ -133,7 +134,7 @@ def main(arguments: list[str]) -> int:
     display = LineDisplay(sys.stdout)
     watcher = Attendant(let_go=die_of)
     try:
-        return drive(run_id, places=read_places(os.environ), display=display, detached=True, attendant=watcher).exit_code
+        return drive(run_id, Edges(read_places(os.environ), display), detached=True, attendant=watcher).exit_code
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
         return tell(error, [])
 

@@ -18,6 +18,7 @@ from provision.charge.supervise import hand_over
 from provision.envelope import Problem
 from provision.errors import Exit
 from provision.providers import Confirm
+from provision.walk.edges import Edges
 from provision.watch.progress import LineDisplay, LiveDisplay
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     if quiet or not sys.stdout.isatty():
         out = sys.stderr if quiet else sys.stdout
         reader = Attendant(confirm=confirm, hand_over=leave)
-        return drive(run_id, places=places, display=LineDisplay(out, columns=columns_of(out)), attendant=reader)
+        return drive(run_id, Edges(places, LineDisplay(out, columns=columns_of(out))), attendant=reader)
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
     ledger.remember(run_id)
@@ -71,7 +72,7 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
 
     with LiveDisplay(console(), plan, opened_at_s=opened.at_s, deadline_at_s=deadline_at_s, spent_usd=spent_usd) as display:
         watcher = Attendant(confirm=confirm, agrees=partial(_agrees, display), hand_over=leave)
-        return drive(run_id, places=places, display=display, attendant=watcher)
+        return drive(run_id, Edges(places, display), attendant=watcher)
 
 
 def _agrees(display: LiveDisplay, question: str) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -49,6 +48,7 @@ from provision.home.places import Places, is_run_id
 from provision.prepare.papers import lost_papers
 from provision.seam import MACHINE, Answer, Teardown
 from provision.walk.books import last_checkpoint
+from provision.walk.edges import Edges
 from provision.watch.progress import LineDisplay
 from provision.words import spent_words as spent_usd_words
 
@@ -141,8 +141,8 @@ def end_by_word(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     def says(question: str) -> bool:
         return str(click.prompt(question, default="", show_default=False, err=True)).strip() == run_id
 
-    display = LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
-    act = partial(close_by_word, run_id, places=places, display=display, says=says)
+    display = _said()
+    act = partial(close_by_word, run_id, Edges(places, display), says=says)
     return Ended(teardowns=(ended_and_told(run_id, act, places=places, note=display.note),))
 
 
@@ -153,12 +153,9 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     """
     found = look_for_orphans(places)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
-    said, teardowns, held = _said(), list[Teardown](), list[str]()
-    turns = (
-        Turn(each.run_id or "", partial(end_volume, provider, each, places=places, environment=os.environ, note=said))
-        for provider, each in volumes
-    )
-    for _, verdict in in_turn(turns, said):
+    edges, teardowns, held = Edges(places, _said()), list[Teardown](), list[str]()
+    turns = (Turn(each.run_id or "", partial(end_volume, provider, each, edges)) for provider, each in volumes)
+    for _, verdict in in_turn(turns, edges.display.note):
         if isinstance(verdict, Teardown):
             teardowns.append(verdict)
         elif run is not None and len(volumes) == 1:
@@ -188,7 +185,7 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         if found.nothing and not found.kept:
             said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *unasked_sentences(found))
             raise BadInput(" ".join(said), hint="rentune ls --orphans")
-    note = _said()
+    note = _said().note
     turns = (
         *(Turn(run_id, partial(_end_stray, run_id, provider, places)) for run_id, provider in stray_runs(found)),
         *(
@@ -303,9 +300,9 @@ def _is_stray(places: Places, run: str) -> bool:
     return any(run == run_id for run_id, _ in stray_runs(look_for_orphans(places)))
 
 
-def _said() -> Callable[[str], None]:
-    """What is told beside the verdicts."""
-    return LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
+def _said() -> LineDisplay:
+    """Where what is beside the verdicts is told."""
+    return LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
 
 
 def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
@@ -313,18 +310,18 @@ def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
     said = _said()
 
     def ended() -> Teardown:
-        return ended_or_told(run_id, lambda: end_stray(run_id, provider, places=places, note=said))
+        return ended_or_told(run_id, lambda: end_stray(run_id, provider, Edges(places, said)))
 
     if run_id not in Ledger(places.ledger).runs():
         return ended()
-    return ended_and_told(run_id, ended, places=places, note=said)
+    return ended_and_told(run_id, ended, places=places, note=said.note)
 
 
 def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
     ledger = Ledger(places.ledger)
     run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
-    display = LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
-    act = partial(end, run_id, places=places, display=display, discard=discard, meant=meant)
+    display = _said()
+    act = partial(end, run_id, Edges(places, display), discard=discard, meant=meant)
 
     def ended() -> Teardown:
         with told_if_cut_off(run_id, ledger):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,30 +17,24 @@ from planner.saved import read_plan
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger
 from provision.account.runs import Rental, RunState
-from provision.home.clocks import CLOCKS, Clocks, passing_s
+from provision.home.clocks import passing_s
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import asked_ram_gib
 from provision.prepare.papers import read_alternatives, read_base, read_claim, read_launch
-from provision.providers import Confirm, provisioner_of_run
 from provision.seam import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints
+from provision.walk.edges import Edges, MakeProvisioner
 from provision.walk.lease import Renting
 from provision.walk.phases import Display
 from remote.contract import Phase
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
 
-MakeProvisioner = Callable[[Claim], Provisioner]
 Connect = Callable[..., Shell]  # as Shell.connect
 Attended = Callable[..., AbstractContextManager[None]]  # as renewal.attended
 Agrees = Callable[[str], bool]  # a question → whether somebody is there and says yes
-
-
-def provisioners(places: Places, environment: Mapping[str, str], *, confirm: Confirm | None = None) -> MakeProvisioner:
-    """What makes the provisioner of a run from where its box is."""
-    return partial(provisioner_of_run, places=places, environment=environment, confirm=confirm)
 
 
 @dataclass(frozen=True)
@@ -134,27 +127,19 @@ def full_zones(rentals: Iterable[Rental], offer: Offer) -> tuple[str, ...]:
     return tuple(each.zone for each in tried if each.zone is not None)
 
 
-def read_run(
-    run_id: str,
-    *,
-    places: Places,
-    ledger: Ledger,
-    make: MakeProvisioner,
-    display: Display,
-    clocks: Clocks = CLOCKS,
-) -> Run:
+def read_run(run_id: str, edges: Edges, *, ledger: Ledger) -> Run:
     """Read back what `open_run` wrote. Raises MissingPart where the run's provisioner can't be made here."""
-    folder = places.run(run_id)
-    ledger.remember(run_id, display.note)
+    folder, clocks = edges.places.run(run_id), edges.clocks
+    ledger.remember(run_id, edges.display.note)
     run = Run(
         run_id=run_id,
         folder=folder,
         plans=(read_plan(folder.plan.read_text(), name=str(folder.plan)), *read_alternatives(folder)),
         base=read_base(folder),
-        places=places,
+        places=edges.places,
         ledger=ledger,
-        make=_each_once(make),
-        display=display,
+        make=_each_once(edges.provisioners()),
+        display=edges.display,
         clock=clocks.wall,
         steady=clocks.steady,
         sleep=clocks.sleep,

@@ -40,6 +40,7 @@ from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
+from provision.walk.edges import Edges
 from remote.contract import Phase
 from tests.doubles.bench import ROOT, Bench, WithTheStack, set_up
 from tests.doubles.displays import Quiet
@@ -349,9 +350,9 @@ def main(bench_json: str, home: str, run_id: str, command: str) -> None:
     provisioner.list_lag_s = LAG_S
     try:
         if command == "resume":
-            said: object = drive(run_id, places=places, display=display, make=lambda _: provisioner).message
+            said: object = drive(run_id, Edges(places, display, make=lambda _: provisioner)).message
         else:
-            said = end(run_id, places=places, display=display, make=lambda _: provisioner)
+            said = end(run_id, Edges(places, display, make=lambda _: provisioner))
     except (RentuneError, KeyboardInterrupt) as error:
         said = repr(error)
     print(f"{time.time():.0f} {command}: {said}\n  {'; '.join(display.notes)}", flush=True)  # noqa: T201 - for who reads a broken seed

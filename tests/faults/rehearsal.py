@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
+from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.driving import drive
 from provision.direct.local import LocalBox
 from provision.home.places import Places
@@ -22,6 +22,7 @@ from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
 from provision.prepare.papers import read_claim
 from provision.providers import boxes_folder
+from provision.walk.edges import Edges, MakeProvisioner
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event
 from tests.doubles.displays import Quiet
@@ -68,9 +69,16 @@ class Rehearsal:
             agreed=Agreed(deadline_at_s=now_s + deadline_s, alternatives=alternatives, alerts=alerts),
         )
 
-    def drive(self, run_id: str, display: Quiet | None = None, **edges: Any) -> Receipt:
+    def drive(
+        self,
+        run_id: str,
+        display: Quiet | None = None,
+        *,
+        make: MakeProvisioner | None = None,
+        attendant: Attendant = NOBODY_THERE,
+    ) -> Receipt:
         """Control the run from this process."""
-        return drive(run_id, places=self.places, display=display or Quiet(), **edges)
+        return drive(run_id, Edges(self.places, display or Quiet(), make=make), attendant=attendant)
 
     def start_controller(self, run_id: str, *, crash_at: str = "") -> subprocess.Popen[bytes]:
         """Control the run from a process of its own, which dies where it is told to."""

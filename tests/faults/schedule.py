@@ -28,6 +28,7 @@ from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
 from provision.walk.timekeeping import with_held_clock
@@ -223,11 +224,13 @@ class Stage(JudgedRun):
         cloud = VirtualCloud(self.outside, life)
         run = read_run(
             self.run_id,
-            places=self.places,
+            Edges(
+                self.places,
+                Quiet(),
+                make=lambda _claim: cloud,
+                clocks=Clocks(wall=lambda: self.outside.home_s, steady=lambda: self.outside.now_s, sleep=cloud.sleep),
+            ),
             ledger=ledger,
-            make=lambda _claim: cloud,
-            display=Quiet(),
-            clocks=Clocks(wall=lambda: self.outside.home_s, steady=lambda: self.outside.now_s, sleep=cloud.sleep),
         )
         connect = VirtualShell.connector(self.outside, life)
         alone = lambda *_, **__: nullcontext()  # noqa: E731 - no thread in virtual time

@@ -12,6 +12,7 @@ from planner.plan import Plan
 from provision.charge.ends.ending import end
 from provision.errors import Exit
 from provision.seam import Answer
+from provision.walk.edges import Edges
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal, wait_until
@@ -61,7 +62,7 @@ def test_what_the_deadline_took_stands_in_the_teardown(rehearsal: Rehearsal) -> 
     run_id = rehearsal.open(deadline_s=DEADLINE_S)
     rehearsal.kill_controller_at(run_id, "boot")
     wait_until(lambda: rehearsal.is_gone(run_id) and time.time() > rehearsal.state(run_id).deadline_at_s)
-    teardown = end(run_id, places=rehearsal.places, display=Quiet())
+    teardown = end(run_id, Edges(rehearsal.places, Quiet()))
     assert {each.resource.kind for each in teardown.resources} >= {"process", "folder"}
     assert all(each.gone is Answer.YES for each in teardown.resources)
     state = rehearsal.state(run_id)

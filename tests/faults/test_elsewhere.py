@@ -19,6 +19,7 @@ from provision.charge.rings.bell import bell
 from provision.errors import Declined, Exit, Reason, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.seam import Box, Launch
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
 from remote.contract import EndReason, Measured, Outcome, Phase, encode
@@ -62,13 +63,7 @@ def opened(
     plan = elsewhere(boots_at_once(rehearsal.plan(steps=8)), "here", purchase=purchase)
     there = elsewhere(plan, "there", usd_per_hour="7.20", purchase=purchase)
     run_id = rehearsal.open(deadline_s=deadline_s, change=lambda _: plan, alternatives=(there,), alerts=alerts)
-    run = read_run(
-        run_id,
-        places=rehearsal.places,
-        ledger=rehearsal.ledger,
-        make=lambda _claim: box,
-        display=Quiet(),
-    )
+    run = read_run(run_id, Edges(rehearsal.places, Quiet(), make=lambda _claim: box), ledger=rehearsal.ledger)
     return dataclasses.replace(
         run, agrees=lambda _: True, sleep=lambda seconds: time.sleep(min(seconds, 0.3)), least_boot_s=0.5
     )

@@ -16,6 +16,7 @@ from provision.errors import Exit
 from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
 from provision.seam import Teardown
+from provision.walk.edges import Edges
 from provision.walk.held import Run
 from provision.walk.job.rescue import rescue
 from provision.walk.run import walk
@@ -202,7 +203,7 @@ def finished(rehearsal: Rehearsal, scripted: ScriptedBox) -> Run:
 
 
 def ended(rehearsal: Rehearsal, run: Run, *, discard: bool = False) -> Teardown:
-    return end(run.run_id, places=rehearsal.places, display=Quiet(), make=lambda _launch: run.provisioner, discard=discard)
+    return end(run.run_id, Edges(rehearsal.places, Quiet(), make=lambda _launch: run.provisioner), discard=discard)
 
 
 @pytest.mark.parametrize("discard", [False, True])

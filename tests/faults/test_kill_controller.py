@@ -10,6 +10,7 @@ from provision.account.lines import Billed
 from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.errors import Exit
+from provision.walk.edges import Edges
 from tests.doubles.displays import Quiet
 from tests.faults.rehearsal import PATIENCE_S, Rehearsal, wait_until
 
@@ -77,7 +78,7 @@ def test_the_trainer_takes_another_step_after_the_kill(
     steps_at_kill = rehearsal.num_steps(run_id)
     wait_until(lambda: rehearsal.num_steps(run_id) > steps_at_kill)
     assert listed_as_orphan(rehearsal, run_id, capsys)
-    teardown = end(run_id, places=rehearsal.places, display=Quiet())
+    teardown = end(run_id, Edges(rehearsal.places, Quiet()))
     assert teardown.verdict == "destroyed"
     assert rehearsal.is_gone(run_id)
 

@@ -14,6 +14,7 @@ from provision.charge.ends.ending import end
 from provision.charge.rings.bell import bell
 from provision.errors import Exit
 from provision.seam import Answer, Claim, InCharge, ResourceEnd, Teardown, unshared
+from provision.walk.edges import Edges
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
@@ -95,5 +96,5 @@ def test_what_bills_is_told_and_can_be_ended_whatever_home_has_lost(
     assert not [note for note in display.notes if "Details:" in note and not run.folder.controller_log.exists()]
     assert Ledger(rehearsal.places.ledger).runs()[run.run_id].may_bill
     box.allowed = True
-    assert end(run.run_id, places=rehearsal.places, display=Quiet(), make=lambda _claim: box).clean
+    assert end(run.run_id, Edges(rehearsal.places, Quiet(), make=lambda _claim: box)).clean
     assert rehearsal.is_gone(run.run_id)

@@ -20,6 +20,7 @@ from provision.handoff import hand_off
 from provision.seam import Box
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import client_key
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.job.training import train
 from provision.walk.phases import Phases
@@ -64,13 +65,7 @@ def left_behind(
 ) -> tuple[Run, Box]:
     """A run whose controller died right after its box had come up."""
     run_id = rehearsal.open(deadline_s=deadline_s, change=change, alerts=alerts)
-    run = read_run(
-        run_id,
-        places=rehearsal.places,
-        ledger=rehearsal.ledger,
-        make=lambda _claim: scripted,
-        display=Quiet(),
-    )
+    run = read_run(run_id, Edges(rehearsal.places, Quiet(), make=lambda _claim: scripted), ledger=rehearsal.ledger)
     run.ledger.append(attempted(run_id, run.plan, at_s=time.time(), deadline_at_s=run.state.deadline_at_s))
     box = scripted.up(run.plan.offer, run.launch)
     run.ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))

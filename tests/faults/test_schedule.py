@@ -15,6 +15,7 @@ from provision.charge.driving import drive
 from provision.charge.ends.nothing import NothingRented
 from provision.clouds.programs.order import PowerOff
 from provision.errors import Exit, Refused
+from provision.walk.edges import Edges
 from remote.contract import Outcome
 from remote.digest import sha256_of
 from tests.doubles.displays import Quiet
@@ -204,7 +205,7 @@ def test_a_result_that_another_machine_has_is_not_trained_for_again(tmp_path: Pa
     stage.send(CALM.controllers[0], ledger=KeepsElsewhere(stage.places.ledger, stage.outside, dies=True))
     shutil.rmtree(stage.places.run(stage.run_id).adapter)
     with pytest.raises(Refused, match="another machine has it"):
-        drive(stage.run_id, places=stage.places, display=Quiet(), make=lambda _claim: NothingRented())
+        drive(stage.run_id, Edges(stage.places, Quiet(), make=lambda _claim: NothingRented()))
     assert stage.state.billed is None
     stage.send(Controller("down", pause_s=0.0))
     assert stage.receipt is not None

@@ -10,6 +10,8 @@ from provision.charge.ownerless.strays import end_stray
 from provision.errors import BadInput
 from provision.home.places import Places, read_places
 from provision.prepare.opening import new_run_id
+from provision.walk.edges import Edges
+from tests.doubles.displays import Quiet
 
 
 def test_a_home_said_from_here_is_the_same_from_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -33,6 +35,6 @@ def test_the_ids_that_are_given_out_have_one(tmp_path: Path) -> None:
 
 def test_what_carries_a_tag_of_nobodys_is_left_and_told(tmp_path: Path) -> None:
     (tmp_path / "runs/victim").mkdir(parents=True)
-    told = end_stray("../runs/victim", "aws", places=Places(home=tmp_path, cache=tmp_path), environment={})
+    told = end_stray("../runs/victim", "aws", Edges(Places(home=tmp_path, cache=tmp_path), Quiet(), environment={}))
     assert (told.verdict, "no run's id" in told.message) == ("unknown", True)
     assert (tmp_path / "runs/victim").is_dir()

@@ -30,6 +30,7 @@ from provision.prepare.opening import open_run
 from provision.redact import HIDDEN, holds_secret, redact, secrets_of
 from provision.seam import Answer, Owned, Teardown
 from provision.ssh.keys import make_key
+from provision.walk.edges import Edges
 from provision.watch.progress import LineDisplay, LiveDisplay
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
@@ -240,7 +241,7 @@ def test_nor_a_receipt_and_the_traceback_beside_it(
     monkeypatch.setenv("CLOUD_TOKEN", "the-token-itself")
     plan, ledger = tiny_plan(*tiny_files(tmp_path)), Ledger(places.ledger)
     run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-    receipt = drive(run_id, places=places, display=Quiet(), make=lambda _: Failing(ZeroDivisionError("the-token-itself")))
+    receipt = drive(run_id, Edges(places, Quiet(), make=lambda _: Failing(ZeroDivisionError("the-token-itself"))))
     folder = places.run(run_id)
     assert HIDDEN in receipt.message
     assert HIDDEN in folder.controller_log.read_text()

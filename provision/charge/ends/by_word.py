@@ -7,8 +7,7 @@ is gone, and no other look is as good. So a person may say it, once its deadline
 from __future__ import annotations
 
 import datetime as dt
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
@@ -19,45 +18,33 @@ from provision.charge.ends.ending import end
 from provision.charge.ends.nothing import NothingRented
 from provision.charge.finding import find_run
 from provision.errors import Refused
-from provision.home.clocks import CLOCKS, Clocks
 from provision.home.installation import owner
-from provision.home.places import Places
 from provision.prepare.papers import read_claim
 from provision.seam import DEADLINE_GRACE_S, Answer, Claim, InCharge, ResourceEnd, Teardown, seen, unshared
-from provision.walk.held import MakeProvisioner, provisioners
-from provision.walk.phases import Display
+from provision.walk.edges import Edges
 
 
-def close_by_word(
-    run_id: str,
-    *,
-    places: Places,
-    display: Display,
-    says: Callable[[str], bool],
-    environment: Mapping[str, str] = os.environ,
-    make: MakeProvisioner | None = None,
-    clocks: Clocks = CLOCKS,
-) -> Teardown:
+def close_by_word(run_id: str, edges: Edges, *, says: Callable[[str], bool]) -> Teardown:
     """End a run in the books alone, if `says` is answered with its id: nothing of it is touched.
 
     Raises Refused where its deadline and the grace have not passed, where its provider can be asked after all, and where nobody
     has said it.
     """
-    state, now_s = find_run(Ledger(places.ledger), run_id), clocks.wall()
+    state, now_s = find_run(Ledger(edges.places.ledger), run_id), edges.clocks.wall()
     if not state.may_bill:
         raise Refused(f"Nothing of run {run_id} is waited for.", hint=f"rentune down {run_id}")
     if now_s <= state.deadline_at_s + DEADLINE_GRACE_S:
         raise Refused(
             f"The deadline of run {run_id} has not passed, and may end its box yet.", hint=f"Until then: rentune down {run_id}"
         )
-    claim = read_claim(places.run(run_id), state)
-    listed = seen(lambda: (make or provisioners(places, environment))(claim).owned(claim))
+    claim = read_claim(edges.places.run(run_id), state)
+    listed = seen(lambda: edges.provisioners()(claim).owned(claim))
     if listed.complete is Answer.YES or listed.resources:
         raise Refused(f"{state.provider} can be asked: its word counts.", hint=f"rentune down {run_id}")
     if not says(f"{state.provider} could not be asked: {listed.message}. Type the run's id to say that nothing of it is left"):
         raise Refused("Nobody has said it. Nothing was changed.")
     said = SaidGone(verdict_by_word(state, now_s=now_s))
-    return end(run_id, places=places, display=display, environment=environment, make=lambda _claim: said, discard=True)
+    return end(run_id, edges.by(lambda _claim: said), discard=True)
 
 
 def verdict_by_word(state: RunState, *, now_s: float) -> Teardown:

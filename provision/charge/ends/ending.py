@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
 from provision.aboard.detached import ANSWER_S
-from provision.account.ledger import Around, Ledger
+from provision.account.ledger import Ledger
 from provision.account.runs import RunState
 from provision.charge.controller import LOOK_S, this_process
 from provision.charge.ends.handover import Ask, handed_over, require_nobody
 from provision.charge.ends.nothing import NothingRented
 from provision.charge.finding import find_run
 from provision.errors import MissingPart, RentuneError, ResultOnBox
-from provision.home.places import Places, RunFolder
+from provision.home.places import RunFolder
 from provision.prepare.papers import lost_papers, read_claim
 from provision.seam import Answer, Provisioner, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import PushedCheckpoints, pushed_of
@@ -25,13 +23,13 @@ from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.books import close_books
 from provision.walk.crash import crash_around, read_crash_point
-from provision.walk.held import MakeProvisioner, Run, provisioners, read_run
+from provision.walk.edges import Edges
+from provision.walk.held import Run, read_run
 from provision.walk.job.at_home import read_outcome
 from provision.walk.job.patience import is_users_own
 from provision.walk.job.rescue import RESCUE_S, rescue
 from provision.walk.job.stopping import MOST_S
 from provision.walk.lease import Renting
-from provision.walk.phases import Display
 from provision.walk.timekeeping import with_held_clock
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
@@ -39,17 +37,7 @@ STOPPING_S: Final = MOST_S + ANSWER_S + RESCUE_S
 CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
 
 
-def end(
-    run_id: str,
-    *,
-    places: Places,
-    display: Display,
-    environment: Mapping[str, str] = os.environ,
-    make: MakeProvisioner | None = None,
-    discard: bool = False,
-    meant: bool = True,
-    hand_over_s: float | None = None,
-) -> Teardown:
+def end(run_id: str, edges: Edges, *, discard: bool = False, meant: bool = True, hand_over_s: float | None = None) -> Teardown:
     """End a run for good: ask its controller to, else do it here. The books are closed with what is at home.
 
     A finished result comes home first, unless it is to be discarded; a box whose result does not come is not ended.
@@ -59,82 +47,70 @@ def end(
     machine holds it, and where a controller is another user's; Held while a process here does and nobody has said so;
     StoreFailed.
     """
-    around = crash_around(read_crash_point(environment))
-    ledger = _ledger_to_end(run_id, places, display, meant=meant, around=around)
-    folder = places.run(run_id)
+    ledger, folder, note = _ledger_to_end(run_id, edges, meant=meant), edges.places.run(run_id), edges.display.note
     state = find_run(ledger, run_id)
-    ledger.remember(run_id, display.note)
-    make = make or provisioners(places, environment)
+    ledger.remember(run_id, note)
     patience_s = hand_over_s
     if patience_s is None:
-        patience_s = longest_end_s(_made_if_rented(make, folder, state)) if meant else LOOK_S
+        patience_s = longest_end_s(_made_if_rented(edges, folder, state)) if meant else LOOK_S
     ask = Ask.NOTHING if not meant else Ask.STOP_AT_ONCE if discard else Ask.STOP
-    with handed_over(run_id, folder, ledger, display.note, ask=ask, patience_s=patience_s) as held:
+    with handed_over(run_id, folder, ledger, note, ask=ask, patience_s=patience_s) as held:
         if not meant:
             require_nobody(run_id, find_run(ledger, run_id), held=held)
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
         with ledger.charge(ending=meant):
-            return _end_locked(run_id, places, ledger, make, display, discard=discard)
+            return _end_locked(run_id, edges, ledger, discard=discard)
 
 
-def _ledger_to_end(run_id: str, places: Places, display: Display, *, meant: bool, around: Around) -> Ledger:
+def _ledger_to_end(run_id: str, edges: Edges, *, meant: bool) -> Ledger:
     """As `ledger_of`; where what is said of the store can't be used, a run that is meant is ended by what is here alone."""
+    around = crash_around(read_crash_point(edges.environment))
     try:
-        return ledger_of(run_id, places, note=display.note, around=around)
+        return ledger_of(run_id, edges.places, note=edges.display.note, around=around)
     except RentuneError as error:
         if not meant:
             raise
-        display.note(f"{error} The run is ended all the same.")
-        return Ledger(places.ledger, around=around)
+        edges.display.note(f"{error} The run is ended all the same.")
+        return Ledger(edges.places.ledger, around=around)
 
 
-def _end_locked(
-    run_id: str, places: Places, ledger: Ledger, make: MakeProvisioner, display: Display, *, discard: bool
-) -> Teardown:
+def _end_locked(run_id: str, edges: Edges, ledger: Ledger, *, discard: bool) -> Teardown:
     """End it here, unless somebody has meanwhile. The caller holds the run's lock."""
-    folder = places.run(run_id)
+    folder, note = edges.places.run(run_id), edges.display.note
     state = find_run(ledger, run_id)
     if state.over and state.billed and state.teardown:
-        return _ended_before(state, state.teardown, folder, ledger, make, display)
-    provisioner = _made_if_rented(make, folder, state)
+        return _ended_before(state, state.teardown, edges, ledger)
+    provisioner = _made_if_rented(edges, folder, state)
     try:
         ledger.append(this_process(run_id, at_s=time.time(), ending=True))
     except OSError as error:  # who ends it can't be written down; what bills is ended first
-        display.note(f"{ledger.path} takes no line ({error.strerror}). The run is ended all the same.")
+        note(f"{ledger.path} takes no line ({error.strerror}). The run is ended all the same.")
     if lost := set(lost_papers(folder)) - {folder.launch}:
-        display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
+        note(f"Its books stay open: {min(lost)} is missing or damaged.")
         if state.may_bill and state.box is not None and not state.box.ours and not discard:
             why = f"Without {min(lost).name} your host can't be asked for a result, so nothing there is removed."
             return _left(state, why, at_s=time.time())
-        return lease.end(read_claim(folder, state), Renting(provisioner, ledger, note=display.note))
-    run = read_run(
-        run_id,
-        places=places,
-        ledger=ledger,
-        make=lambda _claim: provisioner,
-        display=display,
-    )
+        return lease.end(read_claim(folder, state), Renting(provisioner, ledger, note=note))
+    run = read_run(run_id, edges.by(lambda _claim: provisioner), ledger=ledger)
     run = dataclasses.replace(with_held_clock(run), pushed=_pushed_if_seen(run_id, folder))
     return end_with_books(run, discard=discard)
 
 
-def _ended_before(
-    state: RunState, verdict: Teardown, folder: RunFolder, ledger: Ledger, make: MakeProvisioner, display: Display
-) -> Teardown:
+def _ended_before(state: RunState, verdict: Teardown, edges: Edges, ledger: Ledger) -> Teardown:
     """The verdict that stands; but what its provider lists all the same is ended, too, whatever the books say."""
     if not state.rentals:
         return verdict
     try:
-        claim = read_claim(folder, state)
-        provisioner = make(claim)
+        claim = read_claim(edges.places.run(state.run_id), state)
+        provisioner = edges.provisioners()(claim)
     except RentuneError:  # nobody to ask: the verdict was made of two looks
         return verdict
     listed = seen(lambda: provisioner.owned(claim))
     if not listed.resources and {each.id for each in listed.kept} <= state.volumes.keys():
         return verdict
-    display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
-    return lease.end(claim, Renting(provisioner, ledger, note=display.note))
+    edges.display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
+    return lease.end(claim, Renting(provisioner, ledger, note=edges.display.note))
 
 
 def _pushed_if_seen(run_id: str, folder: RunFolder) -> PushedCheckpoints | None:
@@ -179,10 +155,10 @@ def _left(state: RunState, why: str, *, at_s: float) -> Teardown:
     return Teardown.orphaned(state.run_id, why, resources=resources, command=f"rentune down --discard {state.run_id}")
 
 
-def _made_if_rented(make: MakeProvisioner, folder: RunFolder, state: RunState) -> Provisioner:
+def _made_if_rented(edges: Edges, folder: RunFolder, state: RunState) -> Provisioner:
     """The run's provisioner. Without the part that it needs, a run that never asked for a box can be ended all the same."""
     try:
-        return make(read_claim(folder, state))
+        return edges.provisioners()(read_claim(folder, state))
     except MissingPart:
         if state.rentals:
             raise

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from provision.account.ledger import Ledger
@@ -19,7 +18,7 @@ from provision.home.places import Places
 from provision.prepare.papers import read_launch
 from provision.redact import without_secrets
 from provision.seam import Answer, Resource, ResourceEnd, Teardown, seen
-from provision.words import Note
+from provision.walk.edges import Edges
 
 Volume = tuple[str, Resource]  # who has it, and which it is
 
@@ -43,37 +42,30 @@ def kept_volumes(found: Orphans, named: str | None, *, ledger: Ledger, installat
     )
 
 
-def end_volume(
-    provider: str,
-    volume: Resource,
-    *,
-    places: Places,
-    environment: Mapping[str, str],
-    note: Note = lambda _said: None,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Teardown:
+def end_volume(provider: str, volume: Resource, edges: Edges) -> Teardown:
     """Delete one and look whether it is gone: twice, further apart than the cloud's lists lag behind. The ledger is told, where
     it has the run, and the store where its state lies. A delete that was refused has ended nothing, whatever a list says.
 
     Raises Held where a run goes on with it, or a machine has it: that is left alone.
     """
-    with _unused(volume, places, note):
-        return _end(provider, volume, places=places, environment=environment, note=note, sleep=sleep)
+    with _unused(volume, edges):
+        return _end(provider, volume, edges)
 
 
 @contextmanager
-def _unused(volume: Resource, places: Places, note: Note) -> Iterator[None]:
+def _unused(volume: Resource, edges: Edges) -> Iterator[None]:
     """Hold the lock of the run that made it, and look once more, since the list is older: between two attempts no machine has
     it, and the next one will.
     """
-    ledger, run_id = Ledger(places.ledger), volume.run_id
+    places, run_id = edges.places, volume.run_id
+    ledger = Ledger(places.ledger)
     user = _user(volume, ledger, places)
     if user is not None:
         raise Held(f"Run {user.run_id} goes on with {volume.words} ({volume.name}).", hint=f"rentune down {user.run_id}")
     if volume.in_use:
         raise Held(f"A machine has {volume.words} ({volume.name}).", hint="rentune ls --orphans tells whose")
     of_run = run_id is not None and volume.names_run
-    with alone_with(run_id, places.run(run_id), ledger, note) if run_id and of_run else nullcontext():
+    with alone_with(run_id, places.run(run_id), ledger, edges.display.note) if run_id and of_run else nullcontext():
         yield
 
 
@@ -89,17 +81,9 @@ def _asks_for(volume: Resource, state: RunState, places: Places) -> bool:
     return False
 
 
-def _end(
-    provider: str,
-    volume: Resource,
-    *,
-    places: Places,
-    environment: Mapping[str, str],
-    note: Note,
-    sleep: Callable[[float], None],
-) -> Teardown:
+def _end(provider: str, volume: Resource, edges: Edges) -> Teardown:
     run_id, names_run = volume.run_id or "a run without a name", volume.names_run
-    cloud, own = load_cloud(provider), without_secrets(environment, but=CLOUDS[provider].secret_variables)
+    cloud, own = load_cloud(provider), without_secrets(edges.environment, but=CLOUDS[provider].secret_variables)
     trouble = ""
     try:
         cloud.destroy_stray(volume, own)
@@ -116,11 +100,11 @@ def _end(
     if gone is Answer.YES and trouble:
         gone, why = Answer.UNKNOWN, "its list shows none, and the delete was refused"
     elif gone is Answer.YES:
-        sleep(GRACE_S)
+        edges.clocks.sleep(GRACE_S)
         gone, why = look()
-    end = ResourceEnd(resource=volume, gone=gone, at_s=time.time())
+    end = ResourceEnd(resource=volume, gone=gone, at_s=edges.clocks.wall())
     if gone is Answer.YES:
-        _note_down(end, places, note)
+        _note_down(end, edges)
         return Teardown.destroyed(run_id, f"{provider} lists its {volume.words} no more.", resources=(end,))
     if gone is Answer.NO:
         command = f"rentune down --volumes {run_id}" if names_run else None
@@ -133,9 +117,11 @@ def _is_gone(volume: Resource, kept: tuple[Resource, ...]) -> Answer:
     return Answer.NO if volume.id in {each.id for each in kept} else Answer.YES
 
 
-def _note_down(end: ResourceEnd, places: Places, note: Note) -> None:
+def _note_down(end: ResourceEnd, edges: Edges) -> None:
     """The run's verdict once more, with the end of this disk: `ls` tells it no more, wherever the run's book is read."""
-    state = Ledger(places.ledger).runs().get(end.resource.run_id or "")
+    state = Ledger(edges.places.ledger).runs().get(end.resource.run_id or "")
     if state is None or state.teardown is None:
         return
-    write_end(state, with_ends(state.teardown, (end,), state.teardown), at_s=end.at_s, places=places, note=note)
+    write_end(
+        state, with_ends(state.teardown, (end,), state.teardown), at_s=end.at_s, places=edges.places, note=edges.display.note
+    )

@@ -11,6 +11,7 @@ from provision.aboard import ship
 from provision.account.ledger import Ledger
 from provision.errors import ConnectionFailed, ProvisionError
 from provision.home.places import Places
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from provision.walk.job.patience import TOO_LATE
 from provision.walk.job.training import _ensured_environment
@@ -47,7 +48,7 @@ def test_a_build_that_the_deadline_has_ended_is_told_as_that(
         raise ProvisionError("The environment could not be built on here (killed): Downloading torch")
 
     monkeypatch.setattr(ship, "ensure_environment", killed)
-    held: Any = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=Quiet())
+    held: Any = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: Paper()), ledger=ledger)
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=1e12))
     with pytest.raises(ProvisionError, match="Downloading torch"):
         _ensured_environment(held, None, None)  # type: ignore[arg-type]

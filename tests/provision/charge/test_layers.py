@@ -23,6 +23,7 @@ from provision.direct.processes import SERVER_FOLDER
 from provision.errors import Exit
 from provision.home.places import Places
 from provision.seam import Answer, Claim, Layer, Owned, Resource
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -42,7 +43,7 @@ def local(places: Places) -> LocalBox:
 def rented(run_id: str, places: Places, ledger: Ledger, local: LocalBox) -> Iterator[str]:
     """A run with a local box, and nobody who follows it."""
     ledger.append(attempted(run_id, at_s=time.time()))
-    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: local, display=Quiet())
+    run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: local), ledger=ledger)
     box = local.up(run.plan.offer, run.launch)
     ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))
     yield run_id

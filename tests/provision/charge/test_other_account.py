@@ -20,6 +20,7 @@ from provision.errors import EndUnseen, Exit, ProvisionError, Reason, Refused, R
 from provision.home.places import Places
 from provision.prepare.papers import read_claim
 from provision.seam import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Resource, Teardown
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing, Paper
@@ -72,7 +73,7 @@ def test_whose_it_is_stands_in_the_ledger_before_the_order_and_goes_with_it(
             told.append(launch.account)
             return super().up(offer, launch)  # type: ignore[arg-type]
 
-    drive(run_id, places=places, display=Quiet(), make=lambda _claim: Asked(MINE))
+    drive(run_id, Edges(places, Quiet(), make=lambda _claim: Asked(MINE)))
     rental = ledger.runs()[run_id].rental
     assert rental is not None
     assert (rental.account, told) == (MINE, [MINE])
@@ -94,7 +95,7 @@ def test_resume_is_refused_with_another_account_and_nothing_is_asked_for(
 
     def refused() -> RentuneError:
         with pytest.raises(RentuneError, match=f"{MINE}.*{THEIRS}.*AWS_PROFILE.*rentune resume {run_id}") as caught:
-            drive(run_id, places=places, display=Quiet(), make=lambda _claim: asked)
+            drive(run_id, Edges(places, Quiet(), make=lambda _claim: asked))
         return caught.value
 
     told = refused()
@@ -114,7 +115,7 @@ def test_a_claim_knows_whose_it_is_what_may_be_there_and_by_when_it_is_surely_go
     ledger.append(Created(run_id=run_id, at_s=2.0, box=msgspec.structs.replace(BOX, run_id=run_id)))
     claim = read_claim(folder, ledger.runs()[run_id])
     assert (claim.account, claim.known, claim.gone_by_s) == (MINE, frozenset({"i-1"}), line.deadline_at_s + DEADLINE_GRACE_S)
-    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=Quiet())
+    run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: Paper()), ledger=ledger)
     assert run.launch.account == MINE
     ledger.append(Ended(run_id=run_id, at_s=3.0, teardown=Teardown.destroyed(run_id, "")))
     assert read_claim(folder, ledger.runs()[run_id]).known == frozenset()
@@ -149,7 +150,7 @@ def test_an_end_that_is_not_known_leaves_the_rental_open(
             return Teardown.unknown(run_id, "In another account.")
 
     rented("aws")
-    teardown = end(run_id, places=places, display=Quiet(), make=lambda _claim: Strange())
+    teardown = end(run_id, Edges(places, Quiet(), make=lambda _claim: Strange()))
     state = ledger.runs()[run_id]
     assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {run_id}")
     assert state.may_bill
@@ -165,4 +166,4 @@ def test_between_two_attempts_too_the_last_ones_account_is_asked_for(
     why: dict[str, Any] = {"reason": Reason.CAPACITY, "scope": Scope.OFFER, "message": "full"}
     ledger.append(Tried(run_id=run_id, at_s=3.0, offer="x", took_s=1.0, usd=Decimal(0), **why))
     with pytest.raises(Refused, match=MINE):
-        drive(run_id, places=places, display=Quiet(), make=lambda _claim: Of(THEIRS))
+        drive(run_id, Edges(places, Quiet(), make=lambda _claim: Of(THEIRS)))

@@ -34,6 +34,7 @@ from provision.prepare.papers import read_claim
 from provision.providers import known_providers, never_met, reach_words
 from provision.seam import DEADLINE_GRACE_S, Answer, Box, Claim, Launch, Owned, Teardown
 from provision.walk.crash import VARIABLE
+from provision.walk.edges import Edges
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
 from tests.provision.plans import attempted
@@ -333,7 +334,7 @@ def test_whoever_takes_charge_sets_one_where_it_is_needed(
     run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, agreed=Agreed(alternatives=tuple(others)))
     never_reached = {**os.environ, VARIABLE: "fetch:after"}
     looks = Looks(ProvisionError("No room."))
-    receipt = drive(run_id, places=places, display=Quiet(), environment=never_reached, make=lambda _claim: looks)
+    receipt = drive(run_id, Edges(places, Quiet(), environment=never_reached, make=lambda _claim: looks))
     assert receipt.exit_code == Exit.FAILED
     assert len(seen) == watched
     assert crash_points == [None] * watched

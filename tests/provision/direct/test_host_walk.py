@@ -23,6 +23,7 @@ from provision.prepare.asking import offer_of_host, search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Answer, Box, Launch
+from provision.walk.edges import Edges
 from remote.contract import Outcome
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
@@ -55,7 +56,7 @@ def test_any_other_machine_is_used_by_its_address(places: Places, tmp_path: Path
         plan = msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
         run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)
 
-        receipt = drive(run_id, places=places, display=Quiet(), make=lambda _claim: host)
+        receipt = drive(run_id, Edges(places, Quiet(), make=lambda _claim: host))
 
         assert receipt.exit_code == Exit.OK, receipt.message
         assert (receipt.offer, receipt.usd_per_hour) == (chosen.offer.key, USD_PER_HOUR)

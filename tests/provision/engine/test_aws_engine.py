@@ -19,10 +19,13 @@ from provision.clouds.engine.build import OLDEST_FITTING, read_version
 from provision.clouds.engine.stack import State
 from provision.clouds.programs import aws
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
+from provision.home.clocks import Clocks
 from provision.home.places import RunFolder
 from provision.seam import Answer
 from provision.state.papers import pack, unpack
+from provision.walk.edges import Edges
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
+from tests.doubles.displays import Quiet
 
 pytestmark = pytest.mark.engine
 HOUR_S = 3600.0
@@ -199,7 +202,9 @@ def test_a_volume_that_is_kept_outlives_its_box_and_serves_the_next_one(bench: B
     assert "mount" in script
     assert "mkfs" not in script  # what is kept is never formatted
     assert provisioner.destroy(second).verdict == "destroyed"
-    end = end_volume("aws", kept, places=bench.places, environment=bench.environment, sleep=lambda _s: None)
+    end = end_volume(
+        "aws", kept, Edges(bench.places, Quiet(), environment=bench.environment, clocks=Clocks(sleep=lambda _s: None))
+    )
     assert (end.verdict, [each.gone for each in end.resources]) == ("destroyed", [Answer.YES])
     assert ec2(bench).describe_volumes()["Volumes"] == []
 

@@ -36,6 +36,7 @@ from provision.prepare.opening import Agreed, open_run
 from provision.seam import Answer
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
+from provision.walk.edges import Edges
 from provision.watch.view import read_events
 from remote.bases.on_disk import prepare_base
 from remote.contract import AdapterFile, Event, ModelSource, Outcome, Phase
@@ -95,7 +96,7 @@ def test_from_the_plan_to_the_receipt(cloud: str, bench_at: Callable[[str], Benc
     plan = planned(walk, tmp_path)
     run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
 
-    receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
+    receipt = drive(run_id, Edges(places, display, make=lambda _: bench.provisioner(WithTheStack)))
 
     assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
     assert receipt.teardown
@@ -140,7 +141,7 @@ def test_a_volume_that_is_kept_spares_the_next_run_the_download(
             hub.asked.clear()
             ledger = Ledger(places.ledger)
             run_id = open_run(plan, base, places=places, ledger=ledger, clock=time.time)
-            receipt = drive(run_id, places=places, display=Quiet(), make=lambda _: bench.provisioner(WithTheStack))
+            receipt = drive(run_id, Edges(places, Quiet(), make=lambda _: bench.provisioner(WithTheStack)))
             assert receipt.exit_code == Exit.OK, receipt.message
             kept.append([volume.name for volume in receipt.kept])
             fetched.append(any(each.startswith("GET ") and each.endswith(".safetensors") for each in hub.asked))
@@ -168,7 +169,7 @@ def test_where_a_cloud_has_no_room_the_next_region_is_tried(
     base = find_base(first.request.model)
     run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, agreed=Agreed(alternatives=(second,)))
 
-    receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
+    receipt = drive(run_id, Edges(places, display, make=lambda _: bench.provisioner(WithTheStack)))
 
     assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
     assert [(each.offer, each.reason, each.usd > 0) for each in receipt.tries] == [
@@ -209,7 +210,7 @@ def test_a_machine_that_reboots_in_training_goes_on(bench_at: Callable[[str], Be
             shell.run("sudo -n systemctl --no-block reboot")
 
     display = Reboots(reboot)
-    receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
+    receipt = drive(run_id, Edges(places, display, make=lambda _: bench.provisioner(WithTheStack)))
 
     assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
     assert display.kinds.count("resumed") == 1

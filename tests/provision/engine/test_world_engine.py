@@ -18,7 +18,9 @@ from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ProvisionError, Refused
 from provision.home.clocks import Clocks
 from provision.seam import Answer, Resource
+from provision.walk.edges import Edges
 from tests.doubles.bench import Bench
+from tests.doubles.displays import Quiet
 from tests.doubles.world.core import MACHINE, TOKEN, Reason
 
 pytestmark = pytest.mark.engine
@@ -100,7 +102,9 @@ def test_a_volume_that_is_kept_outlives_its_box_and_serves_the_next_one(
 
     assert [thing["kind"] for thing in first.control.standing() if thing["name"] != "team:nlp"] != []
     assert (
-        end_volume(bench, kept, places=first.places, environment=first.environment, sleep=lambda _s: None).verdict
+        end_volume(
+            bench, kept, Edges(first.places, Quiet(), environment=first.environment, clocks=Clocks(sleep=lambda _s: None))
+        ).verdict
         == "destroyed"
     )
     assert left(first) == []
@@ -120,7 +124,11 @@ def test_a_machine_of_another_family_is_not_bought_for_a_volume_that_it_can_t_ha
 
     assert caught.value.scope is errors.Scope.INSTANCE_TYPE
     assert world_bench.control.standing(MACHINE) == []
-    ended = end_volume("gcp", kept, places=world_bench.places, environment=world_bench.environment, sleep=lambda _s: None)
+    ended = end_volume(
+        "gcp",
+        kept,
+        Edges(world_bench.places, Quiet(), environment=world_bench.environment, clocks=Clocks(sleep=lambda _s: None)),
+    )
     assert ended.verdict == "destroyed"
     assert left(world_bench) == []
 

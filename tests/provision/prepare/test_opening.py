@@ -21,6 +21,7 @@ from provision.parts import clouds_in_reach
 from provision.prepare.inputs import find_base, hub_secrets
 from provision.prepare.opening import new_run_id, open_run
 from provision.prepare.papers import read_launch
+from provision.walk.edges import Edges
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 
@@ -56,7 +57,7 @@ def test_a_kill_right_after_the_intent_leaves_a_run_that_rented_nothing(plan: Pl
         open_run(plan, find_base(plan.request.model), places=places, ledger=mortal, clock=time.time)
     [state] = ledger.runs().values()
     assert state.standing is Standing.OPENED
-    assert end(state.run_id, places=places, display=Quiet()).clean
+    assert end(state.run_id, Edges(places, Quiet())).clean
     assert ledger.runs()[state.run_id].standing is Standing.OVER
 
 

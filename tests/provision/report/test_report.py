@@ -31,6 +31,7 @@ from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import bill_table, headline, tables
 from provision.report.terminal import print_report
 from provision.report.words import base_words, error_words, percent_words, planned_words, weights_words
+from provision.walk.edges import Edges
 from provision.watch.curves import Curves
 from provision.words import bytes_words, seconds_words
 from remote.contract import EndReason, Evaluation, Reached, RowsRead, Sample
@@ -331,7 +332,7 @@ def test_the_newest_is_the_one_that_ended_last_not_the_one_that_began_last(
     """A long run that is done now is what somebody wants to read of."""
     later = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
     for name in (later, run_id):
-        end(name, places=places, display=Quiet(), make=lambda _launch: Paper())
+        end(name, Edges(places, Quiet(), make=lambda _launch: Paper()))
     capsys.readouterr()
     assert call(["report"]) == Exit.OK
     assert capsys.readouterr().err == f"The last to end of 2 runs with a receipt: {run_id}\n"
@@ -363,7 +364,7 @@ def test_a_report_that_cannot_be_written_or_read_is_one_sentence(
     run_id: str, places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder that is not there, a folder itself, and a receipt that a crash has torn."""
-    end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper())
+    end(run_id, Edges(places, Quiet(), make=lambda _launch: Paper()))
     for target in (tmp_path / "nowhere" / "page.html", tmp_path):
         assert call(["report", run_id, "--html", str(target)]) == Exit.REFUSED
         assert f"Error: {target} can't be written: " in capsys.readouterr().err

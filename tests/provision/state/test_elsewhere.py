@@ -21,6 +21,7 @@ from provision.errors import ControlLost, Exit
 from provision.seam import Teardown
 from provision.state.shared import bring, refresh
 from provision.walk.books import billed
+from provision.walk.edges import Edges
 from tests.doubles.displays import Quiet
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted
@@ -107,7 +108,7 @@ def test_a_store_that_keeps_silent_is_not_waited_for(team: Team) -> None:
 
 def test_a_run_that_is_known_to_be_over_asks_no_store(team: Team) -> None:
     """Plain `ls` stays as quick as it is."""
-    end(team.run_id, places=team.here, display=Quiet())
+    end(team.run_id, Edges(team.here, Quiet()))
     team.storage.away = True
     assert ask_stores(team.here) == {}
 

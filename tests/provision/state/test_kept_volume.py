@@ -12,8 +12,11 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.charge.ownerless.volumes import end_volume
 from provision.clouds.programs import aws
+from provision.home.clocks import Clocks
 from provision.seam import Answer, Owned, Resource, Teardown
 from provision.state.shared import bring
+from provision.walk.edges import Edges
+from tests.doubles.displays import Quiet
 from tests.provision.plans import attempted
 from tests.provision.state.conftest import Team
 
@@ -37,18 +40,17 @@ def kept(team: Team, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Resource:
 def test_another_machine_reads_that_it_is_gone(team: Team, kept: Resource) -> None:
     bring(team.run_id, team.url, team.there)
     assert [each.id for each in Ledger(team.there.ledger).runs()[team.run_id].kept] == ["vol-1"]
-    assert end_volume("aws", kept, places=team.there, environment={}, sleep=lambda _s: None).verdict == "destroyed"
+    edges = Edges(team.there, Quiet(), environment={}, clocks=Clocks(sleep=lambda _s: None))
+    assert end_volume("aws", kept, edges).verdict == "destroyed"
     with (home := team.ledger(team.here)).charge():  # it takes in what others have written
         assert home.runs()[team.run_id].kept == ()
 
 
 def test_where_the_store_can_not_be_told_this_home_knows_it_all_the_same(team: Team, kept: Resource) -> None:
     """The disk is gone either way, and somebody must say so."""
-    said: list[str] = []
+    display = Quiet()
     team.storage.away = True
-    assert (
-        end_volume("aws", kept, places=team.here, environment={}, note=said.append, sleep=lambda _s: None).verdict
-        == "destroyed"
-    )
+    edges = Edges(team.here, display, environment={}, clocks=Clocks(sleep=lambda _s: None))
+    assert end_volume("aws", kept, edges).verdict == "destroyed"
     assert Ledger(team.here.ledger).runs()[team.run_id].kept == ()
-    assert said
+    assert display.notes

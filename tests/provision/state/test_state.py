@@ -34,6 +34,7 @@ from provision.state.results import FINISHED
 from provision.state.seal import locked, name_of, new_key, seal, unlocked, unseal
 from provision.state.shared import PASSPHRASE, Place, bring, ledger_of, refresh, shared_runs, this_holder
 from provision.store.bucket import Bucket
+from provision.walk.edges import Edges
 from remote.contract import EndReason, Measured, Outcome
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -611,9 +612,9 @@ def test_what_nobody_named_is_not_ended_while_nobody_can_tell_who_has_it(team: T
     """`down --orphans` ends what is left behind; whether this is, only the store knows."""
     team.storage.away = True
     with pytest.raises(StoreFailed):
-        end(team.run_id, places=team.here, display=Quiet(), meant=False)
+        end(team.run_id, Edges(team.here, Quiet()), meant=False)
     assert not Ledger(team.here.ledger).runs()[team.run_id].over
-    assert end(team.run_id, places=team.here, display=Quiet()).clean
+    assert end(team.run_id, Edges(team.here, Quiet())).clean
 
 
 def test_down_on_another_machine_is_refused_while_the_first_lives_and_then_ends_it(
@@ -677,5 +678,5 @@ def test_an_end_that_only_the_home_could_write_counts_though_the_run_s_lines_are
     paper = Paper()
     paper.boxes[team.run_id] = Resource(kind="instance", id="i-1", run_id=team.run_id)
     team.here.run(team.run_id).state.write_bytes(b"{torn")
-    assert end(team.run_id, places=team.here, display=Quiet(), make=lambda _claim: paper).clean
+    assert end(team.run_id, Edges(team.here, Quiet(), make=lambda _claim: paper)).clean
     assert Ledger(team.here.ledger).runs()[team.run_id].over

@@ -7,6 +7,7 @@ import itertools
 from provision.account.ledger import Ledger
 from provision.home.clocks import Clocks
 from provision.home.places import Places
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from provision.walk.job.training import BUILD_LINE_S, Build
 from tests.doubles.displays import Quiet
@@ -19,7 +20,7 @@ def test_a_build_says_where_its_log_is_and_then_a_line_now_and_then(run_id: str,
     """Each of pip's lines was a line on the terminal, which hid the run's own; all of them are in the log."""
     display, ticks = Quiet(), itertools.count()
     clocks = Clocks(steady=lambda: float(next(ticks)))
-    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=display, clocks=clocks)
+    run = read_run(run_id, Edges(places, display, make=lambda _claim: Paper(), clocks=clocks), ledger=ledger)
     build = Build(run)
     for number in range(NUM_LINES):
         build.said(f"Collecting package-{number}\n")

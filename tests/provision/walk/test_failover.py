@@ -19,7 +19,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import AnyLine, Attempted, Created, Ended, PhaseEnded, Tried
 from provision.account.receipt import Receipt
-from provision.charge.attendant import Attendant
+from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.driving import drive
 from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, Refused, Scope
 from provision.home.places import Places
@@ -29,6 +29,8 @@ from provision.report.page import render_page
 from provision.report.tables import tries_table
 from provision.seam import Answer, Box, Claim, Launch, Owned, Provisioner, Resource
 from provision.walk.books import read_receipt
+from provision.walk.edges import Edges
+from provision.walk.phases import Display
 from provision.walk.run import UNCONFIRMED
 from provision.watch.curves import trace_curves
 from remote.contract import Phase
@@ -77,9 +79,10 @@ def opened(places: Places, ledger: Ledger) -> Callable[..., str]:
 
 @pytest.fixture
 def driven(places: Places) -> Callable[..., Receipt]:
-    def drive_run(run_id: str, market: Provisioner, **edges: Any) -> Receipt:
-        known: dict[str, Any] = {"display": Quiet()}
-        return drive(run_id, places=places, make=lambda _claim: market, **(known | edges))
+    def drive_run(
+        run_id: str, market: Provisioner, *, display: Display | None = None, attendant: Attendant = NOBODY_THERE
+    ) -> Receipt:
+        return drive(run_id, Edges(places, display or Quiet(), make=lambda _claim: market), attendant=attendant)
 
     return drive_run
 
@@ -391,7 +394,7 @@ def test_each_attempt_is_made_by_its_own_provider(at: At, opened: Opened, places
         return markets[claim.provider]
 
     run_id = opened(at(HERE), at(elsewhere))
-    receipt = drive(run_id, places=places, display=Quiet(), make=make)
+    receipt = drive(run_id, Edges(places, Quiet(), make=make))
     assert [market.asked for market in markets.values()] == [[HERE], [elsewhere]]
     assert markets["hetzner"].boxes == {}
     assert receipt.exit_code == Exit.FAILED

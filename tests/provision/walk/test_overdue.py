@@ -19,6 +19,7 @@ from provision.home.places import Places
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.ssh.channel import Completed
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.job import training
 from provision.walk.job.patience import MAX_BROKEN_TRANSFERS, OVERDUE_S, patiently
@@ -63,11 +64,8 @@ def driven(run_id: str, places: Places, ledger: Ledger, monkeypatch: pytest.Monk
     lying = LyingBox(now_s=ledger.runs()[run_id].deadline_at_s - 1.0)
     run = read_run(
         run_id,
-        places=places,
+        Edges(places, Quiet(), make=lambda _claim: Paper(), clocks=Clocks(wall=lambda: lying.now_s, sleep=lambda _s: None)),
         ledger=ledger,
-        make=lambda _claim: Paper(),
-        display=Quiet(),
-        clocks=Clocks(wall=lambda: lying.now_s, sleep=lambda _s: None),
     )
 
     def outcome(*_asked: object) -> Outcome | None:

@@ -24,6 +24,7 @@ from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Answer, Box, Claim, InCharge, Launch, Owned, Resource, Teardown, unshared
 from provision.walk.books import read_receipt
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from provision.walk.job.patience import wait_for_box
 from provision.walk.run import UNTOLD
@@ -38,7 +39,7 @@ def run(plan: Plan, places: Places) -> Callable[[Paper], Receipt]:
     """Open one run and drive it with a provisioner; again drives the same run."""
     ledger = Ledger(places.ledger)
     run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-    return lambda provisioner: drive(run_id, places=places, display=Quiet(), make=lambda _launch: provisioner)
+    return lambda provisioner: drive(run_id, Edges(places, Quiet(), make=lambda _launch: provisioner))
 
 
 def test_a_provider_without_room_is_a_failure_that_costs_nothing(run: Callable[[Paper], Receipt]) -> None:
@@ -220,7 +221,7 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
 
     gated = Gated()
     gated.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: gated, display=Quiet())
+    held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: gated), ledger=ledger)
     wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
     assert admitted == [run_id]
 

@@ -32,6 +32,7 @@ import sys, time
 from pathlib import Path
 from decimal import Decimal
 from provision.charge.driving import drive
+from provision.walk.edges import Edges
 from provision.errors import BoxLost
 from provision.home.places import read_places
 from provision.seam import unshared
@@ -56,7 +57,7 @@ class Slow(Paper):
         return super().destroy(claim, in_charge)
 
 def driven(display):
-    return drive(run_id, places=read_places(), display=display, make=lambda _claim: Slow()).exit_code
+    return drive(run_id, Edges(read_places(), display, make=lambda _claim: Slow())).exit_code
 
 if not live:
     sys.exit(driven(LineDisplay(sys.stderr)))

@@ -19,6 +19,7 @@ from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Box, Claim, Launch, Owned, Resource
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.timekeeping import set_since_order_s, with_held_clock
 from tests.doubles.displays import Quiet
@@ -82,7 +83,7 @@ def standing(run_id: str, places: Places, ledger: Ledger, hands: Hands, *, then_
     box = Box(run_id=run_id, provider="local", resources=(machine, key), **fixed)
     ledger.append(Created(run_id=run_id, at_s=hands.wall_s, box=box))
     provider = Elsewhere(now_s)
-    return read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provider, display=Quiet(), clocks=hands.clocks)
+    return read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provider, clocks=hands.clocks), ledger=ledger)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_what_has_no_tag_was_ordered_by_a_clock_that_agreed(run_id: str, places:
     """Nothing is ordered by one that is off by more than the grace; here nobody has seen the box yet."""
     hands, provider = Hands(), Elsewhere(7200.0)
     ledger.append(attempted(run_id, at_s=hands.wall_s, deadline_at_s=hands.wall_s + 3600.0))
-    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provider, display=Quiet(), clocks=hands.clocks)
+    run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provider, clocks=hands.clocks), ledger=ledger)
     assert with_held_clock(run).left_s == 3600.0 + 7200.0
 
 
@@ -136,6 +137,6 @@ def test_every_controller_holds_its_clock(plan: Plan, places: Places) -> None:
             hands.wall_s += DAY_S
             raise Declined("No room.", reason=Reason.CAPACITY, scope=Scope.OFFER)
 
-    drive(run_id, places=places, display=Quiet(), make=lambda _claim: Sets(), clocks=hands.clocks)
+    drive(run_id, Edges(places, Quiet(), make=lambda _claim: Sets(), clocks=hands.clocks))
     assert {line.at_s for line in ledger.lines()} == {1_000_000.0}
     assert ledger.runs()[run_id].over

@@ -19,6 +19,7 @@ from provision.home.places import Places
 from provision.prepare.quotas import remember_refused
 from provision.providers import make_provisioner
 from provision.seam import Box, Launch, Resource
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
@@ -63,7 +64,7 @@ def test_a_box_that_runs_and_never_answers_is_given_up_after_its_clouds_time(
         raise ConnectionFailed("Nothing answered.")
 
     provisioner = Silent(cloud)
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet())
+    held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provisioner), ledger=ledger)
     plan = boots_at_once(held.plan)
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=cloud))
     receipt = walk(dataclasses.replace(held, plans=(rented,), connect=connect))
@@ -81,7 +82,7 @@ def test_an_order_that_is_granted_takes_back_that_the_account_may_not(run_id: st
         raise ConnectionFailed("Nothing answered.")
 
     provisioner = Silent("hetzner")
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet())
+    held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provisioner), ledger=ledger)
     plan = boots_at_once(held.plan)
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider="hetzner"))
     another = msgspec.structs.replace(rented.offer, instance_type="another")

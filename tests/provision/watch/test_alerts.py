@@ -40,6 +40,7 @@ from provision.home.processes import living
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
 from provision.seam import Resource, Teardown
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.watch import alerts
 from provision.watch.alerts import Alert, Post, Undelivered, read_target, target_of
@@ -298,14 +299,14 @@ def opened(plan: Plan, places: Places, *alerts: str) -> str:
 
 def held(run_id: str, places: Places) -> Run:
     ledger, provider = Ledger(places.ledger), Failing(ProvisionError("No room."))
-    return read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provider, display=Quiet())
+    return read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provider), ledger=ledger)
 
 
 def test_a_run_that_finds_no_machine_rings_twice(plan: Plan, places: Places) -> None:
     """At its start and at its end, with its exit code and what to type; the trainer's and the provider's words stay at home."""
     with webhook(Heard()) as heard:
         run_id = opened(plan, places, heard.url)
-        drive(run_id, places=places, display=Quiet(), make=lambda _: Failing(ProvisionError("Secret words.")))
+        drive(run_id, Edges(places, Quiet(), make=lambda _: Failing(ProvisionError("Secret words."))))
     assert heard.kinds() == ["started", "finished"]
     begin, end = heard.bodies
     assert begin["text"] == f"Run {run_id} begins."
@@ -319,7 +320,7 @@ def test_a_box_that_may_still_bill_rings_beside_the_end(plan: Plan, places: Plac
     provider.stubborn = True
     with webhook(Heard()) as heard:
         run_id = opened(plan, places, heard.url, letters.command)
-        drive(run_id, places=places, display=Quiet(), make=lambda _: provider)
+        drive(run_id, Edges(places, Quiet(), make=lambda _: provider))
     assert sorted(heard.kinds()) == ["finished", "started", "still_bills"]
     assert sorted(letters.bodies(), key=repr) == sorted(heard.bodies, key=repr)
     [urgent] = [body for body in heard.bodies if body["kind"] == "still_bills"]
@@ -331,7 +332,7 @@ def test_a_run_ends_the_same_with_a_target_that_has_gone(plan: Plan, places: Pla
     """A command that was there when the run was opened, and is not now: one note, and the same exit code."""
     run_id = opened(plan, places, "no-such-program")
     display = Quiet()
-    receipt = drive(run_id, places=places, display=display, make=lambda _: Failing(ProvisionError("No room.")))
+    receipt = drive(run_id, Edges(places, display, make=lambda _: Failing(ProvisionError("No room."))))
     assert receipt.exit_code == Exit.FAILED
     assert [note for note in display.notes if "The run goes on without it." in note]
 
@@ -489,7 +490,7 @@ def rented(plan: Plan, places: Places, url: str, monkeypatch: pytest.MonkeyPatch
     run_id, paper = opened(plan, places, url), Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     Ledger(places.ledger).append(attempted(run_id, plan, at_s=time.time() - 2 * 3600.0))
-    monkeypatch.setattr("provision.walk.held.provisioner_of_run", lambda *_, **__: paper)
+    monkeypatch.setattr("provision.walk.edges.provisioner_of_run", lambda *_, **__: paper)
     return run_id, paper
 
 
@@ -530,13 +531,13 @@ def test_what_stops_down_itself_rings_where_a_box_may_live(plan: Plan, places: P
 
     with webhook(Heard()) as heard:
         run_id, paper = rented(plan, places, heard.url, monkeypatch)
-        monkeypatch.setattr("provision.walk.held.provisioner_of_run", missing)
+        monkeypatch.setattr("provision.walk.edges.provisioner_of_run", missing)
         assert call(["down", run_id]) == Exit.STILL_BILLS
 
         def cut_off(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("provision.walk.held.provisioner_of_run", lambda *_, **__: paper)
+        monkeypatch.setattr("provision.walk.edges.provisioner_of_run", lambda *_, **__: paper)
         monkeypatch.setattr("provision.charge.ends.ending.end_with_books", cut_off)
         assert call(["down", run_id]) == Exit.STILL_BILLS
     assert heard.kinds().count("still_bills") == 2

@@ -18,6 +18,7 @@ from provision.home.clocks import Clocks
 from provision.home.installation import owner
 from provision.home.places import Places
 from provision.seam import DEADLINE_GRACE_S, Answer, Box, Claim, Owned, Resource, Teardown
+from provision.walk.edges import Edges
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
@@ -46,7 +47,7 @@ def overdue_s(run_id: str, ledger: Ledger) -> float:
 def closed(run_id: str, places: Places) -> Callable[..., Teardown]:
     def close(now_s: float, *, cloud: Paper | None = None, says: Callable[[str], bool] = lambda _: True) -> Teardown:
         clocks, asked = Clocks(wall=lambda: now_s), cloud or Revoked()
-        return close_by_word(run_id, places=places, display=Quiet(), says=says, make=lambda _: asked, clocks=clocks)
+        return close_by_word(run_id, Edges(places, Quiet(), make=lambda _: asked, clocks=clocks), says=says)
 
     return close
 

@@ -35,6 +35,7 @@ from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Box, Claim, InCharge, Owned, Resource, Teardown, unshared
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from provision.walk.job.rescue import RESCUE_S
 from provision.walk.job.stopping import MOST_S
@@ -53,12 +54,12 @@ def test_down_ends_what_nobody_controls_and_closes_its_books(run_id: str, places
     """Ended, billed, and no orphan any more."""
     paper = Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    teardown = end(run_id, places=places, display=Quiet(), make=lambda _launch: paper)
+    teardown = end(run_id, Edges(places, Quiet(), make=lambda _launch: paper))
     assert teardown.clean
     state = ledger.runs()[run_id]
     assert state.billed is not None
     assert state.over
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper) == teardown
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper)) == teardown
 
 
 def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, ledger: Ledger) -> None:
@@ -66,11 +67,11 @@ def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, le
     paper = Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     paper.stubborn = True
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).command == f"rentune down {run_id}"
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper)).command == f"rentune down {run_id}"
     assert hands_of(ledger.runs()[run_id], places.run(run_id).lock, now_s=time.time()) is Hands.NOBODY
     assert not ledger.runs()[run_id].over
     paper.stubborn = False
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper)).clean
     assert ledger.runs()[run_id].over
 
 
@@ -98,7 +99,7 @@ def test_a_controller_that_does_not_let_go_is_an_unknown_end(run_id: str, places
     """It may go on billing: a verdict that reaches the exit code, and the command to repeat."""
     with in_control(run_id, places.run(run_id), ledger, clock=time.time):
         ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id="another boot"))
-        teardown = end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper(), hand_over_s=0.1)
+        teardown = end(run_id, Edges(places, Quiet(), make=lambda _launch: Paper()), hand_over_s=0.1)
     assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {run_id}")
 
 
@@ -124,7 +125,7 @@ def test_down_says_what_it_waits_for(
     with places.run(run_id).lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         ledger.append(Controlled(run_id=run_id, at_s=1.0, pid=pid, process_started_s=started_s, boot_id=boot_id(), ending=True))
-        end(run_id, places=places, display=display, make=lambda _launch: Paper(), hand_over_s=0.3)
+        end(run_id, Edges(places, display, make=lambda _launch: Paper()), hand_over_s=0.3)
     assert words.format(pid=pid) in display.notes[-1]
 
 
@@ -140,7 +141,7 @@ def test_who_has_the_lock_and_has_not_said_so_yet_is_asked_once_it_does(
     with places.run(run_id).lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         threading.Timer(0.5, lambda: ledger.append(mine)).start()
-        end(run_id, places=places, display=display, make=lambda _launch: Paper(), hand_over_s=3.0)
+        end(run_id, Edges(places, display, make=lambda _launch: Paper()), hand_over_s=3.0)
     await_true(lambda: not other_process.is_running() or other_process.status() == psutil.STATUS_ZOMBIE)
     assert [note for note in display.notes if "Asking" in note] == [
         f"Asking its controller (process {other_process.pid}) to stop and tear down."
@@ -181,7 +182,7 @@ def test_a_controller_is_asked_twice_where_its_result_is_to_be_discarded(
         started_s = psutil.Process(controller.pid).create_time()
         ledger.append(Controlled(run_id=run_id, at_s=1.0, pid=controller.pid, process_started_s=started_s, boot_id=boot_id()))
         threading.Thread(target=let_go_after, args=(controller, held.fileno())).start()
-        assert end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper(), discard=discard).clean
+        assert end(run_id, Edges(places, Quiet(), make=lambda _launch: Paper()), discard=discard).clean
         assert controller.stdout.read().splitlines() == said
 
 
@@ -203,7 +204,7 @@ def test_the_only_copy_of_a_result_keeps_its_box_until_its_deadline_by_its_provi
     ledger.append(Created(run_id=run_id, at_s=now_s - 50.0, box=there))
     places.run(run_id).outcome.write_bytes(encode(outcome_of(run_id=run_id)))
     clocks = Clocks(wall=lambda: now_s + set_s)
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: paper, display=Quiet(), clocks=clocks)
+    held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: paper, clocks=clocks), ledger=ledger)
     teardown = end_with_books(with_held_clock(dataclasses.replace(held, connect=nobody_answers)))
     assert teardown.verdict == ("destroyed" if is_over else "orphaned")
     assert teardown.command == (None if is_over else f"rentune down --discard {run_id}")
@@ -251,7 +252,7 @@ def test_who_is_ending_a_run_is_waited_for_and_not_signalled(
         )
         ledger.append(PhaseStarted(run_id=run_id, at_s=1.5, phase=phase))
         threading.Timer(0.3, finish).start()
-        assert end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper()) == gone
+        assert end(run_id, Edges(places, Quiet(), make=lambda _launch: Paper())) == gone
     assert other_process.is_running()
     assert other_process.status() != psutil.STATUS_ZOMBIE
 
@@ -269,7 +270,7 @@ def test_a_run_that_asked_for_nothing_is_ended_without_its_providers_sdk(run_id:
     def make(_claim: Claim) -> Paper:
         raise MissingPart("The SDK is not installed.")
 
-    assert end(run_id, places=places, display=Quiet(), make=make).clean
+    assert end(run_id, Edges(places, Quiet(), make=make)).clean
     assert ledger.runs()[run_id].billed is not None
 
 
@@ -280,7 +281,7 @@ def test_one_that_asked_is_not(run_id: str, places: Places, ledger: Ledger) -> N
     def make(_claim: Claim) -> Paper:
         raise MissingPart("The SDK is not installed.", hint="Install it.")
 
-    told = ended_or_told(run_id, lambda: end(run_id, places=places, display=Quiet(), make=make))
+    told = ended_or_told(run_id, lambda: end(run_id, Edges(places, Quiet(), make=make)))
     assert (told.verdict, told.message) == ("unknown", "The SDK is not installed. Install it.")
 
 
@@ -302,16 +303,16 @@ def test_what_its_provider_lists_again_is_ended_again_though_the_books_are_close
     paper = Paper()
     box = paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     ledger.append(attempted(run_id, at_s=time.time()))
-    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _claim: paper)).clean
     written = ledger.path.read_bytes()
-    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _claim: paper)).clean
     assert ledger.path.read_bytes() == written, "nothing was there, and nothing is written"
     paper.boxes[run_id] = box
-    again = end(run_id, places=places, display=Quiet(), make=lambda _claim: paper)
+    again = end(run_id, Edges(places, Quiet(), make=lambda _claim: paper))
     assert (again.verdict, paper.boxes) == ("destroyed", {})
     assert ledger.path.read_bytes() != written
     paper.boxes[run_id], paper.stubborn = box, True
-    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).verdict == "orphaned"
+    assert end(run_id, Edges(places, Quiet(), make=lambda _claim: paper)).verdict == "orphaned"
 
 
 class WithVolumes(Paper):
@@ -333,12 +334,12 @@ def test_a_volume_that_is_listed_late_stands_in_the_ledger_once_somebody_looks(
     paper = WithVolumes()
     ledger.append(attempted(run_id, at_s=1.0))
     ledger.append(PhaseEnded(run_id=run_id, at_s=2.0, phase="environment", duration_s=1.0, ok=True))
-    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).kept == ()
+    assert end(run_id, Edges(places, Quiet(), make=lambda _claim: paper)).kept == ()
     paper.kept = (Resource(kind="volume", id="vol-1", run_id=run_id, name="models"),)
-    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).kept == paper.kept
+    assert end(run_id, Edges(places, Quiet(), make=lambda _claim: paper)).kept == paper.kept
     assert ledger.runs()[run_id].kept == paper.kept
     written = ledger.path.read_bytes()
-    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).kept == paper.kept
+    assert end(run_id, Edges(places, Quiet(), make=lambda _claim: paper)).kept == paper.kept
     assert ledger.path.read_bytes() == written
 
 
@@ -355,7 +356,7 @@ def test_who_took_a_run_up_since_the_look_hears_nothing_of_down_orphans(
         if locked:
             fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Held, match=f"is controlled by process {other_process.pid}"):
-            end(run_id, places=places, display=display, make=lambda _claim: paper, meant=False)
+            end(run_id, Edges(places, display, make=lambda _claim: paper), meant=False)
     assert other_process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     assert (list(paper.boxes), display.notes) == ([run_id], [])
 
@@ -373,7 +374,7 @@ def test_a_controller_of_another_user_is_told_and_not_waited_for(
     with places.run(run_id).lock.open("w") as held, monkeypatch.context() as patched:
         patched.setattr("provision.charge.ends.handover.os.kill", denied)
         fcntl.flock(held, fcntl.LOCK_EX)
-        end_it = partial(end, run_id, places=places, display=Quiet(), make=lambda _claim: Paper())
+        end_it = partial(end, run_id, Edges(places, Quiet(), make=lambda _claim: Paper()))
         told = told_if_it_bills(run_id, ledger, end_it)
     assert told.verdict == "unknown"
     assert f"Process {other_process.pid}, which controls run {run_id}, is another user's" in told.message

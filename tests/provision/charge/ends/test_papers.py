@@ -18,6 +18,7 @@ from provision.home.places import Places
 from provision.prepare.papers import read_claim
 from provision.seam import Box, Resource
 from provision.walk import lease
+from provision.walk.edges import Edges
 from provision.walk.lease import Renting
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -45,7 +46,7 @@ def test_a_damaged_launch_is_ended_by_its_tag(run_id: str, places: Places, ledge
     assert call(["ls"]) == Exit.OK
     paper = Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper)).clean
     assert not paper.boxes
     assert ledger.runs()[run_id].billed is not None
 
@@ -87,19 +88,19 @@ def test_a_host_of_the_users_is_not_cleaned_unasked(run_id: str, places: Places,
     places.run(run_id).plan.write_text("{")
     paper = Paper()
     paper.boxes[run_id] = theirs
-    left = end(run_id, places=places, display=Quiet(), make=lambda _launch: paper)
+    left = end(run_id, Edges(places, Quiet(), make=lambda _launch: paper))
     assert (left.verdict, left.command) == ("orphaned", f"rentune down --discard {run_id}")
     assert "plan.json" in left.message
     assert paper.boxes == {run_id: theirs}
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper, discard=True).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper), discard=True).clean
     assert paper.boxes == {}
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean, "it has gone"
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper)).clean, "it has gone"
 
 
 def test_books_that_cannot_be_closed_do_not_keep_a_box(run_id: str, places: Places, ledger: Ledger) -> None:
     """Without its plan a run has no report; it is ended all the same."""
     places.run(run_id).plan.write_text("{")
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper()).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: Paper())).clean
     assert ledger.runs()[run_id].over
 
 
@@ -135,7 +136,7 @@ def test_what_came_home_damaged_keeps_no_box(run_id: str, places: Places, ledger
     assert call(["ls"]) == Exit.OK
     paper, display = Paper(), Quiet()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    assert end(run_id, places=places, display=display, make=lambda _launch: paper).clean
+    assert end(run_id, Edges(places, display, make=lambda _launch: paper)).clean
     assert not paper.boxes
     assert any("is ended all the same" in note for note in display.notes)
 
@@ -153,11 +154,11 @@ def test_a_home_that_takes_no_byte_keeps_no_box(
 
     with monkeypatch.context() as patched:
         patched.setattr(Ledger, "append", full)
-        teardown = end(run_id, places=places, display=display, make=lambda _launch: paper)
+        teardown = end(run_id, Edges(places, display, make=lambda _launch: paper))
     assert not paper.boxes
     assert "could not take this line: No space left on device" in teardown.message
     assert any("takes no line" in note for note in display.notes)
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper)).clean
     assert ledger.runs()[run_id].billed is not None
 
 
@@ -168,7 +169,7 @@ def test_a_lock_that_can_not_be_made_is_held_by_nobody(run_id: str, places: Plac
     places.run(run_id).root.write_bytes(b"")
     paper = Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
+    assert end(run_id, Edges(places, Quiet(), make=lambda _launch: paper)).clean
     assert not paper.boxes
 
 

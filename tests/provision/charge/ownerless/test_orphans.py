@@ -156,7 +156,7 @@ def at_aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sky], Sky]:
             "provision.charge.ownerless.looking.make_provisioner",
             lambda provider, places: sky if provider == "aws" else Paper(),
         )
-        monkeypatch.setattr("provision.walk.held.provisioner_of_run", lambda *_claim, **_edges: sky)
+        monkeypatch.setattr("provision.walk.edges.provisioner_of_run", lambda *_claim, **_edges: sky)
         return sky
 
     return put

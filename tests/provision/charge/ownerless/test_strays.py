@@ -16,6 +16,8 @@ from provision.commands import ending
 from provision.errors import Held
 from provision.home.places import Places
 from provision.seam import Answer, Claim, InCharge, Resource, ResourceEnd, Teardown, unshared
+from provision.walk.edges import Edges
+from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted, between_attempts
 
@@ -38,7 +40,7 @@ def test_what_is_ended_of_a_run_that_was_over_is_written_into_its_ledger(run_id:
     ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "", resources=(gone,))))
     provider = ledger.runs()[run_id].provider
     sky = Told()
-    end_it = partial(end_stray, run_id, provider, places=places, environment={}, make=lambda _claim: sky)
+    end_it = partial(end_stray, run_id, provider, Edges(places, Quiet(), environment={}, make=lambda _claim: sky))
 
     written = ledger.path.read_bytes()
     assert end_it().clean
@@ -62,7 +64,7 @@ def test_what_does_not_go_at_an_earlier_provider_opens_no_rental_at_this_one(
     ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")))
     sky, written = Told(), ledger.path.read_bytes()
     sky.boxes[run_id], sky.stubborn = Resource(kind="instance", id="i-old", run_id=run_id), True
-    teardown = end_stray(run_id, "an earlier cloud", places=places, environment={}, make=lambda _claim: sky)
+    teardown = end_stray(run_id, "an earlier cloud", Edges(places, Quiet(), environment={}, make=lambda _claim: sky))
     assert teardown.verdict == "orphaned"
     assert ledger.path.read_bytes() == written
     assert ledger.runs()[run_id].over
@@ -71,7 +73,7 @@ def test_what_does_not_go_at_an_earlier_provider_opens_no_rental_at_this_one(
 def test_a_stray_of_a_run_that_nobody_here_knows_is_ended_and_written_nowhere(places: Places, ledger: Ledger) -> None:
     sky = Told()
     sky.boxes["stranger"] = Resource(kind="instance", id="i-late", run_id="stranger")
-    assert end_stray("stranger", "aws", places=places, environment={}, make=lambda _claim: sky).clean
+    assert end_stray("stranger", "aws", Edges(places, Quiet(), environment={}, make=lambda _claim: sky)).clean
     assert (sky.boxes, ledger.runs(), places.run("stranger").root.exists()) == ({}, {}, False)
 
 
@@ -81,7 +83,7 @@ def test_a_run_that_goes_on_has_no_strays(run_id: str, places: Places, ledger: L
     written, sky = ledger.path.read_bytes(), Told()
     sky.boxes[run_id] = Resource(kind="instance", id="i-late", run_id=run_id)
     with pytest.raises(Held, match="is not over"):
-        end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky)
+        end_stray(run_id, "aws", Edges(places, Quiet(), environment={}, make=lambda _claim: sky))
     assert (list(sky.boxes), ledger.path.read_bytes()) == ([run_id], written)
 
 
@@ -97,11 +99,11 @@ def test_a_stray_whose_run_somebody_has_in_hand_is_left_alone(run_id: str, place
     with places.run(run_id).lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(Held, match="is controlled by"):
-            end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky)
+            end_stray(run_id, "aws", Edges(places, Quiet(), environment={}, make=lambda _claim: sky))
         assert list(sky.boxes) == [run_id]
         if meant:
-            assert end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky, meant=True).clean
-    assert end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky).clean
+            assert end_stray(run_id, "aws", Edges(places, Quiet(), environment={}, make=lambda _claim: sky), meant=True).clean
+    assert end_stray(run_id, "aws", Edges(places, Quiet(), environment={}, make=lambda _claim: sky)).clean
     assert sky.boxes == {}
 
 
@@ -116,9 +118,11 @@ def test_a_run_that_left_things_at_two_clouds_is_ended_at_both(places: Places, m
         owned = {name: cloud.owned() for name, cloud in clouds.items()}
         return find_orphans({}, owned, installation="here", now_s=2.0)
 
-    really = end_stray
+    def made(run_id: str, provider: str, edges: Edges) -> Teardown:
+        return end_stray(run_id, provider, edges.by(lambda claim: clouds[claim.provider]))
+
     monkeypatch.setattr(ending, "look_for_orphans", look)
-    monkeypatch.setattr(ending, "end_stray", lambda *of, **more: really(*of, **more, make=lambda claim: clouds[claim.provider]))
+    monkeypatch.setattr(ending, "end_stray", made)
     done = ending.end_orphans(places, None, discard=False)
     assert [each.verdict for each in done.teardowns] == ["destroyed", "destroyed"]
     assert not any(cloud.boxes for cloud in clouds.values())

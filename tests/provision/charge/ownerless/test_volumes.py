@@ -31,12 +31,15 @@ from provision.clouds.patience import GRACE_S
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.commands.ls import describe, stands
 from provision.errors import Exit, Held, ProvisionError, Reason, Refused, Scope
+from provision.home.clocks import Clocks
 from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import launch_of, open_run
 from provision.report.tables import bill_table, teardown_table
 from provision.seam import Answer, Owned, Resource, Teardown
+from provision.walk.edges import Edges
+from tests.doubles.displays import Quiet
 from tests.provision.account.receipts import receipt_of
 from tests.provision.plans import attempted
 
@@ -234,7 +237,7 @@ def test_the_disk_that_another_run_asks_for_by_name_is_left(
     naming = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, keep=keep))
     user = open_run(naming, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
     with pytest.raises(Held, match=f"Run {user} goes on with volume vol-1") as caught:
-        end_volume("aws", of(kept.run_id), places=places, environment={})
+        end_volume("aws", of(kept.run_id), Edges(places, Quiet(), environment={}))
     assert caught.value.hint == f"rentune down {user}"
     assert end_all_kept(kept, monkeypatch, "models") == Exit.REFUSED
     assert not deleted
@@ -243,14 +246,14 @@ def test_the_disk_that_another_run_asks_for_by_name_is_left(
 def test_a_disk_that_a_machine_has_is_left(kept: RunState, deleted: list[str], places: Places) -> None:
     """Of a run that is in no ledger here, too."""
     with pytest.raises(Held, match="A machine has volume vol-1"):
-        end_volume("aws", msgspec.structs.replace(of(kept.run_id), in_use=True), places=places, environment={})
+        end_volume("aws", msgspec.structs.replace(of(kept.run_id), in_use=True), Edges(places, Quiet(), environment={}))
     assert not deleted
 
 
 def test_a_disk_is_ended_under_the_lock_of_its_run(kept: RunState, deleted: list[str], places: Places) -> None:
     """A process that has just taken the run up, and has written nothing yet, keeps its disk."""
     with lock_of(places.run(kept.run_id)), pytest.raises(Held, match="just taken it up"):
-        end_volume("aws", of(kept.run_id), places=places, environment={})
+        end_volume("aws", of(kept.run_id), Edges(places, Quiet(), environment={}))
     assert not deleted
 
 
@@ -270,11 +273,14 @@ def test_what_was_ended_is_in_the_list_no_more(
 
     monkeypatch.setattr(aws, "destroy_stray", destroy_stray)
     monkeypatch.setattr(aws, "owned", owned)
-    still = end_volume("aws", of(kept.run_id), places=places, environment={}, sleep=lambda _s: None)
+    still = end_volume("aws", of(kept.run_id), Edges(places, Quiet(), environment={}, clocks=Clocks(sleep=lambda _s: None)))
     assert (still.verdict, still.command) == ("orphaned", f"rentune down --volumes {kept.run_id}")
     assert still.message == "aws still lists its volume vol-1: EC2 declines."
     refused.clear()
-    assert end_volume("aws", of(kept.run_id), places=places, environment={}, sleep=lambda _s: None).verdict == "destroyed"
+    assert (
+        end_volume("aws", of(kept.run_id), Edges(places, Quiet(), environment={}, clocks=Clocks(sleep=lambda _s: None))).verdict
+        == "destroyed"
+    )
     now = ledger.runs()[kept.run_id]
     assert (now.over, now.kept, now.rentals) == (True, (), kept.rentals)
 
@@ -300,7 +306,7 @@ def test_gone_is_gone_twice_and_granted(
     monkeypatch.setattr(aws, "destroy_stray", destroy_stray)
     monkeypatch.setattr(aws, "owned", owned)
     waited: list[float] = []
-    end = end_volume("aws", of(kept.run_id), places=places, environment={}, sleep=waited.append)
+    end = end_volume("aws", of(kept.run_id), Edges(places, Quiet(), environment={}, clocks=Clocks(sleep=waited.append)))
     assert end.verdict == verdict
     assert all(wait_s >= GRACE_S for wait_s in waited)
 

@@ -45,7 +45,7 @@ def told_of(places: Places, monkeypatch: pytest.MonkeyPatch, *resources: Resourc
     paper = Paper()
     paper.boxes = {str(each.run_id): each for each in resources if each.kind == "instance"}
     let_every_look_find(monkeypatch, lambda: found(places, *resources))
-    monkeypatch.setattr("provision.walk.held.provisioner_of_run", lambda *_, **__: paper)
+    monkeypatch.setattr("provision.walk.edges.provisioner_of_run", lambda *_, **__: paper)
     return paper
 
 

@@ -23,6 +23,7 @@ from provision.errors import TransferFailed
 from provision.home.places import Places
 from provision.seam import Box, Resource, Teardown
 from provision.ssh import Completed, Shell
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.job import rescue
 from provision.watch.view import read_events
@@ -116,7 +117,7 @@ def ended(run: Run, events: bytes, outcome: bytes) -> Teardown:
 @pytest.fixture
 def run(run_id: str, places: Places, ledger: Ledger) -> Run:
     paper = Paper()
-    return read_run(run_id, places=places, ledger=ledger, make=lambda _claim: paper, display=Quiet())
+    return read_run(run_id, Edges(places, Quiet(), make=lambda _claim: paper), ledger=ledger)
 
 
 def told(value: object, **changes: object) -> bytes:

@@ -14,6 +14,7 @@ from provision.home.places import Places
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.books import close_books
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.job.carrying import Carrier, meter_pushes
 from remote.contract import Event, encode
@@ -29,7 +30,7 @@ BOX = Box(run_id="r", provider="local", host="h", port=22, user="u", host_key="s
 def run(run_id: str, places: Places, ledger: Ledger) -> Run:
     """A run on demand whose box was asked for."""
     ledger.append(attempted(run_id, at_s=ASKED_AT_S))
-    return read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=Quiet())
+    return read_run(run_id, Edges(places, Quiet(), make=lambda _claim: Paper()), ledger=ledger)
 
 
 def kept(seq: int, size_bytes: object, *, at_s: float = ASKED_AT_S + 60) -> Event:

@@ -13,6 +13,7 @@ from provision.account.ledger import Ledger
 from provision.errors import Exit, ProvisionError
 from provision.home.places import Places
 from provision.seam import Box, Claim, Launch, Resource
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
@@ -68,7 +69,7 @@ def test_a_box_that_never_answers_is_told_with_the_end_of_its_boot_log(
 ) -> None:
     """And it is ended all the same; without a log the silence alone is told."""
     provisioner = Panicking(console)
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet())
+    held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provisioner), ledger=ledger)
     receipt = walk(dataclasses.replace(held, least_boot_s=0.1, plans=(boots_at_once(held.plan),)))
     assert receipt.exit_code == Exit.FAILED
     assert told in receipt.message

@@ -11,6 +11,7 @@ import pytest
 from provision.account.ledger import Ledger
 from provision.errors import TrainingFailed
 from provision.home.places import Places
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from provision.walk.job.foresight import Foresight
 from remote.contract import Event
@@ -22,7 +23,7 @@ from tests.provision.watch.test_view import event
 def test_a_deadline_before_the_end_of_the_training_is_told_once(run_id: str, places: Places, ledger: Ledger) -> None:
     """Not from the first step, which says little of the others; with what comes home then."""
     watcher = Quiet()
-    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=watcher)
+    run = read_run(run_id, Edges(places, watcher, make=lambda _claim: Paper()), ledger=ledger)
     run = dataclasses.replace(run, clock=lambda: run.state.deadline_at_s - 90.0)
     starts_at_s = run.clock()
     foresight = Foresight(run)
@@ -44,7 +45,7 @@ def rented(run_id: str, places: Places, ledger: Ledger) -> Callable[..., Foresig
     """Of a run with so many seconds to its deadline, on a machine of such a provider."""
 
     def make(left_s: float, provider: str = "aws") -> Foresight:
-        run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=Quiet())
+        run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: Paper()), ledger=ledger)
         offer = msgspec.structs.replace(run.plan.offer, provider=provider)
         plans = (msgspec.structs.replace(run.plan, offer=offer), *run.plans[1:])
         deadline_at_s = run.state.deadline_at_s

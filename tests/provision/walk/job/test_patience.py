@@ -18,6 +18,7 @@ from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.seam import Answer, Box, Claim, Owned, Resource
 from provision.walk import attempt
+from provision.walk.edges import Edges
 from provision.walk.held import Run, read_run
 from provision.walk.job import training
 from provision.walk.job.patience import HOME_WAIT_S, RECONNECT_S, has_gone, let_in_again, patiently, wait_for_box
@@ -72,12 +73,7 @@ def waiting(run_id: str, places: Places, ledger: Ledger) -> Callable[..., Waitin
     def over(*looks: Owned | ProvisionError, allow_from: tuple[str, ...] = ()) -> Waiting:
         cloud, display, slept_s = Lagging(*looks), Quiet(), list[float]()
         held = read_run(
-            run_id,
-            places=places,
-            ledger=ledger,
-            make=lambda _claim: cloud,
-            display=display,
-            clocks=Clocks(sleep=slept_s.append),
+            run_id, Edges(places, display, make=lambda _claim: cloud, clocks=Clocks(sleep=slept_s.append)), ledger=ledger
         )
         plan = held.plan
         where = msgspec.structs.replace(plan.request.where, allow_from=allow_from)
