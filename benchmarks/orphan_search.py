@@ -23,6 +23,7 @@ from urllib.parse import parse_qs
 
 from benchmarks.machine import describe_machine
 from provision.charge.ownerless.orphans import Orphans, find_orphans
+from provision.clouds.engine.here import EngineHere
 from provision.clouds.inventory import AT_ONCE
 from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
@@ -68,7 +69,7 @@ def search(url: str, folder: Path) -> Orphans:
     """As `rentune ls --orphans` does it, from a computer without a ledger."""
     environment = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     places = Places(home=folder / "home", cache=folder / "cache")
-    provisioner = PulumiProvisioner("aws", load_cloud("aws"), places=places, engine=None, environment=environment)
+    provisioner = PulumiProvisioner("aws", load_cloud("aws"), EngineHere(places, None, environment))
     return find_orphans({}, {"aws": provisioner.owned()}, installation=OURS["rentune-installation"], now_s=time.time())
 
 

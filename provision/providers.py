@@ -67,6 +67,7 @@ def _existing_host(_name: str, access: Access) -> Provisioner:
 
 def _cloud(name: str, access: Access) -> Provisioner:
     from provision.clouds.engine.build import find_engine
+    from provision.clouds.engine.here import EngineHere
     from provision.clouds.patience import Patience
     from provision.clouds.programs import load_cloud
     from provision.clouds.provisioner import PulumiProvisioner
@@ -74,9 +75,11 @@ def _cloud(name: str, access: Access) -> Provisioner:
     return PulumiProvisioner(
         name,
         load_cloud(name),
-        places=access.places,
-        engine=find_engine(access.places, access.environment),
-        environment=without_secrets(access.environment, but=CLOUDS[name].secret_variables),  # it starts other programs
+        EngineHere(
+            access.places,
+            find_engine(access.places, access.environment),
+            without_secrets(access.environment, but=CLOUDS[name].secret_variables),  # it starts other programs
+        ),
         patience=Patience(create_s=CLOUDS[name].waits.create_s),
     )
 

@@ -7,41 +7,38 @@ the tag finds, and calls it destroyed when the cloud has listed nothing twice, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from catalogs.hardware import Offer
+from provision.clouds.engine.here import EngineHere
 from provision.clouds.engine.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.engine.stack import Stack, State, remove_engine_files
 from provision.clouds.engine.undoing import Undoing, ending, kinds_of
-from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.orders.first_words import LOOKS, box_folder, lease_of
 from provision.clouds.orders.ordering import Ordering
 from provision.clouds.orders.preview import WouldBe, would_be
 from provision.clouds.orders.reuse import CACHE
 from provision.clouds.patience import OPERATION_S, PATIENCE, Patience
-from provision.clouds.programs import Cloud, plugin_version
+from provision.clouds.programs import Cloud
 from provision.clouds.programs.accounts.refusals import read_refusal
 from provision.clouds.programs.order import (
     SSH_PORT,
     Image,
     Order,
-    resource_name,
 )
 from provision.clouds.whose import Whose
 from provision.errors import (
     ControlLost,
     Declined,
-    MissingPart,
     NotOrdered,
     ProvisionError,
     Refused,
     RentuneError,
 )
-from provision.home.places import Places, RunFolder
+from provision.home.places import RunFolder
 from provision.redact import redact
 from provision.seam import (
     MACHINE,
@@ -61,11 +58,10 @@ from provision.seam import (
 
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S
-INSTALL: Final = "rentune doctor --install"
 
 
 class PulumiProvisioner:
-    """A `Provisioner` for one cloud. Edges come as arguments; `engine` is None where none is built yet.
+    """A `Provisioner` for one cloud, by the engine of this home.
 
     `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go.
 
@@ -76,27 +72,24 @@ class PulumiProvisioner:
         self,
         name: str,
         cloud: Cloud,
+        engine: EngineHere,
         *,
-        places: Places,
-        engine: Path | None,
-        environment: Mapping[str, str],
         image: Image | None = None,
         regions: tuple[str, ...] = (),
         patience: Patience = PATIENCE,
     ) -> None:
         self.name = name
         self.cloud = cloud
-        self.places = places
         self.engine = engine
-        self.environment = environment
+        self.environment = engine.environment
         self.image = image or cloud.IMAGE
         self.regions = regions
         self.patience = patience
         self.list_lag_s = patience.grace_s
         self.look = LOOKS[self.image.told_by](leased=lease_of(cloud) is not None)
         self.worst_teardown_s = ENGINE_S + patience.teardown_s + patience.grace_s
-        self.inventory = Inventory(cloud, environment, patience)
-        self.whose = Whose(name, lambda: cloud.account(environment))
+        self.inventory = Inventory(cloud, self.environment, patience)
+        self.whose = Whose(name, lambda: cloud.account(self.environment))
 
     def account(self) -> str | None:
         """As the protocol says: whose account is asked and rented in."""
@@ -138,30 +131,13 @@ class PulumiProvisioner:
     @property
     def ordering(self) -> Ordering:
         """What can be asked for there, and how."""
-        return Ordering(self.name, self.cloud, self.image, self.places, self.inventory, self._all_regions)
+        return Ordering(self.name, self.cloud, self.image, self.engine.places, self.inventory, self._all_regions)
 
     def _order(self, offer: Offer, launch: Launch, *, ahead_s: float = 0.0) -> Order:
         return self.ordering.order(offer, launch, ahead_s=ahead_s)
 
     def _stack(self, claim: Claim, *, operation_s: float = OPERATION_S) -> Stack:
-        if self.engine is None:
-            raise MissingPart("The Pulumi engine is not built yet.", hint=INSTALL)
-        self._require_plugin()
-        return Stack(
-            RunFolder(claim.folder).engine,
-            resource_name(claim.run_id),
-            binary=self.engine,
-            plugins=plugins_folder(self.places),
-            environment=self.environment,
-            operation_s=operation_s,
-        )
-
-    def _require_plugin(self) -> None:
-        if self.cloud.PLUGIN is None:
-            return
-        version = plugin_version(self.cloud.PLUGIN)
-        if not plugin_binary(self.places, self.cloud.PLUGIN, version).exists():
-            raise MissingPart(f"Pulumi's plugin for {self.name}, version {version}, is missing.", hint=INSTALL)
+        return self.engine.stack(claim, cloud=self.name, plugin=self.cloud.PLUGIN, operation_s=operation_s)
 
     def _refuse_leftovers(self, state: State, region: str, run_id: str) -> float:
         """How far this machine's clock is ahead of the cloud's. Raises NotOrdered where that can't be told, and ProvisionError

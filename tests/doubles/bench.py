@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
+from provision.clouds.engine.here import EngineHere
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.patience import Patience
 from provision.clouds.programs import CLOUDS, load_cloud
@@ -92,9 +93,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         return made(
             self.cloud,
             load_cloud(self.cloud),
-            places=self.places,
-            engine=Path(self.engine),
-            environment=without_secrets(self.environment | variables, but=CLOUDS[self.cloud].secret_variables),
+            EngineHere(
+                self.places,
+                Path(self.engine),
+                without_secrets(self.environment | variables, but=CLOUDS[self.cloud].secret_variables),
+            ),
             image=self.row.image,
             regions=self.row.regions,
             patience=Patience(

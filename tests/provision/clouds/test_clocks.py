@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.clouds.engine.here import EngineHere
 from provision.clouds.engine.stack import State
 from provision.clouds.inventory import Inventory
 from provision.clouds.patience import Patience
@@ -90,7 +91,7 @@ def test_by_a_clock_that_is_off_nothing_is_bought(ahead_s: float | None, told: s
     sky = Early()
     sky.ahead_s = ahead_s
     places = Places(home=tmp_path, cache=tmp_path)
-    provisioner = PulumiProvisioner("cloudy", sky, places=places, engine=None, environment={})
+    provisioner = PulumiProvisioner("cloudy", sky, EngineHere(places, None, {}))
     if not told:
         assert provisioner._refuse_leftovers(State(), "here", "r1") == (ahead_s or 0.0), "by so much the order is moved"
         return

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
+from provision.clouds.engine.here import EngineHere
 from provision.clouds.engine.stack import OPERATION_S, Recorded, State
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.inventory import Notes, verdict_of
@@ -131,9 +132,7 @@ def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None, teardow
     return PulumiProvisioner(
         "cloudy",
         sky,
-        places=Places(home=tmp_path / "home", cache=tmp_path / "cache"),
-        engine=engine,
-        environment={},
+        EngineHere(Places(home=tmp_path / "home", cache=tmp_path / "cache"), engine, {}),
         patience=Patience(
             clocks=Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep),
             grace_s=60.0,
@@ -496,7 +495,7 @@ def with_stack(sky: Sky, tmp_path: Path, stack: PaperStack, *, name: str = "clou
 
     clocks = Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep)
     places = Places(home=tmp_path / "home", cache=tmp_path / "cache")
-    return OnPaper(name, sky, places=places, engine=None, environment={}, patience=Patience(clocks=clocks, grace_s=60.0))
+    return OnPaper(name, sky, EngineHere(places, None, {}), patience=Patience(clocks=clocks, grace_s=60.0))
 
 
 HERE_OFFER = msgspec.structs.replace(OFFER, region="here", gpu=None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from provision.clouds.engine.here import EngineHere
 from provision.clouds.patience import Patience
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.programs.accounts import aws_api
@@ -41,9 +42,7 @@ def test_a_teardown_without_credentials_is_over_at_once_and_what_is_left_is_not_
     slept_s: list[float] = []
     patience = Patience(clocks=Clocks(wall=lambda: 1e9, steady=lambda: sum(slept_s), sleep=slept_s.append))
     places = Places(home=tmp_path, cache=tmp_path)
-    provisioner = PulumiProvisioner(
-        cloud, load_cloud(cloud), places=places, engine=None, environment=nowhere, patience=patience
-    )
+    provisioner = PulumiProvisioner(cloud, load_cloud(cloud), EngineHere(places, None, nowhere), patience=patience)
     region = "eu-central-1" if cloud == "aws" else "*"
     teardown = provisioner.destroy(Claim(run_id=RUN, provider=cloud, region=region, folder=tmp_path / "run"))
     assert (slept_s, str(teardown.verdict)) == ([], "unknown")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from provision.clouds.engine.here import EngineHere
 from provision.clouds.engine.stack import State
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.programs.accounts.marks import mark_of
@@ -239,9 +240,11 @@ def test_without_credentials_nobody_is_known(name: str, tmp_path: Path, monkeypa
     asked = PulumiProvisioner(
         name,
         load_cloud(name),
-        places=Places(home=tmp_path / "home", cache=tmp_path / "cache"),
-        engine=None,
-        environment={"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)},
+        EngineHere(
+            Places(home=tmp_path / "home", cache=tmp_path / "cache"),
+            None,
+            {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)},
+        ),
     )
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     assert asked.account() is None

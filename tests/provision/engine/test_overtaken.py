@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -101,7 +102,7 @@ class Pair:
 
     def take_over(self) -> None:
         other = self.bench.provisioner(NamedApart if self.apart else PulumiProvisioner)
-        other.places = self.there
+        other.engine = replace(other.engine, places=self.there)
         key = OTHER_KEY if self.apart else self.launch.public_key
         launch = msgspec.structs.replace(self.launch, folder=self.there.run(self.launch.run_id).root, public_key=key)
         self.second = other.up(self.bench.row.offer, launch)
