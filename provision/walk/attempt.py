@@ -226,7 +226,7 @@ def _note_down(run: Run, end: End) -> None:
     Before anything else, once it has ended: whoever comes after a controller that died here must know. Nothing where it stands
     there already.
     """
-    state, now_s, why = run.state, run.clock(), _why_not_here(run, end)
+    state, now_s, why = run.state, run.clocks.wall(), _why_not_here(run, end)
     if state.rental is None or why is None or state.standing is not Standing.OVER:
         return
     run.ledger.append(
@@ -255,7 +255,7 @@ def confirm(run: Run, phases: Phases) -> None:
             return
         owned = listed(run)
         if not owned.nothing:
-            lease.take_back(teardown, owned, ledger=run.ledger, clock=run.clock)
+            lease.take_back(teardown, owned, ledger=run.ledger, clock=run.clocks.wall)
 
 
 # ── the box ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +268,7 @@ def _write_down(run: Run, plan: Plan) -> None:
     has no later one than before, and an earlier one where the dollars end sooner: a policy allows fewer by now, or what was
     made and declined was billed by the hour. Raises Refused where a policy forbids it.
     """
-    plan, state, now_s = permitted_plan(run, plan), run.state, run.clock()
+    plan, state, now_s = permitted_plan(run, plan), run.state, run.clocks.wall()
     account = run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider)).account()
     pays_until_s = now_s + allowed_s(plan, past_of(run).taken)
     is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
@@ -327,7 +327,7 @@ def _connect(run: Run, box: Box) -> Shell:
     """
     key = client_key(run.folder.keys, run_id=run.run_id).private
     lives_s = run.left_s if box.ours else math.inf
-    return run.connect(
+    return run.reach.connect(
         box,
         key=key,
         deadline_s=min(lives_s, _boot_s(run)),
@@ -344,14 +344,14 @@ def _boot_s(run: Run) -> float:
     if (wait_s := boot_wait_s(run.plan.offer.provider)) is not None:
         return wait_s
     planned = run.plan.duration.phase_s.get(Phase.BOOT)
-    return max(run.least_boot_s, BOOT_FACTOR * planned.p90 if planned else 0.0)
+    return max(run.reach.least_boot_s, BOOT_FACTOR * planned.p90 if planned else 0.0)
 
 
 def _with_own_host_key(run: Run, shell: Shell, box: Box, *, home_wait_s: float = math.inf) -> Box:
     """Goes on from what the ledger has of it, whoever began: this controller before a cut, or one that died."""
 
     def write_down(changed: Box) -> None:
-        run.ledger.append(Created(run_id=run.run_id, at_s=run.clock(), box=changed))
+        run.ledger.append(Created(run_id=run.run_id, at_s=run.clocks.wall(), box=changed))
 
     return patiently(run, lambda: replace_host_key(shell, run.state.box or box, write_down), home_wait_s=home_wait_s)
 

@@ -51,7 +51,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     if outcome is not None and outcome.trained and home is not None:
         run.ledger.put_away(outcome, home)
     checkpoint = last_checkpoint(run.folder)
-    heard_s = fold(events).phase_s_until(_last_rented_s(state, run.clock()))
+    heard_s = fold(events).phase_s_until(_last_rented_s(state, run.clocks.wall()))
     receipt = reckon(
         run.plan,
         state,
@@ -68,7 +68,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
             checkpoint_folder=checkpoint,
             go_on=_go_on(run, checkpoint, fold(events)),
         ),
-        closing=Closing(at_s=run.clock(), interrupted=interrupted, message=message),
+        closing=Closing(at_s=run.clocks.wall(), interrupted=interrupted, message=message),
     )
     closes = f"rentune resume {run.run_id} closes them."
     with _passed_over(run, "The books could not be closed", hint=closes) as troubles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from planner.saved import read_plan
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger
 from provision.account.runs import Rental, RunState
-from provision.home.clocks import passing_s
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import asked_ram_gib
@@ -38,6 +37,18 @@ Agrees = Callable[[str], bool]  # a question → whether somebody is there and s
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How a box is reached."""
+
+    connect: Connect = Shell.connect
+    attended: Attended = attended
+    least_boot_s: float = LEAST_BOOT_S
+
+
+REACH: Final = Reach()
+
+
+@dataclass(frozen=True)
 class Run:
     """One run as it lies on disk, and the edges of its walk."""
 
@@ -52,12 +63,8 @@ class Run:
     agrees: Agrees = lambda _question: False
     pushed: PushedCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
-    clock: Callable[[], float] = time.time
-    steady: Callable[[], float] = passing_s  # for how long, where the other says when
-    sleep: Callable[[float], None] = time.sleep
-    connect: Connect = Shell.connect
-    attended: Attended = attended
-    least_boot_s: float = LEAST_BOOT_S
+    clocks: Clocks = CLOCKS
+    reach: Reach = REACH
 
     @property
     def adapter_folders(self) -> tuple[Path, ...]:
@@ -110,7 +117,7 @@ class Run:
         return Renting(
             self.provisioner,
             self.ledger,
-            clock=self.clock,
+            clock=self.clocks.wall,
             note=self.display.note,
             teardown_s=planned.p50 if planned else None,
         )
@@ -118,7 +125,7 @@ class Run:
     @property
     def left_s(self) -> float:
         """Seconds to the deadline."""
-        return self.state.deadline_at_s - self.clock()
+        return self.state.deadline_at_s - self.clocks.wall()
 
 
 def full_zones(rentals: Iterable[Rental], offer: Offer) -> tuple[str, ...]:
@@ -129,7 +136,7 @@ def full_zones(rentals: Iterable[Rental], offer: Offer) -> tuple[str, ...]:
 
 def read_run(run_id: str, edges: Edges, *, ledger: Ledger) -> Run:
     """Read back what `open_run` wrote. Raises MissingPart where the run's provisioner can't be made here."""
-    folder, clocks = edges.places.run(run_id), edges.clocks
+    folder = edges.places.run(run_id)
     ledger.remember(run_id, edges.display.note)
     run = Run(
         run_id=run_id,
@@ -140,9 +147,7 @@ def read_run(run_id: str, edges: Edges, *, ledger: Ledger) -> Run:
         ledger=ledger,
         make=_each_once(edges.provisioners()),
         display=edges.display,
-        clock=clocks.wall,
-        steady=clocks.steady,
-        sleep=clocks.sleep,
+        clocks=edges.clocks,
     )
     run.make(run.claim)  # what is missing is said before anything is touched
     return run

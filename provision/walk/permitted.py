@@ -23,7 +23,7 @@ class Permitted(msgspec.Struct, frozen=True, kw_only=True):
 
 def past_of(run: Run) -> Past:
     """What the attempts so far have taken."""
-    state, now_s, steps = run.state, run.clock(), steps_at_home(run.folder.checkpoints)
+    state, now_s, steps = run.state, run.clocks.wall(), steps_at_home(run.folder.checkpoints)
     return Past(
         rentals=state.rentals,
         spent_usd=usd_so_far(state, now_s=now_s),

@@ -41,7 +41,7 @@ def walk(run: Run) -> Receipt:
 
     What fails is told in the receipt, after the teardown. Raises ControlLost alone: another machine has the run.
     """
-    phases = Phases(run.run_id, run.ledger, run.display, clock=run.clock, crash_point=run.crash_point)
+    phases = Phases(run.run_id, run.ledger, run.display, clock=run.clocks.wall, crash_point=run.crash_point)
     telling, end = Telling(run), None
     with telling.caught():
         end = _settled(run, phases)
@@ -130,9 +130,9 @@ def _conclude(run: Run) -> None:
     """Say in the ledger that no box is asked for any more, where none is there: whoever resumes then only closes the books."""
     state = run.state
     if state.standing is Standing.OPENED:
-        lease.end_unrented(run.run_id, ledger=run.ledger, clock=run.clock)
+        lease.end_unrented(run.run_id, ledger=run.ledger, clock=run.clocks.wall)
     elif state.standing is Standing.BETWEEN and state.teardown is not None:
-        lease.give_up(state.teardown, ledger=run.ledger, clock=run.clock)
+        lease.give_up(state.teardown, ledger=run.ledger, clock=run.clocks.wall)
 
 
 def _next(run: Run) -> Plan | str:

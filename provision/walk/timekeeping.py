@@ -6,7 +6,7 @@ import dataclasses
 from typing import Final
 
 from provision.account.runs import Standing
-from provision.home.clocks import Clocks, held
+from provision.home.clocks import held
 from provision.seam import CLOCKS_AGREE_S
 from provision.walk.held import Run
 from provision.walk.job.patience import listed
@@ -18,8 +18,7 @@ def with_held_clock(run: Run) -> Run:
     """The run by a clock that goes on as it stands: a wall clock that is set while it is driven, or that a machine which slept
     finds wrong, would end a box that trains, or wait for one that is gone.
     """
-    clocks = held(Clocks(wall=run.clock, steady=run.steady, sleep=run.sleep), ahead_s=set_since_order_s(run))
-    return dataclasses.replace(run, clock=clocks.wall)
+    return dataclasses.replace(run, clocks=held(run.clocks, ahead_s=set_since_order_s(run)))
 
 
 def set_since_order_s(run: Run) -> float:

@@ -17,6 +17,7 @@ from provision.account.runs import RunState
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.driving import drive
 from provision.direct.local import LocalBox
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
@@ -75,10 +76,11 @@ class Rehearsal:
         display: Quiet | None = None,
         *,
         make: MakeProvisioner | None = None,
+        clocks: Clocks = CLOCKS,
         attendant: Attendant = NOBODY_THERE,
     ) -> Receipt:
         """Control the run from this process."""
-        return drive(run_id, Edges(self.places, display or Quiet(), make=make), attendant=attendant)
+        return drive(run_id, Edges(self.places, display or Quiet(), make=make, clocks=clocks), attendant=attendant)
 
     def start_controller(self, run_id: str, *, crash_at: str = "") -> subprocess.Popen[bytes]:
         """Control the run from a process of its own, which dies where it is told to."""

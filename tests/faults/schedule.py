@@ -29,7 +29,7 @@ from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
+from provision.walk.held import Reach, Run, read_run
 from provision.walk.run import walk
 from provision.walk.timekeeping import with_held_clock
 from remote.contract import Phase
@@ -214,7 +214,7 @@ class Stage(JudgedRun):
         act: Callable[[Run], object] = walk if controller.command == "resume" else end_with_books
         try:
             run = with_held_clock(held)
-            with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clock=run.clock):
+            with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clock=run.clocks.wall):
                 act(run)
         except Killed:
             return True
@@ -234,7 +234,7 @@ class Stage(JudgedRun):
         )
         connect = VirtualShell.connector(self.outside, life)
         alone = lambda *_, **__: nullcontext()  # noqa: E731 - no thread in virtual time
-        return dataclasses.replace(run, connect=connect, attended=alone)
+        return dataclasses.replace(run, reach=Reach(connect=connect, attended=alone))
 
     def pass_unattended(self, duration_s: float) -> None:
         """Until the next process comes. Of a run that is over there is nothing to see."""

@@ -20,7 +20,7 @@ from provision.errors import Declined, Exit, Reason, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.seam import Box, Launch
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
+from provision.walk.held import Reach, Run, read_run
 from provision.walk.run import walk
 from remote.contract import EndReason, Measured, Outcome, Phase, encode
 from tests.doubles.displays import Quiet
@@ -65,7 +65,10 @@ def opened(
     run_id = rehearsal.open(deadline_s=deadline_s, change=lambda _: plan, alternatives=(there,), alerts=alerts)
     run = read_run(run_id, Edges(rehearsal.places, Quiet(), make=lambda _claim: box), ledger=rehearsal.ledger)
     return dataclasses.replace(
-        run, agrees=lambda _: True, sleep=lambda seconds: time.sleep(min(seconds, 0.3)), least_boot_s=0.5
+        run,
+        agrees=lambda _: True,
+        clocks=dataclasses.replace(run.clocks, sleep=lambda seconds: time.sleep(min(seconds, 0.3))),
+        reach=Reach(least_boot_s=0.5),
     )
 
 

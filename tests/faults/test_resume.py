@@ -21,7 +21,7 @@ from provision.seam import Box
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import client_key
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
+from provision.walk.held import Reach, Run, read_run
 from provision.walk.job.training import train
 from provision.walk.phases import Phases
 from provision.walk.run import walk
@@ -69,7 +69,11 @@ def left_behind(
     run.ledger.append(attempted(run_id, run.plan, at_s=time.time(), deadline_at_s=run.state.deadline_at_s))
     box = scripted.up(run.plan.offer, run.launch)
     run.ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))
-    return dataclasses.replace(run, sleep=lambda seconds: time.sleep(min(seconds, 0.3)), least_boot_s=0.3), box
+    return dataclasses.replace(
+        run,
+        clocks=dataclasses.replace(run.clocks, sleep=lambda seconds: time.sleep(min(seconds, 0.3))),
+        reach=Reach(least_boot_s=0.3),
+    ), box
 
 
 def connected(run: Run, box: Box) -> Shell:
@@ -118,7 +122,7 @@ def test_an_outcome_that_is_not_whole_is_fetched_again(rehearsal: Rehearsal, lin
     """What went wrong while fetching costs a pause, not the adapter. It is asked for twice: the pause is the real one."""
     lines = "printf '{' > outcome.json; (sleep 2; " + FINISH + ") &"
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, lines))
-    assert walk(dataclasses.replace(run, sleep=time.sleep)).exit_code == Exit.OK
+    assert walk(dataclasses.replace(run, clocks=dataclasses.replace(run.clocks, sleep=time.sleep))).exit_code == Exit.OK
 
 
 def test_a_box_that_was_silent_at_first_and_never_started_is_started(rehearsal: Rehearsal, line: Proxy) -> None:
@@ -127,7 +131,7 @@ def test_a_box_that_was_silent_at_first_and_never_started_is_started(rehearsal: 
     with connected(run, box) as shell:
         line.cut()
         later(1.5, line.heal)
-        train(run, Phases(run.run_id, run.ledger, run.display, clock=run.clock, crash_point=None), shell, box)
+        train(run, Phases(run.run_id, run.ledger, run.display, clock=run.clocks.wall, crash_point=None), shell, box)
     assert (run.folder.adapter / "adapter.safetensors").exists()
 
 

@@ -19,6 +19,7 @@ from provision.cli import call
 from provision.errors import Exit
 from provision.home.clocks import CLOCKS
 from provision.seam import Teardown
+from provision.walk.edges import Edges
 from provision.walk.held import read_run
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
@@ -186,7 +187,7 @@ def test_what_is_said_of_a_run_that_is_left(rehearsal: Rehearsal, provider: str,
     plan = rehearsal.plan()
     plan = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
     rehearsal.ledger.append(attempted(run_id, plan, at_s=time.time()))
-    run = read_run(run_id, places=rehearsal.places, ledger=rehearsal.ledger, make=lambda _: rehearsal.box, display=Quiet())
+    run = read_run(run_id, Edges(rehearsal.places, Quiet(), make=lambda _: rehearsal.box), ledger=rehearsal.ledger)
     if heard:
         run.folder.events.touch()
     assert left_words(run) == words

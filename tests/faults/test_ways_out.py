@@ -155,9 +155,11 @@ def test_a_wall_clock_that_is_set_changes_nothing_of_how_often_a_checkpoint_is_f
     """Set forward it would fetch them one after the other, set back none for hours."""
     stage = Stage.set(CALM, tmp_path)
     held = stage._held(Life(), MortalLedger(stage.places.ledger, Life()))
-    now, fetched = {"wall": held.clock(), "steady": 5.0}, []
+    now, fetched = {"wall": held.clocks.wall(), "steady": 5.0}, []
     plan = msgspec.structs.replace(held.plan, offer=msgspec.structs.replace(held.plan.offer, purchase="spot"))
-    run = dataclasses.replace(held, plans=(plan,), clock=lambda: now["wall"], steady=lambda: now["steady"])
+    run = dataclasses.replace(
+        held, plans=(plan,), clocks=dataclasses.replace(held.clocks, wall=lambda: now["wall"], steady=lambda: now["steady"])
+    )
 
     def comes_home(*_asked: object) -> Fetched:
         fetched.append(now["steady"])

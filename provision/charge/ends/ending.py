@@ -137,7 +137,7 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
             rescue(run)
     except ResultOnBox as error:
         if is_users_own(run) or run.left_s > 0:
-            return _left(run.state, str(error), at_s=run.clock())
+            return _left(run.state, str(error), at_s=run.clocks.wall())
         run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
         message = f"{message} Its result did not come home before its deadline, and is lost."
     run.display.phase("teardown")

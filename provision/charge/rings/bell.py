@@ -147,7 +147,7 @@ class Bell:
 
     def _tell_shares(self) -> None:
         with suppress(Exception), self._one_at_a_time:
-            for share in untold_shares(self._state, self.run.folder, now_s=self.run.clock()):
+            for share in untold_shares(self._state, self.run.folder, now_s=self.run.clocks.wall()):
                 self._ring("budget", share_words(self._state, share))
                 note_told(share, self.run.folder)
 
@@ -156,7 +156,7 @@ class Bell:
         if not self._post.has_targets:
             return
         with suppress(Exception):
-            alert = alert_of(self._state, kind, text, at_s=self.run.clock(), command=command)
+            alert = alert_of(self._state, kind, text, at_s=self.run.clocks.wall(), command=command)
             self._post.send(msgspec.structs.replace(alert, exit_code=exit_code))
 
     @property

@@ -47,7 +47,7 @@ def bring_learned(run: Run, shell: Shell, box: Box) -> None:
 def _write_down(run: Run, num_bytes: int, how: str, *, seq: int | None = None) -> None:
     """What has left the provider, for the bill. A line that can't be written is told: the training must not end for it."""
     try:
-        run.ledger.append(Sent(run_id=run.run_id, at_s=run.clock(), num_bytes=num_bytes, seq=seq))
+        run.ledger.append(Sent(run_id=run.run_id, at_s=run.clocks.wall(), num_bytes=num_bytes, seq=seq))
     except OSError as error:
         run.display.note(f"The bill will lack {num_bytes:,} bytes of checkpoints that {how}: {error}")
 
@@ -148,10 +148,10 @@ class Carrier:
 
     def _is_due(self) -> bool:
         """One that waits may still be on its way to object storage; a second means that the way is closed, or too slow."""
-        return (self._is_noticed or self._num_waiting > 1) and self._run.steady() >= self._next_at_s
+        return (self._is_noticed or self._num_waiting > 1) and self._run.clocks.steady() >= self._next_at_s
 
     def _came_home(self, size_bytes: int) -> bool:
-        started_s = self._run.steady()
+        started_s = self._run.clocks.steady()
         try:
             fetched = fetch_newest(self._shell, self._box, self._run.folder.checkpoints)
         except WrongHostKey:
@@ -162,7 +162,7 @@ class Carrier:
         if fetched is None:
             return False
         _write_down(self._run, fetched.num_bytes, "came home")
-        plan, took_s = self._run.plan, self._run.steady() - started_s
+        plan, took_s = self._run.plan, self._run.clocks.steady() - started_s
         pause_s = max(rhythm_s(plan.offer.usd_per_hour, plan.billing, size_bytes), took_s / LINE_SHARE)
-        self._next_at_s = self._run.steady() + pause_s
+        self._next_at_s = self._run.clocks.steady() + pause_s
         return True

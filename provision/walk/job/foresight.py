@@ -47,7 +47,7 @@ class Foresight:
         if run.plan.offer.provider in OWN_MACHINES or not num_steps or forecast_s <= SLACK * left_s:
             return
         planned = f", planned were {data['planned_step_s']:.2f}" if data.get("planned_step_s") else ""
-        usd, step_s = usd_so_far(run.state, now_s=run.clock()), float(data.get("step_s") or 0.0)
+        usd, step_s = usd_so_far(run.state, now_s=run.clocks.wall()), float(data.get("step_s") or 0.0)
         fitting = max(1, int(num_steps * max(0.0, left_s) / forecast_s))
         raise TrainingFailed(
             f"The probe measured {step_s:.2f} s for the longest step{planned}: {num_steps:,} steps would take "

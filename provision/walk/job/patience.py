@@ -61,8 +61,8 @@ def patiently(run: Run, act: Callable[[], T], *, home_wait_s: float = math.inf) 
             error = met
             broken += isinstance(error, TransferFailed)
             spoilt += isinstance(error, Spoilt)
-            full_since_s = min(full_since_s, run.steady()) if isinstance(error, HomeFailed) else math.inf
-            if run.steady() - full_since_s >= home_wait_s:
+            full_since_s = min(full_since_s, run.clocks.steady()) if isinstance(error, HomeFailed) else math.inf
+            if run.clocks.steady() - full_since_s >= home_wait_s:
                 raise HomeFailed(f"{error} {_waited_words(home_wait_s)}", hint=error.hint) from error
             if broken > MAX_BROKEN_TRANSFERS or spoilt > MAX_SPOILT or (isinstance(error, HomeFailed) and run.left_s <= 0):
                 raise
@@ -99,7 +99,7 @@ def wait_for_box(run: Run) -> None:
 
 def pause(run: Run) -> None:
     """Before another try, where no provider has anything to tell: the box answered, and this machine did not take a file."""
-    run.sleep(max(0.0, min(RECONNECT_S, run.left_s)))
+    run.clocks.sleep(max(0.0, min(RECONNECT_S, run.left_s)))
 
 
 def let_in_again(run: Run) -> bool:
@@ -208,7 +208,7 @@ def has_gone(run: Run) -> bool:
     """Whether the provider lists the run's box no more: twice, further apart than its lists lag behind."""
     if not _lacks_box(run):
         return False
-    run.sleep(run.provisioner.list_lag_s)
+    run.clocks.sleep(run.provisioner.list_lag_s)
     return _lacks_box(run)
 
 

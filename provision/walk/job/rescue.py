@@ -84,7 +84,7 @@ def _connected(run: Run, box: Box, *, reach_s: float, lifetime_s: float) -> Shel
 
     def connect() -> Shell:
         waits = Waits(patience_s=reach_s, lifetime_s=lifetime_s, when_refused=partial(admitted_again, run, box))
-        return run.connect(box, key=key, deadline_s=reach_s, waits=waits)
+        return run.reach.connect(box, key=key, deadline_s=reach_s, waits=waits)
 
     try:
         return connect()

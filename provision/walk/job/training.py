@@ -155,7 +155,7 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
             ship_checkpoints(shell, box, run.folder.checkpoints)
     secrets = hub_secrets(run.base, os.environ)
     armed_again(run, box)  # a reboot may have come before, too: while the environment was built
-    job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run), clock=run.clock)
+    job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run), clock=run.clocks.wall)
 
 
 def _ensured_environment(run: Run, shell: Shell, box: Box) -> str:
@@ -174,12 +174,12 @@ class Build:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._began_s = run.steady()
+        self._began_s = run.clocks.steady()
         self._next_s: float | None = None
 
     def said(self, line: str) -> None:
         """Told of hundreds of packages nobody sees what they wait for."""
-        now_s, word = self._run.steady(), line.strip()
+        now_s, word = self._run.clocks.steady(), line.strip()
         with suppress(OSError), self._run.folder.environment_log.open("a") as log:
             log.write(f"{line.rstrip()}\n")
         if self._next_s is None:
@@ -199,7 +199,7 @@ def _handoff(run: Run, box: Box) -> Handoff:
         run.base,
         run_id=run.run_id,
         job_folder=job.job_folder(box),
-        started_at_s=run.clock(),
+        started_at_s=run.clocks.wall(),
         deadline_at_s=run.state.deadline_at_s,
     )
     with suppress(OSError, msgspec.DecodeError):  # an unreadable one is made anew
@@ -221,7 +221,7 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             if standing == "killed":
                 restarts += 1
                 _allow_restart(run, restarts, rebooted=seen.rebooted)
-            with run.attended(shell, box, spare=run.state.opened.keep_box_on_failure):
+            with run.reach.attended(shell, box, spare=run.state.opened.keep_box_on_failure):
                 learned = standing == "killed"  # and its checkpoints are on the box
                 begin = partial(_start, run, phases, shell, box, again=learned)
                 patiently(run, begin, home_wait_s=math.inf if learned else HOME_WAIT_S)
@@ -267,7 +267,7 @@ def _announce_end(run: Run) -> None:
     if controlled is None:
         return
     with suppress(OSError):  # a full disk: who is not told waits a little longer, and the trainer must be stopped in any case
-        run.ledger.append(msgspec.structs.replace(controlled, at_s=run.clock(), ending=True))
+        run.ledger.append(msgspec.structs.replace(controlled, at_s=run.clocks.wall(), ending=True))
 
 
 def stopped_with_result(run: Run, shell: Shell, box: Box, *, otherwise: str) -> bool:

@@ -100,7 +100,7 @@ def test_one_that_is_cut_off_says_so_and_no_other_is_begun(
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=1e10))
     begun: list[str] = []
 
-    def end(run: str, **_: object) -> Teardown:
+    def end(run: str, *_: object, **__: object) -> Teardown:
         begun.append(run)
         raise KeyboardInterrupt
 

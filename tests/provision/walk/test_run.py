@@ -222,7 +222,7 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
     gated = Gated()
     gated.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: gated), ledger=ledger)
-    wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
+    wait_for_box(dataclasses.replace(held, clocks=dataclasses.replace(held.clocks, sleep=lambda _duration_s: None)))
     assert admitted == [run_id]
 
 

@@ -20,7 +20,7 @@ from provision.prepare.quotas import remember_refused
 from provision.providers import make_provisioner
 from provision.seam import Box, Launch, Resource
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
+from provision.walk.held import Reach, read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -67,7 +67,7 @@ def test_a_box_that_runs_and_never_answers_is_given_up_after_its_clouds_time(
     held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provisioner), ledger=ledger)
     plan = boots_at_once(held.plan)
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=cloud))
-    receipt = walk(dataclasses.replace(held, plans=(rented,), connect=connect))
+    receipt = walk(dataclasses.replace(held, plans=(rented,), reach=Reach(connect=connect)))
 
     assert waited_s == [row.waits.boot_s]
     assert "Its console ends with: cloud-init: no network" in receipt.message
@@ -88,7 +88,7 @@ def test_an_order_that_is_granted_takes_back_that_the_account_may_not(run_id: st
     another = msgspec.structs.replace(rented.offer, instance_type="another")
     for offer in (rented.offer, another):
         remember_refused(offer, "no more machines", places.quotas, today=dt.date(2026, 11, 27))
-    walk(dataclasses.replace(held, plans=(rented,), connect=connect))
+    walk(dataclasses.replace(held, plans=(rented,), reach=Reach(connect=connect)))
     assert set(json.loads(places.quotas.read_text())) == {another.key}
 
 

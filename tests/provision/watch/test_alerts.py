@@ -35,6 +35,7 @@ from provision.charge.rings.knell import How, ended_and_told, tell_end
 from provision.cli import call
 from provision.commands.run import _checked_alerts
 from provision.errors import BadInput, ControlLost, Exit, MissingPart, OwnEnded, ProvisionError, Reason, Scope
+from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.home.processes import living
 from provision.prepare.inputs import find_base
@@ -432,7 +433,7 @@ def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Plac
             now_s += 100.0
             return now_s
 
-        run = dataclasses.replace(held(run_id, places), clock=clock)
+        run = dataclasses.replace(held(run_id, places), clocks=Clocks(wall=clock))
         office = post(heard.url, letters.command)
         bell = Bell(run, office, look_s=0.001)
         bell.started()
@@ -461,7 +462,7 @@ def test_each_share_rings_once_a_run_whoever_is_in_charge(plan: Plan, places: Pl
         run_id = opened(plan, places, heard.url)
         for hours, told in ((1.5, ["50"]), (1.6, ["50"]), (2.9, ["50", "80", "100"]), (9.0, ["50", "80", "100"])):
             now_s = spend(run_id, plan, places, hours=hours) if hours == 1.5 else hours * 3600.0
-            run = dataclasses.replace(held(run_id, places), clock=partial(float, now_s))
+            run = dataclasses.replace(held(run_id, places), clocks=Clocks(wall=partial(float, now_s)))
             office = post(heard.url)
             bell = Bell(run, office, look_s=60.0)
             bell.started()
@@ -476,7 +477,7 @@ def test_what_a_short_run_spends_between_two_looks_rings_before_its_end(plan: Pl
     with webhook(Heard()) as heard:
         run_id = opened(plan, places, heard.url)
         now_s, office = spend(run_id, plan, places, hours=1.5), post(heard.url)
-        run = dataclasses.replace(held(run_id, places), clock=lambda: now_s)
+        run = dataclasses.replace(held(run_id, places), clocks=Clocks(wall=lambda: now_s))
         Bell(run, office).finished(receipt_of(plan, run.state, outcome_of(adapter=())))
         office.close()
     assert [kind for kind in heard.kinds() if kind != "still_bills"] == ["budget", "finished"]

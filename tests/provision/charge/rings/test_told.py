@@ -24,7 +24,7 @@ from provision.home.places import Places
 from provision.seam import Box, Resource, Teardown
 from provision.ssh import Completed, Shell
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
+from provision.walk.held import Reach, Run, read_run
 from provision.walk.job import rescue
 from provision.watch.view import read_events
 from remote.contract import (
@@ -105,11 +105,13 @@ def ended(run: Run, events: bytes, outcome: bytes) -> Teardown:
     paper.boxes[run.run_id] = Resource(kind="instance", id="i-1", run_id=run.run_id)
     run.folder.outcome.unlink(missing_ok=True)
     run.folder.events.write_bytes(events)
-    run = dataclasses.replace(run, connect=lambda *_args, **_edges: cast("Shell", Said(events, outcome)))
+    run = dataclasses.replace(run, reach=Reach(connect=lambda *_args, **_edges: cast("Shell", Said(events, outcome))))
     teardown = end_with_books(run)
     if not teardown.clean:
         assert teardown.command == f"rentune down --discard {run.run_id}"
-        teardown = end_with_books(dataclasses.replace(run, clock=lambda: run.state.deadline_at_s + 1.0))
+        teardown = end_with_books(
+            dataclasses.replace(run, clocks=dataclasses.replace(run.clocks, wall=lambda: run.state.deadline_at_s + 1.0))
+        )
     assert run.run_id not in paper.boxes
     return teardown
 
@@ -170,7 +172,7 @@ def test_a_fault_of_ours_at_a_result_that_waits_leaves_it_to_its_deadline(run: R
     cast("Paper", run.provisioner).boxes[run.run_id] = Resource(kind="instance", id="i-1", run_id=run.run_id)
     run.folder.outcome.write_bytes(encode(OUTCOME))
     monkeypatch.setattr(rescue, "fetch", breaks)
-    run = dataclasses.replace(run, connect=lambda *_args, **_edges: cast("Shell", Said(b"", encode(OUTCOME))))
+    run = dataclasses.replace(run, reach=Reach(connect=lambda *_args, **_edges: cast("Shell", Said(b"", encode(OUTCOME)))))
     teardown = end_with_books(run)
     assert (teardown.verdict, teardown.command) == ("orphaned", f"rentune down --discard {run.run_id}")
     assert "ZeroDivisionError: no such thing" in teardown.message

@@ -14,7 +14,7 @@ from provision.errors import Exit, ProvisionError
 from provision.home.places import Places
 from provision.seam import Box, Claim, Launch, Resource
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
+from provision.walk.held import Reach, read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -70,7 +70,7 @@ def test_a_box_that_never_answers_is_told_with_the_end_of_its_boot_log(
     """And it is ended all the same; without a log the silence alone is told."""
     provisioner = Panicking(console)
     held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provisioner), ledger=ledger)
-    receipt = walk(dataclasses.replace(held, least_boot_s=0.1, plans=(boots_at_once(held.plan),)))
+    receipt = walk(dataclasses.replace(held, plans=(boots_at_once(held.plan),), reach=Reach(least_boot_s=0.1)))
     assert receipt.exit_code == Exit.FAILED
     assert told in receipt.message
     assert ("console" in receipt.message) == bool(told)

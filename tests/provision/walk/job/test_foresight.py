@@ -24,8 +24,8 @@ def test_a_deadline_before_the_end_of_the_training_is_told_once(run_id: str, pla
     """Not from the first step, which says little of the others; with what comes home then."""
     watcher = Quiet()
     run = read_run(run_id, Edges(places, watcher, make=lambda _claim: Paper()), ledger=ledger)
-    run = dataclasses.replace(run, clock=lambda: run.state.deadline_at_s - 90.0)
-    starts_at_s = run.clock()
+    run = dataclasses.replace(run, clocks=dataclasses.replace(run.clocks, wall=lambda: run.state.deadline_at_s - 90.0))
+    starts_at_s = run.clocks.wall()
     foresight = Foresight(run)
     told = []
     for number in range(6):
@@ -49,7 +49,9 @@ def rented(run_id: str, places: Places, ledger: Ledger) -> Callable[..., Foresig
         offer = msgspec.structs.replace(run.plan.offer, provider=provider)
         plans = (msgspec.structs.replace(run.plan, offer=offer), *run.plans[1:])
         deadline_at_s = run.state.deadline_at_s
-        return Foresight(dataclasses.replace(run, plans=plans, clock=lambda: deadline_at_s - left_s))
+        return Foresight(
+            dataclasses.replace(run, plans=plans, clocks=dataclasses.replace(run.clocks, wall=lambda: deadline_at_s - left_s))
+        )
 
     return make
 

@@ -19,7 +19,7 @@ from provision.home.places import Places
 from provision.seam import Answer, Box, Claim, Owned, Resource
 from provision.walk import attempt
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
+from provision.walk.held import Reach, Run, read_run
 from provision.walk.job import training
 from provision.walk.job.patience import HOME_WAIT_S, RECONNECT_S, has_gone, let_in_again, patiently, wait_for_box
 from provision.walk.run import walk
@@ -82,14 +82,14 @@ def waiting(run_id: str, places: Places, ledger: Ledger) -> Callable[..., Waitin
         ledger.append(
             Attempted(
                 run_id=run_id,
-                at_s=held.clock(),
+                at_s=held.clocks.wall(),
                 offer=plan.offer,
                 billing=plan.billing,
                 disk_gib=0,
                 deadline_at_s=held.state.deadline_at_s,
             )
         )
-        ledger.append(Created(run_id=run_id, at_s=held.clock(), box=box))
+        ledger.append(Created(run_id=run_id, at_s=held.clocks.wall(), box=box))
         return Waiting(dataclasses.replace(held, plans=(plan,)), cloud, slept_s, display)
 
     return over
@@ -121,7 +121,12 @@ def test_a_home_that_stays_full_before_the_trainer_begins_is_waited_for_a_while(
 ) -> None:
     """There is nothing on the box to be lost, and each hour is paid; it was waited for to the deadline."""
     there, passed = waiting(HERE), [0.0]
-    run = dataclasses.replace(there.run, steady=lambda: passed[0], sleep=lambda s: passed.__setitem__(0, passed[0] + s))
+    run = dataclasses.replace(
+        there.run,
+        clocks=dataclasses.replace(
+            there.run.clocks, steady=lambda: passed[0], sleep=lambda s: passed.__setitem__(0, passed[0] + s)
+        ),
+    )
 
     def act() -> str:
         if passed[0] < full_for_s:
@@ -211,7 +216,7 @@ def connected(there: Waiting) -> tuple[Receipt, int]:
         tries.append(box)
         raise WrongHostKey("Another machine answers.")
 
-    receipt = walk(dataclasses.replace(there.run, connect=connect))
+    receipt = walk(dataclasses.replace(there.run, reach=Reach(connect=connect)))
     return receipt, len(tries)
 
 
