@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from provision.providers import Confirm
-from provision.walk.held import Agrees
+from provision.walk.driven import Agrees
 
 
 @dataclass(frozen=True)

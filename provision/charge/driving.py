@@ -17,10 +17,10 @@ from provision.home.interrupt import interruptible
 from provision.state.checkpoints import pushed_of
 from provision.state.shared import ledger_of
 from provision.walk.crash import crash_around, read_crash_point
+from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
 from provision.walk.run import forbidden, rented_elsewhere, result_is_elsewhere, walk
-from provision.walk.timekeeping import with_held_clock
+from provision.walk.timekeeping import with_steady_clock
 
 
 def drive(run_id: str, edges: Edges, *, detached: bool = False, attendant: Attendant = NOBODY_THERE) -> Receipt:
@@ -45,7 +45,7 @@ def drive(run_id: str, edges: Edges, *, detached: bool = False, attendant: Atten
             f"{why} Nothing was rented for run {run_id}.",
             hint=f"Change the policy, then rentune resume {run_id}; rentune down {run_id} closes the books.",
         )
-    run = with_held_clock(run)
+    run = with_steady_clock(run)
     with bell(run) as ringing:
         driven, answers = leaving(ringing, attendant)
         with interruptible(answers), in_control(run_id, run.folder, ledger, clock=run.clocks.wall, detached=detached):

@@ -25,8 +25,8 @@ from provision.providers import ends_itself
 from provision.seam import Answer, Claim, Layer, Owned, Provisioner, clock_trouble, seen
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import known_key
+from provision.walk.driven import Connect
 from provision.walk.edges import MakeProvisioner, provisioners
-from provision.walk.held import Connect
 from provision.walk.job.rescue import REACH_S
 
 # Derived: the last to strike is a limit by uptime where a cloud's own limit comes first; with a minute for clocks that differ.

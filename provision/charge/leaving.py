@@ -17,7 +17,7 @@ from provision.charge.attendant import Attendant
 from provision.charge.ends.handover import ENDING
 from provision.charge.rings.bell import Bell
 from provision.providers import ended_from_home
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.phases import Display
 from provision.words import seconds_words
 from remote.contract import Event

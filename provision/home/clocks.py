@@ -29,7 +29,7 @@ class Clocks:
 CLOCKS: Final = Clocks()
 
 
-def held(clocks: Clocks, *, ahead_s: float = 0.0) -> Clocks:
+def steadied(clocks: Clocks, *, ahead_s: float = 0.0) -> Clocks:
     """The same with a wall clock that nobody can set any more: as it stands now, less what it is ahead, and from here on by the
     steady one.
     """

@@ -54,14 +54,14 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     book_version: int = 1
 
 
-def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
+def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[BookInHand, Book]:
     """Become the holder of a run's book; the book as it is then.
 
     Raises HeldElsewhere while another machine holds it, StoreFailed where nobody can tell.
     """
     book, stored = read_book(bucket, book_name(run_id))
     require_free(bucket, book, stored, home=holder.home)
-    held = Held(bucket, holder, version=stored.version, beat=book.beat)
+    held = BookInHand(bucket, holder, version=stored.version, beat=book.beat)
     taken = msgspec.structs.replace(book, holder=holder, takings=book.takings + 1)
     try:
         held.write(taken)
@@ -70,7 +70,7 @@ def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
     return held, taken
 
 
-class Held:
+class BookInHand:
     """One run's book in the hand of one taking. Not for two threads at once."""
 
     def __init__(self, bucket: Bucket, holder: Holder, *, version: Version, beat: int) -> None:

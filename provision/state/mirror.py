@@ -26,7 +26,7 @@ from provision.home.places import Places, RunFolder
 from provision.home.whole import write_whole
 from provision.seam import Resource
 from provision.state import results
-from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, book_name, read_book, require_genuine, signed, take
+from provision.state.book import BEAT_S, RUNS, Book, BookInHand, Holder, book_name, read_book, require_genuine, signed, take
 from provision.state.link import Link, write_link
 from provision.state.papers import pack, unpack
 from provision.state.seal import name_of, seal, unseal
@@ -242,7 +242,7 @@ def unsent_words(run_id: str) -> str:
 class Mirror:
     """The book of a run in charge as it should be, and how it gets there. `lost`: why nothing is written any more."""
 
-    def __init__(self, book: Book, link: Link, held: Held, bucket: Bucket, places: Places, note: Note) -> None:
+    def __init__(self, book: Book, link: Link, held: BookInHand, bucket: Bucket, places: Places, note: Note) -> None:
         self.book = book
         self.lost: ControlLost | None = None
         self._link, self._held, self._bucket, self._places, self._note = link, held, bucket, places, note

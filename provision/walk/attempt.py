@@ -38,7 +38,7 @@ from provision.seam import Box, Teardown
 from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import lease
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.job.carrying import meter_pushes
 from provision.walk.job.console import told_with_console
 from provision.walk.job.patience import (

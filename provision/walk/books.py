@@ -25,8 +25,8 @@ from provision.home.whole import write_whole
 from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
+from provision.walk.driven import Run
 from provision.walk.going_on import job_that_goes_on, stopped_at
-from provision.walk.held import Run
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import forget_pushed, meter_pushes
 from provision.watch.curves import trace_curves

@@ -11,7 +11,7 @@ from provision.errors import Refused
 from provision.home.checkpoints import steps_at_home
 from provision.prepare.policy import read_rules
 from provision.walk.attempts import Past, usd_to_come
-from provision.walk.held import Run
+from provision.walk.driven import Run
 
 
 class Permitted(msgspec.Struct, frozen=True, kw_only=True):

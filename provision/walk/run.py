@@ -25,7 +25,7 @@ from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
 from provision.walk.attempts import Next, NoneLeft, choose
 from provision.walk.books import close_books
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import bring_pushed, meter_pushes
 from provision.walk.permitted import past_of, permitted

@@ -6,19 +6,19 @@ import dataclasses
 from typing import Final
 
 from provision.account.runs import Standing
-from provision.home.clocks import held
+from provision.home.clocks import steadied
 from provision.seam import CLOCKS_AGREE_S
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.job.patience import listed
 
 AS_SET_S: Final = 2 * CLOCKS_AGREE_S  # derived: two looks, each as far as whole seconds of a header tell
 
 
-def with_held_clock(run: Run) -> Run:
+def with_steady_clock(run: Run) -> Run:
     """The run by a clock that goes on as it stands: a wall clock that is set while it is driven, or that a machine which slept
     finds wrong, would end a box that trains, or wait for one that is gone.
     """
-    return dataclasses.replace(run, clocks=held(run.clocks, ahead_s=set_since_order_s(run)))
+    return dataclasses.replace(run, clocks=steadied(run.clocks, ahead_s=set_since_order_s(run)))
 
 
 def set_since_order_s(run: Run) -> float:

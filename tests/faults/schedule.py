@@ -28,10 +28,10 @@ from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
+from provision.walk.driven import Reach, Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, Run, read_run
 from provision.walk.run import walk
-from provision.walk.timekeeping import with_held_clock
+from provision.walk.timekeeping import with_steady_clock
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.cloud import GRACE_S, HOURS_PER_MONTH, VirtualCloud
@@ -213,7 +213,7 @@ class Stage(JudgedRun):
         held = self._held(life, ledger or MortalLedger(self.places.ledger, life))
         act: Callable[[Run], object] = walk if controller.command == "resume" else end_with_books
         try:
-            run = with_held_clock(held)
+            run = with_steady_clock(held)
             with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clock=run.clocks.wall):
                 act(run)
         except Killed:

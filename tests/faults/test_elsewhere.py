@@ -19,8 +19,8 @@ from provision.charge.rings.bell import bell
 from provision.errors import Declined, Exit, Reason, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.seam import Box, Launch
+from provision.walk.driven import Reach, Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, Run, read_run
 from provision.walk.run import walk
 from remote.contract import EndReason, Measured, Outcome, Phase, encode
 from tests.doubles.displays import Quiet

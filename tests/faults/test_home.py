@@ -16,8 +16,8 @@ from provision.errors import Exit
 from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
 from provision.seam import Teardown
+from provision.walk.driven import Run
 from provision.walk.edges import Edges
-from provision.walk.held import Run
 from provision.walk.job.rescue import rescue
 from provision.walk.run import walk
 from remote.contract import WEIGHTS_FILE, checkpoint_name

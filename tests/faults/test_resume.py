@@ -20,8 +20,8 @@ from provision.handoff import hand_off
 from provision.seam import Box
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import client_key
+from provision.walk.driven import Reach, Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, Run, read_run
 from provision.walk.job.training import train
 from provision.walk.phases import Phases
 from provision.walk.run import walk

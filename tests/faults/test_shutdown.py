@@ -19,8 +19,8 @@ from provision.cli import call
 from provision.errors import Exit
 from provision.home.clocks import CLOCKS
 from provision.seam import Teardown
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Heard, webhook

@@ -23,14 +23,14 @@ from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.books import close_books
 from provision.walk.crash import crash_around, read_crash_point
+from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
 from provision.walk.job.at_home import read_outcome
 from provision.walk.job.patience import is_users_own
 from provision.walk.job.rescue import RESCUE_S, rescue
 from provision.walk.job.stopping import MOST_S
 from provision.walk.lease import Renting
-from provision.walk.timekeeping import with_held_clock
+from provision.walk.timekeeping import with_steady_clock
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
 STOPPING_S: Final = MOST_S + ANSWER_S + RESCUE_S
@@ -93,7 +93,7 @@ def _end_locked(run_id: str, edges: Edges, ledger: Ledger, *, discard: bool) -> 
             return _left(state, why, at_s=time.time())
         return lease.end(read_claim(folder, state), Renting(provisioner, ledger, note=note))
     run = read_run(run_id, edges.by(lambda _claim: provisioner), ledger=ledger)
-    run = dataclasses.replace(with_held_clock(run), pushed=_pushed_if_seen(run_id, folder))
+    run = dataclasses.replace(with_steady_clock(run), pushed=_pushed_if_seen(run_id, folder))
     return end_with_books(run, discard=discard)
 
 

@@ -19,7 +19,7 @@ from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import BadInput, ControlLost, Exit, OwnEnded
 from provision.home.places import RunFolder
 from provision.report.words import trained_words
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.phases import Display
 from provision.watch.alerts import Alert, Kind, Post, Target, target_of
 from provision.words import spent_words, usd_words

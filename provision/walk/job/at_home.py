@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from provision.home.places import RunFolder
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from remote.contract import AdapterFile, Outcome, decode
 from remote.digest import sha256_of
 

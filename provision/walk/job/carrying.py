@@ -16,7 +16,7 @@ from provision.account.lines import MOST_BYTES, Sent
 from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
 from provision.seam import Box
 from provision.ssh import Shell
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.watch.view import read_events
 from remote.checkpoints.grants import Grants
 from remote.contract import Event

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from provision.errors import ConnectionFailed, WrongHostKey
 from provision.home.whole import write_whole
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.job.training import last_words
 
 T = TypeVar("T")

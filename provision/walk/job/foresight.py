@@ -10,7 +10,7 @@ from typing import Final
 from planner.asking.request import OWN_MACHINES
 from provision.account.bill import usd_so_far
 from provision.errors import TrainingFailed
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.watch.progress import outlasting_words
 from provision.watch.view import View, after
 from provision.words import seconds_words, usd_words

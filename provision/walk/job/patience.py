@@ -22,7 +22,7 @@ from provision.home.whole import at_home
 from provision.prepare.deadline import limit_of
 from provision.prepare.outlay import Taken
 from provision.seam import DEADLINE_GRACE_S, Box, Owned, seen
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.words import seconds_words
 
 T = TypeVar("T")

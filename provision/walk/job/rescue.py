@@ -11,7 +11,7 @@ from provision.errors import ConnectionFailed, ControlLost, RentuneError, Result
 from provision.seam import Box
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import client_key
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.job.at_home import result_waits
 from provision.walk.job.carrying import ended_after
 from provision.walk.job.patience import admitted_again, is_users_own, let_in_again, listed, unasked

@@ -35,7 +35,7 @@ from provision.prepare.inputs import hub_secrets, input_files
 from provision.prepare.inputs.base_files import unread_of
 from provision.seam import Box
 from provision.ssh import Shell
-from provision.walk.held import Run
+from provision.walk.driven import Run
 from provision.walk.job.at_home import of_another, result_waits
 from provision.walk.job.carrying import Carrier, bring_learned, ended_after, granted
 from provision.walk.job.foresight import Foresight

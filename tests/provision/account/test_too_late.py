@@ -11,8 +11,8 @@ from provision.aboard import ship
 from provision.account.ledger import Ledger
 from provision.errors import ConnectionFailed, ProvisionError
 from provision.home.places import Places
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
 from provision.walk.job.patience import TOO_LATE
 from provision.walk.job.training import _ensured_environment
 from remote.contract import EndReason, Outcome

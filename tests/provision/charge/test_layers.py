@@ -23,8 +23,8 @@ from provision.direct.processes import SERVER_FOLDER
 from provision.errors import Exit
 from provision.home.places import Places
 from provision.seam import Answer, Claim, Layer, Owned, Resource
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted

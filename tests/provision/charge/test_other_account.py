@@ -20,8 +20,8 @@ from provision.errors import EndUnseen, Exit, ProvisionError, Reason, Refused, R
 from provision.home.places import Places
 from provision.prepare.papers import read_claim
 from provision.seam import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Resource, Teardown
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing, Paper
 from tests.provision.plans import attempted

@@ -7,8 +7,8 @@ import itertools
 from provision.account.ledger import Ledger
 from provision.home.clocks import Clocks
 from provision.home.places import Places
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
 from provision.walk.job.training import BUILD_LINE_S, Build
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper

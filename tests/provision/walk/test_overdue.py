@@ -19,8 +19,8 @@ from provision.home.places import Places
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.ssh.channel import Completed
+from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
 from provision.walk.job import training
 from provision.walk.job.patience import MAX_BROKEN_TRANSFERS, OVERDUE_S, patiently
 from provision.walk.phases import Phases

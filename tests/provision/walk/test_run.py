@@ -24,8 +24,8 @@ from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Answer, Box, Claim, InCharge, Launch, Owned, Resource, Teardown, unshared
 from provision.walk.books import read_receipt
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
 from provision.walk.job.patience import wait_for_box
 from provision.walk.run import UNTOLD
 from remote.contract import Event, Phase, encode

@@ -14,14 +14,14 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Created
 from provision.charge.driving import drive
 from provision.errors import Declined, Reason, Scope
-from provision.home.clocks import CLOCKS, Clocks, held, passing_s
+from provision.home.clocks import CLOCKS, Clocks, passing_s, steadied
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Box, Claim, Launch, Owned, Resource
+from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
-from provision.walk.timekeeping import set_since_order_s, with_held_clock
+from provision.walk.timekeeping import set_since_order_s, with_steady_clock
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
@@ -47,7 +47,7 @@ class Hands:
 @pytest.mark.parametrize("set_by_s", [DAY_S, -DAY_S])
 def test_a_clock_that_is_held_goes_on_whatever_the_wall_s_is_set_to(set_by_s: float) -> None:
     hands = Hands()
-    clocks = held(hands.clocks)
+    clocks = steadied(hands.clocks)
     assert clocks.wall() == 1_000_000.0
     hands.pass_time(10.0)
     hands.wall_s += set_by_s
@@ -104,7 +104,7 @@ def test_who_takes_a_run_up_goes_by_the_clock_that_its_deadline_was_told_by(
     hands = Hands()
     run = standing(run_id, places, ledger, hands, then_s=then_s, now_s=now_s)
     assert set_since_order_s(run) == pytest.approx(set_s, abs=1.0)
-    assert with_held_clock(run).left_s == pytest.approx(3600.0 + set_s, abs=1.0)
+    assert with_steady_clock(run).left_s == pytest.approx(3600.0 + set_s, abs=1.0)
 
 
 def test_what_has_no_tag_was_ordered_by_a_clock_that_agreed(run_id: str, places: Places, ledger: Ledger) -> None:
@@ -112,7 +112,7 @@ def test_what_has_no_tag_was_ordered_by_a_clock_that_agreed(run_id: str, places:
     hands, provider = Hands(), Elsewhere(7200.0)
     ledger.append(attempted(run_id, at_s=hands.wall_s, deadline_at_s=hands.wall_s + 3600.0))
     run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provider, clocks=hands.clocks), ledger=ledger)
-    assert with_held_clock(run).left_s == 3600.0 + 7200.0
+    assert with_steady_clock(run).left_s == 3600.0 + 7200.0
 
 
 @pytest.mark.parametrize("set_by_s", [DAY_S, -DAY_S])
@@ -120,7 +120,7 @@ def test_a_clock_that_is_set_during_a_run_does_not_move_its_deadline(
     run_id: str, places: Places, ledger: Ledger, set_by_s: float
 ) -> None:
     hands = Hands()
-    run = with_held_clock(standing(run_id, places, ledger, hands, then_s=0.0, now_s=0.0))
+    run = with_steady_clock(standing(run_id, places, ledger, hands, then_s=0.0, now_s=0.0))
     hands.pass_time(600.0)
     hands.wall_s += set_by_s
     assert run.left_s == 3000.0

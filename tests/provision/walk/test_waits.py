@@ -19,8 +19,8 @@ from provision.home.places import Places
 from provision.prepare.quotas import remember_refused
 from provision.providers import make_provisioner
 from provision.seam import Box, Launch, Resource
+from provision.walk.driven import Reach, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper

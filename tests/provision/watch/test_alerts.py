@@ -41,8 +41,8 @@ from provision.home.processes import living
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
 from provision.seam import Resource, Teardown
+from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
 from provision.watch import alerts
 from provision.watch.alerts import Alert, Post, Undelivered, read_target, target_of
 from remote.contract import Event, Phase

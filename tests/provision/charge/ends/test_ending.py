@@ -35,11 +35,11 @@ from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Box, Claim, InCharge, Owned, Resource, Teardown, unshared
+from provision.walk.driven import Reach, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, read_run
 from provision.walk.job.rescue import RESCUE_S
 from provision.walk.job.stopping import MOST_S
-from provision.walk.timekeeping import with_held_clock
+from provision.walk.timekeeping import with_steady_clock
 from remote.contract import encode
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -205,7 +205,7 @@ def test_the_only_copy_of_a_result_keeps_its_box_until_its_deadline_by_its_provi
     places.run(run_id).outcome.write_bytes(encode(outcome_of(run_id=run_id)))
     clocks = Clocks(wall=lambda: now_s + set_s)
     held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: paper, clocks=clocks), ledger=ledger)
-    teardown = end_with_books(with_held_clock(dataclasses.replace(held, reach=Reach(connect=nobody_answers))))
+    teardown = end_with_books(with_steady_clock(dataclasses.replace(held, reach=Reach(connect=nobody_answers))))
     assert teardown.verdict == ("destroyed" if is_over else "orphaned")
     assert teardown.command == (None if is_over else f"rentune down --discard {run_id}")
     assert paper.boxes == ({} if is_over else {run_id: box})

@@ -23,8 +23,8 @@ from provision.errors import TransferFailed
 from provision.home.places import Places
 from provision.seam import Box, Resource, Teardown
 from provision.ssh import Completed, Shell
+from provision.walk.driven import Reach, Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, Run, read_run
 from provision.walk.job import rescue
 from provision.watch.view import read_events
 from remote.contract import (

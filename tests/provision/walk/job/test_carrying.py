@@ -14,8 +14,8 @@ from provision.home.places import Places
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.books import close_books
+from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Run, read_run
 from provision.walk.job.carrying import Carrier, meter_pushes
 from remote.contract import Event, encode
 from tests.doubles.displays import Quiet

@@ -13,8 +13,8 @@ from provision.account.ledger import Ledger
 from provision.errors import Exit, ProvisionError
 from provision.home.places import Places
 from provision.seam import Box, Claim, Launch, Resource
+from provision.walk.driven import Reach, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper

@@ -11,8 +11,8 @@ import pytest
 from provision.account.ledger import Ledger
 from provision.errors import TrainingFailed
 from provision.home.places import Places
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
-from provision.walk.held import read_run
 from provision.walk.job.foresight import Foresight
 from remote.contract import Event
 from tests.doubles.displays import Quiet

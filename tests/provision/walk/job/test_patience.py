@@ -18,8 +18,8 @@ from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.seam import Answer, Box, Claim, Owned, Resource
 from provision.walk import attempt
+from provision.walk.driven import Reach, Run, read_run
 from provision.walk.edges import Edges
-from provision.walk.held import Reach, Run, read_run
 from provision.walk.job import training
 from provision.walk.job.patience import HOME_WAIT_S, RECONNECT_S, has_gone, let_in_again, patiently, wait_for_box
 from provision.walk.run import walk

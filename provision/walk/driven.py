@@ -1,4 +1,4 @@
-"""A run in its controller's hands: what lies on disk about it, and the edges of its walk."""
+"""A run that is driven or ended: what lies on disk about it, and the edges of its walk."""
 
 from __future__ import annotations
 
