@@ -1,4 +1,4 @@
-"""The lease on a box, which a controller renews: a box for which nobody comes ends itself before its deadline.
+"""A box for which nobody comes ends itself before its deadline: its idle limit, which a controller puts off again and again.
 
 It holds until the trainer has begun. Before that, nothing on the box is worth anything; from then on it has what nobody else
 has, a checkpoint or a result, and somebody may `resume`: then the deadline alone ends it. So it does where the box is to be
@@ -23,29 +23,30 @@ from remote.contract import LOG_FILE
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
-LEASE_S: Final = 3600.0  # assumed: longer than a lid is closed at noon, and the most that a box nobody comes for costs
+IDLE_LIMIT_S: Final = 3600.0  # assumed: longer than a lid is closed at noon, and the most that a box nobody comes for costs
 RENEW_S: Final = 60.0  # assumed: many renewals may be lost before it matters
-LEASE_FILE: Final = "lease"  # below the box's folder: the uptime at the last renewal, in whole seconds
+# Below the box's folder: the uptime at the last renewal, in whole seconds. A box that stands looks for this name alone.
+RENEWED_FILE: Final = "lease"
 SPARED_FILE: Final = "spared"  # beside it: the deadline alone ends this box
 BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 
-# Shell. Variables: box (its folder), began_s (the uptime from which on it was waited), lease_s.
+# Shell. Variables: box (its folder), began_s (the uptime from which on it was waited), idle_limit_s.
 FUNCTIONS: Final = f"""\
 up_s() {{ read -r up rest < /proc/uptime && echo "${{up%.*}}"; }}
 idle_s() {{
   last_s=$began_s
-  read -r renewed_s 2> /dev/null < "$box/{LEASE_FILE}" || renewed_s=0
+  read -r renewed_s 2> /dev/null < "$box/{RENEWED_FILE}" || renewed_s=0
   now_s=$(up_s)
   [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
   echo $((now_s - last_s))
 }} 2> /dev/null
 is_valued() {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{SPARED_FILE}" ]; }}
-is_forsaken() {{ ! is_valued && [ "$(idle_s)" -ge "$lease_s" ]; }}
-tell_lease() {{
-  if [ -e "$box/{BEGUN_FILE}" ]; then echo "lease|yes||the trainer has begun, so the deadline alone ends it"
-  elif [ -e "$box/{SPARED_FILE}" ]; then echo "lease|yes||it is spared on failure, so the deadline alone ends it"
-  elif [ "$1" = yes ]; then echo "lease|yes|$((lease_s - $(idle_s)))|renewed $(idle_s) s ago"
-  else echo "lease|$1||nothing ends it early if nobody comes"; fi
+is_forsaken() {{ ! is_valued && [ "$(idle_s)" -ge "$idle_limit_s" ]; }}
+tell_idle_limit() {{
+  if [ -e "$box/{BEGUN_FILE}" ]; then echo "idle limit|yes||the trainer has begun, so the deadline alone ends it"
+  elif [ -e "$box/{SPARED_FILE}" ]; then echo "idle limit|yes||it is spared on failure, so the deadline alone ends it"
+  elif [ "$1" = yes ]; then echo "idle limit|yes|$((idle_limit_s - $(idle_s)))|renewed $(idle_s) s ago"
+  else echo "idle limit|$1||nothing ends it early if nobody comes"; fi
 }}
 """
 
@@ -56,17 +57,17 @@ def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
         return None
     renewed_s = began_s
     with suppress(OSError, ValueError):
-        renewed_s = float((folder / LEASE_FILE).read_text())
+        renewed_s = float((folder / RENEWED_FILE).read_text())
     return now_s - max(began_s, renewed_s if renewed_s <= now_s else began_s)
 
 
-def lease_layer(alone_s: float | None, *, lease_s: float, now_s: float) -> Layer:
-    """As `tell_lease` tells it, of a box whose reaper lives."""
+def idle_layer(alone_s: float | None, *, idle_limit_s: float, now_s: float) -> Layer:
+    """As `tell_idle_limit` tells it, of a box whose reaper lives."""
     if alone_s is None:
         says = "the trainer has begun, or the box is spared on failure: the deadline alone ends it"
-        return Layer(place="box", name="lease", there=Answer.YES, says=says)
+        return Layer(place="box", name="idle limit", there=Answer.YES, says=says)
     says = f"renewed {alone_s:.0f} s ago"
-    return Layer(place="box", name="lease", there=Answer.YES, says=says, strikes_at_s=now_s + lease_s - alone_s)
+    return Layer(place="box", name="idle limit", there=Answer.YES, says=says, strikes_at_s=now_s + idle_limit_s - alone_s)
 
 
 def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
@@ -75,9 +76,8 @@ def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
     """
     folder = shlex.quote(box.folder)
     spared = f"; : > {SPARED_FILE}" if spare else ""
-    done = shell.run(
-        f"cd {folder} || exit; sed 's/[.].*//' /proc/uptime > {LEASE_FILE}.new && mv {LEASE_FILE}.new {LEASE_FILE}{spared}"
-    )
+    renewed = f"sed 's/[.].*//' /proc/uptime > {RENEWED_FILE}.new && mv {RENEWED_FILE}.new {RENEWED_FILE}"
+    done = shell.run(f"cd {folder} || exit; {renewed}{spared}")
     if done.rc != 0:
         raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip()}")
 
@@ -93,7 +93,7 @@ def attended(shell: Shell, box: Box, *, spare: bool, every_s: float = RENEW_S) -
                 renew(shell, box, spare=spare)
             over.wait(every_s)
 
-    threading.Thread(target=go_on, name="lease", daemon=True).start()
+    threading.Thread(target=go_on, name="renewal", daemon=True).start()
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from planner.asking.request import LOCAL
-from provision.aboard.renewal import LEASE_S
+from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.charge.attendant import Attendant
 from provision.charge.ends.handover import ENDING
 from provision.charge.rings.bell import Bell
@@ -80,7 +80,7 @@ def left_words(run: Run) -> str:
         return "The run goes on without it, and ends with this machine: its box is a process here."
     if run.folder.events.exists():
         return "The run goes on without it, and the box's own deadline ends it."
-    return f"Nothing trains on its box yet, which ends itself within {seconds_words(LEASE_S)} where nobody comes."
+    return f"Nothing trains on its box yet, which ends itself within {seconds_words(IDLE_LIMIT_S)} where nobody comes."
 
 
 def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:

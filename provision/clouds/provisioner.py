@@ -17,7 +17,7 @@ from provision.clouds.engine.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.engine.stack import Stack, State, remove_engine_files
 from provision.clouds.engine.undoing import Undoing, ending, kinds_of
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
-from provision.clouds.orders.first_words import LOOKS, box_folder, lease_of
+from provision.clouds.orders.first_words import LOOKS, box_folder, idle_limit_of
 from provision.clouds.orders.ordering import Ordering
 from provision.clouds.orders.preview import WouldBe, would_be
 from provision.clouds.orders.reuse import CACHE
@@ -86,7 +86,7 @@ class PulumiProvisioner:
         self.regions = regions
         self.patience = patience
         self.list_lag_s = patience.grace_s
-        self.look = LOOKS[self.image.told_by](leased=lease_of(cloud) is not None)
+        self.look = LOOKS[self.image.told_by](idle_limit=idle_limit_of(cloud) is not None)
         self.worst_teardown_s = ENGINE_S + patience.teardown_s + patience.grace_s
         self.inventory = Inventory(cloud, self.environment, patience)
         self.whose = Whose(name, lambda: cloud.account(self.environment))

@@ -18,7 +18,7 @@ from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
 from provision.aboard.job import forget_secrets
 from provision.aboard.marks import marks
-from provision.aboard.renewal import LEASE_S, idle_s, lease_layer
+from provision.aboard.renewal import IDLE_LIMIT_S, idle_layer, idle_s
 from provision.aboard.ship import stack_is_here
 from provision.direct.limits import limit_name, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
@@ -51,7 +51,7 @@ class LocalBox:
         cache: Path,
         *,
         namespace: bool | None = None,
-        lease_s: float = LEASE_S,
+        idle_limit_s: float = IDLE_LIMIT_S,
         environment: Mapping[str, str] = os.environ,
         processes: Callable[[], Iterable[psutil.Process]] = psutil.process_iter,
         clock: Callable[[], float] = time.time,
@@ -60,7 +60,7 @@ class LocalBox:
         self._root = Path(os.path.realpath(root))  # Path.resolve raises for links that lead in a circle, and `down` must go on
         self._cache = Path(os.path.realpath(cache))
         self._namespace = namespace
-        self._lease_s = lease_s
+        self._idle_limit_s = idle_limit_s
         self._environment = environment
         self._processes = processes
         self._clock = clock
@@ -140,7 +140,7 @@ class LocalBox:
         """Nothing: a reboot ends reaper and box alike."""
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
-        """The reaper, as a process that lives, with the deadline and the lease that it was told."""
+        """The reaper, as a process that lives, with the deadline and the idle limit that it was told."""
         folder = self._root / claim.run_id
         try:
             found = find_marked(self._root, self._processes())
@@ -154,7 +154,7 @@ class LocalBox:
         says = f"process {reapers[0].pid} ends it, by wall clock or by uptime"
         reaper = Layer(place="box", name="reaper", there=Answer.YES, says=says, strikes_at_s=told.deadline_at_s)
         alone_s = idle_s(folder, began_s=began_s, now_s=time.clock_gettime(time.CLOCK_BOOTTIME))
-        return (reaper, lease_layer(alone_s, lease_s=told.lease_s, now_s=self._clock()))
+        return (reaper, idle_layer(alone_s, idle_limit_s=told.idle_limit_s, now_s=self._clock()))
 
     def _of(self, run_id: str) -> list[psutil.Process]:
         try:
@@ -183,7 +183,7 @@ class LocalBox:
             root=str(self._root),
             deadline_at_s=launch.deadline_at_s,
             server=command,
-            lease_s=self._lease_s,
+            idle_limit_s=self._idle_limit_s,
             ram_gib=ram_gib,
         )
         (server / REAPING).write_bytes(msgspec.json.encode(reaping))

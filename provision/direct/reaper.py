@@ -3,7 +3,7 @@
 `python -m provision.direct.reaper REAPING.json` returns once the box answers, and leaves a process in a session of its
 own. That process needs no controller, no network and no ledger. It ends the box at the deadline (by wall clock or by
 uptime, whichever comes first, so that a clock that is set back extends nothing), when nobody has come for it in the
-time of its lease (provision/aboard/renewal.py), when asked by SIGTERM, or when the server is gone; and the box's folder
+time of its idle limit (provision/aboard/renewal.py), when asked by SIGTERM, or when the server is gone; and the box's folder
 with it. Inside a bubblewrap PID namespace the kernel ends the box should the reaper be killed; without one, orphaned
 processes of the box become the reaper's children, and die with the rest.
 """
@@ -44,7 +44,7 @@ class Reaping(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     deadline_at_s: float  # wall clock
     server: tuple[str, ...]  # the command, without its port
-    lease_s: float  # of uptime, from the last time that somebody was there
+    idle_limit_s: float  # of uptime, from the last time that somebody was there
     ram_gib: float | None = None  # of the offer; None = no limit is wanted
 
     @property
@@ -97,7 +97,7 @@ def serve(reaping: Reaping, *, ready: int) -> None:
 
 def _is_forsaken(reaping: Reaping, began_s: float) -> bool:
     alone_s = idle_s(reaping.folder, began_s=began_s, now_s=_uptime_s())
-    return alone_s is not None and alone_s >= reaping.lease_s
+    return alone_s is not None and alone_s >= reaping.idle_limit_s
 
 
 def end(reaping: Reaping) -> None:

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from provision.clouds.boot import unattended
-from provision.clouds.boot.unattended import render_lease
+from provision.clouds.boot.unattended import render_idle_limit
 from provision.errors import Refused
 
 FORCE_AFTER_S: Final = 120  # assumed: longer than an orderly shutdown; then without asking anybody
@@ -56,7 +56,7 @@ class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
     host_key_public: str  # "ssh-ed25519 AAAA…"
     deadline_at_s: float  # wall clock
     now_s: float
-    lease_s: float | None = None  # None = its end would end no bill
+    idle_limit_s: float | None = None  # None = its end would end no bill
     volume: Volume | None = None
 
 
@@ -67,7 +67,7 @@ def render_user_data(boot: FirstBoot) -> str:
     """
     require_time(boot)
     document = {
-        "bootcmd": [["sh", "-c", text] for text in (render_deadline(boot), *_lease(boot), render_quiet_apt())],
+        "bootcmd": [["sh", "-c", text] for text in (render_deadline(boot), *_idle_limit(boot), render_quiet_apt())],
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": boot.host_key_private, "ed25519_public": boot.host_key_public},
         "users": [
@@ -92,8 +92,8 @@ def render_user_data(boot: FirstBoot) -> str:
     return "#cloud-config\n" + json.dumps(document, indent=1) + "\n"
 
 
-def _lease(boot: FirstBoot) -> tuple[str, ...]:
-    return () if boot.lease_s is None else (render_lease(boot.folder, boot.lease_s, end=SERVICE),)
+def _idle_limit(boot: FirstBoot) -> tuple[str, ...]:
+    return () if boot.idle_limit_s is None else (render_idle_limit(boot.folder, boot.idle_limit_s, end=SERVICE),)
 
 
 def require_time(boot: FirstBoot) -> None:
@@ -156,11 +156,11 @@ mount "$device" {volume.mount} && install -d -m 0700 -o {user} -g {user} {volume
 """
 
 
-def render_look(*, leased: bool) -> str:
-    """The script that reads the deadline back from systemd (provision/aboard/layers.py says what it prints), and the lease
+def render_look(*, idle_limit: bool) -> str:
+    """The script that reads the deadline back from systemd (provision/aboard/layers.py says what it prints), and the idle limit
     where there is one.
     """
-    return _deadline_look() + (unattended.render_look() if leased else "")
+    return _deadline_look() + (unattended.render_look() if idle_limit else "")
 
 
 def _deadline_look() -> str:

@@ -5,8 +5,8 @@ again, or bill what stands still. So it must ask its cloud for the end. How, the
 variable `END_VARIABLE`: shell that defines `can_end`, which is true where the container could ask, and `end_box`, which asks.
 
 The order is the promise, as in provision/clouds/boot/bootstrap.py: first the deadline, by wall clock and, against a wrong one,
-by uptime, and the lease (provision/aboard/renewal.py); they are watched from a process of its own, and the end is asked for
-until it comes. Only then the keys and the SSH server.
+by uptime, and the idle limit (provision/aboard/renewal.py); they are watched from a process of its own, and the end is asked
+for until it comes. Only then the keys and the SSH server.
 A container that could not end itself serves nobody: it never answers, so whoever rented it gives it back.
 
 The text is evaluated by the first process, which starts it over when the container is started over; it lies in an
@@ -29,7 +29,7 @@ LOOK_S: Final = 5  # assumed: between two looks at the clock
 AGAIN_S: Final = 30  # assumed: between two requests for the end
 SSHD_AGAIN_S: Final = 2  # assumed: an SSH server that ended would otherwise take the container with it
 
-# Pid of what watches, the deadline, the uptime at its start, the lease, the box's folder; written anew at each start.
+# Pid of what watches, the deadline, the uptime at its start, the idle limit, the box's folder; written anew at each start.
 WATCHER: Final = "/run/rentune-watcher"
 
 SSHD_OPTIONS: Final = (
@@ -47,19 +47,19 @@ def render_start(boot: FirstBoot) -> str:
     """
     require_time(boot)
     deadline_s, uptime_s = limits_of(boot)
-    lease_s = 0 if boot.lease_s is None else math.ceil(boot.lease_s)
-    or_forsaken = "" if boot.lease_s is None else " || is_forsaken"
+    idle_limit_s = 0 if boot.idle_limit_s is None else math.ceil(boot.idle_limit_s)
+    or_forsaken = "" if boot.idle_limit_s is None else " || is_forsaken"
     cache = "" if boot.volume is None else f" {shlex.quote(boot.volume.cache)}"
     options = " ".join(f"-o {option}" for option in SSHD_OPTIONS)
     return f"""\
 eval "${{{END_VARIABLE}:-}}"
-{FUNCTIONS}began_s=$(up_s) lease_s={lease_s} box={shlex.quote(boot.folder)}
+{FUNCTIONS}began_s=$(up_s) idle_limit_s={idle_limit_s} box={shlex.quote(boot.folder)}
 over() {{ [ "$(date +%s)" -ge {deadline_s} ] || [ "$(up_s)" -ge $((began_s + {uptime_s})) ]; }}
 (
   until over{or_forsaken}; do sleep {LOOK_S}; done
-  while :; do echo "rentune: the deadline is here, or nobody came for $lease_s s"; end_box; sleep {AGAIN_S}; done
+  while :; do echo "rentune: the deadline is here, or nobody came for $idle_limit_s s"; end_box; sleep {AGAIN_S}; done
 ) &
-echo "$! {deadline_s} $began_s $lease_s $box" > {WATCHER}
+echo "$! {deadline_s} $began_s $idle_limit_s $box" > {WATCHER}
 until can_end; do echo "rentune: it could not end itself, so it serves nobody"; sleep {AGAIN_S}; done
 umask 077
 keys=/etc/ssh home=/root
@@ -72,15 +72,15 @@ while :; do "$(command -v sshd || echo /usr/sbin/sshd)" -D -e {options}; sleep {
 """
 
 
-def render_look(*, leased: bool) -> str:
-    """The script that asks whether the deadline is watched (provision/aboard/layers.py says what it prints), and the lease
+def render_look(*, idle_limit: bool) -> str:
+    """The script that asks whether the deadline is watched (provision/aboard/layers.py says what it prints), and the idle limit
     where there is one.
     """
-    no_lease, lease = ("; tell_lease no", "; tell_lease yes") if leased else ("", "")
+    no_limit, limit = ("; tell_idle_limit no", "; tell_idle_limit yes") if idle_limit else ("", "")
     return f"""\
-{FUNCTIONS}read -r pid at_s began_s lease_s box 2> /dev/null < {WATCHER}
+{FUNCTIONS}read -r pid at_s began_s idle_limit_s box 2> /dev/null < {WATCHER}
 case "$(sed -n 's/^State:[[:space:]]*\\(.\\).*/\\1/p' "/proc/$pid/status" 2> /dev/null)" in
-  "" | Z | X) echo "watcher|no||nothing in the container watches the deadline"{no_lease} ;;
-  *) echo "watcher|yes|$((at_s - $(date +%s)))|asks the cloud for the end, again and again"{lease} ;;
+  "" | Z | X) echo "watcher|no||nothing in the container watches the deadline"{no_limit} ;;
+  *) echo "watcher|yes|$((at_s - $(date +%s)))|asks the cloud for the end, again and again"{limit} ;;
 esac
 """

@@ -1,4 +1,4 @@
-"""The end of a machine for which nobody comes, as shell and systemd units: the lease of provision/aboard/renewal.py.
+"""The end of a machine for which nobody comes, as shell and systemd units: the idle limit of provision/aboard/renewal.py.
 
 Only where a power-off ends the bill: elsewhere a machine that is off costs what it did, or stays for ever. It is armed after
 the deadline and apart from it, so whatever is wrong here costs no more than the time to the deadline.
@@ -12,19 +12,19 @@ from typing import Final
 
 from provision.aboard.renewal import FUNCTIONS
 
-SCRIPT: Final = "/etc/rentune-lease.sh"
+SCRIPT: Final = "/etc/rentune-idle-limit.sh"
 BEGAN: Final = "/run/rentune-began"  # the uptime at this boot's first command; a tmpfs, so of this boot
-SERVICE: Final = "rentune-lease.service"
-TIMER: Final = "rentune-lease.timer"
+SERVICE: Final = "rentune-idle-limit.service"
+TIMER: Final = "rentune-idle-limit.timer"
 LOOK_S: Final = 60  # assumed: a minute more does not matter
 
 
-def render_lease(folder: str, lease_s: float, *, end: str) -> str:
+def render_idle_limit(folder: str, idle_limit_s: float, *, end: str) -> str:
     """The shell script that arms it, at every boot. `end` is the unit that powers off."""
     return f"""\
 sed 's/[.].*//' /proc/uptime > {BEGAN}
 cat > {SCRIPT} <<'SCRIPT'
-box={shlex.quote(folder)} lease_s={math.ceil(lease_s)}
+box={shlex.quote(folder)} idle_limit_s={math.ceil(idle_limit_s)}
 read -r began_s < {BEGAN}
 {FUNCTIONS}[ "${{1:-}}" != end ] || ! is_forsaken || systemctl --no-block start {end}
 SCRIPT
@@ -39,7 +39,7 @@ timeout {LOOK_S} systemctl start --no-block {TIMER}
 
 def _service_unit() -> str:
     return f"""[Unit]
-Description=The run's lease: power off where nobody has come
+Description=The run's idle limit: power off where nobody has come
 DefaultDependencies=no
 [Service]
 Type=oneshot
@@ -50,7 +50,7 @@ ExecStart=/bin/sh {SCRIPT} end
 def _timer_unit() -> str:
     # No default dependencies, as those of the deadline: `bootcmd` runs before what they would wait for.
     return f"""[Unit]
-Description=The run's lease, looked at again and again
+Description=The run's idle limit, looked at again and again
 DefaultDependencies=no
 [Timer]
 OnActiveSec={LOOK_S}
@@ -65,6 +65,6 @@ def render_look() -> str:
     return f"""\
 watched=$(systemctl show --value --property=ActiveState {TIMER} 2> /dev/null)
 case "$watched" in active) watched=yes ;; "") watched=unknown ;; *) watched=no ;; esac
-if [ -r {SCRIPT} ]; then set --; . {SCRIPT}; tell_lease "$watched"
-else echo "lease|no||nothing ends it early if nobody comes"; fi
+if [ -r {SCRIPT} ]; then set --; . {SCRIPT}; tell_idle_limit "$watched"
+else echo "idle limit|no||nothing ends it early if nobody comes"; fi
 """

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from provision.aboard.renewal import LEASE_S
+from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.clouds.boot import bootstrap, container
 from provision.clouds.boot.bootstrap import FirstBoot, render_user_data
 from provision.clouds.boot.container import render_start
@@ -27,9 +27,9 @@ class FirstWords(msgspec.Struct, frozen=True, kw_only=True):
     host_key: str  # the public half of the key in it
 
 
-def lease_of(cloud: Cloud) -> float | None:
+def idle_limit_of(cloud: Cloud) -> float | None:
     """Seconds after which a box there ends itself where nobody comes; None where its own end would end no bill."""
-    return LEASE_S if cloud.POWER_OFF in ENDS_EARLY else None
+    return IDLE_LIMIT_S if cloud.POWER_OFF in ENDS_EARLY else None
 
 
 def first_words(launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolume | None, now_s: float) -> FirstWords:
@@ -43,7 +43,7 @@ def first_words(launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolum
         host_key_public=public,
         deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(cloud.POWER_OFF, 0.0),
         now_s=now_s,
-        lease_s=lease_of(cloud),
+        idle_limit_s=idle_limit_of(cloud),
         volume=mounted(cloud.VOLUMES, volume),
     )
     return FirstWords(user_data=RENDERED[image.told_by](boot), host_key=public)

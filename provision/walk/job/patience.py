@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from provision.aboard.renewal import LEASE_S
+from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
@@ -36,7 +36,7 @@ HOME_WAIT_S: Final = 600.0
 # derived: a box's own timer forces it off after 120 s (provision/clouds/boot/bootstrap.py)
 OVERDUE_S: Final = DEADLINE_GRACE_S / 2
 
-FORSAKEN: Final = f"Before its trainer begins, a box that nobody reaches for {seconds_words(LEASE_S)} ends itself."
+FORSAKEN: Final = f"Before its trainer begins, a box that nobody reaches for {seconds_words(IDLE_LIMIT_S)} ends itself."
 TOO_LATE: Final = "The deadline came before the trainer was done."
 
 

@@ -1,4 +1,4 @@
-"""The lease: a box for which nobody comes ends itself, one that has something of worth waits for its deadline."""
+"""The idle limit: a box for which nobody comes ends itself, one that has something of worth waits for its deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, LEASE_FILE, SPARED_FILE, attended, idle_s, renew
+from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, RENEWED_FILE, SPARED_FILE, attended, idle_s, renew
 from provision.direct.here import local_offer
 from provision.direct.local import LocalBox
 from provision.errors import ConnectionFailed, ProvisionError
@@ -20,7 +20,7 @@ from provision.seam import Box
 from provision.ssh import Completed, Shell
 from tests.provision.rigs import await_true, rig_of
 
-NOW_S, BEGAN_S, LEASE_S = 5000, 1000, 3600
+NOW_S, BEGAN_S, IDLE_LIMIT_S = 5000, 1000, 3600
 
 
 def written(folder: Path, files: dict[str, str]) -> Path:
@@ -34,14 +34,14 @@ def written(folder: Path, files: dict[str, str]) -> Path:
     ("files", "alone_s"),
     [
         ({}, 4000),  # nobody ever came
-        ({LEASE_FILE: "4990\n"}, 10),
-        ({LEASE_FILE: "9000\n"}, 4000),  # of the boot before this one
-        ({LEASE_FILE: "500\n"}, 4000),  # likewise
-        ({LEASE_FILE: "so\n"}, 4000),
-        ({LEASE_FILE: ""}, 4000),
+        ({RENEWED_FILE: "4990\n"}, 10),
+        ({RENEWED_FILE: "9000\n"}, 4000),  # of the boot before this one
+        ({RENEWED_FILE: "500\n"}, 4000),  # likewise
+        ({RENEWED_FILE: "so\n"}, 4000),
+        ({RENEWED_FILE: ""}, 4000),
         ({BEGUN_FILE: ""}, None),
         ({SPARED_FILE: ""}, None),
-        ({BEGUN_FILE: "", LEASE_FILE: "1001\n"}, None),
+        ({BEGUN_FILE: "", RENEWED_FILE: "1001\n"}, None),
     ],
     ids=str,
 )
@@ -51,12 +51,14 @@ def test_shell_and_python_read_it_alike(tmp_path: Path, files: dict[str, str], a
     assert idle_s(box, began_s=BEGAN_S, now_s=NOW_S) == alone_s
     (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")
     functions = FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime"))
-    script = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}is_forsaken && echo forsaken; tell_lease yes"
+    script = (
+        f"box={box} began_s={BEGAN_S} idle_limit_s={IDLE_LIMIT_S}\n{functions}is_forsaken && echo forsaken; tell_idle_limit yes"
+    )
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert said.stderr == ""
     *forsaken, told = said.stdout.splitlines()
-    assert (forsaken == ["forsaken"]) == (alone_s is not None and alone_s >= LEASE_S)
-    assert told.split("|")[2] == ("" if alone_s is None else str(LEASE_S - alone_s))
+    assert (forsaken == ["forsaken"]) == (alone_s is not None and alone_s >= IDLE_LIMIT_S)
+    assert told.split("|")[2] == ("" if alone_s is None else str(IDLE_LIMIT_S - alone_s))
 
 
 class Line:
@@ -80,34 +82,34 @@ def test_it_is_renewed_for_as_long_as_the_block_runs() -> None:
     line = Line()
     with attended(cast("Shell", line), BOX, spare=False, every_s=0.01):
         await_true(lambda: len(line.told) > 3)
-    await_true(lambda: "lease" not in {thread.name for thread in threading.enumerate()})
+    await_true(lambda: "renewal" not in {thread.name for thread in threading.enumerate()})
     told = len(line.told)
     time.sleep(0.05)
     assert len(line.told) == told
 
 
 @pytest.fixture
-def leased(tmp_path: Path) -> Callable[[float], LocalBox]:
-    return lambda lease_s: LocalBox(tmp_path / "boxes", tmp_path / "cache", namespace=True, lease_s=lease_s)
+def boxes(tmp_path: Path) -> Callable[[float], LocalBox]:
+    return lambda idle_limit_s: LocalBox(tmp_path / "boxes", tmp_path / "cache", namespace=True, idle_limit_s=idle_limit_s)
 
 
 @pytest.mark.box
 def test_a_local_box_for_which_nobody_comes_is_gone_before_its_deadline(
-    tmp_path: Path, leased: Callable[[float], LocalBox]
+    tmp_path: Path, boxes: Callable[[float], LocalBox]
 ) -> None:
     """Folder and all, like any that has ended."""
     with rig_of("local box in a PID namespace", tmp_path) as rig:
-        box = leased(2.0).up(local_offer(), rig.launch())
+        box = boxes(2.0).up(local_offer(), rig.launch())
         await_true(lambda: not Path(box.folder).exists())
         assert time.time() < rig.launch().deadline_at_s - 60
 
 
 @pytest.mark.box
 @pytest.mark.parametrize("spare", [False, True], ids=["renewed", "spared on failure"])
-def test_a_local_box_that_is_attended_lives(tmp_path: Path, leased: Callable[[float], LocalBox], *, spare: bool) -> None:
+def test_a_local_box_that_is_attended_lives(tmp_path: Path, boxes: Callable[[float], LocalBox], *, spare: bool) -> None:
     """For as long as somebody renews; one to be spared on failure, after that, too."""
     with rig_of("local box in a PID namespace", tmp_path) as rig:
-        box = leased(3.0).up(local_offer(), rig.launch())
+        box = boxes(3.0).up(local_offer(), rig.launch())
         with rig.connect(box) as shell:
             with attended(shell, box, spare=spare, every_s=0.5):
                 time.sleep(4.0)
@@ -118,7 +120,7 @@ def test_a_local_box_that_is_attended_lives(tmp_path: Path, leased: Callable[[fl
 
 @pytest.mark.box
 def test_a_renewal_that_fails_says_so_and_leaves_nothing_elsewhere(shell: Shell, box: Box, tmp_path: Path) -> None:
-    """A folder that is gone: neither lease nor mark is written where the user happens to be."""
+    """A folder that is gone: neither renewal nor mark is written where the user happens to be."""
     gone = msgspec.structs.replace(box, folder=str(tmp_path / "gone"))
     with pytest.raises(ProvisionError, match="could not be told that somebody is there"):
         renew(shell, gone, spare=True)
@@ -130,5 +132,5 @@ def test_a_renewal_is_the_uptime_of_the_box(shell: Shell, box: Box) -> None:
     """In whole seconds, whole or not at all."""
     renew(shell, box)
     up_s = float(Path("/proc/uptime").read_text().split()[0])
-    assert 0 <= up_s - int((Path(box.folder) / LEASE_FILE).read_text()) < 30
-    assert not (Path(box.folder) / f"{LEASE_FILE}.new").exists()
+    assert 0 <= up_s - int((Path(box.folder) / RENEWED_FILE).read_text()) < 30
+    assert not (Path(box.folder) / f"{RENEWED_FILE}.new").exists()

@@ -75,7 +75,7 @@ def test_a_run_that_is_followed_has_all_of_its_layers(
     data = json.loads(capsys.readouterr().out)["data"]
     assert [(layer["name"], layer["place"], layer["there"]) for layer in data["layers"]] == [
         ("reaper", "box", "yes"),
-        ("lease", "box", "yes"),
+        ("idle limit", "box", "yes"),
         ("controller", "home", "yes"),
     ]
     assert data["layers"][0]["strikes_at_s"] == data["deadline_at_s"] == ledger.runs()[rented].deadline_at_s

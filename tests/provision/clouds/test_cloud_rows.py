@@ -83,7 +83,7 @@ def test_what_is_said_of_an_accounts_limits_is_what_is_asked(cloud: str) -> None
 
 # A layer of docs/layers.md that depends on the cloud, and which clouds have it, as their programs say.
 LAYERS = {
-    "lease": lambda cloud: load_cloud(cloud).POWER_OFF in ENDS_EARLY,
+    "idle limit": lambda cloud: load_cloud(cloud).POWER_OFF in ENDS_EARLY,
     "sentinel": lambda cloud: not CLOUDS[cloud].ends_itself,
     "timer": lambda cloud: load_cloud(cloud).IMAGE.told_by == "cloud-init",
     "watcher": lambda cloud: load_cloud(cloud).IMAGE.told_by == "start command",
@@ -94,7 +94,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_the_page_of_layers_names_the_clouds_that_have_each(layer: str) -> None:
-    """A lease above all is armed only where a power-off, or asking, ends the bill."""
+    """An idle limit above all is armed only where a power-off, or asking, ends the bill."""
     [row] = [line for line in (DOCS / "layers.md").read_text().splitlines() if line.startswith(f"| {layer} |")]
     named = {cloud for cloud, each in CLOUDS.items() if each.title.split()[0] in row.split("|")[2]}
     assert named == {cloud for cloud in CLOUDS if LAYERS[layer](cloud)}

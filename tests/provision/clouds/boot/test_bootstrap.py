@@ -27,7 +27,7 @@ from provision.clouds.boot.bootstrap import (
     render_quiet_apt,
     render_user_data,
 )
-from provision.clouds.boot.unattended import render_lease
+from provision.clouds.boot.unattended import render_idle_limit
 from provision.errors import Refused
 
 NOW_S = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC).timestamp()
@@ -54,18 +54,18 @@ def test_the_first_act_of_the_first_stage_is_the_deadline() -> None:
     assert second == ["sh", "-c", render_quiet_apt()]
 
 
-def test_the_lease_comes_after_the_deadline_and_only_where_it_is_wanted() -> None:
+def test_the_idle_limit_comes_after_the_deadline_and_only_where_it_is_wanted() -> None:
     """Whatever is wrong with it finds the deadline armed."""
-    leased = parsed(render_user_data(msgspec.structs.replace(BOOT, lease_s=3600.0)))["bootcmd"]
-    lease = ["sh", "-c", render_lease(BOOT.folder, 3600.0, end=SERVICE)]
+    limited = parsed(render_user_data(msgspec.structs.replace(BOOT, idle_limit_s=3600.0)))["bootcmd"]
+    limit = ["sh", "-c", render_idle_limit(BOOT.folder, 3600.0, end=SERVICE)]
     first, second = parsed(render_user_data(BOOT))["bootcmd"]
-    assert leased == [first, lease, second]
+    assert limited == [first, limit, second]
 
 
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     """All four, as they are written."""
     run_script(tmp_path, in_an_hour())
-    text = render_lease(BOOT.folder, 3600.0, end=SERVICE)
+    text = render_idle_limit(BOOT.folder, 3600.0, end=SERVICE)
     for there, here in (("/etc/systemd/system", tmp_path / "units"), (unattended.SCRIPT, tmp_path / "script")):
         text = text.replace(there, str(here))
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "FAILING": "nothing"}
@@ -122,7 +122,7 @@ def test_a_deadline_that_is_over_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [render_deadline(BOOT), render_quiet_apt(), render_last_check(), render_lease("/box", 1.0, end=SERVICE)]
+    "script", [render_deadline(BOOT), render_quiet_apt(), render_last_check(), render_idle_limit("/box", 1.0, end=SERVICE)]
 )
 def test_the_scripts_are_shell(script: str) -> None:
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)

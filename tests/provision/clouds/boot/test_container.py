@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard.renewal import BEGUN_FILE, LEASE_FILE
+from provision.aboard.renewal import BEGUN_FILE, RENEWED_FILE
 from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S, FirstBoot
 from provision.clouds.boot.container import END_VARIABLE, ENTRYPOINT, START_VARIABLE, WATCHER, render_look, render_start
 from provision.clouds.programs.runpod_pods import API_VARIABLE, ENDS_TRIED, SELF_END
@@ -25,7 +25,7 @@ from tests.provision.rigs import await_true
 KEY = "rpa_of_this_pod_alone"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc'$(false)`\ndef\n-----END OPENSSH PRIVATE KEY-----\n"
 HOUR_S = 3600.0
-LEASE_S = 600
+IDLE_LIMIT_S = 600
 
 # What a container's image brings, as far as the text calls it; each notes its call. `curl` says no as often as a file says.
 PROGRAMS = {
@@ -72,7 +72,7 @@ class Container:
 
     def look(self) -> str:
         """What its look says, asked as over SSH."""
-        script = render_look(leased=True).replace(WATCHER, str(self.watcher)).replace("/proc/uptime", str(self.uptime))
+        script = render_look(idle_limit=True).replace(WATCHER, str(self.watcher)).replace("/proc/uptime", str(self.uptime))
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
     def boot(self, *, left_s: float = HOUR_S) -> FirstBoot:
@@ -85,7 +85,7 @@ class Container:
             host_key_public="ssh-ed25519 AAAAhost run",
             deadline_at_s=now_s + left_s,
             now_s=now_s,
-            lease_s=LEASE_S,
+            idle_limit_s=IDLE_LIMIT_S,
         )
 
     def prepare(self, boot: FirstBoot) -> dict[str, str]:
@@ -184,7 +184,7 @@ def test_at_the_deadline_it_asks_for_its_end_and_not_before(container: Container
 
 def test_a_wrong_clock_is_overtaken_by_uptime(container: Container) -> None:
     """A clock that stands still would never come to the deadline."""
-    environment = container.prepare(msgspec.structs.replace(container.boot(), lease_s=None))
+    environment = container.prepare(msgspec.structs.replace(container.boot(), idle_limit_s=None))
     date = container.folder / "bin/date"
     date.write_text("#!/bin/sh\necho 0\n")
     date.chmod(0o755)
@@ -221,26 +221,26 @@ def test_whether_the_deadline_is_watched_can_be_asked(container: Container) -> N
     assert container.look().startswith("watcher|no||")
     with started(container, container.prepare(container.boot())):
         await_true(lambda: container.noted("sshd"))
-        watched, leased = container.look().splitlines()
+        watched, limited = container.look().splitlines()
         name, there, left_s, _ = watched.split("|")
         assert (name, there) == ("watcher", "yes")
-        assert leased == f"lease|yes|{LEASE_S}|renewed 0 s ago"
+        assert limited == f"idle limit|yes|{IDLE_LIMIT_S}|renewed 0 s ago"
         assert HOUR_S - 60 < int(left_s) <= HOUR_S
         os.kill(int(container.watcher.read_text().split()[0]), signal.SIGKILL)
-        gone = [["watcher", "no"], ["lease", "no"]]
+        gone = [["watcher", "no"], ["idle limit", "no"]]
         await_true(lambda: [line.split("|")[:2] for line in container.look().splitlines()] == gone)  # a kill takes a moment
 
 
 def test_a_container_for_which_nobody_comes_asks_for_its_end(container: Container) -> None:
-    """By uptime, and not while somebody renews its lease."""
+    """By uptime, and not while somebody puts off its idle limit."""
     with started(container, container.prepare(container.boot(left_s=10 * HOUR_S))):
         await_true(lambda: container.noted("sshd"))
-        (container.home / "rentune-r1" / LEASE_FILE).write_text("150\n")
-        container.await_look()  # minutes pass in no moment of a real machine: whoever looks right now must have seen the lease
-        container.uptime.write_text(f"{150 + LEASE_S - 1}.50 0\n")
+        (container.home / "rentune-r1" / RENEWED_FILE).write_text("150\n")
+        container.await_look()  # minutes pass in no moment of a real machine: whoever looks right now must have seen it
+        container.uptime.write_text(f"{150 + IDLE_LIMIT_S - 1}.50 0\n")
         container.await_look()
         assert not container.asked()
-        container.uptime.write_text(f"{150 + LEASE_S + 1}.50 0\n")
+        container.uptime.write_text(f"{150 + IDLE_LIMIT_S + 1}.50 0\n")
         await_true(container.asked)
 
 
@@ -252,7 +252,7 @@ def test_a_container_whose_trainer_has_begun_waits_for_its_deadline(container: C
         begun.parent.mkdir()
         begun.touch()
         container.await_look()  # whoever looks right now may have missed the file, and would see the later uptime
-        container.uptime.write_text(f"{100 + 2 * LEASE_S}.00 0\n")
+        container.uptime.write_text(f"{100 + 2 * IDLE_LIMIT_S}.00 0\n")
         container.await_look()
         assert not container.asked()
 

@@ -38,7 +38,7 @@ with open("/var/lib/dpkg/lock-frontend", "w") as lock:
     open("/run/locked", "w").close()
     time.sleep(3600)
 ' & until [ -e /run/locked ]; do sleep 0.1; done"""
-LEASE_S = 600.0
+IDLE_LIMIT_S = 600.0
 MASK_THE_TIMER = ["ln", "-s", "/dev/null", f"/etc/systemd/system/{TIMER}"]
 
 
@@ -84,7 +84,7 @@ def boot(tmp_path: Path) -> FirstBoot:
         host_key_public=host.public,
         deadline_at_s=now_s + 3600,
         now_s=now_s,
-        lease_s=LEASE_S,
+        idle_limit_s=IDLE_LIMIT_S,
     )
 
 
@@ -141,13 +141,13 @@ def test_the_deadline_can_be_read_back_and_what_is_undone_is_missing(box: Box, b
     with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
 
         def look() -> dict[str, Layer]:
-            return {layer.name: layer for layer in read_layers(shell, render_look(leased=True), now_s=time.time())}
+            return {layer.name: layer for layer in read_layers(shell, render_look(idle_limit=True), now_s=time.time())}
 
         armed = look()
         assert {name: layer.there for name, layer in armed.items()} == dict.fromkeys(
-            ("timer", "limit by uptime", "lease"), Answer.YES
+            ("timer", "limit by uptime", "idle limit"), Answer.YES
         )
-        assert armed["lease"].strikes_at_s == pytest.approx(time.time() + LEASE_S, abs=BOOT_S)
+        assert armed["idle limit"].strikes_at_s == pytest.approx(time.time() + IDLE_LIMIT_S, abs=BOOT_S)
         assert armed["timer"].strikes_at_s == pytest.approx(boot.deadline_at_s, abs=3)
         late_s = (armed["limit by uptime"].strikes_at_s or 0) - boot.deadline_at_s
         assert 0 < late_s < 2 * UPTIME_MARGIN_S
@@ -236,7 +236,7 @@ def test_a_machine_whose_clock_is_wrong_by_an_hour_ends_all_the_same(
 
 def test_a_machine_for_which_nobody_comes_ends_itself(cloud: Emulator, boot: FirstBoot, key: Path) -> None:
     """At the next look of its timer, which is made here, for it comes by the minute; not once its trainer has begun."""
-    instance = Instance(cloud, render_user_data(msgspec.structs.replace(boot, lease_s=1.0)))
+    instance = Instance(cloud, render_user_data(msgspec.structs.replace(boot, idle_limit_s=1.0)))
     look = f"sudo -n systemctl start {unattended.SERVICE}"
     with Shell.connect(box_of(instance, boot), key=key, deadline_s=BOOT_S) as shell:
         await_true(lambda: shell.run(f"[ -d {FOLDER} ]").rc == 0)
