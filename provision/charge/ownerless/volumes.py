@@ -11,13 +11,11 @@ from provision.account.runs import RunState
 from provision.charge.ends.afterwards import with_ends, write_end
 from provision.charge.ends.handover import alone_with
 from provision.charge.ownerless.orphans import Orphans
-from provision.clouds.patience import GRACE_S
-from provision.clouds.programs import CLOUDS, load_cloud
-from provision.errors import Held, ProvisionError, Refused
+from provision.clouds.kept import end_kept
+from provision.errors import Held, Refused
 from provision.home.places import Places
 from provision.prepare.papers import read_launch
-from provision.redact import without_secrets
-from provision.seam import Answer, Resource, ResourceEnd, Teardown, seen
+from provision.seam import Resource, Teardown
 from provision.walk.edges import Edges
 
 Volume = tuple[str, Resource]  # who has it, and which it is
@@ -43,13 +41,15 @@ def kept_volumes(found: Orphans, named: str | None, *, ledger: Ledger, installat
 
 
 def end_volume(provider: str, volume: Resource, edges: Edges) -> Teardown:
-    """Delete one and look whether it is gone: twice, further apart than the cloud's lists lag behind. The ledger is told, where
-    it has the run, and the store where its state lies. A delete that was refused has ended nothing, whatever a list says.
+    """End one, as `end_kept` does. The ledger is told, where it has the run, and the store where its state lies.
 
     Raises Held where a run goes on with it, or a machine has it: that is left alone.
     """
     with _unused(volume, edges):
-        return _end(provider, volume, edges)
+        teardown = end_kept(provider, volume, environment=edges.environment, clocks=edges.clocks)
+        if teardown.clean:
+            _note_down(teardown, edges)
+        return teardown
 
 
 @contextmanager
@@ -81,47 +81,10 @@ def _asks_for(volume: Resource, state: RunState, places: Places) -> bool:
     return False
 
 
-def _end(provider: str, volume: Resource, edges: Edges) -> Teardown:
-    run_id, names_run = volume.run_id or "a run without a name", volume.names_run
-    cloud, own = load_cloud(provider), without_secrets(edges.environment, but=CLOUDS[provider].secret_variables)
-    trouble = ""
-    try:
-        cloud.destroy_stray(volume, own)
-    except ProvisionError as error:
-        trouble = f": {str(error).removesuffix('.')}"
-
-    def look() -> tuple[Answer, str]:
-        listed = seen(lambda: cloud.owned(volume.region, volume.run_id if names_run else None, own))
-        if listed.complete is not Answer.YES:
-            return Answer.UNKNOWN, listed.message
-        return _is_gone(volume, listed.kept), ""
-
-    gone, why = look()
-    if gone is Answer.YES and trouble:
-        gone, why = Answer.UNKNOWN, "its list shows none, and the delete was refused"
-    elif gone is Answer.YES:
-        edges.clocks.sleep(GRACE_S)
-        gone, why = look()
-    end = ResourceEnd(resource=volume, gone=gone, at_s=edges.clocks.wall())
-    if gone is Answer.YES:
-        _note_down(end, edges)
-        return Teardown.destroyed(run_id, f"{provider} lists its {volume.words} no more.", resources=(end,))
-    if gone is Answer.NO:
-        command = f"rentune down --volumes {run_id}" if names_run else None
-        still = f"{provider} still lists its {volume.words}{trouble}."
-        return Teardown.orphaned(run_id, still, resources=(end,), command=command)
-    return Teardown.unknown(run_id, f"{provider} could not be asked for it: {why}{trouble}.", resources=(end,))
-
-
-def _is_gone(volume: Resource, kept: tuple[Resource, ...]) -> Answer:
-    return Answer.NO if volume.id in {each.id for each in kept} else Answer.YES
-
-
-def _note_down(end: ResourceEnd, edges: Edges) -> None:
+def _note_down(ended: Teardown, edges: Edges) -> None:
     """The run's verdict once more, with the end of this disk: `ls` tells it no more, wherever the run's book is read."""
-    state = Ledger(edges.places.ledger).runs().get(end.resource.run_id or "")
+    state = Ledger(edges.places.ledger).runs().get(ended.run_id)
     if state is None or state.teardown is None:
         return
-    write_end(
-        state, with_ends(state.teardown, (end,), state.teardown), at_s=end.at_s, places=edges.places, note=edges.display.note
-    )
+    teardown = with_ends(state.teardown, ended.resources, state.teardown)
+    write_end(state, teardown, at_s=edges.clocks.wall(), places=edges.places, note=edges.display.note)

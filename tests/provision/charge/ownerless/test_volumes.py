@@ -214,7 +214,7 @@ def end_all_kept(kept: RunState, monkeypatch: pytest.MonkeyPatch, *named: str) -
         {kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_billing())
     )
     monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _places: found)
-    monkeypatch.setattr("provision.charge.ownerless.volumes.GRACE_S", 0.0)
+    monkeypatch.setattr("provision.clouds.kept.GRACE_S", 0.0)
     return call(["down", "--volumes", *named])
 
 
