@@ -223,15 +223,13 @@ def _data(path: Path, model: str | None, task: str, columns: dict[str, str], *, 
     import msgspec
 
     from provision.home.places import read_places
-    from provision.prepare.inputs.counting import look_through, notes
+    from provision.prepare.inputs.counting import Data, look_through, notes
 
     tokenizer = _tokenizer(model) if model is not None else None
     report: dict[str, Any] = msgspec.to_builtins(
         look_through(
-            path,
+            Data((path,), "classification" if task == TASKS[1] else "auto", columns),
             tokenizer,
-            kind="classification" if task == TASKS[1] else "auto",
-            columns=columns,
             cache=read_places().cache,
             say=notes(quiet=quiet),
         )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from provision.commands.ending import EndedRun
 
 
 @click.command("down")
@@ -49,25 +53,17 @@ def command(
 
     from provision.account.ledger import Ledger
     from provision.account.naming import LEAST_LETTERS
-    from provision.commands.ending import act_for, cost_sentences, learned_sentences, open_books
+    from provision.commands.ending import act_for, open_books
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
     from provision.envelope.show import say, show
     from provision.errors import BadInput, Exit
     from provision.home.interrupt import interruptible
     from provision.home.places import read_places
-    from provision.report.tables import left_sentences, teardown_words
     from provision.walk.crash import read_crash_point
 
     read_crash_point(os.environ)  # refused before anything is looked at
-    if orphans and volumes:
-        raise BadInput("--orphans and --volumes are two things to do.", hint="rentune down --orphans, then --volumes")
-    if gone and (run is None or orphans or volumes):
-        raise BadInput("--gone is said of one run, by itself.", hint="rentune down --gone RUN")
-    if run is None and not orphans and not volumes:
-        raise BadInput("Say which run, or --orphans.", hint="rentune down RUN, or rentune down --orphans")
-    if run == "":
-        raise BadInput("The run's id is empty.", hint="rentune ls")
+    _require_one_thing(run, orphans=orphans, volumes=volumes, gone=gone)
     places = read_places()
     if run is not None and not orphans:
         with suppress(BadInput):  # it may be nobody's run that a cloud still lists
@@ -79,16 +75,7 @@ def command(
     clean = all(teardown.clean for teardown in ended.teardowns) and not ended.unseen
 
     def draw() -> None:
-        told = [
-            sentence
-            for run in runs
-            for sentence in (
-                f"{run.run_id}: {teardown_words(run)}",
-                *cost_sentences(run),
-                *learned_sentences(run),
-                *left_sentences(run, run.costs_on),
-            )
-        ]
+        told = [sentence for run in runs for sentence in _sentences(run)]
         for sentence in (*(told or ended.nothing), *ended.others):
             click.echo(sentence)
         for sentence in ended.limits:
@@ -98,3 +85,30 @@ def command(
     code = Exit.OK if clean else Exit.STILL_BILLS
     notes = (*(() if runs else ended.nothing), *ended.others, *ended.limits)
     return show("down", runs, draw, as_json=as_json, errors=errors, notes=notes, exit_code=code)
+
+
+def _require_one_thing(run: str | None, *, orphans: bool, volumes: bool, gone: bool) -> None:
+    """Raises BadInput for a question that asks for nothing, or for two things at once."""
+    from provision.errors import BadInput
+
+    if orphans and volumes:
+        raise BadInput("--orphans and --volumes are two things to do.", hint="rentune down --orphans, then --volumes")
+    if gone and (run is None or orphans or volumes):
+        raise BadInput("--gone is said of one run, by itself.", hint="rentune down --gone RUN")
+    if run is None and not orphans and not volumes:
+        raise BadInput("Say which run, or --orphans.", hint="rentune down RUN, or rentune down --orphans")
+    if run == "":
+        raise BadInput("The run's id is empty.", hint="rentune ls")
+
+
+def _sentences(run: EndedRun) -> tuple[str, ...]:
+    """What is told of one run that was ended, or was to be."""
+    from provision.commands.ending import cost_sentences, learned_sentences
+    from provision.report.tables import left_sentences, teardown_words
+
+    return (
+        f"{run.run_id}: {teardown_words(run)}",
+        *cost_sentences(run),
+        *learned_sentences(run),
+        *left_sentences(run, run.costs_on),
+    )

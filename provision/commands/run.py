@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from provision.home.places import Places
     from provision.prepare.ahead import Open, Outlook
     from provision.prepare.choosing import Chosen, KeyQuestion
+    from provision.prepare.inputs import BaseModel
     from provision.prepare.outlay import Taken
     from provision.prepare.preview import Preview
     from provision.state.shared import Place
@@ -56,14 +57,12 @@ def command(**options: Any) -> int:
     from planner.report.words import note
     from provision.account.ledger import Ledger
     from provision.envelope.show import say
-    from provision.errors import HubSilent
     from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
     from provision.prepare.beside import beside_words, plan_in
     from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.deadline import require_time_to_train
     from provision.prepare.inputs import find_base, rehearsal_words, require_hub_access
-    from provision.prepare.inputs.hub import pinned
     from provision.prepare.opening import Agreed, open_run
     from provision.prepare.outlay import Taken
     from provision.prepare.policy import state_place
@@ -90,19 +89,12 @@ def command(**options: Any) -> int:
     tight = require_room(plan, places)
     _show(opened, taken, quiet=quiet)
     others = beside_words(plan, Ledger(places.ledger).runs().values(), now_s=time.time(), plan_of=plan_in(places))
-    for told in filter(None, (tight, others)):
+    for told in filter(None, (tight, others, rehearsal_words(base))):
         say(note(told), err=quiet)
-    if rehearsal := rehearsal_words(base):
-        say(note(rehearsal), err=quiet)
     require_parts(plan.offer.provider, places)  # nobody is asked to agree to what this machine can't do
     require_hub_access(base, os.environ)
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
-    try:
-        base = pinned(base, plan.request.revision, os.environ)  # of the last, as the only one that asks the network
-    except HubSilent as error:
-        if not options["preview"]:
-            raise
-        say(f"Note: {error} Nothing of that is in a preview; a run is not begun without it.", err=quiet)
+    base = _pinned(base, plan, is_preview=options["preview"], quiet=quiet)  # the last, as the only one that asks the network
     if options["preview"]:
         return _preview(plan, places, taken, as_json=quiet)
     _ask(plan, options)
@@ -125,6 +117,23 @@ def command(**options: Any) -> int:
     if not quiet:
         click.echo(f"Run {run_id}")
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
+
+
+def _pinned(base: BaseModel, plan: Plan, *, is_preview: bool, quiet: bool) -> BaseModel:
+    """The base at the revision that its hub has now. Raises HubSilent; in a preview that is told and no more."""
+    import os
+
+    from provision.envelope.show import say
+    from provision.errors import HubSilent
+    from provision.prepare.inputs.hub import pinned
+
+    try:
+        return pinned(base, plan.request.revision, os.environ)
+    except HubSilent as error:
+        if not is_preview:
+            raise
+        say(f"Note: {error} Nothing of that is in a preview; a run is not begun without it.", err=quiet)
+        return base
 
 
 def _look_ahead() -> Callable[[Offer], Outlook]:

@@ -52,9 +52,9 @@ class Data(NamedTuple):
     """What is counted as one: files, folders of some or patterns, how their rows are read, and how many."""
 
     paths: tuple[Path, ...]
-    kind: str
-    columns: Mapping[str, str]
-    max_rows: int | None
+    kind: str = "auto"
+    columns: Mapping[str, str] = NAMED_SO
+    max_rows: int | None = None
     template: str | None = None  # as in `DataFile`
 
 
@@ -71,13 +71,8 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     path, model = Path(file.path), expanded(file.model)
     counts = trains_on_bytes(model) or (has_tokenizer(model) and has_stack())
     report = look_through(
-        path,
+        Data((path, *map(Path, file.more)), file.format, dict(file.columns), file.max_rows, file.chat_template),
         model if counts else None,
-        kind=file.format,
-        columns=dict(file.columns),
-        more=tuple(map(Path, file.more)),
-        max_rows=file.max_rows,
-        template=file.chat_template,
         along=None if file.along is None else Path(file.along),
         cache=cache,
         say=say,
@@ -107,34 +102,20 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     )
 
 
-def look_through(
-    path: Path,
-    model: Path | None,
-    *,
-    more: tuple[Path, ...] = (),
-    kind: str = "auto",
-    columns: Mapping[str, str] = NAMED_SO,
-    max_rows: int | None = None,
-    template: str | None = None,
-    along: Path | None = None,
-    cache: Path,
-    say: Say,
-) -> DataReport:
-    """What the trainer will say of a data file, a folder of some or a pattern, and of `more` such that are read with it. Raises
-    RequestError for one that it can't read at all.
+def look_through(data: Data, model: Path | None, *, along: Path | None = None, cache: Path, say: Say) -> DataReport:
+    """What the trainer will say of the data. Raises RequestError for a file that it can't read at all.
 
     `model`: what decides the tokens, a model folder, a GGUF file or a bare configuration; None = they are estimated from
     characters. `along`: a file whose rows are all counted and kept as well, if this one has to be; what is wrong with it is for
     whoever asks for it.
     """
-    data = Data((path, *more), kind, columns, max_rows, template)
-    _require_template(template)
+    path, *more = data.paths
+    _require_template(data.template)
     _require_files(data)
     if model is None or trains_on_bytes(model):
         try:
-            return check_data(
-                path, GUESSED if model is None else BYTES, more=more, kind=kind, columns=columns, max_rows=max_rows
-            )
+            counted = GUESSED if model is None else BYTES
+            return check_data(path, counted, more=more, kind=data.kind, columns=data.columns, max_rows=data.max_rows)
         except UnreadableData as error:
             raise RequestError(str(error), hint=HINT) from None
     kept = cache / "counted" / f"{_key(data, model)}.json"
@@ -143,7 +124,7 @@ def look_through(
     beside: dict[Path, Path] = {}
     with suppress(RequestError):
         if along is not None:
-            beside_it = Data((along,), kind, columns, None, template)
+            beside_it = data._replace(paths=(along,), max_rows=None)
             _require_files(beside_it)
             beside[along] = cache / "counted" / f"{_key(beside_it, model)}.json"
     names = " and ".join(file.name for file in (path, *beside))

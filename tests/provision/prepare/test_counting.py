@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from planner.asking.request import DataFile, RequestError
-from provision.prepare.inputs.counting import has_tokenizer, look_through, measured, trains_on_bytes
+from provision.prepare.inputs.counting import Data, has_tokenizer, look_through, measured, trains_on_bytes
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BYTES_PER_TOKEN, TOKENS_OF_DEFAULT_SYSTEM, TOKENS_PER_MESSAGE, check_data, counter_of
 from tests.provision.plans import TINY_CONFIG
@@ -130,12 +130,12 @@ def test_weights_or_a_tokenizer_end_the_counting_in_bytes(model: Path, tmp_path:
 @pytest.mark.torch
 def test_what_was_kept_and_is_damaged_is_counted_again(data: Path, model: Path, tmp_path: Path) -> None:
     """Neither that nor a cache that can't be written is in the way of an answer."""
-    first = look_through(data, model, cache=tmp_path / "cache", say=Heard())
+    first = look_through(Data((data,)), model, cache=tmp_path / "cache", say=Heard())
     for kept in (tmp_path / "cache" / "counted").iterdir():
         kept.write_text("{")
-    assert look_through(data, model, cache=tmp_path / "cache", say=Heard()) == first
+    assert look_through(Data((data,)), model, cache=tmp_path / "cache", say=Heard()) == first
     (tmp_path / "file").touch()
-    assert look_through(data, model, cache=tmp_path / "file", say=Heard()) == first
+    assert look_through(Data((data,)), model, cache=tmp_path / "file", say=Heard()) == first
 
 
 @pytest.mark.torch
@@ -182,7 +182,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     for path in (tmp_path / "pipe.jsonl", tmp_path / ("x" * 5_000), tmp_path / "none.jsonl", Path("/dev/zero")):
         with pytest.raises(RequestError, match="can't be read"):
-            look_through(path, None, cache=tmp_path, say=Heard())
+            look_through(Data((path,)), None, cache=tmp_path, say=Heard())
 
 
 def test_a_model_brings_its_tokenizer_in_a_folder_or_in_a_gguf_file(tmp_path: Path) -> None:
