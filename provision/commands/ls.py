@@ -178,6 +178,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "offer": state.rental.offer.key if state.rental else None,
         "status": status(state, places.run(state.run_id), now_s=now_s),
         "phase": _phase(state, heard) if heard is not None else None,
+        "training": _training(heard) if heard is not None else None,
         "reason": _reason(receipt),
         "reached": receipt.reached if receipt else None,
         "opened_at_s": state.opened.at_s,
@@ -227,6 +228,13 @@ def _phase(state: RunState, heard: View) -> str | None:
     return heard.phase if in_trainer else state.phase
 
 
+def _training(heard: View) -> dict[str, Any] | None:
+    """How far it is; None before its first step, and once it is over."""
+    if heard.phase not in ("train", "evaluate") or heard.num_steps is None or not 0 < heard.step < heard.num_steps:
+        return None
+    return {"step": heard.step, "num_steps": heard.num_steps, "eta_s": heard.eta_s}
+
+
 def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
     from provision.envelope.show import console
     from provision.report.terminal import draw
@@ -269,7 +277,7 @@ def _spent(usd: Decimal, words: Callable[[Decimal], str], *, assumed: bool) -> s
 
 def stands(row: dict[str, Any]) -> str:
     """As in "trained in 3 min 05 s", "trained in part in 3 min 05 s: 31 of 60 steps (deadline)", "failed after 41.2 s:
-    deadline", "running: train, 12.0 s since the start; deadline 9.0 s ago".
+    deadline", "running: train, step 31 of 60, 4 min 10 s left, 5 min 02 s since the start; deadline in 2 h 10 min".
     """
     from provision.report.words import part_words
     from provision.words import deadline_words, seconds_words
@@ -287,7 +295,11 @@ def stands(row: dict[str, Any]) -> str:
     if row["cut_short_by_deadline"] and left_s > 0:
         deadline += ", before the training is through: what is trained by then comes home"
     left = "".join(f"; {id}: {words}" for id, words in row["costs_on"].items())
-    return f"{row['status']}: {row['phase'] or 'opened'}, {took} since the start; {deadline}{left}"
+    at = f"{row['phase'] or 'opened'}, "
+    if (training := row["training"]) is not None:
+        at += f"step {training['step']:,} of {training['num_steps']:,}, "
+        at += "" if training["eta_s"] is None else f"{seconds_words(training['eta_s'])} left, "
+    return f"{row['status']}: {at}{took} since the start; {deadline}{left}"
 
 
 def _monthly(usd: str | None) -> str:

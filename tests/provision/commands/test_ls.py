@@ -99,6 +99,31 @@ def test_a_trainer_at_its_end_has_not_made_a_failed_run_complete(
     assert stands(row) == "failed after 3 min 05 s: result not at home"
 
 
+def test_a_run_that_trains_says_how_far_it_is(run_id: str, places: Places, ledger: Ledger) -> None:
+    """As far as its events have come home: ten steps of two seconds each, and thirty still to come."""
+    state = ledger.runs()[run_id]
+    ledger.append(attempted(run_id, at_s=state.opened.at_s + 1, deadline_at_s=state.deadline_at_s))
+    ledger.append(this_process(run_id, at_s=state.opened.at_s + 2))
+    started = Event(seq=0, kind="phase_started", phase=Phase.TRAIN, at_s=1_000.0, monotonic_s=0.0, data={})
+    steps = [
+        Event(
+            seq=number,
+            kind="step",
+            phase=Phase.TRAIN,
+            at_s=1_000.0 + 2 * number,
+            monotonic_s=2.0 * number,
+            data={"step": number, "total_steps": 40, "loss": 2.0, "tokens_per_s": 100.0},
+        )
+        for number in range(1, 11)
+    ]
+    events = places.run(run_id).events
+    for known, words in ((steps, "step 10 of 40, 1 min 00 s left, "), ([], "")):
+        events.write_bytes(b"".join(encode(event) + b"\n" for event in (started, *known)))
+        row = describe(ledger.runs()[run_id], places, now_s=state.opened.at_s + 60)
+        assert f", {words}1 min 00 s since the start" in stands(row)
+        assert row["training"] == ({"step": 10, "num_steps": 40, "eta_s": 60.0} if words else None)
+
+
 @pytest.mark.parametrize("command", ["report", "resume"])
 def test_a_run_that_is_over_and_has_lost_its_directory_sends_nobody_in_a_circle(
     command: str, run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
