@@ -26,7 +26,7 @@ from provision.charge.ownerless.strays import end_stray
 from provision.charge.rings.knell import How, tell_end
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
-from provision.home.clocks import passing_s
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.places import Places, read_places
 from provision.prepare.papers import read_claim
 from provision.seam import CLOCKS_AGREE_S, DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
@@ -44,9 +44,7 @@ def watch(
     end_run: Callable[[RunState], bool],
     *,
     grace_s: Callable[[RunState], float] = lambda _state: DEADLINE_GRACE_S,
-    clock: Callable[[], float] = time.time,
-    steady: Callable[[], float] = passing_s,
-    sleep: Callable[[float], None] = time.sleep,
+    clocks: Clocks = CLOCKS,
 ) -> None:
     """Return once nothing of the run can bill; after its deadline and the grace, end it, as often as that takes.
 
@@ -56,17 +54,17 @@ def watch(
     `end_run` is handed the run as it was last read, and says whether all is over: a ledger that is away by then is no reason
     to leave its box, and one that stays away none to stay.
     """
-    next_s = steady()
+    next_s = clocks.steady()
     state, read_at_s, due_s = ledger.runs()[run_id], None, 0.0
     while not state.over:
         end_at_s = state.deadline_at_s + grace_s(state)
         if end_at_s != read_at_s:
-            read_at_s, due_s = end_at_s, steady() + end_at_s - clock()
-        if (clock() >= end_at_s or steady() >= due_s) and steady() >= next_s:
+            read_at_s, due_s = end_at_s, clocks.steady() + end_at_s - clocks.wall()
+        if (clocks.wall() >= end_at_s or clocks.steady() >= due_s) and clocks.steady() >= next_s:
             if end_run(state):
                 return
-            next_s = steady() + AGAIN_S
-        sleep(LOOK_S)
+            next_s = clocks.steady() + AGAIN_S
+        clocks.sleep(LOOK_S)
         with suppress(RentuneError, OSError, KeyError):  # a ledger that can't be read now, or is lost, says of no end
             state = ledger.runs()[run_id]
 

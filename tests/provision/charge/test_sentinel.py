@@ -27,6 +27,7 @@ from provision.charge.ownerless.forsaken import forsaken_runs
 from provision.charge.sentinel import AGAIN_S, grace_for, is_over, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
+from provision.home.clocks import Clocks
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
@@ -52,11 +53,9 @@ class Time:
         self.set_s = 0.0
         self.at: list[tuple[float, Callable[[], None]]] = []
 
-    def clock(self) -> float:
-        return self.now_s + self.set_s
-
-    def steady(self) -> float:
-        return self.now_s
+    @property
+    def clocks(self) -> Clocks:
+        return Clocks(wall=lambda: self.now_s + self.set_s, steady=lambda: self.now_s, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.now_s += seconds
@@ -77,7 +76,7 @@ def test_a_run_that_ended_is_nobody_s_business(run_id: str, ledger: Ledger, hour
     """It leaves within a look; nothing was ended by it."""
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
     hours.at = [(2000.0, lambda: ledger.append(gone(run_id)))]
-    watch(run_id, ledger, lambda _state: pytest.fail("it was over"), clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
+    watch(run_id, ledger, lambda _state: pytest.fail("it was over"), clocks=hours.clocks)
     assert hours.now_s == pytest.approx(2000.0, abs=5.0)
 
 
@@ -93,7 +92,7 @@ def test_after_the_deadline_and_a_grace_it_ends_the_run(run_id: str, ledger: Led
             return False
         return False
 
-    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
+    watch(run_id, ledger, end_run, clocks=hours.clocks)
     first_s = DEADLINE_AT_S + DEADLINE_GRACE_S
     assert ends_at_s == pytest.approx([first_s, first_s + AGAIN_S, first_s + 2 * AGAIN_S], abs=10.0)
 
@@ -114,7 +113,7 @@ def test_a_clock_that_is_set_back_puts_the_deadline_off_by_nothing(
         ledger.append(gone(run_id))
         return False
 
-    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
+    watch(run_id, ledger, end_run, clocks=hours.clocks)
     assert ended_s == pytest.approx([ends_at_s], abs=5.0)
 
 
@@ -137,7 +136,7 @@ def test_a_ledger_that_can_not_be_read_for_a_while_is_no_end(
         return False
 
     monkeypatch.setattr(ledger, "runs", reading)
-    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
+    watch(run_id, ledger, end_run, clocks=hours.clocks)
     assert len(ended) == 1
     assert next(failures, None) is None
 
@@ -167,7 +166,7 @@ def test_between_two_attempts_it_stays_and_takes_the_next_deadline(run_id: str, 
         ledger.append(gone(run_id))
         return False
 
-    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
+    watch(run_id, ledger, end_run, clocks=hours.clocks)
     assert ends_at_s == pytest.approx([later_s + DEADLINE_GRACE_S], abs=5.0)
 
 
