@@ -74,12 +74,8 @@ def find_orphans(
     ahead_s = clock_ahead_s(owned.values())
     told_s = None if ahead_s is None else now_s - ahead_s
     going_on = [state for state in runs.values() if not state.over]
-    unclaimed = [
-        (provider, resource)
-        for provider, found in owned.items()
-        for resource in found.resources
-        if _is_unclaimed(resource, runs)
-    ]
+    listed = [(provider, resource) for provider, found in owned.items() for resource in found.resources]
+    unclaimed = [(provider, resource) for provider, resource in listed if _is_unclaimed(resource, runs)]
     ours = [
         lists_of(provider) is Lists.THIS_HOME or _is_ours(resource, runs, installation=installation, now_s=told_s)
         for provider, resource in unclaimed
@@ -99,22 +95,17 @@ def find_orphans(
         over=tuple(run_id for run_id in runs if run_id in {each.run_id for _, each in strays}),
         others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
         kept=tuple((provider, resource) for provider, found in owned.items() for resource in found.kept),
-        off=tuple(
-            (provider, resource)
-            for provider, found in owned.items()
-            for resource in found.resources
-            if resource.runs is Answer.NO and not _is_unclaimed(resource, runs)
-        ),
+        off=tuple(each for each in listed if each[1].runs is Answer.NO and each not in unclaimed),
         unasked=tuple(name for name, kind in KINDS.items() if kind.lists is Lists.ACCOUNT and name not in owned),
         accounts={provider: found.account for provider, found in owned.items() if found.account is not None},
         rules=rules,
-        unseen={
-            provider: found.message or "could not be asked"
-            for provider, found in owned.items()
-            if found.complete is not Answer.YES
-        }
-        | _in_other_accounts(runs, owned),
+        unseen=_unanswered(owned) | _in_other_accounts(runs, owned),
     )
+
+
+def _unanswered(owned: Mapping[str, Owned]) -> dict[str, str]:
+    lists = owned.items()
+    return {name: found.message or "could not be asked" for name, found in lists if found.complete is not Answer.YES}
 
 
 def _in_other_accounts(runs: Mapping[str, RunState], owned: Mapping[str, Owned]) -> dict[str, str]:
