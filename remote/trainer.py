@@ -221,7 +221,17 @@ def _outcome(
     progress = loop.progress
     before, after = progress.evaluation_at(0), progress.evaluation_at(progress.best_step)
     by = best_by_of(spec.loop, spec.task)
-    doubts = tuple(doubts_of(before, after, loaded.prompts, samples, sample_tokens=spec.loop.sample_tokens, by=by))
+    doubts = tuple(
+        doubts_of(
+            before,
+            after,
+            loaded.prompts,
+            samples,
+            sample_tokens=spec.loop.sample_tokens,
+            by=by,
+            rows_of_classes=loaded.data.held_out_classes,
+        )
+    )
     for doubt in doubts:
         desk.events.warn(doubt.message)
     return Outcome(

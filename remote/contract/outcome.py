@@ -112,7 +112,8 @@ class Reached(Value, frozen=True, kw_only=True):
 class Doubt(Value, frozen=True, kw_only=True):
     """Why a result that is whole may yet be of no use."""
 
-    kind: Literal["no_better", "endless"]  # than the base, on held-out rows; its answers come to no end
+    # than the base, on held-out rows; its classes may as well be guessed; its answers come to no end
+    kind: Literal["no_better", "guessing", "endless"]
     message: str  # one sentence for a person
 
 

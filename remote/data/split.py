@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class Data:
     held_out_read: RowsRead
     chats: bool = False  # whether they are conversations as such, and no questions with an answer each
     classes: tuple[Class, ...] = ()  # of a classification, with the rows of each that are learned from
+    held_out_classes: tuple[int, ...] = ()  # likewise, the held-out rows of each
     row_shares: tuple[float, ...] = ()  # how likely each row is drawn; () = each comes once an epoch
 
 
@@ -68,6 +70,7 @@ def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, wa
     if source.balance == "oversampling":
         examples = oversampled(examples, seed)
         warn(message=f"oversampling: {len(encoded.examples):,} rows are shown as {len(examples):,} in each epoch")
+    judged_labels = Counter(row.label for _, row in held_out.rows if isinstance(row, Labelled))
     return Data(
         train=examples,
         held_out=judged.examples,
@@ -76,6 +79,7 @@ def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, wa
         held_out_read=held_out_read,
         chats=train.format == "chat",
         classes=classes,
+        held_out_classes=tuple(judged_labels[each.name] for each in classes),
         row_shares=row_shares(examples) if source.balance == "weighted_sampling" else (),
     )
 

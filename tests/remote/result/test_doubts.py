@@ -54,6 +54,32 @@ def test_answers_without_end_are_doubted_where_they_had_twice_the_room(
     assert kinds(2.0, 1.0, *answered) == found
 
 
+def classified(auc: float | None, *rows_of_classes: int) -> list[str]:
+    """What is doubted of a classification whose loss fell."""
+    metrics = {"accuracy": 0.5} if auc is None else {"accuracy": 0.5, "auc": auc}
+    after = Evaluation(step=9, mean_loss=1.0, row_losses=(1.0,), metrics=metrics)
+    found = doubts_of(judged(0, 2.0), after, [], [], sample_tokens=64, rows_of_classes=rows_of_classes)
+    return [doubt.kind for doubt in found]
+
+
+@pytest.mark.parametrize(
+    ("auc", "rows_of_classes", "found"),
+    [
+        (0.5, (20, 20), ["guessing"]),
+        (0.64, (20, 20), ["guessing"]),  # two standard errors are 0.185
+        (0.75, (20, 20), []),
+        (0.64, (200, 200), []),  # on more rows it says something
+        (0.64, (200, 10), ["guessing"]),  # and little where one class has few
+        (0.3, (200, 200), ["guessing"]),
+        (None, (20, 0), []),  # a class without rows: nobody knows
+    ],
+)
+def test_classes_that_may_as_well_be_guessed_are_doubted(
+    auc: float | None, rows_of_classes: tuple[int, ...], found: list[str]
+) -> None:
+    assert classified(auc, *rows_of_classes) == found
+
+
 def run(job: Path) -> Outcome:
     assert carry_out(job, watch=Watch()) == 0  # there is a verified result
     return decode(job.with_name(OUTCOME_FILE).read_bytes(), Outcome)
