@@ -77,7 +77,7 @@ def left_words(run: Run) -> str:
     if not state.may_bill:
         return "Nothing is rented, and whoever takes the run up goes on with it."
     if state.provider == LOCAL:
-        return "The run goes on without it, and ends with this machine: its box is a process here."
+        return "The run goes on without it. Its box is a process here and ends with this machine; what it has saved is kept."
     if run.folder.events.exists():
         return "The run goes on without it, and the box's own deadline ends it."
     return f"Nothing trains on its box yet, which ends itself within {seconds_words(IDLE_LIMIT_S)} where nobody comes."

@@ -69,15 +69,20 @@ def main(argv: list[str]) -> int:
         return 0 if os.read(reading, 1) else 1
     os.close(reading)
     os.setsid()
+    asked = False
     try:
-        serve(reaping, ready=writing)
+        asked = serve(reaping, ready=writing)
     finally:
-        end(reaping)
+        end(reaping, leave_folder=asked)
     return 0
 
 
-def serve(reaping: Reaping, *, ready: int) -> None:
-    """Start the server, say so on the descriptor `ready`, and return when the box has to end."""
+def serve(reaping: Reaping, *, ready: int) -> bool:
+    """Start the server, say so on the descriptor `ready`, and return when the box has to end: whether a signal asked for it.
+
+    Whoever ends the run removes the folder himself; a machine that shuts down asks as well, and then its checkpoints are all
+    that is left of the training.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     began_s = _uptime_s()
@@ -90,9 +95,10 @@ def serve(reaping: Reaping, *, ready: int) -> None:
     while (left_s := min(reaping.deadline_at_s - time.time(), ends_at_uptime_s - _uptime_s())) > 0:
         caught = signal.sigtimedwait(WATCHED, min(left_s, TICK_S))
         if caught and caught.si_signo in ASKED:
-            return
+            return True
         if server.pid in _reap() or _is_forsaken(reaping, began_s):
-            return
+            return False
+    return False
 
 
 def _is_forsaken(reaping: Reaping, began_s: float) -> bool:
@@ -100,8 +106,8 @@ def _is_forsaken(reaping: Reaping, began_s: float) -> bool:
     return alone_s is not None and alone_s >= reaping.idle_limit_s
 
 
-def end(reaping: Reaping) -> None:
-    """Kill everything of the box, over and over until nothing is left; then remove its folder."""
+def end(reaping: Reaping, *, leave_folder: bool = False) -> None:
+    """Kill everything of the box, over and over until nothing is left; then remove its folder, unless it is left."""
     ends_at_s = time.monotonic() + END_S
     while time.monotonic() < ends_at_s:
         _reap()
@@ -113,7 +119,8 @@ def end(reaping: Reaping) -> None:
         time.sleep(0.02)
     forget_secrets(reaping.run_id)  # in memory, which outlives the box: the trainer may not have come to read it
     remove_limit(limit_name(reaping.folder))
-    shutil.rmtree(reaping.folder, ignore_errors=True)
+    if not leave_folder:
+        shutil.rmtree(reaping.folder, ignore_errors=True)
 
 
 def _start_server(reaping: Reaping) -> tuple[subprocess.Popen[bytes], int]:

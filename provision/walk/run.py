@@ -28,6 +28,8 @@ from provision.walk.books import close_books
 from provision.walk.driven import Run
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import bring_pushed, meter_pushes
+from provision.walk.job.left import bring_left
+from provision.walk.job.patience import has_gone
 from provision.walk.permitted import past_of, permitted
 from provision.walk.phases import Phases
 from remote.contract import Phase
@@ -58,6 +60,8 @@ def _settled(run: Run, phases: Phases) -> End | None:
     """
     meter_pushes(run)
     state = run.state
+    if state.standing is Standing.UP and state.box is not None and state.box.shares_files and has_gone(run):
+        bring_left(run)
     if state.standing is Standing.OVER:
         confirm(run, phases)
         return None if read_outcome(run.folder) else Failed(UNTOLD)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -17,6 +19,7 @@ from planner.plan import Plan
 from provision.cli import call
 from provision.direct.local import LocalBox
 from provision.errors import Exit
+from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
 from provision.seam import Box, Launch
 from provision.ssh.keys import make_key
@@ -235,3 +238,44 @@ def test_a_kept_box_says_that_it_still_bills(rehearsal: Rehearsal) -> None:
     assert receipt.exit_code == Exit.STILL_BILLS
     assert not rehearsal.is_gone(run_id)
     assert rehearsal.state(run_id).deadline_at_s > time.time()
+
+
+def went_with_its_machine(rehearsal: Rehearsal, run_id: str, number: signal.Signals, saved: str) -> Path:
+    """The controller is killed once this file is in the box's folder, and the box goes as at a reboot; the folder."""
+    folder = boxes_folder(rehearsal.places) / run_id
+    controller = rehearsal.start_controller(run_id)
+    wait_until(lambda: any(folder.glob(f"job/{saved}")))
+    controller.kill()
+    controller.wait()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(folder / "server/reaper.json") in process.cmdline():
+                process.send_signal(number)
+    wait_until(lambda: [each.kind for each in rehearsal.box.owned().resources if each.run_id == run_id] == ["folder"])
+    return folder
+
+
+@pytest.mark.parametrize(("number", "command"), [(signal.SIGTERM, "resume"), (signal.SIGKILL, "down")])
+def test_what_a_local_box_had_learned_outlives_a_reboot_of_its_machine(
+    rehearsal: Rehearsal, number: signal.Signals, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An orderly one ends its processes, a power cut all at once: its newest checkpoint is on this very disk."""
+    run_id = rehearsal.open(steps=10_000)
+    folder = went_with_its_machine(rehearsal, run_id, number, "checkpoints/step-*[1-9]*")
+    call([command, run_id])
+    said = "".join(capsys.readouterr())
+    home = rehearsal.places.run(run_id)
+    assert steps_at_home(home.checkpoints)[-1] > 0
+    assert str(home.go_on) in said.replace("\n", "")
+    assert not folder.exists()
+    assert rehearsal.state(run_id).billed is not None
+
+
+def test_a_result_that_a_local_box_had_finished_outlives_a_reboot_of_its_machine(rehearsal: Rehearsal) -> None:
+    """It is brought home from this disk, and the run has ended well."""
+    run_id = rehearsal.open(steps=400)
+    folder = went_with_its_machine(rehearsal, run_id, signal.SIGKILL, "outcome.json")
+    receipt = rehearsal.drive(run_id)
+    assert receipt.exit_code == Exit.OK, receipt.message
+    assert (rehearsal.places.run(run_id).adapter / "adapter_model.safetensors").exists()
+    assert not folder.exists()

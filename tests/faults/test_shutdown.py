@@ -48,7 +48,10 @@ def test_a_supervisor_that_a_shutdown_ends_lets_go_of_its_run(
     assert state.teardown is None
     assert hands_of(state, rehearsal.places.run(run_id).lock, now_s=time.time()) is Hands.NOBODY
     said = (rehearsal.folder / "controller.out").read_text()
-    assert f"{number.name}: this process ends. The run goes on without it, and ends with this machine" in said
+    assert (
+        f"{number.name}: this process ends. The run goes on without it. Its box is a process here and ends with this machine"
+        in said
+    )
     assert f"rentune resume {run_id} follows it again" in said
     assert call(["ls"]) == Exit.OK
     assert run_id in capsys.readouterr().out
@@ -178,7 +181,11 @@ def test_who_is_told_of_a_run_hears_that_nobody_is_in_charge(rehearsal: Rehearsa
     [
         ("aws", False, "Nothing trains on its box yet, which ends itself within 1 h 00 min where nobody comes."),
         ("aws", True, "The run goes on without it, and the box's own deadline ends it."),
-        ("local", True, "The run goes on without it, and ends with this machine: its box is a process here."),
+        (
+            "local",
+            True,
+            "The run goes on without it. Its box is a process here and ends with this machine; what it has saved is kept.",
+        ),
     ],
 )
 def test_what_is_said_of_a_run_that_is_left(rehearsal: Rehearsal, provider: str, heard: bool, words: str) -> None:

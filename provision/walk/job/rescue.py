@@ -14,6 +14,7 @@ from provision.ssh.keys import client_key
 from provision.walk.driven import Run
 from provision.walk.job.at_home import result_waits
 from provision.walk.job.carrying import ended_after
+from provision.walk.job.left import bring_left
 from provision.walk.job.patience import admitted_again, is_users_own, let_in_again, listed, unasked
 from provision.walk.job.stopping import MOST_S
 from provision.walk.job.training import fetch, left_result, stopped_with_result
@@ -61,6 +62,7 @@ def _bring_home(run: Run, *, reach_s: float, rescue_s: float) -> None:
         if not box.ours:
             raise unasked(run, str(error)) from error
         run.display.note(f"The box could not be asked for a result: {error}")
+        bring_left(run)
         return
     with shell, ended_after(shell, MOST_S + rescue_s):
         if left_result(shell, box) or stopped_with_result(
