@@ -38,6 +38,7 @@ def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal
         **as_stored(folder, quantization_config(strategy)),
         device_map={"": "cpu" if streams else device},
         local_files_only=True,
+        use_safetensors=True,
     )
     keep_differentiable(model)
     upcast(model, strategy)

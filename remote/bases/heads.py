@@ -54,6 +54,7 @@ def load_classifier(folder: str, strategy: Strategy, device: str, head: ClassHea
             ),
             device_map={"": device},
             local_files_only=True,
+            use_safetensors=True,
             output_loading_info=True,
         )
     except ValueError as error:

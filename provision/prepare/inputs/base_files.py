@@ -17,10 +17,14 @@ from remote.contract import MODEL_CONFIG, TOKENIZER_FILES
 
 SMALL_BYTES: Final = 32 * MIB  # assumed: seconds on a slow uplink; more than any tokenizer's file has
 SAFE: Final = ".safetensors"
-PICKLED: Final = "pytorch_model*.bin"  # as transformers names them: read where no others are there
+PICKLED: Final = "pytorch_model*.bin"  # as transformers names them
 ANOTHER_FORMAT: Final = "consolidated"  # how the names begin of the same weights in their maker's own layout
 PACKED: Final = ".gguf"
 HINT: Final = "Take the folder that transformers saves with save_pretrained, model and tokenizer, or that its hub has."
+SAVED_SAFE: Final = (
+    "Only safetensors are read, as data alone: these may run code. Save the folder anew: python -c 'from transformers import "
+    'AutoModelForCausalLM as M, AutoTokenizer as T; [K.from_pretrained("{0}").save_pretrained("{0}-safe") for K in (M, T)]\''
+)
 WORDS: Final = (".json", ".model", ".jinja", ".txt")  # as of a hub's: configuration, tokenizer, templates
 
 
@@ -41,6 +45,9 @@ def require_whole(folder: Path) -> None:
     packed = sorted(folder.glob(f"*{PACKED}"))
     if not (folder / MODEL_CONFIG).is_file():
         raise _lacks(folder, MODEL_CONFIG)
+    if not _weights_in(folder) and any(folder.glob(PICKLED)):
+        said = f"The model folder {folder} holds its weights as pickles ({PICKLED})."
+        raise BadInput(said, hint=SAVED_SAFE.format(folder), place=("model",))
     if not _weights_in(folder):
         hint = f"Name a file of it: {shlex.quote(str(packed[0]))}" if packed else HINT
         raise _lacks(folder, f"*{SAFE}, and other weights are not read from it", hint)
@@ -53,10 +60,10 @@ def _lacks(folder: Path, what: str, hint: str = HINT) -> BadInput:
 
 
 def _weights_in(folder: Path) -> frozenset[Path]:
-    """Those that are read: where some are safe, no pickled ones, and not the same in another layout."""
+    """Those that are read: safetensors, and not the same in another layout."""
     safe = frozenset(folder.glob(f"*{SAFE}"))
     usual = frozenset(each for each in safe if not each.name.startswith(ANOTHER_FORMAT))
-    return usual or safe or frozenset(folder.glob(PICKLED))
+    return usual or safe
 
 
 def read_files(folder: Path) -> tuple[Path, ...]:

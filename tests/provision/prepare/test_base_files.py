@@ -53,10 +53,12 @@ def test_what_is_small_travels_whatever_it_is(tmp_path: Path, small: str) -> Non
     assert names(folder(tmp_path, {**WHOLE, small: MIB})) == {*WHOLE, small}
 
 
-def test_pickled_weights_travel_where_there_are_no_others(tmp_path: Path) -> None:
-    old = {"config.json": 1, "vocab.json": 1, "merges.txt": 1, "pytorch_model.bin": GIB}
-    assert names(folder(tmp_path, old)) == set(old)
-    assert find_base(str(tmp_path)).kind == "folder"
+def test_pickled_weights_alone_are_refused_with_the_way_to_safe_ones(tmp_path: Path) -> None:
+    """Reading a pickle can run whatever its maker put there."""
+    folder(tmp_path, {"config.json": 1, "vocab.json": 1, "merges.txt": 1, "pytorch_model.bin": GIB})
+    with pytest.raises(BadInput, match="holds its weights as pickles") as refused:
+        find_base(str(tmp_path))
+    assert f'K.from_pretrained("{tmp_path}").save_pretrained("{tmp_path}-safe")' in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(
