@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
-from planner.asking.plain import OneOf, PlainOption
+from planner.asking.plain import OneOf, Pairs, PlainOption
 from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
 from planner.choice.goals import GOALS
 
@@ -268,7 +268,9 @@ VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
 def request_options(command: F) -> F:
     """Decorator: the optional JOB argument and every option of the table, on a click command."""
     for option in reversed(OPTIONS):
-        how: dict[str, Any] = {"cls": PlainOption, "multiple": True} if option.multiple else {"cls": Once}
+        how: dict[str, Any] = {"cls": Once}
+        if option.multiple:
+            how = {"cls": Pairs} if option.kind in (TAG, COLUMN) else {"cls": PlainOption, "multiple": True}
         how["also"] = ALSO.get(option.flags[0], ())
         command = click.option(*option.flags, option.parameter, type=option.kind, help=option.help, **how)(command)
     return click.argument("job", required=False, metavar="[JOB.yaml|plan.json]")(command)

@@ -30,6 +30,24 @@ class PlainOption(click.Option):
             self.opts = shown
 
 
+class Pairs(PlainOption):
+    """An option that may be repeated, each time with another name before its "=": two values of one name contradict."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings | {"multiple": True})
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """(name, value) pairs, each once. Raises UsageError for a name of two values."""
+        values: tuple[tuple[str, str], ...] = super().process_value(ctx, value) or ()
+        pairs = dict(values)
+        if other := next(((name, said) for name, said in values if pairs[name] != said), None):
+            name, said = other
+            raise click.UsageError(
+                f"{self.opts[0]} says {name} twice, {name}={said} and {name}={pairs[name]}; leave one of them out", ctx
+            )
+        return tuple(pairs.items())
+
+
 class OneOf(click.Choice[str]):
     """One of some words; of another one it is said which was meant."""
 

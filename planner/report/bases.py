@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from catalogs.bases.models import is_gated
+from planner.asking.command_line import spelled
 from planner.asking.request import Request
 from planner.report import NOT_OFFERED, words
 from planner.report.legend import legend
@@ -21,6 +22,10 @@ def why_none(result: BasesHeld) -> str:
     """In one sentence, or with what to do where it is the card that nobody has."""
     if not result.num_offers:
         return f"Nothing on offer has such a card. {NOT_OFFERED}"
+    if (base := result.beyond) is not None:
+        would_do = words.what_would_do(base, spelled)
+        least = f"{base.what}, which needs least, is {base.reason} ({would_do})"
+        return f"None of the bases that such a card holds keeps to the limits: {least}."
     return "No base of the catalog surely trains on such a card as asked."
 
 

@@ -20,13 +20,13 @@ from planner.asking.request import Request
 from planner.asking.sent import NOTHING, Sent
 from planner.estimators.time.learned import Seen
 from planner.methods import total_params
-from planner.plan import Plan, Provider
+from planner.plan import Plan, Provider, Rejection
 from planner.search import checks, plan_of
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question, rank
-from planner.search.told.notebook import Notebook
+from planner.search.told.notebook import Notebook, Over, beyond, nearest_of
 from planner.search.ways.strategies import seq_len_of
 from remote.contract import Capabilities
 
@@ -50,6 +50,7 @@ class BasesHeld(msgspec.Struct, frozen=True, kw_only=True):
 
     bases: tuple[BaseHeld, ...]
     num_offers: int  # that meet every wish: 0 = nobody rents out such a card
+    beyond: Rejection | None = None  # where there is none: the base that money or time alone refuse, and that needs least
     warnings: tuple[str, ...] = ()
     attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
 
@@ -84,6 +85,7 @@ def largest_held(
     for check in checks(request, None, catalog, offers, runnable=providers):
         check()
     policy = in_force(tuple(rules), request.overruled)
+    over: list[tuple[str, Over]] = []  # with the base
     asked = admit(request, market, policy)
 
     def plan_with(row: ModelRow, shape: Architecture) -> Plan | None:
@@ -100,7 +102,9 @@ def largest_held(
             rules=policy,
         )
         figures = Figures(shape, of_row, question.advice, seq_len=question.seq_len, seen=seen, sent=sent)
-        found = _surely_held(question, asked.kinds, figures)
+        notebook = Notebook()
+        found = _surely_held(question, asked.kinds, figures, notebook)
+        over.extend((row.name, each) for each in notebook.over if each.fits)
         return None if found is None else plan_of(found, question, figures, today=today, versions=dict(versions))
 
     largest = (_largest(family, plan_with) for family in _families(request))
@@ -109,6 +113,7 @@ def largest_held(
     return BasesHeld(
         bases=tuple(held),
         num_offers=sum(kind.num_sold for kind in asked.kinds),
+        beyond=None if held else _beyond(over),
         warnings=asked.warnings,
         attributions=named,
     )
@@ -129,11 +134,22 @@ def _largest(family: Family, plan_with: Callable[[ModelRow, Architecture], Plan 
     return None
 
 
-def _surely_held(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> Found | None:
-    """What is recommended, else the cheapest that nobody can rent here yet; what is tight is neither."""
+def _surely_held(question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook) -> Found | None:
+    """What is recommended, else the cheapest that nobody can rent here yet; what is tight is neither. Where nothing is
+    recommended, the notebook has what a limit refused.
+    """
     found = best(question, kinds, figures, AIMS[question.request.budget.goal])
-    every = (found,) if found is not None else rank(question, kinds, figures, Notebook())
+    every = (found,) if found is not None else rank(question, kinds, figures, notebook)
     return next((each for each in every if each.fit.verdict == "fits"), None)
+
+
+def _beyond(over: list[tuple[str, Over]]) -> Rejection | None:
+    """Of what a limit alone refuses, the base that needs least."""
+    nearest = nearest_of((each for _, each in over), lambda each: each.needed_usd)
+    if nearest is None:
+        return None
+    name = next(name for name, each in over if each is nearest)
+    return msgspec.structs.replace(beyond(nearest), what=name)
 
 
 def _families(request: Request) -> tuple[Family, ...]:

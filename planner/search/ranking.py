@@ -356,6 +356,7 @@ def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool
             limit_s=limit_s if slow else None,
             runnable=found.runnable is None,
             is_told=question.provider(found.offer.provider).is_told(found.offer),
+            fits=found.fit.verdict == "fits",
         )
     )
     return False

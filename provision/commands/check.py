@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from planner.asking.options import COLUMN, TASKS
-from planner.asking.plain import OneOf
+from planner.asking.plain import OneOf, Pairs
 from provision.envelope import Problem
 from provision.errors import Exit
 
@@ -33,7 +33,7 @@ LEARNED: Final = "⟦⟧"  # around what carries loss: a terminal may show no co
 @click.argument("file", type=click.Path())
 @click.option("--model", type=click.Path(), help="Model folder or GGUF file whose tokenizer counts the tokens.")
 @click.option("--task", type=OneOf(TASKS), default=TASKS[0], help="What is learned of the rows (default causal_lm).")
-@click.option("--column", "columns", type=COLUMN, multiple=True, help="NAME=COLUMN: which column is the text, label, prompt, …")
+@click.option("--column", "columns", cls=Pairs, type=COLUMN, help="NAME=COLUMN: which column is the text, label, prompt, …")
 @click.option("--host", metavar="USER@ADDRESS", help="Plan a job file on this machine of yours, as run --host does.")
 @click.option("--host-key", help='Its key, for a host that SSH does not know: "ssh-ed25519 AAAA…" or "SHA256:…".')
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

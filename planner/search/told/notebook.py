@@ -64,6 +64,7 @@ class Over(msgspec.Struct, frozen=True, kw_only=True):
     limit_s: float | None  # the limit of time that it breaks
     runnable: bool
     is_told: bool  # of its machine what RAM and cores it has
+    fits: bool  # surely; else it is tight
 
 
 class Notebook:
@@ -143,6 +144,11 @@ def _over(entries: list[Over], *, complete: bool) -> Iterator[Rejection]:
         yield _dear([each for each in dear if _place(each) == place], place, complete=complete)
     for limit_s in sorted({each.limit_s for each in entries if each.limit_s is not None}):
         yield _slow([each for each in entries if each.limit_s == limit_s], limit_s, complete=complete)
+
+
+def beyond(over: Over) -> Rejection:
+    """Of one alone: the limit that it breaks, and what it needs."""
+    return next(_over([over], complete=True))
 
 
 def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:

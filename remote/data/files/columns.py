@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from remote.data.files.packed import MAX_UNPACKED_BYTES
-from remote.data.files.unreadable import UnreadableData
+from remote.data.files.unreadable import UnreadableData, require_once
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +34,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
             if held_bytes > MAX_UNPACKED_BYTES:
                 most = f"at most {MAX_UNPACKED_BYTES:,} are read"
                 raise UnreadableData(f"{path.name} holds {held_bytes:,} bytes, {most}; split it, or take a part of it")
+            require_once(file.schema_arrow.names, path.name)
             place = 0
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
                 for record in batch.to_pylist():
@@ -57,6 +58,7 @@ def arrow_rows(path: Path) -> Iterator[tuple[int, Any]]:
         with pa.memory_map(str(path)) as source:
             place = 0
             for batch in _batches(source):
+                require_once(batch.schema.names, path.name)
                 for at in range(0, batch.num_rows, ROWS_AT_ONCE):
                     for record in batch.slice(at, ROWS_AT_ONCE).to_pylist():
                         place += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from remote.data.files.packed import text_of
-from remote.data.files.unreadable import UnreadableData
+from remote.data.files.unreadable import UnreadableData, require_once
 
 UNDER_DATA: Final = re.compile(r'"data"\s*:\s*\[')
 BETWEEN_ROWS: Final = frozenset(" \t\r\n,")
@@ -74,8 +74,7 @@ def table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
             try:
                 names = tuple(rows.fieldnames or ())
                 _require_text("".join(names), path.name, 1)
-                if twice := next((name for name in names if name and names.count(name) > 1), None):
-                    raise UnreadableData(f"{path.name}:1: the header names {twice!r} twice; give each column a name of its own")
+                require_once(names, f"{path.name}:1")
                 while (record := _next_record(rows)) is not None:
                     yield rows.line_num, record
             except csv.Error as error:

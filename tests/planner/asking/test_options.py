@@ -70,8 +70,8 @@ def test_a_word_that_is_none_of_a_few_is_answered_with_the_one_that_was_meant(wo
 
 def test_an_option_said_twice_alike_is_said_once() -> None:
     """A script may append what is there already; 16 and 16GB are the same."""
-    options = parsed("--max-vram", "16", "--gpu-budget", "16GB", "--spot", "--spot")
-    assert (options["gpu_budget"], options["spot"]) == (16.0, True)
+    options = parsed("--max-vram", "16", "--gpu-budget", "16GB", "--spot", "--spot", *("--tag", "team=a") * 2)
+    assert (options["gpu_budget"], options["spot"], options["tag"]) == (16.0, True, (("team", "a"),))
 
 
 def test_nothing_said_is_nothing_asked() -> None:
@@ -187,6 +187,8 @@ def test_names_are_the_contracts_keys_with_dashes() -> None:
         (("--spot", "--on-demand"), "--spot/--on-demand was said twice, with different values"),
         (("--rank", "8", "--rank", "16"), "--rank was said twice, with different values"),
         (("--gpu-budget", "16GB", "--max-vram", "24GB"), "--gpu-budget/--max-vram was said twice"),
+        (("--column", "text=a", "--column", "text=b"), "--column says text twice, text=a and text=b; leave one of them out"),
+        (("--tag", "team=a", "--tag", "x=y", "--tag", "team=b"), "--tag says team twice, team=a and team=b"),
     ],
 )
 def test_a_wrong_word_is_told_before_anything_is_planned(words: tuple[str, ...], sentence: str) -> None:

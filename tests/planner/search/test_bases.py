@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from catalogs.bases.models import registry, resolve_model
 from catalogs.catalog import Catalog
 from catalogs.failure import Failure
-from planner.asking.request import Where
+from planner.asking.request import Budget, Where
 from planner.plan import Provider
 from planner.report.bases import render_bases, why_none
 from planner.search.bases import BaseHeld, BasesHeld, largest_held
@@ -106,6 +108,25 @@ def test_where_nothing_is_left_it_is_said_whether_the_card_or_the_job_is_why() -
     slow = held(where=Where(regions=("north",)), training={"method": "full", "seq_len": 1_000_000})
     assert (slow.is_of_use, slow.num_offers) == (False, 1)
     assert why_none(slow) == "No base of the catalog surely trains on such a card as asked."
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit", "would_do"),
+    [({"max_usd": Decimal("0.001")}, r"\$0.001", "--max-cost"), ({"max_hours": 0.001}, "0.001 h", "--max-hours")],
+)
+def test_where_money_or_time_alone_refuse_every_base_it_is_they_that_are_told(
+    budget: dict[str, Any], limit: str, would_do: str
+) -> None:
+    """With the base that needs least, and what it needs: raised so far, there is an answer."""
+    none = held(budget=Budget(**budget))
+    assert not none.is_of_use
+    told = re.search(
+        rf"none of the bases .*: \S+, which needs least, is over {limit} at p90; .* needs .* \({would_do} \S+\)",
+        why_none(none).lower(),
+    )
+    assert told is not None
+    changes: dict[str, Any] = none.beyond.changes if none.beyond else {}
+    assert held(budget=Budget(**{field.removeprefix("budget."): enough for field, enough in changes.items()})).is_of_use
 
 
 def test_a_card_that_nobody_knows_is_refused() -> None:

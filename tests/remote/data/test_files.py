@@ -74,6 +74,20 @@ def test_parquet_holds_conversations_as_lists_of_structs(tmp_path: Path) -> None
     assert read_rows(parquet(tmp_path / "chat.parquet", {"messages": [turns]})).rows == (QUESTION,)
 
 
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, form: str) -> None:
+    """As in a CSV: either of them would be learned, and nobody told which."""
+    table = pa.table([["one"], ["x"], ["y"]], names=["text", "label", "label"])
+    path = tmp_path / f"rows.{form}"
+    if form == "parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(UnreadableData, match=rf"rows.{form}: the header names 'label' twice"):
+        read_rows(path)
+
+
 def test_a_broken_row_of_parquet_is_told_by_its_number(tmp_path: Path) -> None:
     rows = read_rows(parquet(tmp_path / "rows.parquet", {"prompt": ["a", "b"], "completion": ["c", None]}))
     assert [str(each) for each in rows.broken] == ['rows.parquet:2: "completion" must be text, not null']
