@@ -77,6 +77,8 @@ def parse_column(text: str) -> tuple[str, str]:
     name, equals, column = text.partition("=")
     if not (name and equals and column):
         raise ValueError(f'"{text}" names no column; write text=COLUMN')
+    if name not in KNOWN_KEYS and column in KNOWN_KEYS:
+        raise ValueError(f'the name that rows are read by comes first: write "{column}={name}"')
     if name not in KNOWN_KEYS:
         raise ValueError(f'rows are not read by "{name}"; {nearest(name, sorted(KNOWN_KEYS))}')
     return name, column

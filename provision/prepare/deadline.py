@@ -106,7 +106,9 @@ def deadline_words(plan: Plan, *, now_s: float, taken: Taken = UNTOUCHED) -> str
     """When the box ends whatever happens, why then, what it costs until then, and how one gets more time."""
     limit = limit_of(plan, taken)
     usd = Decimal(str(round(outlay_of(plan, taken).usd(round_to_bill(limit.seconds, plan.billing)), 4)))
-    paid = f" {usd_words(usd)} until then at the most, with its disk and what is sent from it." if usd else ""
+    untold = " and ".join(plan.cost.unknown)
+    counted = f"but for {untold}, of which no price is known" if untold else "with its disk and what is sent from it"
+    paid = f" {usd_words(usd)} until then at the most, {counted}." if usd else ""
     return (
         f"{_clock(now_s + limit.seconds, now_s=now_s)}, {seconds_words(limit.seconds)} after the start: {limit.why}.{paid} "
         f"A training that is not through by then is cut short, and what is trained comes home. More time: {limit.longer}."

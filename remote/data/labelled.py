@@ -11,7 +11,10 @@ from remote.contract import Balance
 from remote.contract.columns import LABEL_KEYS, PAIR_KEYS, TEXT_KEYS
 from remote.data.cells import Unusable, text_at
 
-USABLE: Final = 'use "text" and "label", or "text_a", "text_b" and "label", or say which of yours is which: --column label=…'
+USABLE: Final = (
+    'use "text" and "label", or "text_a", "text_b" and "label", '
+    "or say which of yours is which: --column label=… (columns: in a job file)"
+)
 MOST_LABELS: Final = 1_000  # assumed: more classes are measured numbers or ids, and no head of this kind learns them
 
 

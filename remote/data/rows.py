@@ -14,15 +14,15 @@ from remote.contract.columns import ANSWER_KEYS, CHAT_KEYS, CONTEXT_KEYS, KNOWN_
 from remote.data.cells import Unusable, name_of, text_at
 from remote.data.files import BEYOND, Part, files_of, records
 from remote.data.files import UnreadableData as UnreadableData
-from remote.data.labelled import Labelled, labelled
-from remote.data.named import NAMED_SO, Columns, renamed
+from remote.data.labelled import Labelled, Unlabelled, labelled
+from remote.data.named import NAMED_SO, Columns, beside, renamed
 
 Role = Literal["system", "user", "assistant"]
 Format = Literal["text", "instruction", "chat", "classification"]
 
 USABLE_KEYS: Final = (
     'use "messages", "prompt" with "completion", "question" with "answer", "instruction" with "output", or "text", '
-    "or say which of yours is which: --column prompt=…"
+    "or say which of yours is which: --column prompt=… (columns: in a job file)"
 )
 LABELLED_KEYS: Final = "a text with its label is a row of task classification: --task classification"
 SEPARATORS: Final = (";", "\t", "|", ",")  # of tables in the wild; one of them stands in no key
@@ -104,6 +104,10 @@ class _BadRow(Exception):
         self.column = column
 
 
+class _NoRow(_BadRow):
+    """Its keys make no row of the kind that is read."""
+
+
 def read_rows(
     path: Path,
     *,
@@ -126,6 +130,7 @@ def read_rows(
     for part, before, line, raw in _numbered(files_of(path, more)):
         if not files or files[-1][0] != part.name:
             files.append((part.name, before))
+        record: Mapping[str, Any] = {}
         try:
             record = raw if isinstance(raw, Mapping) else _parsed(raw)
             named = _by_our_names(record, columns)
@@ -135,7 +140,8 @@ def read_rows(
             lines.append(before + line)
             unread_labels += chosen == "text" and _has_label(record)
         except _BadRow as error:
-            broken.append(Broken(file=part.name, line=line, column=error.column, why=_printable(str(error))))
+            others = beside(record, columns) if isinstance(error, _NoRow) else ""
+            broken.append(Broken(file=part.name, line=line, column=error.column, why=_printable(f"{error}{others}")))
         if max_rows is not None and len(rows) >= max_rows:
             break
     if not rows and not broken:
@@ -189,7 +195,7 @@ def kind_of(record: Mapping[str, Any]) -> str:
         return "text"
     keys = sorted(map(str, record))
     meant = LABELLED_KEYS if _has_label(record) else _slip(keys) or USABLE_KEYS
-    raise _BadRow(f"no known keys (found: {', '.join(keys) or 'none'}); {meant}")
+    raise _NoRow(f"no known keys (found: {', '.join(keys) or 'none'}); {meant}")
 
 
 def _has_label(record: Mapping[str, Any]) -> bool:
@@ -266,8 +272,8 @@ def _text_of(record: Mapping[str, Any], keys: tuple[str, ...]) -> str:
         raise _BadRow(str(error)) from None
 
 
-def _none_of(keys: tuple[str, ...], record: Mapping[str, Any]) -> _BadRow:
-    return _BadRow(f"none of the keys {', '.join(keys)} (found: {', '.join(sorted(map(str, record))) or 'none'})")
+def _none_of(keys: tuple[str, ...], record: Mapping[str, Any]) -> _NoRow:
+    return _NoRow(f"none of the keys {', '.join(keys)} (found: {', '.join(sorted(map(str, record))) or 'none'})")
 
 
 def _document(record: Mapping[str, Any]) -> Document:
@@ -314,6 +320,8 @@ def _message(turn: Any, number: int) -> Message:
 def _of_class(record: Mapping[str, Any]) -> Labelled:
     try:
         return labelled(record)
+    except Unlabelled as error:
+        raise _NoRow(f"{error}{_meant(record)}") from None
     except Unusable as error:
         raise _BadRow(f"{error}{_meant(record)}") from None
 

@@ -71,6 +71,10 @@ def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, wa
         examples = oversampled(examples, seed)
         warn(message=f"oversampling: {len(encoded.examples):,} rows are shown as {len(examples):,} in each epoch")
     judged_labels = Counter(row.label for _, row in held_out.rows if isinstance(row, Labelled))
+    known = {row for _, row in train.rows}
+    if again := sum(row in known for _, row in held_out.rows):
+        of = f"{again:,} of {len(held_out.rows):,} held-out rows"
+        warn(message=f"{of} say word for word what is learned, so that what they are judged by looks better than it is")
     return Data(
         train=examples,
         held_out=judged.examples,

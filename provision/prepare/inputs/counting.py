@@ -80,9 +80,10 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     if report.broken:
         others = f"; {report.num_broken:,} rows can't be used in all" if len(report.broken) > 1 else ""
         task = next((f" --task {task}" for task, form in OF_TASK.items() if form == file.format), "")
-        raise RequestError(
-            f"{report.broken[0]}{others}", hint=f"`rentune check {shlex.quote(str(path))}{task}` tells which rows can't be used"
-        )
+        columns = "".join(f" --column {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in file.columns)
+        look = f"rentune check {shlex.quote(str(path))}{task}{columns}"
+        place = ("data", "columns") if file.columns else ()
+        raise RequestError(f"{report.broken[0]}{others}", hint=f"`{look}` tells which rows can't be used", place=place)
     if report.no_template:
         raise RequestError(f"{path}: {NO_TEMPLATE}", hint=TEMPLATE_HINT, place=("data", "chat_template"))
     return Lengths(

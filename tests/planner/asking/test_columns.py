@@ -13,7 +13,7 @@ from planner.report.job_file import write_job
 from tests.planner.builders import counted, parsed
 
 COLUMNS = (("text", "message"), ("label", "department"))
-SAID = ("--column", "text=message", "--column", "label=department")
+SAID = ("--task", "classification", "--column", "text=message", "--column", "label=department")
 
 
 class Counts:
@@ -32,11 +32,11 @@ def test_columns_go_where_rows_are_counted_and_into_the_printed_command() -> Non
     assert request_of(options, measure=counts).data.columns == COLUMNS
     assert counts.asked[0].columns == COLUMNS
     command = run_command(options, changes={}, has_data=True, model=None)
-    assert command.endswith("--data rows.csv --column text=message --column label=department")
+    assert command.endswith("--task classification --data rows.csv --column text=message --column label=department")
 
 
 def test_a_job_file_says_them_as_a_mapping_and_options_go_over_it() -> None:
-    text = "model: 7b\ndata: {file: rows.csv, columns: {text: body}}"
+    text = "model: 7b\ntask: classification\ndata: {file: rows.csv, columns: {text: body}}"
     job = read_job(text, name="job.yaml", measure=counted)
     assert job.data.columns == (("text", "body"),)
     counts = Counts()
@@ -49,6 +49,7 @@ def test_a_job_file_says_them_as_a_mapping_and_options_go_over_it() -> None:
     [
         ("txt=message", 'rows are not read by "txt"; did you mean "text"?'),
         ("text", '"text" names no column; write text=COLUMN'),
+        ("message=text", 'the name that rows are read by comes first: write "text=message"'),
         ("=message", '"=message" names no column; write text=COLUMN'),
     ],
 )
@@ -70,6 +71,14 @@ def test_a_job_file_whose_columns_say_nothing_is_refused_at_its_place(data: str,
         read_job(f"model: 7b\ndata: {data}", name="job.yaml", measure=counted)
     assert sentence in str(refused.value)
     assert refused.value.hint == hint
+
+
+def test_a_label_that_nobody_learns_is_refused() -> None:
+    """Its texts would be learned as they are, on a machine that is paid for."""
+    words = [word for word in SAID if word not in ("--task", "classification")]
+    with pytest.raises(RequestError, match="columns names a label, and task causal_lm learns none") as refused:
+        request_of(parsed("--model", "7b", "--data", "rows.csv", *words), measure=counted)
+    assert "--task classification" in str(refused.value.hint)
 
 
 def test_columns_without_a_file_are_refused() -> None:

@@ -38,6 +38,7 @@ EXCLUDING = [
     (make_request(task="classification", data=of_data(format="chat")), "rows of format chat have none"),
     (make_request(purpose=Purpose(use_case="classification"), data=of_data(unread_labels=9)), "9 rows have a label"),
     (make_request(data=of_data(balance="class_weights")), "balance weighs classes"),
+    (make_request(data=of_data(columns=(("label", "team"),))), "task causal_lm learns none"),
     (make_request(task="classification", data=of_data(long_rows="split")), "rows without a label of their own"),
     (make_request(task="classification", data=of_data(chat_template="plain")), "reads texts as they are"),
     (make_request(task="seq2seq", data=of_data(format="chat")), "rows of format chat are none"),
@@ -52,6 +53,7 @@ EXCLUDING = [
     (make_request(loop=Loop(checkpoint_every="now and then")), "which is no number of steps"),
 ]
 GOING_TOGETHER = [
+    make_request(task="classification", data=of_data(columns=(("text", "body"), ("label", "team")))),
     make_request(where=Where(host="me@box", providers=("host",), spot=False)),
     make_request(where=Where(providers=("local", "aws"), spot=True, allow_from=("192.0.2.0/24",))),
     make_request(loop=Loop(init_adapter="a", layers=(0,))),

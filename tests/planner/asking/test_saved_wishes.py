@@ -33,7 +33,7 @@ WISHES: dict[str, tuple[tuple[str, ...], ...]] = {
     "revision": (("--revision", "main"),),
     "task": (("--task", "classification"), ("--task", "classification", "--data", "rows.jsonl")),
     "data": (("--data", "rows.jsonl"),),
-    "columns": (("--data", "rows.jsonl", "--column", "text=message", "--column", "label=department"),),
+    "columns": (("--data", "rows.jsonl", "--column", "prompt=message", "--column", "completion=reply"),),
     "examples": (("--examples", "700"), ("--data", "rows.jsonl", "--examples", "700")),
     "tokens": (("--tokens", "90k"), ("--tokens", "90k", "--examples", "500")),
     "loop.epochs": (("--epochs", "2"), ("--epochs", "3")),

@@ -214,6 +214,14 @@ def test_before_anybody_agrees_the_deadline_is_told_with_its_reason(
     assert told.endswith(f"More time: {more_time}.")
 
 
+def test_what_has_no_price_is_named_beside_what_is_paid_at_the_most(plan: Plan) -> None:
+    told = deadline_words(plan, now_s=noon_s())
+    assert " until then at the most, with its disk and what is sent from it." in told
+    untold = msgspec.structs.replace(plan, cost=msgspec.structs.replace(plan.cost, unknown=("disk", "egress")))
+    told = deadline_words(untold, now_s=noon_s())
+    assert " until then at the most, but for disk and egress, of which no price is known." in told
+
+
 @pytest.mark.parametrize(
     ("provider", "words"),
     [

@@ -106,6 +106,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "data.held_out": ("nowhere.jsonl",),
     "data.held_out_rows": ("-4", "10%"),
     "data.format": ("jsonl",),
+    "data.columns": ("prompt", "{txt: prompt}", "{text: nowhere}", "{label: prompt}", "{text: 5}"),
     "data.max_rows": ("0", "1e400"),
     "data.long_rows": ("chop", "true"),
     "data.chat_template": ("nowhere.jinja", "5"),

@@ -40,7 +40,21 @@ def test_rows_are_read_by_the_columns_that_were_named_and_by_no_others(
 def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("message,department\nhello,sales\n")
     (broken,) = read_rows(tmp_path / "a.csv", columns={"text": "mesage"}).broken
-    assert broken.why == "no column 'mesage' (found: department, message)"
+    assert broken.why == "no column 'mesage' (found: department, message); did you mean 'message'?"
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "said"),
+    [
+        ({"prompt": "q"}, "auto", "no known keys (found: prompt);"),
+        ({"text": "q"}, "classification", "no label (found: text);"),
+    ],
+)
+def test_where_too_few_columns_were_named_the_others_are(tmp_path: Path, columns: dict[str, str], kind: str, said: str) -> None:
+    (tmp_path / "a.csv").write_text("q,a,team\n2+2?,4,blue\n")
+    (broken,) = read_rows(tmp_path / "a.csv", kind=kind, columns=columns).broken
+    assert broken.why.startswith(said)
+    assert broken.why.endswith("; its other columns: a, team")
 
 
 def test_rows_that_are_broken_in_one_way_are_told_once(tmp_path: Path) -> None:
@@ -50,8 +64,20 @@ def test_rows_that_are_broken_in_one_way_are_told_once(tmp_path: Path) -> None:
     assert (report.num_broken, report.rows, report.more_broken) == (31, 1, 0)
     first, second = report.broken
     assert first.startswith("a.jsonl:1: no known keys (found: body)")
-    assert first.endswith("--column prompt=… (and 29 like it)")
+    assert first.endswith("--column prompt=… (columns: in a job file) (and 29 like it)")
     assert second.startswith("a.jsonl:31:2: not JSON")
+
+
+def test_held_out_rows_that_are_learned_from_are_told(tmp_path: Path) -> None:
+    """A model that knows them by heart is judged as if it had understood them."""
+    (tmp_path / "a.csv").write_text("text\n" + "the same\n" * 5 + "".join(f"row {number}\n" for number in range(5)))
+    (tmp_path / "b.csv").write_text("text\nthe same\nanother\n")
+    said: list[str] = []
+    for held_out, told in ((str(tmp_path / "b.csv"), ["1 of 2 held-out rows say word for word what is learned"]), (None, [])):
+        said.clear()
+        source = DataSource(train=str(tmp_path / "a.csv"), held_out=held_out, held_out_rows=0)
+        load_data(source, byte_tokenizer(), seq_len=64, seed=0, warn=lambda **data: said.append(data["message"]))
+        assert [each.partition(", so that")[0] for each in said] == told
 
 
 def test_the_trainer_counts_and_learns_by_the_same_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
