@@ -6,6 +6,7 @@ run_plan     what planner/asked.py reads, and its answer, shown: the body of the
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -283,7 +284,10 @@ def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:
     if not over and exists(folder / name) and not _says(folder / name, text):
         raise RequestError(f"{name} is there already, and says something else", hint="--force, or another place for --save")
     _write(folder / name, text, said=name, hint="another place for --save")
-    return f"Saved to {name}." + (f" This version cannot run it: {plan.runnable}." if plan.runnable else "")
+    if plan.runnable:
+        return f"Saved to {name}. This version cannot run it: {plan.runnable}."
+    as_saved = f" As it is saved: rentune run {shlex.quote(name)}" if plan.request.data.path is not None else ""
+    return f"Saved to {name}.{as_saved}"
 
 
 def _says(path: Path, text: str) -> bool:

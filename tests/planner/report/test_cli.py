@@ -118,7 +118,8 @@ def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Pa
 
 def test_a_saved_plan_comes_back_as_it_was_unless_options_change_it(tmp_path: Path) -> None:
     """It is not planned anew behind the user's back."""
-    assert plan("--model", "7b", "--data", "rows.jsonl", "--save", "plan.json", folder=tmp_path)[0] == 0
+    code, text = plan("--model", "7b", "--data", "rows.jsonl", "--save", "plan.json", folder=tmp_path)
+    assert (code, text.splitlines()[-1]) == (0, "Saved to plan.json. As it is saved: rentune run plan.json")
     saved = read_asked(parsed("plan.json"), folder=tmp_path, measure=counted)
     changed = read_asked(parsed("plan.json", "--rank", "8"), folder=tmp_path, measure=counted)
     assert isinstance(saved, Plan)
