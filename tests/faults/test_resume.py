@@ -173,10 +173,10 @@ def test_one_empty_list_does_not_mean_that_the_box_is_gone(rehearsal: Rehearsal,
 
 
 def test_two_empty_lists_mean_that_it_is(rehearsal: Rehearsal, line: Proxy) -> None:
-    """Then there is nothing to wait for."""
-    scripted = ScriptedBox(rehearsal, line, FINISH)
+    """Then there is nothing to wait for; and a trainer that went with it has left no result on this disk."""
+    scripted = ScriptedBox(rehearsal, line, "sleep 600")
     run, _ = left_behind(rehearsal, scripted)
-    scripted.empty_lists = 2
+    scripted.empty_lists = 4  # twice: before what it left is looked for, and before anybody connects
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
     assert "gone" in receipt.message

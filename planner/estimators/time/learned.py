@@ -22,6 +22,8 @@ from planner.plan import P90_SIGMAS
 OF_ONE_RUN: Final = (
     0.05  # measured: with a factor per stack, GPU and quantization published runs are 2 to 5 % off in the median
 )
+# assumed: of a machine's own cores, which other work shares: the same job took 10.9 s a step here and 20.8 beside another
+OF_ONE_RUN_ON_CORES: Final = 0.25
 SHARE_PER_LEVEL: Final = 1 / 4  # assumed: stack, GPU, their number and quantization miss by as much, each
 
 
@@ -53,9 +55,17 @@ def machine_of(provider: str, instance_type: str) -> str:
     return f"{provider}/{instance_type}"
 
 
+CORES: Final = "cores of "
+
+
 def cores_of(provider: str) -> str:
     """What stands in a GPU's place where a machine's own cores train: those of another provider are others."""
-    return f"cores of {provider}"
+    return f"{CORES}{provider}"
+
+
+def _of_one_run(gpu: str) -> float:
+    """The standard deviation, of the logarithm, that is of the run itself."""
+    return OF_ONE_RUN_ON_CORES if gpu.startswith(CORES) else OF_ONE_RUN
 
 
 @lru_cache  # a search asks for each card of each strategy
@@ -72,7 +82,7 @@ def learned_from(
     from statistics import median_low  # only where something has run: it costs start-up time
 
     usual = max(own, median_low([own, *observed.values()]))
-    prior = usual - OF_ONE_RUN**2
+    prior = usual - _of_one_run(gpu) ** 2
     if prior <= 0:
         return NOTHING_LEARNED
     surprise = {name: max(0.0, square - usual) for name, square in observed.items()}
@@ -81,7 +91,7 @@ def learned_from(
     def together(one: Seen, other: Seen) -> float:
         return prior * _shared(one, other) + (surprise.get(one.machine, 0.0) if one.machine == other.machine else 0.0)
 
-    noise = [OF_ONE_RUN**2 / each.num_runs for each in alike]
+    noise = [_of_one_run(each.gpu) ** 2 / each.num_runs for each in alike]
     among = [
         [together(one, other) + (noise[row] if row == column else 0.0) for column, other in enumerate(alike)]
         for row, one in enumerate(alike)
@@ -90,7 +100,7 @@ def learned_from(
     weights = _solved(among, to_target)
     mean = sum(weight * each.mean_log for weight, each in zip(weights, alike, strict=True))
     left = together(target, target) - sum(weight * each for weight, each in zip(weights, to_target, strict=True))
-    sigma = math.sqrt(max(0.0, left) + OF_ONE_RUN**2)
+    sigma = math.sqrt(max(0.0, left) + _of_one_run(gpu) ** 2)
     return Learned(math.exp(mean), math.exp(P90_SIGMAS * sigma), num_runs)
 
 
