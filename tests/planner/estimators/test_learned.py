@@ -10,7 +10,7 @@ import pytest
 from catalogs.bases.models import resolve_model
 from planner.asking.request import default_data
 from planner.estimators.time.duration import GPU_STACK, estimate_duration
-from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, learned_from, machine_of
+from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.plan import DurationEstimate
 from remote.contract import Loop, Strategy
 from tests.planner.builders import make_gpu, make_offer
@@ -42,6 +42,15 @@ def test_one_run_of_the_same_kind_by_hand() -> None:
     found = learned(seen(1.2))
     assert found.factor == pytest.approx(1.2**kept)
     assert found.spread == pytest.approx(math.exp(1.2816 * math.sqrt(prior * (1 - kept) + 0.05**2)))
+
+
+def test_one_run_on_a_machine_s_own_cores_leaves_room_for_the_work_beside_it() -> None:
+    """A desktop's next hour is not its last: a third up and down stays, of a rented card's a tenth."""
+    cores = cores_of("local")
+    card, own = learned(seen(1.2, num_runs=9)), learned(seen(1.2, num_runs=9, gpu=cores), gpu=cores)
+    assert card.spread < 1.1
+    assert 1.35 < own.spread < SPREAD
+    assert 1.0 < own.factor < card.factor
 
 
 def test_what_is_more_alike_teaches_more() -> None:
