@@ -24,6 +24,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
     max_gpus: int
     headless: tuple[str, ...] = ()  # methods that train no head beside what they add, and so no classification
     paired: tuple[str, ...] = ()  # methods that were tried on an encoder with a decoder: task seq2seq
+    paired_packed: tuple[str, ...] = ()  # those of them that were over weights in 4 and 8 bits
     unpacked: tuple[str, ...] = ()  # methods that put tokens of their own before a row, from which its positions follow
     unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, and so need 16 or 32 bits
     unstreamed: tuple[str, ...] = ()  # methods that change the base's weights, of which the host's copy would know nothing
@@ -61,7 +62,8 @@ class Capabilities(Value, frozen=True, kw_only=True):
         missing = [f"method={strategy.method} for task=seq2seq"] * (strategy.method not in self.paired)
         missing += [f"loss={strategy.loss} for task=seq2seq"] * (strategy.loss != "hf")
         missing += [f"offload={strategy.offload} for task=seq2seq"] * (strategy.offload != "none")
-        missing += [f"quant={strategy.quant} for task=seq2seq"] * (strategy.quant != "none")
+        packed = strategy.quant != "none" and strategy.method in self.paired and strategy.method not in self.paired_packed
+        missing += [f"method={strategy.method} over quant={strategy.quant} for task=seq2seq"] * packed
         return missing
 
     def _missing_of_streaming(self, strategy: Strategy) -> list[str]:
@@ -104,6 +106,7 @@ CAPABILITIES: Final = Capabilities(
     max_gpus=1,
     headless=("pissa", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt", "bottleneck"),
     paired=("lora", "rslora", "lora_plus", "dora", "loha", "lokr", "ia3", "full"),
+    paired_packed=("lora", "rslora", "lora_plus"),
     unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     unquantized=("pissa",),
     unstreamed=("pissa", "ln_tuning", "bitfit", "freeze", "full"),

@@ -88,6 +88,25 @@ def test_a_run_learns_to_answer_and_its_result_answers_by_itself(
     assert "Error" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("quant", ["nf4", "fp4", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_base_in_4_or_8_bits_learns_to_answer(make_pairs: Any, quant: str, dtype: str) -> None:
+    """T5 keeps one of its products in fp32 whatever the rest is held in."""
+    packed = changed(
+        PADDED,
+        quant=quant,
+        double_quant=quant != "int8",
+        kbit_upcast="full",
+        param_dtype=dtype,
+        gradient_checkpointing="reentrant",
+    )
+    outcome = run(make_pairs("job", strategy=packed))
+    assert (outcome.reason, outcome.trained) == (EndReason.COMPLETED, True), outcome.message
+    assert outcome.before is not None
+    assert outcome.after is not None
+    assert outcome.after.mean_loss < outcome.before.mean_loss
+
+
 def answered(result: Path, *arguments: str) -> int:
     """What the script beside a result returns."""
     spec = importlib.util.spec_from_file_location("try_pairs", result / "try.py")
@@ -142,6 +161,7 @@ def test_a_parted_run_ends_with_the_same_weights(make_pairs: Any) -> None:
     [
         ({"padded": False}, "needs padded true"),
         ({"method": "prefix_tuning", "rank": None, "num_virtual_tokens": 4}, "method=prefix_tuning for task=seq2seq"),
+        ({"method": "ia3", "rank": None, "quant": "nf4"}, "method=ia3 over quant=nf4 for task=seq2seq"),
         ({"loss": "chunked"}, "loss=chunked for task=seq2seq"),
     ],
 )
