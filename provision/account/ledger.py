@@ -132,6 +132,9 @@ class Ledger:
         """Around whatever acts for a run. A ledger that lies here alone has nobody to ask: the run's lock is enough."""
         return nullcontext()
 
+    def leave(self) -> None:
+        """Of a process that ends at once, in the midst of `charge`: where the run is shared, another machine need not wait."""
+
     def require_charge(self) -> None:
         """Before an act that no line precedes. Raises ControlLost where it is shared, and another machine has the run."""
 

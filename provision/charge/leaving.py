@@ -68,6 +68,8 @@ class Leave:
             words = f"{signal.Signals(number).name}: this process ends. {left_words(self.run)}"
             self.run.display.note(f"{words} {TAKEN_UP.format(self.run.run_id)}")
             self._ringing.let_go(left_words(self.run))
+        with suppress(Exception):
+            self.run.ledger.leave()
         self._let_go(number)
 
 

@@ -218,6 +218,14 @@ class MirroredLedger(Ledger):
             finally:
                 mirror.close()
 
+    def leave(self) -> None:
+        """The lines so far, and nobody's name, by one try that is waited for so long as a line is. What was being written when
+        the process was told to go may be among them, as after a kill.
+        """
+        mirror, self._mirror = self._mirror, None  # no beat says that it lives
+        if mirror is not None and mirror.lost is None:
+            mirror.leave(self._pace.line_s)
+
     def _last_sent(self, mirror: Mirror) -> bool:
         """Whether the last lines came through. Where the store says no it is asked three times: a hiccup is over by then.
 
@@ -249,6 +257,7 @@ class Mirror:
         self._papers = book.papers
         self._is_away = False
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
+        self._sending = threading.Lock()  # held by the threads that send, never by the one that answers signals
 
     def adopt(self, bucket: Bucket) -> None:
         """What others have written comes here; lines that are new there go with the next writing. `bucket` waits for a result
@@ -267,6 +276,19 @@ class Mirror:
         with suppress(StoreFailed, ControlLost):  # after its term another machine may take it all the same
             self._held.write(msgspec.structs.replace(self.book, holder=None))
         self.close()
+
+    def leave(self, patience_s: float) -> None:
+        """Nobody's name into the book, after what is being sent. A signal is answered by it, which may have come in the midst
+        of anything: no lock is waited for that this thread may hold, so the sender is not asked.
+        """
+        self.book = msgspec.structs.replace(self.book, holder=None)
+        sending = threading.Thread(target=self._send_and_forget, name="leave", daemon=True)
+        sending.start()
+        sending.join(patience_s)
+
+    def _send_and_forget(self) -> None:
+        with suppress(ControlLost):
+            self._send(with_papers=False)
 
     def close(self) -> None:
         """Nothing is sent any more. What is under way gets its answer, or none."""
@@ -287,6 +309,10 @@ class Mirror:
         return self._sender.submit(self._send, with_papers=with_papers).result()
 
     def _send(self, *, with_papers: bool) -> StoreFailed | None:
+        with self._sending:
+            return self._send_alone(with_papers=with_papers)
+
+    def _send_alone(self, *, with_papers: bool) -> StoreFailed | None:
         if self.lost is not None:
             raise self.lost
         try:

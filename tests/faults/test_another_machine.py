@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from pathlib import Path
@@ -86,6 +87,21 @@ def test_another_home_brings_a_killed_run_to_its_receipt(
         assert "is over" in capsys.readouterr().err
         assert there.run(run_id).receipt.exists()
         assert (there.run(run_id).adapter / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.fault("F14", tier="box")
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_machine_that_shuts_down_keeps_no_other_from_its_run(rehearsal: Rehearsal, url: str, trains: bool) -> None:
+    """The supervisor's last act: a laptop that is shut may be so for days, and its run is another's at once."""
+    run_id = rehearsal.open(steps=300)
+    Place(url).publish(run_id, rehearsal.places)
+    supervisor = rehearsal.start_controller(run_id)
+    wait_until(lambda: rehearsal.num_steps(run_id) > 1 if trains else bool(rehearsal.state(run_id).rentals))
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(30) == -signal.SIGTERM
+    assert read_book(Bucket(url), book_name(run_id))[0].holder is None
+    call(["down", run_id])
+    assert rehearsal.is_gone(run_id)
 
 
 WAITS = f"touch begun; while [ ! -e $HERE/go ]; do sleep 0.1; done; {FINISH}"

@@ -133,6 +133,33 @@ def test_one_machine_at_a_time(team: Team) -> None:
     take(team.bucket, team.run_id, holder_of(team.there))
 
 
+@pytest.mark.fault("F15", tier="code")
+def test_whoever_ends_at_once_lets_the_next_one_in_at_once(team: Team) -> None:
+    """A machine that shuts down may not wake again. It is not heard of any more, and has lost nothing that it had written."""
+    display = Quiet()
+    ledger = team.ledger(team.here, display, beat_s=0.05)
+    with ledger.charge():
+        ledger.append(entered(team.run_id, "create"))
+        ledger.leave()
+        time.sleep(0.3)
+        bring(team.run_id, team.url, team.there)
+        with team.ledger(team.there).charge():
+            assert phases(team.there, team.run_id) == ["create"]
+    assert display.notes == []
+
+
+@pytest.mark.fault("F15", tier="code")
+def test_whoever_was_overtaken_and_ends_at_once_frees_nobody_s_run(team: Team) -> None:
+    ledger = team.ledger(team.here, term_s=0.0)
+    with ledger.charge():
+        time.sleep(2.1)  # the store tells whole seconds
+        take(team.bucket, team.run_id, holder_of(team.there))
+        ledger.leave()
+    held = read_book(team.bucket, book_name(team.run_id))[0].holder
+    assert held is not None
+    assert held.machine == "another-home"
+
+
 def test_the_same_home_takes_it_up_at_once_after_a_kill(team: Team) -> None:
     """There the run's lock lets one process in, so nobody has to wait."""
     take(team.bucket, team.run_id, holder_of(team.here))
