@@ -377,7 +377,7 @@ def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | No
         return measured_data(file, measure=measure)
     if request.data.path is not None:
         again = columns or any(options.get(key) is not None for key in ("examples", "model", "task"))
-        return _measured_again(request, examples, columns, measure=measure) if again else request.data
+        return measured_again(request, examples=examples, columns=columns, measure=measure) if again else request.data
     if columns:
         raise RequestError("--column names a column of a data file, and there is none", hint="name one by --data")
     if examples is None and tokens is None and request.data.basis != "default":
@@ -386,8 +386,10 @@ def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | No
     return stated_data(num_examples=examples, num_tokens=tokens, tokens_per_example=length)
 
 
-def _measured_again(request: Request, examples: int | None, columns: Columns, *, measure: Measure | None) -> DataAsked:
-    """The request's own files, with fewer rows or in the tokens of another model."""
+def measured_again(
+    request: Request, *, examples: int | None = None, columns: Columns = (), measure: Measure | None
+) -> DataAsked:
+    """The request's own files as they are by now, with fewer rows or in the tokens of another model."""
     from planner.asking.request import OF_TASK, DataFile, format_of, measured_data
 
     data = request.data

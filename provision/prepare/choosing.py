@@ -33,6 +33,7 @@ from provision.prepare.asking import data_measure, market, offers_of_request, sa
 from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
 from provision.prepare.policy import capped, require_allowed
+from provision.prepare.unchanged import require_unchanged
 from provision.providers import KINDS, Confirm
 from provision.words import usd_words
 
@@ -68,7 +69,8 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     A saved plan is its own machine, which may only be rented in another region.
     """
     edges = search_edges()
-    asked = read_asked(options, folder=edges.folder, measure=data_measure(quiet=options["as_json"]))
+    measure = data_measure(quiet=options["as_json"])
+    asked = read_asked(options, folder=edges.folder, measure=measure)
     request = asked.request if isinstance(asked, Plan) else asked
     price = options["assume_price"]
     if options["host_key"] is not None and request.where.host is None:
@@ -77,6 +79,7 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     offers_of_today = today.offers
     if isinstance(asked, Plan):
         require_price_of_today(asked, offers_of_today)
+        require_unchanged(asked, measure=measure)
         plan, *others = (asked,)
     else:
         with at_its_place(options, edges.folder):

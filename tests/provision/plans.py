@@ -10,13 +10,17 @@ from typing import Any
 
 import msgspec
 
+from catalogs.bases.models import resolve_model
 from catalogs.hardware import Billing, Offer
+from planner.asking.options import measured_again
 from planner.asking.request import DataAsked, Request
+from planner.estimators.memory import estimate_vram
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Ended, Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
+from provision.prepare.asking import data_measure
 from provision.seam import Teardown
 from remote.contract import Loop, Phase, Strategy
 
@@ -174,3 +178,10 @@ def tiny_plan(model: Path, data: Path, *, steps: int = 8, usd_per_hour: Decimal 
         planned_on=dt.date(2026, 11, 25),
         versions={"rentune": "0.1.0"},
     )
+
+
+def as_its_files_are(plan: Plan) -> Plan:
+    """The same plan, made for the rows and the base that lie there, as one that was saved has to be."""
+    data = measured_again(plan.request, measure=data_measure(quiet=True))
+    vram = estimate_vram(resolve_model(plan.request.model, base=Path.cwd()), plan.strategy, task=plan.request.task)
+    return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, data=data), vram=vram)

@@ -25,7 +25,7 @@ from provision.extras import extra_with, install_command, installer, requirement
 from provision.home.places import Places
 from provision.parts import Finding, clouds_in_reach, needed_parts, require_parts
 from provision.providers import known_providers, make_provisioner, providers_here
-from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.plans import as_its_files_are, tiny_files, tiny_plan
 
 
 def finding(part: str, state: str, serves: str) -> Finding:
@@ -263,7 +263,7 @@ def test_a_missing_part_is_told_before_a_run_is_opened(
     """A saved plan for a cloud whose engine is not built: code 2, what to type, and no run in the ledger."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("RENTUNE_CACHE", str(tmp_path / "cache"))
-    plan = tiny_plan(*tiny_files(tmp_path))
+    plan = as_its_files_are(tiny_plan(*tiny_files(tmp_path)))
     rented = {"provider": "aws", "region": "us-east-1", "instance_type": "g6.xlarge", "hosts": "data centre"}
     offer = msgspec.structs.replace(plan.offer, **rented)
     saved = tmp_path / "plan.json"

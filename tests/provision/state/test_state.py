@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
+from planner.saved import write_plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended, PhaseStarted
 from provision.account.runs import Standing
@@ -39,7 +40,7 @@ from remote.contract import EndReason, Measured, Outcome
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.faults.standins import ADAPTER, WEIGHTS
-from tests.provision.plans import attempted
+from tests.provision.plans import as_its_files_are, attempted
 from tests.provision.state.conftest import SECRET, Team
 
 
@@ -679,12 +680,19 @@ def test_down_orphans_leaves_a_run_alone_that_another_machine_has_in_hand(
     ("storage", "words"), [("forgetful", "does not keep the conditions"), ("away", "can't be reached")], ids=str
 )
 def test_run_asks_the_store_before_it_opens_anything(
-    team: Team, storage: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    team: Team,
+    plan: Plan,
+    storage: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that can't keep two machines apart is refused in one sentence."""
     setattr(team.storage, storage, True)
     monkeypatch.setenv("RENTUNE_HOME", str(team.there.home))
-    saved = team.here.run(team.run_id).plan
+    saved = tmp_path / "saved.json"
+    saved.write_text(write_plan(as_its_files_are(plan)))
     assert call(["run", str(saved), "--state", team.url, "--yes"]) != Exit.OK
     assert words in capsys.readouterr().err
     assert not team.there.ledger.exists()
