@@ -20,6 +20,7 @@ from provision.cli import call
 from provision.errors import Exit
 from provision.walk.crash import MOMENTS, VARIABLE
 from tests.faults.rehearsal import PATIENCE_S, Rehearsal
+from tests.provision.plans import as_its_files_are
 
 pytestmark = pytest.mark.box
 
@@ -87,7 +88,7 @@ def test_every_moment_is_died_at() -> None:
 @pytest.mark.fault("F2", tier="box")
 def test_a_run_that_dies_as_it_is_opened(moment: str, rehearsal: Rehearsal) -> None:
     plan = rehearsal.folder / "plan.json"
-    plan.write_text(write_plan(rehearsal.plan()))
+    plan.write_text(write_plan(as_its_files_are(rehearsal.plan())))
     killed(rehearsal, moment, "run", str(plan), "--yes")
     assert left(rehearsal) == RUN[moment]
     require_nothing_left(rehearsal)
