@@ -71,8 +71,20 @@ def bare(model: Any) -> Any:
             model = model.get_base_model()
             continue
         _originals_put_back(model)
-        model = model.unload()
+        model = _unloaded(model)
     return model
+
+
+def _unloaded(model: Any) -> Any:
+    """Without its adapter's layers. peft 0.21 refuses to take IA³'s off packed weights, for they can't be merged there, which
+    nobody asks for; what all its tuners share takes them off.
+    """
+    from peft import IA3Model
+    from peft.tuners.tuners_utils import BaseTuner
+
+    if isinstance(model.base_model, IA3Model):
+        return BaseTuner._unload_and_optionally_merge(model.base_model, merge=False)  # noqa: SLF001 - unload calls it
+    return model.unload()
 
 
 def _originals_put_back(model: Any) -> None:

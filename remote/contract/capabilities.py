@@ -26,7 +26,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
     paired: tuple[str, ...] = ()  # methods that were tried on an encoder with a decoder: task seq2seq
     paired_packed: tuple[str, ...] = ()  # those of them that were over weights in 4 and 8 bits
     unpacked: tuple[str, ...] = ()  # methods that put tokens of their own before a row, from which its positions follow
-    unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, or can't be taken off packed ones
+    unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, and so need 16 or 32 bits
     not_over: tuple[tuple[str, str], ...] = ()  # (method, quant) that peft's layers can't compute
     unstreamed: tuple[str, ...] = ()  # methods that change the base's weights, of which the host's copy would know nothing
 
@@ -109,9 +109,9 @@ CAPABILITIES: Final = Capabilities(
     max_gpus=1,
     headless=("pissa", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt", "bottleneck"),
     paired=("lora", "rslora", "lora_plus", "dora", "loha", "lokr", "ia3", "full"),
-    paired_packed=("lora", "rslora", "lora_plus"),
+    paired_packed=("lora", "rslora", "lora_plus", "ia3"),
     unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
-    unquantized=("pissa", "ia3"),
+    unquantized=("pissa",),
     # seen 2026-11-28, peft 0.21 and bitsandbytes 0.50: a product with packed weights, or with scales that are gone by then
     not_over=(("loha", "nf4"), ("loha", "fp4"), ("lokr", "nf4"), ("lokr", "fp4"), ("dora", "int8")),
     unstreamed=("pissa", "ln_tuning", "bitfit", "freeze", "full"),

@@ -89,11 +89,13 @@ def test_a_run_learns_to_answer_and_its_result_answers_by_itself(
 
 
 @pytest.mark.parametrize("quant", ["nf4", "fp4", "int8"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_base_in_4_or_8_bits_learns_to_answer(make_pairs: Any, quant: str, dtype: str) -> None:
+@pytest.mark.parametrize(("method", "dtype"), [("lora", "float32"), ("lora", "bfloat16"), ("ia3", "bfloat16")])
+def test_a_base_in_4_or_8_bits_learns_to_answer(make_pairs: Any, quant: str, method: str, dtype: str) -> None:
     """T5 keeps one of its products in fp32 whatever the rest is held in."""
     packed = changed(
         PADDED,
+        method=method,
+        rank=4 if method == "lora" else None,
         quant=quant,
         double_quant=quant != "int8",
         kbit_upcast="full",
@@ -161,7 +163,7 @@ def test_a_parted_run_ends_with_the_same_weights(make_pairs: Any) -> None:
     [
         ({"padded": False}, "needs padded true"),
         ({"method": "prefix_tuning", "rank": None, "num_virtual_tokens": 4}, "method=prefix_tuning for task=seq2seq"),
-        ({"method": "ia3", "rank": None, "quant": "nf4"}, "method=ia3 over quant=nf4 for task=seq2seq"),
+        ({"method": "dora", "quant": "nf4"}, "method=dora over quant=nf4 for task=seq2seq"),
         ({"loss": "chunked"}, "loss=chunked for task=seq2seq"),
     ],
 )

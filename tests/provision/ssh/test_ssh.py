@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -430,7 +431,8 @@ def _servers(rig: Rig) -> list[int]:
 def _signal_all(pids: list[int], number: int) -> None:
     assert pids
     for pid in pids:
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):  # a child goes as soon as its parent has gone
+            os.kill(pid, number)
 
 
 def _advance(now: list[float]) -> Callable[[float], None]:
