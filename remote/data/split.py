@@ -17,6 +17,7 @@ from remote.data.labelled import Class, Labelled, NoClasses, classes_of, require
 from remote.data.pairs import encode_pairs
 from remote.data.rows import Format, Row, UnreadableData, read_rows
 from remote.data.tokens import Encoded, Example, UntokenizableRow, encode_rows
+from remote.data.twins import shared_lines
 from remote.ends import bad_job
 
 Warn = Callable[..., None]  # emits a "warning" event
@@ -71,8 +72,7 @@ def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, wa
         examples = oversampled(examples, seed)
         warn(message=f"oversampling: {len(encoded.examples):,} rows are shown as {len(examples):,} in each epoch")
     judged_labels = Counter(row.label for _, row in held_out.rows if isinstance(row, Labelled))
-    known = {row for _, row in train.rows}
-    if again := sum(row in known for _, row in held_out.rows):
+    if again := shared_lines(train.rows, held_out.rows).rows:
         of = f"{again:,} of {len(held_out.rows):,} held-out rows"
         warn(message=f"{of} say word for word what is learned, so that what they are judged by looks better than it is")
     return Data(

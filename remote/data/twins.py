@@ -26,10 +26,15 @@ def repeated(rows: Rows) -> Twins:
 
 def shared(learned: Rows, judged: Rows) -> Twins:
     """The rows of a held-out file that are learned from, too: pairs of (line there, line in what is learned)."""
+    return shared_lines(zip(learned.lines, learned.rows, strict=True), zip(judged.lines, judged.rows, strict=True))
+
+
+def shared_lines(learned: Iterable[tuple[int, Row]], judged: Iterable[tuple[int, Row]]) -> Twins:
+    """The same of rows with their lines."""
     known: dict[Row, int] = {}
-    for _ in _again(zip(learned.lines, learned.rows, strict=True), known):
+    for _ in _again(learned, known):
         pass
-    return _told((line, known[row]) for line, row in zip(judged.lines, judged.rows, strict=True) if row in known)
+    return _told((line, known[row]) for line, row in judged if row in known)
 
 
 def _again(numbered: Iterable[tuple[int, Row]], known: dict[Row, int]) -> Iterator[tuple[int, int]]:
