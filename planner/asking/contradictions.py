@@ -11,7 +11,7 @@ import msgspec
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, RequestError
 from planner.asking.rules import AUTO
 from planner.methods import METHODS
-from remote.contract import CAPABILITIES, LABEL_KEYS, read_every
+from remote.contract import CAPABILITIES, names_label, read_every
 
 
 class Contradiction(msgspec.Struct, frozen=True):
@@ -134,7 +134,7 @@ CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
         ("data", "balance"),
     ),
     Contradiction(
-        lambda request: any(name in LABEL_KEYS for name, _ in request.data.columns) and request.task != "classification",
+        lambda request: names_label(request.data.columns) and request.task != "classification",
         "columns names a label, and task {request.task} learns none",
         "task: classification (--task classification), or leave the label out",
         ("data", "columns"),

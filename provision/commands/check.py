@@ -61,9 +61,9 @@ def command(
         raise BadInput("A job file names its model itself.", hint=f"rentune check {shlex.quote(file)}")
     if is_job and columns:
         raise BadInput("A job file names the columns of its data itself.", hint="data: {columns: {text: message}}")
-    from remote.contract import LABEL_KEYS
+    from remote.contract import names_label
 
-    if task != "classification" and any(name in LABEL_KEYS for name, _ in columns):
+    if task != "classification" and names_label(columns):
         raise BadInput(f"A label was named, and task {task} learns none.", hint="--task classification, or leave the label out")
     if not is_job and host is not None:
         raise BadInput(f"{file} holds rows, and --host plans a job file.", hint="rentune check JOB.yaml --host user@address")

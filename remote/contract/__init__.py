@@ -8,7 +8,7 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 from __future__ import annotations
 
 from remote.contract.capabilities import CAPABILITIES, Capabilities
-from remote.contract.columns import KNOWN_KEYS, LABEL_KEYS
+from remote.contract.columns import KNOWN_KEYS, names_label
 from remote.contract.earlier import ADAPTER_CONFIG, Begun, other_job, stranger
 from remote.contract.event import FIGURES, LOSSES, Event, parse_event
 from remote.contract.files import (
@@ -114,7 +114,6 @@ __all__ = [
     "JOB_FILE",
     "KEPT_CHECKPOINTS",
     "KNOWN_KEYS",
-    "LABEL_KEYS",
     "LINES_TOLD",
     "LOG_FILE",
     "LOSSES",
@@ -200,6 +199,7 @@ __all__ = [
     "exit_code",
     "fate_of_long",
     "keeps_apart",
+    "names_label",
     "other_job",
     "packed",
     "packs",

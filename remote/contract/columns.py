@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 # Instruction and chat data: Alpaca, Dolly, TRL, OpenAI, ShareGPT.
@@ -27,5 +28,11 @@ PAIR_KEYS: Final = (
     ("query", "passage"),
 )
 LABELLED_KEYS: Final = frozenset({*LABEL_KEYS, *TEXT_KEYS, *(key for pair in PAIR_KEYS for key in pair)})
+
+
+def names_label(columns: Iterable[tuple[str, str]]) -> bool:
+    """Whether one of these columns, each by the name that rows are read by and the file's, is a label."""
+    return any(name in LABEL_KEYS for name, _ in columns)
+
 
 KNOWN_KEYS: Final = frozenset({*PROMPT_KEYS, *CONTEXT_KEYS, *ANSWER_KEYS, *CHAT_KEYS, SYSTEM_KEY, *LABELLED_KEYS})
