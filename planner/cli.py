@@ -21,7 +21,7 @@ from catalogs.hardware import Offer
 from catalogs.user_file import as_said, exists
 from catalogs.written import require_place, write_beside
 from planner.asked import PLAN_SUFFIX, at_its_place, is_job_file, read_asked
-from planner.asking.command_line import run_command, spelled
+from planner.asking.options.command_line import run_command, spelled
 from planner.asking.request import Measure, Request, RequestError
 from planner.asking.sent import Sent
 from planner.choice.goals import GOALS

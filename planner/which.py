@@ -9,7 +9,7 @@ from catalogs.bases.models import registry
 from catalogs.catalog import Catalog
 from catalogs.hardware import Offer
 from planner.asked import read_asked
-from planner.asking.command_line import plan_command
+from planner.asking.options.command_line import plan_command
 from planner.asking.request import Measure, Request, RequestError
 from planner.edges import Edges
 from planner.plan import Plan, SearchResult

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-from planner.asking.plain import PlainCommand, PlainOption, help_option, with_dashes
+from planner.asking.options.plain import PlainCommand, PlainOption, help_option, with_dashes
 from provision import output
 
 # measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)

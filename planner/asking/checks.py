@@ -78,10 +78,18 @@ def _check_data(data: DataAsked) -> None:
             hint="raise max_tokens or lower mean_tokens",
             place=("data", "max_tokens"),
         )
-    for name, _ in data.columns:
-        if name not in KNOWN_KEYS:
-            hint = nearest(name, sorted(KNOWN_KEYS))
-            raise RequestError(f'rows are not read by "{name}"', hint=hint, place=("data", "columns", name))
+    for name, column in data.columns:
+        require_name_of_rows(name, column)
+
+
+def require_name_of_rows(name: str, column: str) -> None:
+    """Raises RequestError for a name that rows are not read by, and says where the two were written the wrong way round."""
+    if name in KNOWN_KEYS:
+        return
+    hint = nearest(name, sorted(KNOWN_KEYS))
+    if column in KNOWN_KEYS:
+        hint = f'the name that rows are read by comes first, "{column}", then the column, "{name}"'
+    raise RequestError(f'rows are not read by "{name}"', hint=hint, place=("data", "columns", name))
 
 
 def _check_batch(request: Request) -> None:

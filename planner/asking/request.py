@@ -254,6 +254,28 @@ def measured_data(
     )
 
 
+def measured_again(
+    request: Request, *, examples: int | None = None, columns: Columns = (), measure: Measure | None
+) -> DataAsked:
+    """The request's own files as they are by now, with fewer rows or in the tokens of another model."""
+    data = request.data
+    file = DataFile(
+        path=data.path or "",
+        more=data.more,
+        model=request.model,
+        format=format_of(request.task, "auto" if data.format in OF_TASK.values() else data.format),
+        columns=columns or data.columns,
+        max_rows=examples or data.max_rows,
+        long_rows=data.long_rows,
+        packing=data.packing,
+        target_tokens=data.target_tokens,
+        chat_template=data.chat_template,
+        balance=data.balance,
+    )
+    held_out_rows = data.held_out_rows if data.held_out_path is None else None
+    return measured_data(file, measure=measure, held_out_path=data.held_out_path, held_out_rows=held_out_rows)
+
+
 def usually_held_out(num_rows: int) -> int:
     """Rows of a file that are kept back where nobody says how many."""
     return _held_out(num_rows, HELD_OUT_ROWS)

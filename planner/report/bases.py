@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from catalogs.bases.models import is_gated
-from planner.asking.command_line import spelled
+from planner.asking.options.command_line import spelled
 from planner.asking.request import Request
 from planner.report import NOT_OFFERED, words
 from planner.report.legend import legend

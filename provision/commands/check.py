@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from planner.asking.options import COLUMN, TASKS
-from planner.asking.plain import OneOf, Pairs
+from planner.asking.options.kinds import COLUMN, TASKS
+from planner.asking.options.plain import OneOf, Pairs
 from provision.envelope import Problem
 from provision.errors import Exit
 
@@ -168,7 +168,7 @@ def _job(path: Path, host: str | None, host_key: str | None, *, as_json: bool) -
     import msgspec
 
     from planner.asked import read_whole
-    from planner.asking.options import on_host
+    from planner.asking.options.overlay import on_host
     from planner.notices import held_out_words
     from planner.report.epoch import epoch_words
     from provision.envelope.show import show

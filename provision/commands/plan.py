@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.asking.options import request_options, view_options
-from planner.asking.plain import PlainCommand, help_option
+from planner.asking.options.plain import PlainCommand, help_option
+from planner.asking.options.table import request_options, view_options
 
 if TYPE_CHECKING:
     from planner.plan import SearchResult

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from planner.asking.plain import OneOf
+from planner.asking.options.plain import OneOf
 from remote.contract import PACKED_HERE
 
 if TYPE_CHECKING:

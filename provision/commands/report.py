@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.asking.plain import OneOf
+from planner.asking.options.plain import OneOf
 
 if TYPE_CHECKING:
     from provision.account.receipt import Receipt

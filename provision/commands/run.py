@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from catalogs.hardware import ANYWHERE
-from planner.asking.options import USD, request_options
+from planner.asking.options.kinds import USD
+from planner.asking.options.table import request_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from catalogs.bases.models import resolve_model
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
 from planner.asked import at_its_place, read_asked
-from planner.asking.command_line import plan_command, spelled
 from planner.asking.earlier import continued
+from planner.asking.options.command_line import plan_command, spelled
 from planner.asking.policy import Rule
 from planner.asking.request import OWN_MACHINES, Request
 from planner.cli import answer

@@ -14,7 +14,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
-from planner.asking.options import request_options, view_options
+from planner.asking.options.table import request_options, view_options
 from planner.asking.policy import Rule
 from planner.asking.request import DataFile, Lengths, Request, default_data
 from planner.estimators.time.learned import Seen

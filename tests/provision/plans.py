@@ -12,8 +12,7 @@ import msgspec
 
 from catalogs.bases.models import resolve_model
 from catalogs.hardware import Billing, Offer
-from planner.asking.options import measured_again
-from planner.asking.request import DataAsked, Request
+from planner.asking.request import DataAsked, Request, measured_again
 from planner.estimators.memory import estimate_vram
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
 from provision.account.ledger import Ledger

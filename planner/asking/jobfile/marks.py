@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from catalogs.failure import KeyPath
 from planner.asking.jobfile.positions import Document
-from planner.asking.options import said
+from planner.asking.options.table import said
 
 CHOSEN: Final = "planner's choice"
 MARK: Final = f"({CHOSEN})"

@@ -10,7 +10,7 @@ from typing import Any, Final
 from catalogs.failure import Failure, KeyPath
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, expanded, read_text
 from planner.asking.jobfile.positions import Document, read_document
-from planner.asking.options import OPTIONS, said
+from planner.asking.options.table import OPTIONS, said
 from planner.asking.request import JOB_PLACES, RequestError
 
 HOMES: Final[Mapping[str, KeyPath]] = {  # keys of the estimate contract that stand elsewhere in a job file

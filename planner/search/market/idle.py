@@ -13,7 +13,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import hub_id_of
 from planner.advise import ADVISED_METHODS, advise
-from planner.asking.options import BY_FIELD
+from planner.asking.options.table import BY_FIELD
 from planner.asking.policy import Rule
 from planner.asking.request import Request
 from planner.asking.rules import AUTO, facts_of, loop_for, said_of_loop

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from planner.asking.options import PROVIDER, SIZE, USD, Once
+from planner.asking.options.kinds import PROVIDER, SIZE, USD, Once
 from provision.commands.catalog import refreshing, showing
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from planner.asking.options import PROVIDER, Once
+from planner.asking.options.kinds import PROVIDER, Once
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.asking.options import ALSO, SIZE, WORDS, Once
+from planner.asking.options.kinds import SIZE, WORDS, Once
+from planner.asking.options.table import ALSO
 from provision.errors import Exit
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 import pytest
 
-from planner.asking.command_line import run_command
 from planner.asking.jobfile import read_job
-from planner.asking.options import COLUMN, request_of
+from planner.asking.options.command_line import run_command
+from planner.asking.options.kinds import COLUMN
+from planner.asking.options.overlay import request_of
 from planner.asking.request import DataFile, Lengths, RequestError
 from planner.report.job_file import write_job
 from tests.planner.builders import counted, parsed
@@ -49,7 +50,10 @@ def test_a_job_file_says_them_as_a_mapping_and_options_go_over_it() -> None:
     [
         ("txt=message", 'rows are not read by "txt"; did you mean "text"?'),
         ("text", '"text" names no column; write text=COLUMN'),
-        ("message=text", 'the name that rows are read by comes first: write "text=message"'),
+        (
+            "message=text",
+            'rows are not read by "message"; the name that rows are read by comes first, "text", then the column, "message"',
+        ),
         ("=message", '"=message" names no column; write text=COLUMN'),
     ],
 )
@@ -63,6 +67,11 @@ def test_what_names_no_column_is_refused(said: str, sentence: str) -> None:
     ("data", "sentence", "hint"),
     [
         ("{file: rows.csv, columns: {txt: body}}", 'rows are not read by "txt"', 'did you mean "text"?'),
+        (
+            "{file: rows.csv, columns: {body: text}}",
+            'rows are not read by "body"',
+            'the name that rows are read by comes first, "text", then the column, "body"',
+        ),
         ("{examples: 100, columns: {text: body}}", "columns says nothing without a file", "name one: `file: rows.jsonl`"),
     ],
 )

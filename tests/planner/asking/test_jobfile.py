@@ -24,7 +24,7 @@ from planner.asking.jobfile import read_job
 from planner.asking.jobfile.marks import CHOSEN
 from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
-from planner.asking.options import request_of
+from planner.asking.options.overlay import request_of
 from planner.asking.request import Budget, DataAsked, DataFile, Keep, Purpose, Request, RequestError, Where, measured_data
 from planner.asking.rules import AUTO, said_of_loop, with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS

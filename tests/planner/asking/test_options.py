@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from planner.asking.command_line import YOUR_DATA, plan_command, run_command
 from planner.asking.jobfile import read_job
-from planner.asking.options import OPTIONS, request_of, request_options, said
+from planner.asking.options.command_line import YOUR_DATA, plan_command, run_command
+from planner.asking.options.overlay import request_of
+from planner.asking.options.table import OPTIONS, request_options, said
 from planner.asking.request import DataFile, Lengths, RequestError, Where, measured_data
 from planner.refusals import CaseRefused
 from tests.planner.builders import counted, make_request, parsed

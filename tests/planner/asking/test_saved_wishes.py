@@ -9,7 +9,8 @@ import pytest
 
 from planner.asking.jobfile import read_job
 from planner.asking.jobfile.marks import MARK, chooses_anew, is_marked
-from planner.asking.options import OPTIONS, request_of
+from planner.asking.options.overlay import request_of
+from planner.asking.options.table import OPTIONS
 from planner.asking.request import Request
 from planner.plan import Plan
 from planner.report.job_file import write_job

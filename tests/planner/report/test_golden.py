@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
-from planner.asking.options import request_of, request_options
+from planner.asking.options.overlay import request_of
+from planner.asking.options.table import request_options
 from planner.asking.request import Request
 from planner.plan import Plan, SearchResult
 from planner.strategy.words import describe

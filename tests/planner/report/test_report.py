@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from planner.asking.command_line import spelled
+from planner.asking.options.command_line import spelled
 from planner.asking.request import DataAsked
 from planner.asking.sent import Sent
 from planner.notices import sent_words, short_words

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from catalogs.bases.models import resolve_model
 from catalogs.hardware import Gpu
 from planner.advise import advise
-from planner.asking.command_line import run_command
+from planner.asking.options.command_line import run_command
 from planner.asking.request import Budget, Purpose, Request
 from planner.plan import SearchResult, WayOut
 from planner.search.figures import Figures

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from catalogs.bases.models import resolve_model
-from planner.asking.options import OPTIONS
+from planner.asking.options.table import OPTIONS
 from planner.asking.policy import Rule
 from planner.asking.request import Keep, Purpose, Request, Where
 from planner.notices import UNREAD

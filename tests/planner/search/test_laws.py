@@ -18,7 +18,8 @@ from catalogs.bases.models import resolve_model
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
 from planner.asking.case import read_case, strategy_of
-from planner.asking.options import OPTIONS, request_of, request_options
+from planner.asking.options.overlay import request_of
+from planner.asking.options.table import OPTIONS, request_options
 from planner.asking.request import Budget, Purpose, Request, Where, stated_data
 from planner.choice.recipes import ACCURACIES, DEPLOYMENTS, USE_CASES
 from planner.estimators.memory import estimate_vram

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from catalogs.catalog import read_catalog
-from planner.asking.command_line import spelled
+from planner.asking.options.command_line import spelled
 from planner.asking.request import DataAsked, Request, stated_data
 from planner.plan import SearchResult
 from planner.report.words import what_would_do

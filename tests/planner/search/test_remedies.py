@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from catalogs.catalog import read_catalog
-from planner.asking.command_line import run_command, spelled
-from planner.asking.options import request_of
+from planner.asking.options.command_line import run_command, spelled
+from planner.asking.options.overlay import request_of
 from planner.asking.policy import Rule
 from planner.asking.request import Budget, Where
 from planner.choice.goals import GOALS

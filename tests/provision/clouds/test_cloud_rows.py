@@ -10,7 +10,7 @@ import pytest
 
 from catalogs.catalog import read_billing, read_catalog
 from catalogs.hardware import WhileOff
-from planner.asking.options import request_of
+from planner.asking.options.overlay import request_of
 from planner.cli import answer
 from provision.clouds.programs import CLOUDS, Ends, load_cloud
 from provision.clouds.programs.order import ENDS_EARLY, PowerOff

@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from planner.asking.command_line import plan_command
-from planner.asking.options import ALSO, OPTIONS
+from planner.asking.options.command_line import plan_command
+from planner.asking.options.table import ALSO, OPTIONS
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.cli import COMMANDS, HELP, call, rentune

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from catalogs.catalog import read_catalog
-from planner.asking.command_line import spelled
+from planner.asking.options.command_line import spelled
 from provision.report.page import render_page
 from provision.report.plan_page import render_plan_page
 from remote.contract import Sample

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.asking.command_line import spelled
+from planner.asking.options.command_line import spelled
 from planner.estimators.time.interruptions import interrupted
 from planner.plan import Plan, Range, Rejection, SearchResult
 from planner.report.tables import time_rows

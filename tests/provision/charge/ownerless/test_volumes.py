@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from catalogs.catalog import Rules, read_billing, read_catalog
-from planner.asking.command_line import spelled
-from planner.asking.options import request_of
+from planner.asking.options.command_line import spelled
+from planner.asking.options.overlay import request_of
 from planner.asking.request import RequestError
 from planner.cli import answer
 from planner.estimators.cost import disk_gib, volume_gib

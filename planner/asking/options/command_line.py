@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from planner.asking.options import BY_FIELD, COLUMN, DATA_FIELDS, HOURS, OPTIONS, SIZE, TAG, Option
+from planner.asking.options.kinds import COLUMN, HOURS, SIZE, TAG
+from planner.asking.options.table import BY_FIELD, DATA_FIELDS, OPTIONS, Option
 from planner.asking.request import Changes
 
 YOUR_DATA: Final = "YOUR_DATA.jsonl"  # stands in the command until there is a file
