@@ -1,10 +1,11 @@
 """Fit the speed constants that planner/estimators/calibration.py marks "fitted", and show how far off they leave each group.
 
-    python -m benchmarks.fit_constants runs.jsonl [--fit] [--out benchmarks/results/estimate_speed_DATE.md]
+    python -m benchmarks.fit_constants measured_throughput.csv --cases cases.py [--fit] [--leave-one-out] [--out RESULT.md]
+    python -m benchmarks.fit_constants runs.jsonl [--fit] [--leave-one-out]
     python -m benchmarks.fit_constants --rows ~/.local/state/rentune/calibration.jsonl
 
-A line of the input is {"case": {a case of the estimate contract}, "tokens_per_s_per_gpu": 3447.1}. A case says in `versions`
-which release brought its kernels where that is known: MPT's {"triton-pre-mlir": "2.0"}, its table's "flash (triton)". Without
+`measured_runs` says what either file holds, and what `cases.py` is. Which runs are left out together is in
+`data/throughput_folds.csv`; of runs that are not in it, those of one source and of one GPU family. Without
 --fit the constants as they stand are scored. Coordinate descent on the mean |ln(predicted / measured)|, each clipped at 1;
 sources that are no PEFT weigh less. Each constant starts from what is known of it without these runs, and pays for leaving it
 (`PRIORS`). The host of a campaign of ours (`data/`) is fitted with it, and tells a slow host from a wrong constant.
@@ -29,7 +30,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from benchmarks.measured_runs import DATA, MOST_OF_THE_PEAK, Run, Scored, beyond_the_card, read_runs, score, slow_hosts
+from benchmarks.measured_runs import (
+    CAMPAIGNS,
+    DATA,
+    MOST_OF_THE_PEAK,
+    Run,
+    Scored,
+    beyond_the_card,
+    folds,
+    read_runs,
+    score,
+    slow_hosts,
+)
 from planner.estimators import calibration
 from planner.estimators.time import attention, demand, launches, links, speed
 from provision.account.receipt import Calibration
@@ -285,6 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fit or score the speed constants.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("runs", type=Path, nargs="?")
+    parser.add_argument("--cases", type=Path, help="module that makes cases of a CSV's rows")
     source.add_argument("--rows", type=Path, metavar="CALIBRATION.JSONL", help="sum up the rows that runs of your own left")
     parser.add_argument(
         "--fit", action="store_true", help="fit before scoring; without it the constants are scored as they are"
@@ -296,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--beside",
         type=Path,
         nargs="*",
-        default=sorted(DATA.glob("*.jsonl")),
+        default=sorted(DATA.glob(CAMPAIGNS)),
         help="campaigns of ours, fitted with but never scored",
     )
     parser.add_argument("--out", type=Path)
@@ -304,8 +317,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rows:
         print("\n".join(calibration_rows(options.rows)))
         return 0
+    if options.runs.suffix == ".csv" and options.cases is None:
+        parser.error(f"{options.runs} is a table: --cases names the module that makes cases of its rows")
     remember()
-    told, unknown = read_runs(options.runs)
+    told, unknown = read_runs(options.runs, options.cases)
     runs = [run for run in told if not beyond_the_card(run)]
     beside = [run for path in options.beside for run in read_runs(path)[0]]
     hosts = fit(runs, beside) if options.fit else {}
@@ -326,9 +341,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines += ["", f"Seconds of a launch in campaigns of our own, as a multiple: {paces}."]
     lines += ["", *slow_hosts(beside)]
     if options.leave_one_out:
-        by_source = left_out(runs, beside, lambda run: run.source)
+        parted = folds()
+        by_source = left_out(runs, beside, lambda run: parted.get(run.case.id or "", (run.source, ""))[0])
         lines += ["", "Fitted without a group of runs, scored on it:", "", *render_left_out(by_source, "source")]
-        lines += ["", *render_left_out(left_out(runs, beside, lambda run: run.family), "GPU family")]
+        lines += [
+            "",
+            *render_left_out(
+                left_out(runs, beside, lambda run: parted.get(run.case.id or "", ("", run.family))[1]), "GPU family"
+            ),
+        ]
         lines += [
             "",
             "Spreads: the 80th percentile of |error| of each class, its source left out, as a factor, rounded up.",

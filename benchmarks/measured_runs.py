@@ -1,17 +1,22 @@
 """Measured runs as the speed estimate sees them: read, planned, and how far off the plan is. `fit_constants` fits to them.
 
-A line is {"case": {a case of the estimate contract}, "tokens_per_s_per_gpu": 3447.1}. Those of campaigns of
-our own lie in `data/`.
+A line of a JSONL file is {"case": {a case of the estimate contract}, "tokens_per_s_per_gpu": 3447.1}. Those of campaigns of
+our own lie in `data/`. A CSV is a table of published runs as `measured_throughput.csv` has them; what a row means,
+a module beside it says: `map_row(row, THROUGHPUT_SOURCES)` makes a case (a dict), or something else where it says too little.
 """
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -30,6 +35,10 @@ from planner.units import TERA
 from remote.contract import Strategy
 
 DATA = Path(__file__).with_name("data")
+CAMPAIGNS = "steps_*.jsonl"  # of DATA: whole steps of single cases, which a fit can read; other files there are of other kinds
+FOLDS = DATA / "throughput_folds.csv"  # which run is left out with which: id, source, GPU family
+# Which package brought a source's kernels, where its table says so and no case does: MPT's has "flash (triton)".
+NAMED_KERNELS: Final[Mapping[str, Mapping[str, str]]] = {"mpt": {"triton-pre-mlir": "2.0"}}
 
 
 class Run(NamedTuple):
@@ -89,12 +98,11 @@ def beyond_the_card(run: Run) -> bool:
     return run.tokens_per_s_per_gpu * flops_of(job) / job.tokens > MOST_OF_THE_PEAK * peak * TERA
 
 
-def read_runs(path: Path) -> tuple[list[Run], int]:
-    """The runs, and how many have a model that the registry does not know."""
+def read_runs(path: Path, cases: Path | None = None) -> tuple[list[Run], int]:
+    """The runs, and how many have a model that the registry does not know. `cases`: the module that reads rows of a CSV."""
     catalog = read_catalog()
     runs, unknown = [], 0
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    for row in _published(path, cases) if cases is not None else map(json.loads, path.read_text().splitlines()):
         case = read_case(row["case"])
         try:
             architecture = resolve_model(case.model)
@@ -104,6 +112,35 @@ def read_runs(path: Path) -> tuple[list[Run], int]:
         gpu = catalog.gpu(case.gpu or "").gpu
         runs.append(Run(case, strategy_of(case), stack_of(case), architecture, gpu, row["tokens_per_s_per_gpu"]))
     return runs, unknown
+
+
+def _published(path: Path, cases: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a CSV as lines of a JSONL file have them; a row that says too little for a case is left out."""
+    module = _module(cases)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            case = module.map_row(row, module.THROUGHPUT_SOURCES)
+            if not isinstance(case, dict):
+                continue
+            named = NAMED_KERNELS.get(row["id"].rpartition("-")[0])
+            said = case if named is None else case | {"versions": dict(named)}
+            yield {"case": said, "tokens_per_s_per_gpu": float(row["tokens_per_s_per_gpu"])}
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("rows_to_cases", path)
+    if spec is None or spec.loader is None:
+        sys.exit(f"{path} is no Python module: name the one that makes cases of rows")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def folds() -> dict[str, tuple[str, str]]:
+    """Run -> (source, GPU family): with which others it is left out of a fit."""
+    with FOLDS.open(newline="") as file:
+        return {row["id"]: (row["source"], row["gpu_family"]) for row in csv.DictReader(file)}
 
 
 def step_of(run: Run) -> StepTime:

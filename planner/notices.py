@@ -12,7 +12,7 @@ from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import LOCAL, Basis, DataAsked, Where
 from planner.asking.sent import Sent
-from planner.estimators.calibration import LOW_PRECISION_SINCE
+from planner.estimators.calibration import MULTIPLIES_IN
 from planner.estimators.cost import volume_gib
 from planner.estimators.sequences import packed_rows, rows_read
 from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
@@ -249,8 +249,13 @@ def _shards_packed_bytes(this: Understood) -> bool:
 
 def _unpacks_fp8(this: Understood) -> bool:
     """Whether the card is older than FP8. derived: transformers' FineGrainedFP8HfQuantizer then loads it as 16 bits."""
-    capability = None if this.gpu is None else this.gpu.compute_capability
-    return this.strategy.quant == "fp8" and capability is not None and capability < LOW_PRECISION_SINCE
+    return this.strategy.quant == "fp8" and this.gpu is not None and this.gpu.architecture not in MULTIPLIES_IN["fp8"]
+
+
+def _lacks_products(this: Understood) -> bool:
+    """Whether the card has no units for the products that are asked for."""
+    asked = this.case.matmul_dtype
+    return this.gpu is not None and asked in MULTIPLIES_IN and this.gpu.architecture not in MULTIPLIES_IN[asked]
 
 
 def _rank_reaches_width(this: Understood) -> bool:
@@ -310,6 +315,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "transformers unpacks FP8 weights to 16 bits on {this.gpu.name}, which has no FP8 of its own: estimate quant none",
     ),
     (
+        _lacks_products,
+        "{this.gpu.name} does not multiply in {this.case.matmul_dtype}: the speed of its 16-bit products is estimated",
+    ),
+    (
         lambda this: this.strategy.quant == "mxfp4" and this.case.stack in ("transformers", "trl"),
         "transformers unpacks MXFP4 experts to 16 bits to train (quant none); kernels that train on packed ones are meant",
     ),
@@ -328,6 +337,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: stack_of(this.case).model_parallel > 1,
         "parallel sizes cut weights and activations evenly here; not checked against a measured peak",
+    ),
+    (
+        lambda this: stack_of(this.case).pipeline_parallel_size > 1 and this.gpu is not None,
+        "a pipeline's stages wait for one another as a step begins and ends: one stage a GPU is estimated, not interleaved",
     ),
     (
         lambda this: (cut_of(this.strategy).states or cut_of(this.strategy).spreads_blocks) and this.strategy.num_gpus > 1,

@@ -139,7 +139,13 @@ LAUNCHES_PER_EXPERT: Final = 13.0  # fitted: of an expert that Python multiplies
 EXPERT_HALF_WIDTH: Final = 5600.0  # fitted: width of an expert at which its matmuls run at half the best speed
 LOW_PRECISION_SPEEDUP: Final = 1.5  # fitted: of an 8-bit product against a 16-bit one, its casts included
 NVFP4_SPEEDUP: Final = 2.2  # assumed: the products of 4 bits take half of those of 8, their casts as long
-LOW_PRECISION_SINCE: Final = (8, 9)  # derived: the compute capability that 8-bit floats came with
+# Products of few bits -> the architectures whose units multiply so; on any other they are as in the compute dtype.
+MULTIPLIES_IN: Final[Mapping[str, frozenset[str]]] = {
+    # derived: Transformer Engine wants capability 8.9; the instruction sets of CDNA3 and CDNA4, Intel's software for Gaudi
+    "fp8": frozenset({"Ada", "Hopper", "Blackwell", "CDNA3", "CDNA4", "Gaudi2", "Gaudi3"}),
+    "mxfp8": frozenset({"Blackwell", "CDNA4"}),  # derived: scales of a block are read by these alone
+    "nvfp4": frozenset({"Blackwell"}),  # derived: the same, and a format of one maker's
+}
 IMPERFECT_OVERLAP: Final = 0.15  # assumed
 NVLINK_SHARE: Final = 0.8  # fitted: of the datasheet's rate in one direction
 PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective

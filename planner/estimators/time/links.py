@@ -23,8 +23,9 @@ def host_bytes_per_s(gpu: Gpu) -> float:
 
 
 def inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
-    """Effective bytes per second between the GPUs of one machine."""
-    if interconnect == "nvlink" and gpu.nvlink_gb_per_s:
+    """Effective bytes per second between the GPUs of one machine. Boards of several (HGX, OAM) are wired, cards in slots where said."""
+    wired = interconnect == "nvlink" or (interconnect == "unknown" and gpu.form_factor != "pcie")
+    if wired and gpu.nvlink_gb_per_s:
         return known.NVLINK_SHARE * gpu.nvlink_gb_per_s / 2 * GB
     return host_bytes_per_s(gpu)
 

@@ -41,6 +41,7 @@ class StepTime(msgspec.Struct, frozen=True):
     once_s: float  # per optimizer step: reductions and the optimizer itself
     walked_s: float  # per optimizer step: Python's walk through what is trained, beside the GPU's own part
     forward_share: float  # what an evaluation costs of the same tokens' training
+    stages: int = 1  # of a pipeline: a step's first and last micro-batches find the other stages idle
 
     @property
     def busy_s(self) -> float:
@@ -54,8 +55,8 @@ class StepTime(msgspec.Struct, frozen=True):
         return larger + known.IMPERFECT_OVERLAP * smaller
 
     def step_s(self, accumulation: int) -> float:
-        """One optimizer step."""
-        return accumulation * self.micro_step_s + max(self.once_s, self.walked_s)
+        """One optimizer step: a pipeline is full once each of its stages has a micro-batch (GPipe, arXiv:1811.06965)."""
+        return (accumulation + self.stages - 1) * self.micro_step_s + max(self.once_s, self.walked_s)
 
     def on_host(self, factor: float) -> StepTime:
         """The same where everything that waits for Python takes so many times as long."""
@@ -107,6 +108,7 @@ def step_on(gpu: Gpu, demand: Demand, *, interconnect: str) -> StepTime:
         once_s=_step_s(demand, gpu, bandwidth) + demand.reduced_bytes / link,
         walked_s=demand.walked_s,
         forward_share=demand.forward_share,
+        stages=job.stack.pipeline_parallel_size,
     )
 
 
@@ -133,14 +135,9 @@ def _achievable_flops(gpu: Gpu) -> float:
 
 def _product_flops(gpu: Gpu, job: Job) -> float:
     """The same of what the job's linears are multiplied in."""
-    strategy, flops = job.strategy, _achievable_flops(gpu)
-    if job.stack.matmul_dtype != "as_compute":
-        has = gpu.compute_capability is None or gpu.compute_capability >= known.LOW_PRECISION_SINCE
-        return (
-            flops * (known.NVFP4_SPEEDUP if job.stack.matmul_dtype == "nvfp4" else known.LOW_PRECISION_SPEEDUP)
-            if has
-            else flops
-        )
+    strategy, flops, narrow = job.strategy, _achievable_flops(gpu), job.stack.matmul_dtype
+    if gpu.architecture in known.MULTIPLIES_IN.get(narrow, ()):
+        return flops * (known.NVFP4_SPEEDUP if narrow == "nvfp4" else known.LOW_PRECISION_SPEEDUP)
     if strategy.autocast == "none" and strategy.param_dtype == "float32" and gpu.fp32_tflops is not None:
         return min(flops, gpu.fp32_tflops * TERA)
     return flops

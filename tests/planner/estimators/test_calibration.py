@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 import planner
 import provision
+from benchmarks.measured_runs import folds
 from planner.estimators import calibration as known
 from planner.strategy.stack import PINNED_VERSIONS
 
@@ -135,6 +139,56 @@ def test_spreads_are_what_the_benchmark_derived_and_hold_what_they_promise() -> 
     assert [(int(runs), float(factor), inside) for _, runs, factor, inside in documented] == [
         (int(runs), float(ruled), inside.replace("%", " %")) for _, runs, ruled, _, inside in rows
     ]
+
+
+TABLE = """id,model,gpu,tokens_per_s_per_gpu
+one-001,mistralai/Mistral-7B-v0.1,A100-SXM4-80GB,3324
+one-002,mistralai/Mistral-7B-v0.1,H100 SXM5,
+"""
+CASES = """
+from __future__ import annotations
+from dataclasses import dataclass
+
+THROUGHPUT_SOURCES = {}
+
+@dataclass(frozen=True)
+class Unscored:
+    reason: str
+
+def map_row(row, sources):
+    if not row["tokens_per_s_per_gpu"]:
+        return Unscored("nothing measured")
+    return {"id": row["id"], "model": row["model"], "gpu": row["gpu"], "micro_batch_size": 4, "seq_len": 4096, "stack": "trl"}
+"""
+
+
+def test_a_table_of_published_runs_is_scored_beside_the_campaigns_that_are_committed(tmp_path: Path) -> None:
+    """By the command as it is documented: a row without a case is left out, what lies in benchmarks/data is read."""
+    table, cases = tmp_path / "runs.csv", tmp_path / "cases.py"
+    table.write_text(TABLE)
+    cases.write_text(CASES)
+    command = [sys.executable, "-m", "benchmarks.fit_constants", str(table)]
+    done = subprocess.run([*command, "--cases", str(cases)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 runs, Python" in done.stdout
+    assert "79 runs of our own" in done.stdout
+    unread = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert unread.returncode == 2
+    assert "--cases names the module" in unread.stderr
+
+
+def test_every_published_run_is_left_out_with_its_source_and_its_family_of_cards() -> None:
+    """The split is committed; the folds of the result are its groups, each as large as it says."""
+    parted = folds()
+    assert all(name.rpartition("-")[0] == source for name, (source, _) in parted.items())
+    [result] = (ROOT / "benchmarks/results").glob("estimate_speed_*.md")
+    for place, first in enumerate(("source left out", "GPU family left out")):
+        told = {name: int(runs) for name, runs, *_ in table_of(result, first=first) if not name.startswith("pooled")}
+        split = Counter(fold[place] for fold in parted.values())
+        assert told.keys() == split.keys()
+        # of a run that was faster than its card can be, the fit knows nothing
+        assert sum(split.values()) - sum(told.values()) == 1
+        assert all(split[name] - 1 <= runs <= split[name] for name, runs in told.items())
 
 
 def test_the_pinned_stack_is_the_box_s_lock() -> None:

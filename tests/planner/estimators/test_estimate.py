@@ -306,6 +306,9 @@ def test_host_ram_gets_a_verdict_of_its_own() -> None:
         ({"model": "bloom-560m"}, "no fused attention for bloom"),
         ({"model": "falcon-7b", "method": "qlora"}, "transformers 5 leaves falcon's linears unquantized"),
         ({"model": "chatglm3-6b"}, "comes with its weights"),
+        ({"gpu": "MI250", "quant": "fp8"}, "unpacks FP8 weights to 16 bits on MI250"),
+        ({"gpu": "H100 SXM5", "matmul_dtype": "nvfp4"}, "H100 SXM5 does not multiply in nvfp4"),
+        ({"gpu": "H100 SXM5", "num_gpus": 4, "sharding": "ddp", "pipeline_parallel_size": 4}, "a pipeline's stages wait"),
     ],
 )
 def test_what_is_said_in_vain_or_assumed_is_told(said: dict[str, Any], words: str) -> None:

@@ -123,6 +123,43 @@ def test_eight_bits_speed_up_products_alone_and_on_cards_that_have_them() -> Non
     assert gain("A100-SXM4-80GB", 512) == 1
 
 
+def test_products_of_few_bits_are_faster_where_a_card_multiplies_so() -> None:
+    """Hopper has no 4-bit units and reads no scales of blocks, MI250 none of 8 bits; nothing is slower for being asked."""
+
+    def gain(gpu: str, dtype: str) -> float:
+        plain, narrow = (step("7b", gpu, seq_len=2048, matmul_dtype=name).compute_s for name in ("as_compute", dtype))
+        return plain / narrow
+
+    assert gain("B200", "nvfp4") > gain("B200", "mxfp8") == gain("B200", "fp8") > 1
+    assert gain("H100 SXM5", "fp8") > 1
+    lacking = {("H100 SXM5", "mxfp8"), ("H100 SXM5", "nvfp4"), ("MI300X", "nvfp4"), ("MI250", "fp8"), ("T4", "fp8")}
+    assert {gain(gpu, dtype) for gpu, dtype in lacking} == {1.0}
+
+
+def test_every_card_that_multiplies_in_few_bits_is_in_the_catalog() -> None:
+    known_here = {gpu.architecture for gpu in CATALOG.gpus.values()}
+    assert {name for names in known.MULTIPLIES_IN.values() for name in names} <= known_here
+
+
+@pytest.mark.parametrize(("gpu", "wired"), [("H100 SXM5", True), ("MI300X", True), ("H100 NVL", False), ("L40S", False)])
+def test_boards_of_several_gpus_are_wired_unless_it_is_said(gpu: str, wired: bool) -> None:
+    said = {"seq_len": 2048, "num_gpus": 4, "sharding": "fsdp"}
+    seconds = {link: step("8b", gpu, interconnect=link, **said).link_s for link in ("nvlink", "pcie", "unknown")}
+    assert seconds["unknown"] == seconds["nvlink" if wired else "pcie"]
+    assert seconds["nvlink"] <= seconds["pcie"]
+
+
+def test_a_pipeline_waits_while_it_fills_and_empties() -> None:
+    """Four stages and 32 micro-batches take as long as 35, and a single one as long as four: only one stage works at a time."""
+    said = {"seq_len": 2048, "num_gpus": 4, "interconnect": "nvlink", "sharding": "ddp", "pipeline_parallel_size": 4}
+    piped = step("8b", "H100 SXM5", **said)
+    assert piped.step_s(32) - piped.step_s(1) == pytest.approx(31 * piped.micro_step_s)
+    assert piped.step_s(1) >= 4 * piped.micro_step_s
+    alone = step("8b", "H100 SXM5", seq_len=2048)
+    assert piped.step_s(1) > 0.9 * alone.step_s(1)
+    assert alone.step_s(32) / piped.step_s(32) < 4
+
+
 def test_compiled_blocks_move_less_than_fused_ones() -> None:
     said = {"seq_len": 2048, "micro_batch_size": 2}
     eager, fused, compiled = (step("8b", "L40S", kernels=name, **said).memory_s for name in ("eager", "fused", "compiled"))
