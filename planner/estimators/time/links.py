@@ -23,7 +23,7 @@ def host_bytes_per_s(gpu: Gpu) -> float:
 
 
 def inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
-    """Effective bytes per second between the GPUs of one machine. Boards of several (HGX, OAM) are wired, cards in slots where said."""
+    """Effective bytes per second between the GPUs of one machine: boards of several (HGX, OAM) are wired, cards where said."""
     wired = interconnect == "nvlink" or (interconnect == "unknown" and gpu.form_factor != "pcie")
     if wired and gpu.nvlink_gb_per_s:
         return known.NVLINK_SHARE * gpu.nvlink_gb_per_s / 2 * GB
