@@ -17,13 +17,14 @@ from planner.asking.options.overlay import request_of
 from planner.asking.options.table import said
 from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError
 from planner.plan import Plan
-from planner.saved import read_plan
+from planner.saved import read_plan, says_it_is_a_plan
 from remote.contract import PLAIN
 
 if TYPE_CHECKING:
     from planner.asking.jobfile.faults import ReadThrough
 
 PLAN_SUFFIX: Final = ".json"
+JOB_SUFFIXES: Final = (".yaml", ".yml")
 
 
 def read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
@@ -59,6 +60,16 @@ def read_whole(job: str, *, folder: Path, measure: Measure) -> ReadThrough:
         return ReadThrough(asked.request if isinstance(asked, Plan) else asked, ())
     read = read_through(_text_of(path, job), name=job, measure=_from(path.parent, measure))
     return read if read.request is None else msgspec.structs.replace(read, request=_located(read.request, path.parent))
+
+
+def says_what_is_asked(path: Path) -> bool:
+    """Whether a file is a job file or a saved plan, and does not hold rows."""
+    if path.suffix in JOB_SUFFIXES:
+        return path.is_file()
+    try:
+        return path.suffix == PLAN_SUFFIX and says_it_is_a_plan(read_text(path, max_bytes=MAX_PLAN_BYTES))
+    except FileUnusable:
+        return False  # who reads it tells what it is
 
 
 def is_job_file(options: Mapping[str, Any]) -> bool:

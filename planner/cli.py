@@ -20,7 +20,7 @@ from catalogs.failure import Failure
 from catalogs.hardware import Offer
 from catalogs.user_file import as_said, exists
 from catalogs.written import require_place, write_beside
-from planner.asked import PLAN_SUFFIX, at_its_place, is_job_file, read_asked
+from planner.asked import JOB_SUFFIXES, PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.options.command_line import run_command, spelled
 from planner.asking.request import Measure, Request, RequestError
 from planner.asking.sent import Sent
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from planner.report.words import Spelling
     from planner.search.bases import BasesHeld
 
-JOB_SUFFIXES: Final = (".yaml", ".yml")
 PAGE_SUFFIX: Final = ".html"
 EVERY: Final = 1_000  # derived: the most that --top takes, and more than a search keeps: one for each of a provider's cards
 

@@ -32,11 +32,25 @@ def _seal(content: dict[str, Any]) -> str:
     return sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
+def says_it_is_a_plan(text: str) -> bool:
+    """Whether JSON has the shape of a plan or of an answer with some, sound or not: rows may lie in a JSON file, too."""
+    try:
+        content = decode(text, Any)
+    except msgspec.DecodeError:
+        return False
+    data = _within(content)
+    return isinstance(data, dict) and (SEAL in data or "plans" in data or {"strategy", "offer"} <= data.keys())
+
+
+def _within(content: Any) -> Any:
+    """What stands in the envelope of `plan --json`, or by itself."""
+    return content.get("data", content) if isinstance(content, dict) else content
+
+
 def read_plan(text: str, *, name: str) -> Plan:
     """The plan in a file: of `plan --save`, or the recommended one of `plan --json`. Raises RequestError naming the file."""
     try:
-        content = decode(text, Any)
-        data = content.get("data", content) if isinstance(content, dict) else content
+        data = _within(decode(text, Any))
         if isinstance(data, dict) and "plans" in data:
             plan = msgspec.convert(data, SearchResult).recommended
         else:

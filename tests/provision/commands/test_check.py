@@ -11,9 +11,9 @@ import pytest
 
 from planner.saved import write_plan
 from provision.cli import call
-from provision.commands.check import BROKEN_HINT, OTHER_ROWS, ROWS
+from provision.commands.check import rows
+from provision.commands.check.rows import BROKEN_HINT, OTHER_ROWS, ROWS
 from provision.errors import Exit
-from provision.prepare.inputs import counting
 from remote.data.check import Lines
 from tests.provision.plans import tiny_files, tiny_plan
 
@@ -106,6 +106,24 @@ def test_a_saved_plan_is_looked_at_as_the_job_that_it_is(
     assert capsys.readouterr().out.startswith("plan.json can be run")
     (tmp_path / "rows.json").write_text('{"text": "a row of some words"}\n' * 40)
     assert call(["check", str(tmp_path / "rows.json"), "--json"]) == json.loads(capsys.readouterr().out)["exit_code"]
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "sentence"),
+    [
+        ('"revision": null', '"revision": "main"', "plan.json was changed after it was saved"),
+        ('"offer"', '"ofer"', "was changed"),
+    ],
+)
+def test_a_saved_plan_that_was_changed_is_told_as_one_and_not_read_as_rows(
+    said: str, instead: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = write_plan(tiny_plan(*tiny_files(tmp_path)))
+    assert said in saved
+    (tmp_path / "plan.json").write_text(saved.replace(said, instead, 1))
+    monkeypatch.chdir(tmp_path)
+    assert call(["check", "plan.json"]) == Exit.REFUSED
+    assert sentence in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_base_without_weights_is_a_note(
@@ -282,8 +300,8 @@ def test_rows_that_teach_nothing_are_refused_by_their_lines(
     checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch)
     capsys.readouterr()
     found = {"untaught": Lines(rows=7, first=(1, 2, 3, 4, 5)), "begin_twice": Lines(rows=1, first=(9,))}
-    look = counting.look_through
-    monkeypatch.setattr(counting, "look_through", lambda *asked, **how: msgspec.structs.replace(look(*asked, **how), **found))
+    look = rows.look_through
+    monkeypatch.setattr(rows, "look_through", lambda *asked, **how: msgspec.structs.replace(look(*asked, **how), **found))
     assert call(["check", "rows.jsonl"]) == Exit.REFUSED
     told = plain(capsys.readouterr().err)
     assert "7 of 40 rows teach nothing: no token of them carries loss (line 1, 2, 3, 4, 5, …)" in told
