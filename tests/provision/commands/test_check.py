@@ -11,9 +11,9 @@ import pytest
 
 from planner.saved import write_plan
 from provision.cli import call
-from provision.commands.check import rows
 from provision.commands.check.rows import BROKEN_HINT, OTHER_ROWS, ROWS
 from provision.errors import Exit
+from provision.prepare.inputs import counting
 from remote.data.check import Lines
 from tests.provision.plans import tiny_files, tiny_plan
 
@@ -300,8 +300,11 @@ def test_rows_that_teach_nothing_are_refused_by_their_lines(
     checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch)
     capsys.readouterr()
     found = {"untaught": Lines(rows=7, first=(1, 2, 3, 4, 5)), "begin_twice": Lines(rows=1, first=(9,))}
-    look = rows.look_through
-    monkeypatch.setattr(rows, "look_through", lambda *asked, **how: msgspec.structs.replace(look(*asked, **how), **found))
+    look = counting.look_through
+    monkeypatch.setattr(
+        "provision.commands.check.rows.look_through",
+        lambda *asked, **how: msgspec.structs.replace(look(*asked, **how), **found),
+    )
     assert call(["check", "rows.jsonl"]) == Exit.REFUSED
     told = plain(capsys.readouterr().err)
     assert "7 of 40 rows teach nothing: no token of them carries loss (line 1, 2, 3, 4, 5, …)" in told
