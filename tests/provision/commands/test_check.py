@@ -300,10 +300,9 @@ def test_rows_that_teach_nothing_are_refused_by_their_lines(
     checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch)
     capsys.readouterr()
     found = {"untaught": Lines(rows=7, first=(1, 2, 3, 4, 5)), "begin_twice": Lines(rows=1, first=(9,))}
-    look = counting.look_through
     monkeypatch.setattr(
         "provision.commands.check.rows.look_through",
-        lambda *asked, **how: msgspec.structs.replace(look(*asked, **how), **found),
+        lambda *asked, **how: msgspec.structs.replace(counting.look_through(*asked, **how), **found),
     )
     assert call(["check", "rows.jsonl"]) == Exit.REFUSED
     told = plain(capsys.readouterr().err)
