@@ -21,10 +21,11 @@ from planner.notices import cut_words
 from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.search.best import AIMS, Aim, best, by_the_hour, rank_of
 from planner.search.figures import Figures
+from planner.search.floors import Floors
 from planner.search.market.idle import Told, idle_wishes
 from planner.search.market.names import check_cards, check_memory, check_names, close_names, known_names
 from planner.search.market.offers import Kind, Market, Place, admit
-from planner.search.ranking import Found, Question, considered, rank
+from planner.search.ranking import Found, Question, Ranked, considered, rank
 from planner.search.told.assumptions import assumptions
 from planner.search.told.concessions import Conceded, concessions, first_enough
 from planner.search.told.machines import several_machines
@@ -83,34 +84,39 @@ def search(
         kept_at=kept_at,
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len, seen=seen, sent=sent)
+    floors = Floors(figures, catalog.billing)
     check_trained(request, figures)
     asked = admit(request, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
-    ranked = rank(question, asked.kinds, figures, notebook)
+    ranked, priced = rank(question, asked.kinds, floors, notebook)
     stuck = all(found.runnable is not None for found in ranked)
-    hourly = None if stuck else best(question, asked.kinds, figures, by_the_hour)
-    ranked = ranked if stuck else _with_the_best(ranked, question, asked.kinds, figures)
+    hourly = None
+    if not stuck:
+        hourly, priced_by_hour = best(question, asked.kinds, floors, by_the_hour)
+        ranked, priced_by_goal = _with_the_best(ranked, question, asked.kinds, floors)
+        priced |= priced_by_hour | priced_by_goal
 
     def plan(found: Found, question: Question = question) -> Plan:
         return plan_of(found, question, figures, today=today, versions=dict(versions or {}))
 
     steps = tuple(concessions(request, advice, architecture)) if stuck else ()
-    conceded = first_enough(steps, question, asked.kinds, figures)
-    milder = _by_another_method(question, asked.kinds, figures) if stuck else None
-    in_part = _in_fewer_steps(question, asked.kinds, figures, notebook) if stuck and notebook.over else None
-    told = considered(question, asked.kinds, figures, num_adapters=1 + len(steps))
+    conceded, priced_with_less = first_enough(steps, question, asked.kinds, floors)
+    milder = _by_another_method(question, asked.kinds, floors) if stuck else None
+    in_part = _in_fewer_steps(question, asked.kinds, floors, notebook) if stuck and notebook.over else None
+    num_priced = len(priced | priced_with_less)
+    told = considered(question, asked.kinds, figures, num_adapters=1 + len(steps), num_priced=num_priced)
 
     def shorter(strategy: Strategy, kind: Kind) -> Changes:
         return shorter_that_fits(request, strategy, kind, figures)
 
     streams = _streams_at_best(ranked)
-    found_out = ways_out(question, market, figures, notebook.over) if stuck or streams else ()
+    found_out = ways_out(question, market, floors, notebook.over) if stuck or streams else ()
     out = [way for way in found_out if stuck or _beats(way[2], ranked, AIMS[request.budget.goal])]
     plans = tuple(plan(found) for found in ranked)
     decisive = decisive_words(request, seq_len)
     if decisive is not None and not stuck:
-        decisive += _saving_words(ranked, few_rows_cut(question, market, figures))
+        decisive += _saving_words(ranked, few_rows_cut(question, market, floors))
     lengths = filter(None, (cut, decisive))
     ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
     for step, found in filter(None, (conceded, milder, in_part)):
@@ -144,19 +150,19 @@ def search(
     )
 
 
-def _by_another_method(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> tuple[Conceded, Found] | None:
+def _by_another_method(question: Question, kinds: tuple[Kind, ...], floors: Floors) -> tuple[Conceded, Found] | None:
     from planner.search.told.methods import first_runnable, lighter  # only where nothing can be run: it costs start-up time
 
-    return first_runnable(lighter(question.request, figures.architecture), question, kinds, figures)
+    return first_runnable(lighter(question.request, floors.figures.architecture), question, kinds, floors)
 
 
 def _in_fewer_steps(
-    question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook
+    question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: Notebook
 ) -> tuple[Conceded, Found] | None:
     from planner.search.told.methods import first_runnable  # as above
     from planner.search.told.steps import fewer_steps
 
-    return first_runnable(fewer_steps(question, notebook.over, figures.architecture), question, kinds, figures)
+    return first_runnable(fewer_steps(question, notebook.over, floors.figures.architecture), question, kinds, floors)
 
 
 def _saving_words(ranked: tuple[Found, ...], cut: WayFound | None) -> str:
@@ -194,12 +200,14 @@ def _layouts(
     yield from layouts_of_cards(cards, question, figures) if cards else layouts_of_budget(question, market, figures)
 
 
-def _with_the_best(
-    ranked: tuple[Found, ...], question: Question, kinds: tuple[Kind, ...], figures: Figures
-) -> tuple[Found, ...]:
+def _with_the_best(ranked: tuple[Found, ...], question: Question, kinds: tuple[Kind, ...], floors: Floors) -> Ranked:
     """The ranked and, for each goal, the best of all machines: it may be dear, or slow, and further down."""
-    every = [*ranked, *(found for aim in AIMS.values() if (found := best(question, kinds, figures, aim)) is not None)]
-    return tuple(sorted({found.name: found for found in every}.values(), key=lambda found: found.order))
+    of_goals = [best(question, kinds, floors, aim) for aim in AIMS.values()]
+    every = [*ranked, *(each.found for each in of_goals if each.found is not None)]
+    kept = {found.name: found for found in every}
+    return Ranked(
+        tuple(sorted(kept.values(), key=lambda found: found.order)), frozenset().union(*(each.priced for each in of_goals))
+    )
 
 
 def _slips(question: Question, catalog: Catalog, market: tuple[Offer, ...]) -> tuple[str, ...]:

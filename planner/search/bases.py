@@ -24,6 +24,7 @@ from planner.plan import Plan, Provider, Rejection
 from planner.search import checks, plan_of
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures
+from planner.search.floors import Floors
 from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question, rank
 from planner.search.told.notebook import Notebook, Over, beyond, nearest_of
@@ -103,7 +104,7 @@ def largest_held(
         )
         figures = Figures(shape, of_row, question.advice, seq_len=question.seq_len, seen=seen, sent=sent)
         notebook = Notebook()
-        found = _surely_held(question, asked.kinds, figures, notebook)
+        found = _surely_held(question, asked.kinds, Floors(figures, catalog.billing), notebook)
         over.extend((row.name, each) for each in notebook.over if each.fits)
         return None if found is None else plan_of(found, question, figures, today=today, versions=dict(versions))
 
@@ -134,12 +135,12 @@ def _largest(family: Family, plan_with: Callable[[ModelRow, Architecture], Plan 
     return None
 
 
-def _surely_held(question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook) -> Found | None:
+def _surely_held(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: Notebook) -> Found | None:
     """What is recommended, else the cheapest that nobody can rent here yet; what is tight is neither. Where nothing is
     recommended, the notebook has what a limit refused.
     """
-    found = best(question, kinds, figures, AIMS[question.request.budget.goal])
-    every = (found,) if found is not None else rank(question, kinds, figures, notebook)
+    found = best(question, kinds, floors, AIMS[question.request.budget.goal]).found
+    every = (found,) if found is not None else rank(question, kinds, floors, notebook).found
     return next((each for each in every if each.fit.verdict == "fits"), None)
 
 

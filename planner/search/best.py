@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from catalogs.hardware import Offer
 from planner.choice.goals import CHEAPEST, MEASURES, Goal
 from planner.plan import Doubts
-from planner.search.figures import Figures
+from planner.search.floors import Floor, Floors
 from planner.search.market.offers import Kind
-from planner.search.ranking import Floors, Found, Question, on_kind, quickest_doable
+from planner.search.ranking import Found, Name, Question, doable_floor, on_kind
 from planner.search.told.notebook import Notebook
 
 Rank = tuple[Doubts, float]
@@ -34,24 +34,31 @@ def rank_of(found: Found, aim: Aim) -> Rank:
     return found.doubts, aim(found.cost.held_usd.p50, found.duration.wall_s.p50, float(found.offer.usd_per_hour))
 
 
-def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim = AIMS[CHEAPEST]) -> Found | None:
+class Best(NamedTuple):
+    """What was found, if anything was, and all that was told in dollars on the way, by name."""
+
+    found: Found | None
+    priced: frozenset[Name]
+
+
+def best(question: Question, kinds: tuple[Kind, ...], floors: Floors, aim: Aim = AIMS[CHEAPEST]) -> Best:
     """Of the plans that this version can run the one with the fewest doubts and, of those, the least of what `aim` counts."""
-    floors = Floors(question, figures, lambda kind: quickest_doable(kind, question, figures))
 
-    def floor(kind: Kind, offer: Offer) -> Rank:
+    def rank_at_best(floor: Floor, offer: Offer) -> Rank:
         surely = not question.provider(offer.provider).ready(offer), False
-        return surely, aim(floors.usd(kind, offer), floors.wall_s(kind), float(offer.usd_per_hour))
+        return surely, aim(floor.usd(offer), floor.wall_s, float(offer.usd_per_hour))
 
-    found: Found | None = None
-    least: Rank | None = None
-    reach = [(kind, offers) for kind in kinds if (offers := _rentable(kind, question))]
-    for kind, offers in sorted(reach, key=lambda each: min(floor(each[0], offer) for offer in each[1])):
-        wanted = [offer for offer in offers if least is None or floor(kind, offer) <= least]
-        for each in on_kind(kind, wanted, question, figures, Notebook(), only_doable=True):
+    found, least, priced = None, None, set[Name]()
+    reach = [(kind, doable_floor(kind, question, floors), offers) for kind in kinds if (offers := _rentable(kind, question))]
+    for kind, floor, offers in sorted(reach, key=lambda each: min(rank_at_best(each[1], offer) for offer in each[2])):
+        wanted = [offer for offer in offers if least is None or rank_at_best(floor, offer) <= least]
+        for each, over in on_kind(kind, wanted, question, floors.figures, Notebook(), only_doable=True):
+            priced.add(each.name)
             rank = rank_of(each, aim)
-            if each.runnable is None and (least is None or found is None or (rank, each.order) < (least, found.order)):
+            is_one = each.runnable is None and over is None
+            if is_one and (least is None or found is None or (rank, each.order) < (least, found.order)):
                 found, least = each, rank
-    return found
+    return Best(found, frozenset(priced))
 
 
 def _rentable(kind: Kind, question: Question) -> list[Offer]:

@@ -14,7 +14,7 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.asking.sent import NOTHING, Sent
-from planner.estimators.cost import Dearest, billed_range, dearest_of
+from planner.estimators.cost import Dearest, dearest_of
 from planner.estimators.host import estimate_host
 from planner.estimators.memory import estimate_vram, resting_bytes
 from planner.estimators.memory.card.process import Outside, outside_of
@@ -90,15 +90,12 @@ class Figures:
         self._seen_on = frozenset(each.machine for each in seen)
         self._ladders: dict[tuple[int, Dtype], Ladders] = {}
         self._least: dict[tuple[int, Dtype, int], float] = {}
-        self.priced: set[tuple[object, ...]] = set()  # what was told in dollars, by offer and strategy
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
         self._errands: dict[tuple[Any, ...], Errand] = {}
-        self._billed_s: dict[tuple[int, str], float] = {}
         self._within: dict[int, Figures] = {}
-        self.floors: dict[tuple[object, ...], Any] = {}  # of what is ranked with these figures, kept there
         self._dearest: Dearest | None = None
 
     def within(self, seq_len: int) -> Figures:
@@ -111,9 +108,7 @@ class Figures:
 
     def asking(self, request: Request, advice: Advice) -> Figures:
         """Of the same base and data, trained in another way."""
-        figures = Figures(self.architecture, request, advice, seq_len=self._seq_len, seen=self.seen, sent=self._sent)
-        figures.priced = self.priced
-        return figures
+        return Figures(self.architecture, request, advice, seq_len=self._seq_len, seen=self.seen, sent=self._sent)
 
     def cut(self, strategy: Strategy) -> Strategy:
         """A strategy of the same job with sequences of this length."""
@@ -216,13 +211,9 @@ class Figures:
 
     def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool) -> DurationEstimate:
         padded = padded or not (self._data.profile or self.seen)  # sizes that were only stated hold no padding
-        local = offer.provider == LOCAL  # its environment stands already, and so does the model
-        kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
-        link = offer.interconnect if strategy.num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
-        machine = machine_of(offer.provider, offer.instance_type)
-        own = machine if machine in self._seen_on else None  # to all others earlier runs teach the same
-        key = (*kind, own, local, padded, link, *key_of(strategy))
+        key = (self.pace(gpu, offer, num_gpus=strategy.num_gpus), padded, *key_of(strategy))
         if key not in self._duration:
+            local = offer.provider == LOCAL  # its environment stands already, and so does the model
             self._duration[key] = duration_on(
                 Here(gpu, offer, reused_environment=local, model_on_box=local),
                 self._errand(strategy, gpu, padded=padded),
@@ -232,6 +223,14 @@ class Figures:
                 else least_learned(self.seen, self._quants(), gpu=gpu, offer=offer, num_gpus=strategy.num_gpus),
             )
         return self._duration[key]
+
+    def pace(self, gpu: Gpu | None, offer: Offer, *, num_gpus: int) -> tuple[object, ...]:
+        """What of a machine decides how long a job takes on so many of its GPUs: where that is the same, so is the time."""
+        kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
+        link = offer.interconnect if num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
+        machine = machine_of(offer.provider, offer.instance_type)
+        own = machine if machine in self._seen_on else None  # to all others earlier runs teach the same
+        return (*kind, own, offer.provider == LOCAL, link)
 
     def _errand(self, strategy: Strategy, gpu: Gpu | None, *, padded: bool) -> Errand:
         flash = None if gpu is None else has_flash(gpu)
@@ -265,13 +264,6 @@ class Figures:
     def _quants(self) -> frozenset[Quant]:
         """In which ways the weights are held, in all that is tried."""
         return frozenset(ladder[0].quant for ladders in self._ladders.values() for ladder in ladders.usual)
-
-    def billed_s(self, duration: DurationEstimate, billing: Billing) -> float:
-        """Seconds on a provider's bill at p50, of a duration that was asked for here: every goal asks again for the same."""
-        key = (id(duration), billing.provider)  # it is kept above, so no other has its id
-        if key not in self._billed_s:
-            self._billed_s[key] = billed_range(duration, billing).p50
-        return self._billed_s[key]
 
     def dearest(self, billing: Mapping[str, Billing]) -> Dearest:
         """The dearest price of each kind that anybody states; the market is the same for all of a search."""

@@ -7,8 +7,8 @@ visited in the order of their floors, and passed over once the floor is above ev
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -23,8 +23,8 @@ from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
 from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
-from planner.refusals import CaseRefused
 from planner.search.figures import Figures, key_of
+from planner.search.floors import Floor, Floors
 from planner.search.market.offers import Kind, Place
 from planner.search.obstacles import obstacle
 from planner.search.told.notebook import Notebook, Over, Short
@@ -33,6 +33,9 @@ from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
 
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
+
+
+Name = tuple[object, ...]  # of a strategy on an offer
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,9 +87,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return self.cost.held_usd.p50, self.duration.wall_s.p50, self.offer.key, self.fit.strategy.sharding
 
     @property
-    def name(self) -> tuple[object, ...]:
-        """What tells it from every other plan of one search."""
-        return self.offer.key, *key_of(self.fit.strategy)
+    def name(self) -> Name:
+        """What tells it from every other plan of one search, also of those with less of an adapter."""
+        strategy = self.fit.strategy
+        return self.offer.key, strategy.rank, strategy.target_modules, *key_of(strategy)
 
     @property
     def choice(self) -> tuple[str, str, str | None, int]:
@@ -94,26 +98,36 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return self.offer.provider, self.offer.purchase, self.offer.gpu, self.fit.strategy.num_gpus
 
 
-def rank(question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook) -> tuple[Found, ...]:
+class Ranked(NamedTuple):
+    """What was found, the cheapest first, and all that was told in dollars on the way, by name."""
+
+    found: tuple[Found, ...]
+    priced: frozenset[Name]
+
+
+def rank(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: Notebook) -> Ranked:
     """The `top` cheapest plans and the `top` cheapest that can be run, together in one order."""
     top = question.request.top
-    every, runnable = _Cheapest(top), _Cheapest(top)
-    doable = Floors(question, figures, lambda kind: quickest_doable(kind, question, figures))
-    fastest = Floors(question, figures, lambda kind: _quickest(kind, figures))
-
-    def may_be_taken(kind: Kind, offer: Offer) -> bool:
-        if every.may_take(fastest.usd(kind, offer)):
-            return True
-        return question.provider(offer.provider).runnable and runnable.may_take(doable.usd(kind, offer))
-
-    for kind in sorted(kinds, key=lambda kind: min(fastest.usd(kind, offer) for offer in kind.offers)):
-        wanted = [offer for offer in kind.offers if may_be_taken(kind, offer)]
-        for found in on_kind(kind, wanted, question, figures, notebook):
+    every, runnable, priced = _Cheapest(top), _Cheapest(top), set[Name]()
+    reach = [(kind, floors.of(kind, max(1, kind.num_gpus))) for kind in kinds]
+    for kind, fastest in sorted(reach, key=lambda each: min(map(each[1].usd, each[0].offers))):
+        doable = doable_floor(kind, question, floors)
+        wanted = [
+            offer
+            for offer in kind.offers
+            if every.may_take(fastest.usd(offer))
+            or (question.provider(offer.provider).runnable and runnable.may_take(doable.usd(offer)))
+        ]
+        for found, over in on_kind(kind, wanted, question, floors.figures, notebook):
+            priced.add(found.name)
+            if over is not None:
+                notebook.over.append(over)
+                continue
             every.take(found)
             if found.runnable is None:
                 runnable.take(found)
-    kept = {id(found): found for found in (*every.found, *runnable.found)}
-    return tuple(sorted(kept.values(), key=lambda found: found.order))
+    kept = {found.name: found for found in (*every.found, *runnable.found)}
+    return Ranked(tuple(sorted(kept.values(), key=lambda found: found.order)), frozenset(priced))
 
 
 class _Cheapest:
@@ -136,76 +150,18 @@ class _Cheapest:
         del self.found[self._size :]
 
 
-def _quickest(kind: Kind, figures: Figures, num_gpus: int | None = None) -> tuple[Strategy, ...]:
-    """The quickest strategies on all of the machine's GPUs, or on so many, whether they fit or not: before earlier runs are
-    asked, of which a floor takes the least that they say.
-    """
-    return figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in).quickest
-
-
-def quickest_doable(kind: Kind, question: Question, figures: Figures) -> tuple[Strategy, ...]:
-    """The same on as many of its GPUs as the trainer can use."""
+def doable_floor(kind: Kind, question: Question, floors: Floors) -> Floor:
+    """What the job costs at least there on as many GPUs as the trainer can use."""
     counts = _counts(kind, question.request)
-    return _quickest(kind, figures, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
-
-
-class Floors:
-    """What a job costs at least on each kind of machine, with those strategies that `quickest` names; counted when asked."""
-
-    def __init__(self, question: Question, figures: Figures, quickest: Callable[[Kind], tuple[Strategy, ...]]) -> None:
-        self._question, self._figures, self._quickest = question, figures, quickest
-        self._floors: dict[int, _Floor] = {}
-
-    def usd(self, kind: Kind, offer: Offer) -> float:
-        """Dollars of one of the kind's offers."""
-        return self._floor(kind).usd(offer)
-
-    def wall_s(self, kind: Kind) -> float:
-        """Seconds of the whole job on the kind's machines."""
-        return self._floor(kind).wall_s
-
-    def _floor(self, kind: Kind) -> _Floor:
-        if id(kind) not in self._floors:
-            self._floors[id(kind)] = self._anew(kind, self._quickest(kind))
-        return self._floors[id(kind)]
-
-    def _anew(self, kind: Kind, quickest: tuple[Strategy, ...]) -> _Floor:
-        """Counted once however many goals ask: kinds that begin with one offer, in one search, have one floor."""
-        known, key = self._figures.floors, (kind.offers[0].key, kind.gpu is None, quickest)
-        if key not in known:
-            known[key] = _Floor(kind, quickest, self._question, self._figures)
-        floor: _Floor = known[key]
-        return floor
-
-
-class _Floor:
-    """What a job costs at least on one kind of machine with the quickest of some strategies: fitting or not, without padding
-    or disk, and with the least of what earlier runs taught.
-    """
-
-    def __init__(self, kind: Kind, quickest: tuple[Strategy, ...], question: Question, figures: Figures) -> None:
-        self._billing, self._figures = question.catalog.billing, figures
-        self._hours: dict[str, float] = {}  # by provider: each bills in its own way
-        self.wall_s = 0.0
-        try:
-            durations = [figures.least_duration(each, kind.gpu, kind.offers[0]) for each in quickest]
-            self._duration = min(durations, key=lambda each: each.wall_s.p50)
-            self.wall_s = self._duration.wall_s.p50
-        except CaseRefused:
-            self._hours = dict.fromkeys(self._billing, 0.0)  # nothing is known; the search will say why
-
-    def usd(self, offer: Offer) -> float:
-        """Billed time of the quickest strategy × the price."""
-        if offer.provider not in self._hours:
-            billed_s = self._figures.billed_s(self._duration, self._billing[offer.provider])
-            self._hours[offer.provider] = billed_s / SECONDS_PER_HOUR
-        return self._hours[offer.provider] * float(offer.usd_per_hour)
+    return floors.of(kind, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
 
 
 def on_kind(
     kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool = False
-) -> Iterator[Found]:
-    """Plans on one kind of machine: with its fastest strategy, and with the fastest that the trainer can do, or this alone."""
+) -> Iterator[tuple[Found, Over | None]]:
+    """Plans on one kind of machine: with its fastest strategy, and with the fastest that the trainer can do, or this alone.
+    Beside each the limits of money and time that it breaks, if it does.
+    """
     if not offers:
         return
     fits = _fastest_first(kind, offers[0], question, figures, notebook, only_doable=only_doable)
@@ -215,15 +171,18 @@ def on_kind(
     for offer in offers:
         provider = question.provider(offer.provider)
         can_rent = provider.runnable
-        for only_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
-            place = offer.provider, offer.purchase, _can_be_had(offer, provider), only_doable
+        for of_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
+            place = offer.provider, offer.purchase, _can_be_had(offer, provider), of_doable
             if place in placed or not choice:
                 continue
             fit = _held(choice, kind, offer, question, figures, notebook)
-            found = _found(fit, kind, offer, question, figures) if fit is not None else None
-            if found is not None and _within_budget(found, question, notebook):
+            if fit is None:
+                continue
+            found = _found(fit, kind, offer, question, figures)
+            over = _over(found, question)
+            if over is None:
                 placed.add(place)
-                yield found
+            yield found, over
 
 
 def _can_be_had(offer: Offer, provider: Provider) -> tuple[bool, ...]:
@@ -260,8 +219,12 @@ def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
     return (most, 1) if most > 1 else (1,)
 
 
-def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures, *, num_adapters: int) -> Considered:
-    """On how much a search over these machines has decided, each way to train with so many adapters."""
+def considered(
+    question: Question, kinds: tuple[Kind, ...], figures: Figures, *, num_adapters: int, num_priced: int
+) -> Considered:
+    """On how much a search over these machines has decided, each way to train with so many adapters; so many of these
+    candidates were told in dollars.
+    """
     ways = {
         (num_gpus, kind.computes_in): num_adapters * figures.ladders(num_gpus, computes_in=kind.computes_in).num_strategies
         for kind in kinds
@@ -274,13 +237,12 @@ def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures, *,
         num_strategies=sum(ways.values()),
         num_offers=sum(kind.num_sold for kind in kinds),
         num_candidates=num_candidates,
-        num_pruned=num_candidates - len(figures.priced),
+        num_pruned=num_candidates - num_priced,
     )
 
 
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
     billing, provider = question.catalog.rule(offer), question.provider(offer.provider)
-    figures.priced.add((offer.key, fit.strategy.rank, fit.strategy.target_modules, *key_of(fit.strategy)))
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
     adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
     duration = figures.duration(fit.strategy, kind.gpu, offer)
@@ -340,26 +302,23 @@ def _held(
     return None
 
 
-def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool:
-    """Whether time and money hold at p90; what does not is written down."""
+def _over(found: Found, question: Question) -> Over | None:
+    """What of time and money does not hold at p90; None where both do."""
     usd, seconds = found.cost.held_usd.p90, found.duration.wall_s.p90
     limit_s, dear = _limit_s(found, question), _broken_cap(found, question)
     slow = limit_s is not None and seconds > limit_s
     if not slow and dear is None:
-        return True
-    notebook.over.append(
-        Over(
-            offer=found.offer,
-            needed_usd=usd,
-            needed_s=seconds,
-            cap=dear,
-            limit_s=limit_s if slow else None,
-            runnable=found.runnable is None,
-            is_told=question.provider(found.offer.provider).is_told(found.offer),
-            fits=found.fit.verdict == "fits",
-        )
+        return None
+    return Over(
+        offer=found.offer,
+        needed_usd=usd,
+        needed_s=seconds,
+        cap=dear,
+        limit_s=limit_s if slow else None,
+        runnable=found.runnable is None,
+        is_told=question.provider(found.offer.provider).is_told(found.offer),
+        fits=found.fit.verdict == "fits",
     )
-    return False
 
 
 def _broken_cap(found: Found, question: Question) -> Cap | None:

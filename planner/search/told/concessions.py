@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,10 +15,10 @@ from catalogs.bases.architectures import Architecture, Role
 from planner.advise import ADVISED_METHODS, Advice, advise
 from planner.asking.request import Changes, Request
 from planner.choice.concessions import CONCESSIONS, REACH_WORDS, Concession, Reach
-from planner.search.best import AIMS, best
-from planner.search.figures import Figures
+from planner.search.best import AIMS, Best, best
+from planner.search.floors import Floors
 from planner.search.market.offers import Kind
-from planner.search.ranking import Found, Question
+from planner.search.ranking import Found, Name, Question
 
 # Of attention, as far as adapters on it are meant: what latent attention narrows and widens is query, key and value there.
 ROLES: Final[Mapping[Reach, frozenset[Role]]] = {
@@ -65,26 +64,36 @@ def concessions(request: Request, advice: Advice, architecture: Architecture) ->
         )
 
 
-def first_enough(
-    steps: tuple[Conceded, ...], question: Question, kinds: tuple[Kind, ...], figures: Figures
-) -> tuple[Conceded, Found] | None:
+class Enough(NamedTuple):
+    """The first concession with which this version can run the job as asked and the best plan with it, if there is one; and
+    all that was told in dollars of the others.
+    """
+
+    way: tuple[Conceded, Found] | None
+    priced: frozenset[Name]
+
+
+def first_enough(steps: tuple[Conceded, ...], question: Question, kinds: tuple[Kind, ...], floors: Floors) -> Enough:
     """The first of these with which this version can run the job as asked, and the best plan with it.
 
     What a step can do every later one can do as well, in less memory and no more time, so the last is tried first, and then
     halves.
     """
+    tried: dict[int, Best] = {}
 
-    @cache
     def found(place: int) -> Found | None:
-        step = steps[place]
-        asked = step.asked_of(question)
-        return best(asked, kinds, figures.asking(step.request, step.advice), AIMS[asked.request.budget.goal])
+        if place not in tried:
+            step = steps[place]
+            asked = step.asked_of(question)
+            tried[place] = best(asked, kinds, floors.asking(step.request, step.advice), AIMS[asked.request.budget.goal])
+        return tried[place].found
 
-    if not steps or found(len(steps) - 1) is None:
-        return None
-    place = bisect.bisect_left(range(len(steps)), 1, hi=len(steps) - 1, key=lambda each: found(each) is not None)
-    plan = found(place)
-    return None if plan is None else (steps[place], plan)
+    way = None
+    if steps and found(len(steps) - 1) is not None:
+        place = bisect.bisect_left(range(len(steps)), 1, hi=len(steps) - 1, key=lambda each: found(each) is not None)
+        plan = found(place)
+        way = None if plan is None else (steps[place], plan)
+    return Enough(way, frozenset().union(*(each.priced for each in tried.values())))
 
 
 def _fewer(targets: Any, reach: Reach, architecture: Architecture) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from planner.choice.recipes import QLORA as QLORA_SOURCE
 from planner.methods import METHODS, NF4, QLORA
 from planner.refusals import CaseRefused
 from planner.search.best import AIMS, best
-from planner.search.figures import Figures
+from planner.search.floors import Floors
 from planner.search.market.offers import Kind
 from planner.search.ranking import Found, Question
 from planner.search.told.concessions import Conceded
@@ -46,13 +46,13 @@ LIGHTER: Final = (METHOD_CHOICE.value, QLORA)
 
 
 def first_runnable(
-    steps: Iterable[Conceded], question: Question, kinds: tuple[Kind, ...], figures: Figures
+    steps: Iterable[Conceded], question: Question, kinds: tuple[Kind, ...], floors: Floors
 ) -> tuple[Conceded, Found] | None:
     """The first of these with which this version can run the job as asked, and the best plan with it."""
     for step in steps:
         asked = step.asked_of(question)
         try:
-            found = best(asked, kinds, figures.asking(step.request, step.advice), AIMS[asked.request.budget.goal])
+            found = best(asked, kinds, floors.asking(step.request, step.advice), AIMS[asked.request.budget.goal]).found
         except CaseRefused:
             continue  # what else was said does not go with it
         if found is not None:

@@ -13,6 +13,7 @@ from planner.plan import Rejection
 from planner.refusals import CaseRefused
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures
+from planner.search.floors import Floors
 from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
 from planner.search.told.notebook import Over, enough_hours, enough_usd, lifted, nearest_of, told_apart
@@ -37,7 +38,7 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
     changes: Callable[[Found], Changes]
 
 
-def ways_out(question: Question, market: Market, figures: Figures, over: Iterable[Over]) -> Iterator[WayFound]:
+def ways_out(question: Question, market: Market, floors: Floors, over: Iterable[Over]) -> Iterator[WayFound]:
     """For each wish: the best plan that this version can run without it. Nothing for a wish that is not the cause.
 
     Where the wish is memory the best may be on far more than is needed, so the smallest card that does is named, too. Where no
@@ -46,32 +47,34 @@ def ways_out(question: Question, market: Market, figures: Figures, over: Iterabl
     """
     among = _of_runnable(question, market)
     told: set[str] = set()
-    if (cut := few_rows_cut(question, market, figures)) is not None:
+    if (cut := few_rows_cut(question, market, floors)) is not None:
         yield cut
     for relaxed in (*_relaxations(question.request), *_lifted_limits(question.request, over)):
-        if (way := _way(relaxed, question, market, among, figures)) is not None:
+        if (way := _way(relaxed, question, market, among, floors)) is not None:
             told.add(way[0])
             yield way
-    larger = (_best_of(relaxed, kinds, question, figures) for relaxed, kinds in _larger_cards(question, market, among))
+    larger = (_best_of(relaxed, kinds, question, floors) for relaxed, kinds in _larger_cards(question, market, among))
     nearest = next((way for way in larger if way is not None), None)
     if nearest is not None and nearest[0] not in told:
         yield nearest
     if nearest is None and not told:
-        ways = (_way(relaxed, question, market, among, figures) for relaxed in _without_limits(question.request))
+        ways = (_way(relaxed, question, market, among, floors) for relaxed in _without_limits(question.request))
         yield from (way for way in ways if way is not None)
 
 
-def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], figures: Figures) -> WayFound | None:
+def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], floors: Floors) -> WayFound | None:
     """The best plan of the relaxed request that this version can run."""
     asked = admit(relaxed.request, market, question.rules, kept_at=question.kept_at, among=among)
-    return _best_of(relaxed, asked.kinds, question, figures)
+    return _best_of(relaxed, asked.kinds, question, floors)
 
 
-def _best_of(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, figures: Figures) -> WayFound | None:
+def _best_of(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, floors: Floors) -> WayFound | None:
     """The same on these machines; one with doubts only where there is no other. Best for the goal that was asked for: the
     command that is printed asks for it again.
     """
-    found = best(msgspec.structs.replace(question, request=relaxed.request), kinds, figures, AIMS[relaxed.request.budget.goal])
+    found = best(
+        msgspec.structs.replace(question, request=relaxed.request), kinds, floors, AIMS[relaxed.request.budget.goal]
+    ).found
     return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
 
 
@@ -79,7 +82,7 @@ def _of_runnable(question: Question, market: Market) -> frozenset[int]:
     return market.sold_by(frozenset(seller for seller in market.sellers if question.provider(seller).runnable))
 
 
-def few_rows_cut(question: Question, market: Market, figures: Figures) -> WayFound | None:
+def few_rows_cut(question: Question, market: Market, floors: Floors) -> WayFound | None:
     """The best plan where the few rows are cut that make the sequences long."""
     request, length = question.request, few_cut(question.request, question.seq_len)
     if length is None:
@@ -90,7 +93,7 @@ def few_rows_cut(question: Question, market: Market, figures: Figures) -> WayFou
         changes=lambda _found: {"training.seq_len": length},
     )
     within = msgspec.structs.replace(question, seq_len=length)
-    return _way(relaxed, within, market, _of_runnable(question, market), figures.within(length))
+    return _way(relaxed, within, market, _of_runnable(question, market), floors.within(length))
 
 
 def _relaxations(request: Request) -> Iterator[Relaxed]:

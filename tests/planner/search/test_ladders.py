@@ -61,6 +61,15 @@ def test_more_than_five_hundred_strategies_are_chosen_among(options: dict[str, A
     assert 0 < told.num_candidates - told.num_pruned < told.num_candidates / 1_000
 
 
+def test_what_is_tried_in_its_place_is_no_candidate_of_what_was_asked() -> None:
+    """Another method has a price where the one that was asked for fits nothing: of that one nothing was priced."""
+    answer = ask(make_request(model="8b", training={"method": "full"}), make_catalog(make_offer(), gpus=(make_gpu(),)))
+    told = answer.considered
+    assert told is not None
+    assert [way.changes for way in answer.ways_out if "training.method" in way.changes]
+    assert 0 < told.num_candidates == told.num_pruned
+
+
 @pytest.mark.parametrize("num_gpus", [1, 2, 8])
 @pytest.mark.parametrize(("model", "training"), JOBS, ids=str)
 def test_no_strategy_is_counted_twice(model: str, training: dict[str, Any], num_gpus: int) -> None:
