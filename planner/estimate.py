@@ -297,7 +297,9 @@ def _answer_whatever_it_is(case: Mapping[str, Any], ask: Callable[[Mapping[str, 
     try:
         return ask(case)
     except Exception as error:  # noqa: BLE001 - the seam between the lines, see above
-        return _identity(case) | _error(f"it can't be answered: {type(error).__name__}", None, "leave keys out until it can")
+        return _identity(case) | _error(
+            f"it can't be answered: {type(error).__name__}: {error}", None, "leave keys out until it can"
+        )
 
 
 def _at_line(number: int, made: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -16,6 +15,7 @@ from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.charge.attendant import Attendant
 from provision.charge.ends.handover import ENDING
 from provision.charge.rings.bell import Bell
+from provision.home.faults import apart
 from provision.providers import ended_from_home
 from provision.walk.driven import Run
 from provision.walk.phases import Display
@@ -64,11 +64,11 @@ class Leave:
             self._leave(self._put_off)
 
     def _leave(self, number: int) -> None:
-        with suppress(Exception):  # whatever it is, the process ends now; the line that was being written may not be done
+        with apart(self.run.folder):  # the process ends now in any case; the line that was being written may not be done
             words = f"{signal.Signals(number).name}: this process ends. {left_words(self.run)}"
             self.run.display.note(f"{words} {TAKEN_UP.format(self.run.run_id)}")
             self._ringing.let_go(left_words(self.run))
-        with suppress(Exception):
+        with apart(self.run.folder):
             self.run.ledger.leave()
         self._let_go(number)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from provision.errors import (
     Scope,
     WrongHostKey,
 )
+from provision.home.faults import keep_fault
 from provision.home.places import RunFolder
 from provision.home.whole import CURES
 from provision.prepare.deadline import allowed_s
@@ -125,8 +125,7 @@ class Telling:
             if isinstance(error, OSError) and error.errno in CURES:  # no fault of ours
                 self._tell(f"{self._run.places.home} takes no more: {error.strerror}. {CURES[error.errno]}", error)
                 return
-            with suppress(OSError), self._run.folder.controller_log.open("a") as log:
-                log.write(redact(traceback.format_exc()))
+            keep_fault(self._run.folder)
             log_path = self._run.folder.controller_log
             details = f" Details: {log_path}" if log_path.exists() else ""
             self._tell(f"The controller failed: {error!r}.{details}", error)

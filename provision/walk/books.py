@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from provision.account.receipt import Receipt, calibrations, reckon, with_open_b
 from provision.account.runs import RunState
 from provision.errors import ControlLost
 from provision.home.checkpoints import steps_at_home
+from provision.home.faults import keep_fault
 from provision.home.places import RunFolder
 from provision.home.whole import write_whole
 from provision.redact import redact
@@ -118,8 +118,7 @@ def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
         troubles.append(f"{what}: {error.strerror or error}. {hint}".strip())
     except Exception as error:  # noqa: BLE001 - a drawing must not keep the books open, nor hide the verdict
         troubles.append(redact(f"{what}: {error!r}. {hint}".strip()))
-        with suppress(OSError), run.folder.controller_log.open("a") as log:
-            log.write(redact(traceback.format_exc()))
+        keep_fault(run.folder)
     for trouble in troubles:
         with suppress(OSError):  # nobody reads along any more
             run.display.note(trouble)

@@ -7,7 +7,6 @@ organisation's policy.toml and of the user's.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final
 
 from provision.account.ledger import Ledger
@@ -41,9 +40,11 @@ def ring_for_strays(strays: Iterable[Stray], found: Orphans, *, places: Places, 
     except BadInput as error:
         return note(f"Nobody was told of what still bills: {error}")
     post = Post(usable(targets, note), told=note)
-    with suppress(Exception):
+    try:
         for (provider, _), left in alone.items():
             post.send(_alert(provider, left, found))
+    except Exception as error:  # noqa: BLE001 - what still bills is ended whoever heard of it
+        note(f"Not everybody was told of what still bills: {error!r}")
     post.close()
     return None
 

@@ -17,6 +17,7 @@ from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import BadInput, ControlLost, Exit, OwnEnded
+from provision.home.faults import apart
 from provision.home.places import RunFolder
 from provision.report.words import trained_words
 from provision.walk.driven import Run
@@ -57,7 +58,7 @@ class Bell:
     """Rings for one run. `run` is the same run with a display that hears what the trainer says."""
 
     def __init__(self, run: Run, post: Post, *, look_s: float = LOOK_S) -> None:
-        self.run = replace(run, display=_Listening(run.display, self._entered, self._heard))
+        self.run = replace(run, display=_Listening(run.display, run.folder, self._entered, self._heard))
         self._post = post
         self._look_s = look_s
         self._ledger = Ledger(run.places.ledger)  # its own: it is read from another thread
@@ -146,7 +147,7 @@ class Bell:
             self._tell_shares()
 
     def _tell_shares(self) -> None:
-        with suppress(Exception), self._one_at_a_time:
+        with apart(self.run.folder), self._one_at_a_time:
             for share in untold_shares(self._state, self.run.folder, now_s=self.run.clocks.wall()):
                 self._ring("budget", share_words(self._state, share))
                 note_told(share, self.run.folder)
@@ -155,7 +156,7 @@ class Bell:
         """Whatever is wrong with an alert is wrong with the alert alone."""
         if not self._post.has_targets:
             return
-        with suppress(Exception):
+        with apart(self.run.folder):
             alert = alert_of(self._state, kind, text, at_s=self.run.clocks.wall(), command=command)
             self._post.send(msgspec.structs.replace(alert, exit_code=exit_code))
 
@@ -248,18 +249,21 @@ NEWS: Final[Mapping[str, tuple[Kind, Callable[[Event], str | None]]]] = {
 class _Listening:
     """A display that also hands on what the run enters and the trainer says."""
 
-    def __init__(self, display: Display, enter: Callable[[str], None], hear: Callable[[Event], None]) -> None:
+    def __init__(
+        self, display: Display, folder: RunFolder, enter: Callable[[str], None], hear: Callable[[Event], None]
+    ) -> None:
         self._display = display
+        self._folder = folder
         self._enter = enter
         self._hear = hear
         self.note = display.note
 
     def phase(self, name: str) -> None:
         self._display.phase(name)
-        with suppress(Exception):  # whatever is wrong with an alert is wrong with the alert alone
+        with apart(self._folder):
             self._enter(name)
 
     def event(self, event: Event) -> None:
         self._display.event(event)
-        with suppress(Exception):
+        with apart(self._folder):
             self._hear(event)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from enum import StrEnum
 
 import msgspec
@@ -15,6 +14,7 @@ from provision.account.runs import RunState
 from provision.charge.rings.bell import alert_of, share_words, still_bills_words, targets_here
 from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import EndUnseen, Exit
+from provision.home.faults import apart
 from provision.home.places import Places, RunFolder
 from provision.seam import Teardown
 from provision.watch.alerts import Alert, Post
@@ -37,11 +37,11 @@ def tell_end(teardown: Teardown, state: RunState, folder: RunFolder, *, how: How
     post = Post(targets_here(folder, note), told=note)
     if not post.has_targets:
         return
-    with suppress(Exception):
+    with apart(folder):
         for share in untold_shares(state, folder, now_s=at_s):
             post.send(alert_of(state, "budget", share_words(state, share), at_s=at_s, command=None))
             note_told(share, folder)
-    with suppress(Exception):
+    with apart(folder):
         post.send(_end_of(teardown, state, how, at_s))
     post.close()
 
