@@ -20,7 +20,7 @@ from planner.asking.case import Case, effective, read_within_reach, stack_of, st
 from planner.estimators.engine import Answered, Tracing, memory_by, shape_of
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
-from planner.estimators.memory.card.remedy import nearest_change
+from planner.estimators.memory.card.remedy import Judge, nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
 from planner.estimators.time.duration import pace_of
 from planner.methods import total_params, trainable_params
@@ -158,15 +158,19 @@ def _fits(
     if margin >= 0:
         return Fits(verdict=word, margin_bytes=margin, reason=_unproven(vram))
 
-    def surely(changed: Strategy, around: Stack) -> bool:
+    def needed(changed: Strategy, around: Stack) -> VramEstimate | None:
         with suppress(CaseRefused):
-            return verdict(estimate_vram(architecture, changed, task=case.task, gpu=gpu, stack=around), available)[0] == "fits"
-        return False
+            return estimate_vram(architecture, changed, task=case.task, gpu=gpu, stack=around)
+        return None
 
-    change = nearest_change(architecture, strategy, stack, surely, mean_seq_len=case.mean_seq_len)
+    judge = Judge(
+        required_bytes=lambda *job: None if (made := needed(*job)) is None else made.required_bytes,
+        fits=lambda *job: (made := needed(*job)) is not None and verdict(made, available)[0] == "fits",
+    )
+    change = nearest_change(architecture, strategy, stack, judge, task=case.task, mean_seq_len=case.mean_seq_len)
     instant = vram.judged_instant.replace("_", " ")
     missing = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin; {gib(available)} are there"
-    remedy = f"{change} would fit" if change else f"no single change fits, a GPU with {_enough(vram.required_bytes)} would"
+    remedy = f"{change} would fit" if change else f"no change of it fits, a GPU with {_enough(vram.required_bytes)} would"
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
 
 

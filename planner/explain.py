@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -76,7 +76,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     together_bytes: int  # required with this and every lever above it
     slower_share: float | None  # 0.1: a tenth longer; negative: faster
     slower_s: float | None  # for as many tokens as one step of the case has
-    runnable: bool  # whether this version's trainer can do it
+    runnable: bool  # whether this version's trainer can do it, whatever else the case asks of it
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +98,9 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: int
 
 
+Untimed = Literal["no card", "no speed"]
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """The budget, the levers from the mildest on, and the limits."""
 
@@ -105,6 +108,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     box: Box
     levers: tuple[Effect, ...]
     limits: Limits | None  # None: no card, or no closed form
+    lacking: tuple[str, ...]  # what this version's trainer can't do of the case itself, as "key=value"
+    untimed: Untimed | None  # why no lever has a time; None: those have one of which the estimate of speed knows it
 
 
 class Slower(NamedTuple):
@@ -192,7 +197,14 @@ def explain(
     if made.engine == "trace" and _required_bytes(strategy, setting) is None:
         setting = msgspec.structs.replace(setting, by_trace=_tracer(setting, cache, tracing))
     limits = limits_of(strategy, setting) if named and setting.by_trace is None else None
-    return Explanation(budget=budget, box=box, levers=tuple(pulled(strategy, setting)), limits=limits)
+    return Explanation(
+        budget=budget,
+        box=box,
+        levers=tuple(pulled(strategy, setting)),
+        limits=limits,
+        lacking=CAPABILITIES.missing(strategy, case.task),
+        untimed="no card" if gpu is None else None if setting.paced else "no speed",
+    )
 
 
 def _tracer(setting: Setting, cache: Path | None, tracing: Tracing) -> Callable[[Strategy], VramEstimate]:
@@ -259,17 +271,18 @@ def _box(made: Estimate, strategy: Strategy) -> Box:
 def pulled(strategy: Strategy, setting: Setting) -> Iterator[Effect]:
     """Every lever that saves something, from the mildest on: alone, and on top of those above it.
 
-    On top of one another come only those that this version's trainer can do, unless it can't do the case itself.
+    On top of one another come only those that this version's trainer can do. What it can't do of the case itself is held
+    against none of them.
     """
     before_bytes = setting.vram(strategy).required_bytes
-    can_run = not CAPABILITIES.missing(strategy, setting.task)
+    lacking = frozenset(CAPABILITIES.missing(strategy, setting.task))
     above = _Pulled(strategy, before_bytes)
     for lever, change in _first_steps(strategy, setting):
         required_bytes = _required_bytes(change.strategy, setting)
         if required_bytes is None or required_bytes >= before_bytes:
             continue
-        runnable = not CAPABILITIES.missing(change.strategy, setting.task)
-        if runnable or not can_run:
+        runnable = lacking.issuperset(CAPABILITIES.missing(change.strategy, setting.task))
+        if runnable:
             above = _on_top(above, change, setting)
         slower = setting.slower(strategy, change.strategy) if lever.timed else None
         yield Effect(

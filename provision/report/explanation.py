@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
-from planner.explain import CACHED_BYTES_PER_TOKEN, Box, Budget, Effect, Explanation, Part
+from planner.explain import CACHED_BYTES_PER_TOKEN, Box, Budget, Effect, Explanation, Part, Untimed
 from planner.units import GIB
 from provision.report.tables import Table
 from provision.report.words import NOTHING, percent_words
@@ -93,36 +93,69 @@ def box_table(box: Box) -> Table:
 
 
 def levers_table(found: Explanation) -> Table:
-    """One row a lever. What this version cannot run is marked."""
+    """One row a lever, with the columns that have something to say. What this version cannot run is marked."""
+    columns = [column for column in LEVER_COLUMNS if column.shown(found)]
+    titles = tuple(column.title for column in columns)
     return Table(
         title="What would change it",
-        columns=("change, alone", "saves", "then", "fits", "time", "s/step", "together"),
-        rows=tuple(map(_lever_row, found.levers)),
+        columns=titles,
+        rows=tuple(tuple(column.cell(effect) for column in columns) for effect in found.levers),
         note=" ".join(_lever_notes(found)),
-        unbroken=("saves", "then", "fits", "time", "s/step", "together"),
+        unbroken=titles[1:],
     )
 
 
-def _lever_row(effect: Effect) -> tuple[str, ...]:
-    mark = "" if effect.runnable else " *"
-    return (
-        effect.change + mark,
-        _gib(effect.saved_bytes),
-        _gib(effect.required_bytes),
-        NOTHING if effect.fits is None else "yes" if effect.fits else "no",
-        NOTHING if effect.slower_share is None else percent_words(effect.slower_share),
-        NOTHING if effect.slower_s is None else f"{effect.slower_s:+.2f}".replace("-", "−"),
-        _gib(effect.together_bytes),
-    )
+class _LeverColumn(NamedTuple):
+    """One column of the levers' table."""
+
+    title: str
+    cell: Callable[[Effect], str]
+    shown: Callable[[Explanation], bool] = lambda _: True
+
+
+def _has_card(found: Explanation) -> bool:
+    return found.budget.available_bytes is not None
+
+
+def _is_timed(found: Explanation) -> bool:
+    return found.untimed is None
+
+
+LEVER_COLUMNS: Final = (
+    _LeverColumn("change, alone", lambda effect: effect.change + ("" if effect.runnable else " *")),
+    _LeverColumn("saves", lambda effect: _gib(effect.saved_bytes)),
+    _LeverColumn("then", lambda effect: _gib(effect.required_bytes)),
+    _LeverColumn("fits", lambda effect: "yes" if effect.fits else "no", _has_card),
+    _LeverColumn(
+        "time",
+        lambda effect: NOTHING if effect.slower_share is None else percent_words(effect.slower_share),
+        _is_timed,
+    ),
+    _LeverColumn(
+        "s/step",
+        lambda effect: NOTHING if effect.slower_s is None else f"{effect.slower_s:+.2f}".replace("-", "−"),
+        _is_timed,
+    ),
+    _LeverColumn("together", lambda effect: _gib(effect.together_bytes)),
+)
+WHY_UNTIMED: Final[dict[Untimed, str]] = {
+    "no card": "What a change costs in time is shown where a card is named: --gpu L4.",
+    "no speed": "No speed is known of this case, and so none of a change.",
+}
 
 
 def _lever_notes(found: Explanation) -> Iterator[str]:
+    marked = not all(effect.runnable for effect in found.levers)
+    yield f"GiB required of the card; together: with every change above{' that has no *' if marked else ''}."
     yield (
-        "GiB required of the card; together: with every change above that can be run. Seconds are for as many tokens as one "
-        f"step has now; {NOTHING} where the estimate of speed does not know the change."
+        f"Seconds are for as many tokens as one step has now; {NOTHING} where the estimate of speed does not know the change."
+        if found.untimed is None
+        else WHY_UNTIMED[found.untimed]
     )
-    if not all(effect.runnable for effect in found.levers):
-        yield "* is estimated only: this version's trainer can't do it."
+    if found.lacking:
+        yield f"This version's trainer can't do the case as it stands ({', '.join(found.lacking)})."
+    if marked:
+        yield f"* is estimated only: this version's trainer can't do it{' either' if found.lacking else ''}."
     runnable = [effect for effect in found.levers if effect.runnable] or list(found.levers)
     available = found.budget.available_bytes
     if available is not None and found.budget.required_bytes > available:

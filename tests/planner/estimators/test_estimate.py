@@ -129,6 +129,32 @@ def test_a_tight_job_is_told_the_nearest_change() -> None:
     assert change == "loss liger" or change.startswith(("micro_batch_size", "quant"))
 
 
+def test_what_loses_nothing_is_named_before_what_is_learned_from_is_cut() -> None:
+    """No one of them is enough; together they are, and shorter sequences, which would do alone, are not advised."""
+    asked: dict[str, Any] = {"model": "8b", "quant": "nf4", "kbit_upcast": "none", "gpu": "T4", "seq_len": 5000}
+    asked |= {"micro_batch_size": 4, "gradient_accumulation_steps": 4}
+    kept = {"loss": "liger"}, {"micro_batch_size": 2, "gradient_accumulation_steps": 8}
+    assert [ask(**asked | one)["fits"]["verdict"] for one in (*kept, {"seq_len": 512})] == ["does_not_fit"] * 2 + ["fits"]
+    reason = ask(**asked)["fits"]["reason"]
+    assert reason.endswith("; loss liger and micro_batch_size 2 with gradient_accumulation_steps 8 together would fit")
+    assert ask(**asked | kept[0] | kept[1])["fits"]["verdict"] == "fits"
+
+
+@pytest.mark.parametrize("model", ["32b", "70b"])
+@pytest.mark.parametrize("gpu", ["T4", "RTX 4090", "A100-SXM4-80GB"])
+def test_changes_that_would_fit_together_do_when_they_are_typed(model: str, gpu: str) -> None:
+    """Each of them is needed: what is left out of such a list was of no use."""
+    asked: dict[str, Any] = {"model": model, "gpu": gpu, "seq_len": 8192, "micro_batch_size": 4}
+    words = ask(**asked)["fits"]["reason"].rpartition("; ")[2].removesuffix(" would fit").removesuffix(" together")
+    parts = [part.split(" ") for part in re.split(r", | and ", words.replace(" with ", ", "))]
+    changes = {key: int(said[0]) if said[:1] and said[0].isdigit() else said[0] if said else True for key, *said in parts}
+    assert "loss" in changes
+    assert ask(**asked | changes)["fits"]["verdict"] == "fits", words
+    for key in changes.keys() & {"loss", "micro_batch_size", "optimizer", "offload", "seq_len"}:
+        fewer = {name: value for name, value in changes.items() if name != key}
+        assert ask(**asked | fewer)["fits"]["verdict"] != "fits", (key, words)
+
+
 def test_an_evaluation_that_does_not_fit_is_judged_by_its_own_peak() -> None:
     """And named, with what of evaluation would fit."""
     made = ask(model="qwen3-0.6b", gpu="T4", evaluation={"micro_batch_size": 32})

@@ -16,6 +16,7 @@ from planner.estimators.memory import assumed_share
 from planner.explain import Explanation, explain
 from planner.methods import METHODS, supported_methods
 from planner.plan import VramEstimate
+from provision.report.explanation import levers_table
 
 CATALOG = read_catalog()
 TOO_LARGE: dict[str, Any] = {"model": "8b", "gpu": "RTX 4090", "micro_batch_size": 4}
@@ -139,6 +140,30 @@ def test_the_limits_are_the_last_that_fit() -> None:
         assert value is not None
         verdicts = [answer(TOO_LARGE | {key: n}, CATALOG, None)["fits"]["verdict"] for n in (value, value + 1)]
         assert verdicts[0] == "fits" != verdicts[1], key
+
+
+def test_what_the_trainer_can_t_do_of_the_case_is_held_against_no_lever() -> None:
+    """The base case says FlashAttention-2, which this version does not train with: levers differ as they do without it."""
+    usual, foreign = explained(**TOO_LARGE), explained(**TOO_LARGE, attention="flash_attention_2")
+    assert (usual.lacking, foreign.lacking) == ((), ("attention=flash_attention_2",))
+    marked = {effect.change for effect in usual.levers if not effect.runnable}
+    assert marked
+    assert {effect.change for effect in foreign.levers if not effect.runnable} == marked
+    sums = [effect.together_bytes for effect in foreign.levers]
+    pairs = zip(sums, sums[1:], foreign.levers[1:], strict=False)
+    assert all(after == before for before, after, effect in pairs if not effect.runnable)
+
+
+def test_the_table_of_levers_says_whose_fault_a_mark_is_and_has_no_column_of_nothing() -> None:
+    """Of a case without a card no time is known, and the note says what to type for it."""
+    foreign = levers_table(explained(**TOO_LARGE, attention="flash_attention_2"))
+    assert "can't do the case as it stands (attention=flash_attention_2)" in str(foreign.note)
+    assert any(row[0].endswith(" *") for row in foreign.rows)
+    assert not all(row[0].endswith(" *") for row in foreign.rows)
+    nowhere = levers_table(explained(model="7b"))
+    assert nowhere.columns == ("change, alone", "saves", "then", "together")
+    assert "where a card is named: --gpu L4" in str(nowhere.note)
+    assert "the estimate of speed does not know" not in str(nowhere.note)
 
 
 def test_what_never_fits_has_no_limits() -> None:
