@@ -71,7 +71,7 @@ def row(question: str) -> str:
     looked_at = counted(question)
     best = min(cost(question) for _ in range(RUNS))
     candidates = looked_at.num_candidates
-    pruned = f"{looked_at.num_strategies:,} | {looked_at.num_offers:,} | {candidates:,} | {looked_at.num_pruned:,}"
+    pruned = f"{looked_at.num_strategies:,} | {looked_at.num_offers_admitted:,} | {candidates:,} | {looked_at.num_pruned:,}"
     figures = f"{pruned} | {best.processor_s:.3f}"
     return f"| `rentune {question}` | {figures} | {candidates / best.processor_s:,.0f} | {best.memory_mb:.0f} |"
 

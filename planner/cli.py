@@ -163,9 +163,7 @@ def run_plan(
     asked = read_asked(options, folder=edges.folder, measure=measure)
     if isinstance(asked, Plan):
         notes = unread(asked.request.training, (asked.strategy,))
-        result = every = SearchResult(
-            request=asked.request, plans=(asked,), rejections=(), warnings=notes, num_offers=1, num_strategies=1
-        )
+        result = every = SearchResult(request=asked.request, plans=(asked,), rejections=(), warnings=notes)
     else:
         cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
         with at_its_place(options, edges.folder):

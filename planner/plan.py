@@ -282,8 +282,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 class Considered(msgspec.Struct, frozen=True, kw_only=True):
     """On how much a search has decided. A candidate is a strategy on an offer that was admitted and has as many GPUs."""
 
-    num_strategies: int  # on as many GPUs as the admitted machines have
-    num_offers: int  # admitted: no wish and no rule refuses them
+    num_offers_sold: int  # with those of one's own machines
+    num_offers_admitted: int  # of these, by every wish and every rule
+    num_strategies_asked: int  # ways to train as asked, on as many GPUs as the admitted machines have
+    num_strategies: int  # and each of them with every concession that was within reach
     num_candidates: int
     num_pruned: int  # not told in dollars: more memory than there is, or too dear by what the quickest way would cost there
 
@@ -295,8 +297,6 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[Plan, ...]  # cheapest job first; runnable and not, each marked
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
-    num_offers: int
-    num_strategies: int
     ways_out: tuple[WayOut, ...] = ()  # only where no plan can be run as asked
     attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
     cards: Cards | None = None  # the cards that were asked about
@@ -304,7 +304,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     best_of: dict[Goal, int] = {}  # goal -> place of its best among the plans, from 0; told in --json
     pareto: tuple[int, ...] = ()  # of those that nothing beats in dollars, hours and risk : --json --explain
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
-    considered: Considered | None = None  # None: nothing was searched, or an earlier version did
+    considered: Considered | None = None  # None: nothing was searched
 
     @property
     def recommended(self) -> Plan | None:

@@ -66,7 +66,7 @@ def _answer(
         yield from goal_lines(result)
     else:
         yield "Nothing on offer does this job as asked."
-        if result.request.where.cards and result.considered is not None and not result.considered.num_offers:
+        if result.request.where.cards and result.considered is not None and not result.considered.num_offers_admitted:
             yield NOT_OFFERED
     if result.cards is None and result.layouts:
         yield ""
@@ -143,11 +143,14 @@ def _central(result: SearchResult) -> Plan | None:
 
 
 def _plans_heading(result: SearchResult, *, colour: bool) -> str:
-    kinds = f"{words.several(result.num_strategies, 'strategy')} on {words.several(result.num_offers, 'offer')}"
+    of = "The plan that was saved"
+    if (looked_at := result.considered) is not None:
+        ways = words.several(looked_at.num_strategies_asked, "strategy")
+        of = f"Cheapest jobs of {ways} on {words.several(looked_at.num_offers_sold, 'offer')}"
     runnable = result.recommended is not None
     bold = "bold ones can be run by this version, " if colour else ""
     which = f"{bold}{tables.ARROW} is recommended" if runnable else "none of them can be run by this version"
-    return f"Cheapest jobs of {kinds}; {which}. p50 (p10–p90)."
+    return f"{of}; {which}. p50 (p10–p90)."
 
 
 def _one(plan: Plan) -> Iterator[Part]:
@@ -192,7 +195,7 @@ def _price(plan: Plan) -> str:
 def _considered(considered: Considered) -> str:
     """How much was decided on, and how much of it by figures."""
     ways = words.several(considered.num_strategies, "strategy")
-    offers = words.several(considered.num_offers, "offer")
+    offers = words.several(considered.num_offers_admitted, "offer")
     candidates = words.several(considered.num_candidates, "candidate")
     return (
         f"Considered: {ways} on {offers} that no wish refuses, {candidates}; {considered.num_pruned:,} need more memory than"

@@ -105,7 +105,7 @@ def search(
     milder = _by_another_method(question, asked.kinds, floors) if stuck else None
     in_part = _in_fewer_steps(question, asked.kinds, floors, notebook) if stuck and notebook.over else None
     num_priced = len(priced | priced_with_less)
-    told = considered(question, asked.kinds, figures, num_adapters=1 + len(steps), num_priced=num_priced)
+    told = considered(question, asked, figures, num_concessions=len(steps), num_priced=num_priced)
 
     def shorter(strategy: Strategy, kind: Kind) -> Changes:
         return shorter_that_fits(request, strategy, kind, figures)
@@ -139,8 +139,6 @@ def search(
             *_slips(question, catalog, market.offers),
             *lengths,
         ),
-        num_offers=asked.num_offers,
-        num_strategies=told.num_strategies // (1 + len(steps)),  # of the job as asked
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
         cards=cards,

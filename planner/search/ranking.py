@@ -25,7 +25,7 @@ from planner.estimators.time.interruptions import interrupted, interval_s, made_
 from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
 from planner.search.figures import Figures, key_of
 from planner.search.floors import Floor, Floors
-from planner.search.market.offers import Kind, Place
+from planner.search.market.offers import Asked, Kind, Place
 from planner.search.obstacles import obstacle
 from planner.search.told.notebook import Notebook, Over, Short
 from planner.search.ways.fit import Fit, fitting
@@ -219,23 +219,25 @@ def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
     return (most, 1) if most > 1 else (1,)
 
 
-def considered(
-    question: Question, kinds: tuple[Kind, ...], figures: Figures, *, num_adapters: int, num_priced: int
-) -> Considered:
-    """On how much a search over these machines has decided, each way to train with so many adapters; so many of these
-    candidates were told in dollars.
+def considered(question: Question, asked: Asked, figures: Figures, *, num_concessions: int, num_priced: int) -> Considered:
+    """On how much a search over what was admitted has decided, each way to train as asked and with so many concessions; so many
+    of these candidates were told in dollars.
     """
+    kinds = asked.kinds
     ways = {
-        (num_gpus, kind.computes_in): num_adapters * figures.ladders(num_gpus, computes_in=kind.computes_in).num_strategies
+        (num_gpus, kind.computes_in): figures.ladders(num_gpus, computes_in=kind.computes_in).num_strategies
         for kind in kinds
         for num_gpus in _counts(kind, question.request)
     }
-    num_candidates = sum(
+    num_strategies, num_adapters = sum(ways.values()), 1 + num_concessions
+    num_candidates = num_adapters * sum(
         kind.num_sold * ways[num_gpus, kind.computes_in] for kind in kinds for num_gpus in _counts(kind, question.request)
     )
     return Considered(
-        num_strategies=sum(ways.values()),
-        num_offers=sum(kind.num_sold for kind in kinds),
+        num_offers_sold=asked.num_offers,
+        num_offers_admitted=sum(kind.num_sold for kind in kinds),
+        num_strategies_asked=num_strategies,
+        num_strategies=num_adapters * num_strategies,
         num_candidates=num_candidates,
         num_pruned=num_candidates - num_priced,
     )

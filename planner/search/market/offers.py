@@ -51,7 +51,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[Kind, ...]
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
-    num_offers: int
+    num_offers: int  # of those that were looked at, admitted or not
 
 
 class Wish(msgspec.Struct, frozen=True):

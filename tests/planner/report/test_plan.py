@@ -16,7 +16,7 @@ from tests.planner.builders import make_plan, make_request
 
 def result(*plans: Plan) -> SearchResult:
     """An answer with these plans."""
-    return SearchResult(request=make_request(), plans=plans, rejections=(), warnings=(), num_offers=1, num_strategies=1)
+    return SearchResult(request=make_request(), plans=plans, rejections=(), warnings=())
 
 
 def test_a_plan_reads_back_equal() -> None:

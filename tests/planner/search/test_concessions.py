@@ -193,5 +193,6 @@ def test_every_step_is_counted_where_the_search_had_to_go_down() -> None:
     tight, roomy = (on(card, job(rank=64)).considered for card in (CARDS[3], LARGE))
     assert tight is not None
     assert roomy is not None
+    assert tight.num_strategies_asked == roomy.num_strategies_asked == roomy.num_strategies
     assert tight.num_strategies == (1 + len(steps_of(job(rank=64)))) * roomy.num_strategies
     assert tight.num_candidates == tight.num_strategies

@@ -57,7 +57,7 @@ def test_more_than_five_hundred_strategies_are_chosen_among(options: dict[str, A
     told = ask(make_request(model="8b", **options), SHIPPED).considered
     assert told is not None
     assert told.num_strategies > 500
-    assert told.num_offers * 100 < told.num_candidates
+    assert told.num_offers_admitted * 100 < told.num_candidates
     assert 0 < told.num_candidates - told.num_pruned < told.num_candidates / 1_000
 
 

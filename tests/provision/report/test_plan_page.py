@@ -38,7 +38,7 @@ def planned(
 def result(*plans: Plan) -> SearchResult:
     """An answer with these plans."""
     refused = Rejection(what="<b>lora</b>", reason="needs 66.9 GiB on one GPU", remedy="1 x H100")
-    return SearchResult(request=make_request(), plans=plans, rejections=(refused,), warnings=(), num_offers=9, num_strategies=3)
+    return SearchResult(request=make_request(), plans=plans, rejections=(refused,), warnings=())
 
 
 def page(*plans: Plan) -> str:
