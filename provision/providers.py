@@ -120,6 +120,11 @@ def ended_from_home(provider: str) -> bool:
     return provider in CLOUDS and CLOUDS[provider].ends is Ends.HOME
 
 
+def has_idle_limit(provider: str) -> bool:
+    """Whether a box there ends itself where nobody comes before its trainer begins. A host bills nothing."""
+    return provider == LOCAL or (provider in CLOUDS and CLOUDS[provider].ends_early)
+
+
 def boot_wait_s(provider: str) -> float | None:
     """Seconds that a box there is given from running to reachable; None on one's own machines: the plan knows those better."""
     return CLOUDS[provider].waits.boot_s if provider in CLOUDS else None

@@ -14,7 +14,10 @@ from planner.asking.rules import AUTO
 from planner.methods import METHODS, QLORA, QLORA_MEANS
 from remote.contract import ADAPTER_CONFIG, ALPHA_PER_RANK, PROGRESS_FILE, WEIGHTS_FILE, Begun, decode, other_job, stranger
 
-WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
+WEIGHTS: Final = "adapter_model.safetensors"
+PICKLED: Final = "adapter_model.bin"  # as data alone it can't be read: it may run code
+SAVED_SAFE: Final = "load it with peft where you trust it, and save it anew with save_pretrained(…, safe_serialization=True)"
+FOLDER: Final = "the folder of an adapter that an earlier run brought home, or of a checkpoint"
 PLACE: Final = ("loop", "init_adapter")
 MAX_PROGRESS_BYTES: Final = 64 * 2**20  # assumed: of a checkpoint; the seconds of a million steps are 20 MB
 
@@ -27,12 +30,12 @@ def continued(request: Request) -> Request:
     if request.loop.init_adapter is None:
         return request
     folder = Path(request.loop.init_adapter)
-    fixed = _of_checkpoint(request, folder) if _is_checkpoint(folder) else _of_adapter(request, folder)
+    parts = [name for name in (WEIGHTS_FILE, PROGRESS_FILE) if (folder / name).is_file()]
+    if len(parts) == 1:
+        lacking = PROGRESS_FILE if parts == [WEIGHTS_FILE] else WEIGHTS_FILE
+        raise _unusable(f"the checkpoint in {shortened(str(folder))} has no {lacking}")
+    fixed = _of_checkpoint(request, folder) if parts else _of_adapter(request, folder)
     return msgspec.structs.replace(request, training=request.training | fixed)
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    return (folder / WEIGHTS_FILE).is_file() and (folder / PROGRESS_FILE).is_file()
 
 
 def _of_adapter(request: Request, folder: Path) -> dict[str, Any]:
@@ -84,8 +87,10 @@ def _config_in(folder: Path, *, name: str) -> dict[str, Any]:
     rank = config.get("r") if isinstance(config, dict) else None
     if type(rank) is not int:
         raise _unusable(f"{ADAPTER_CONFIG} in {name} names no rank")
-    if not any((folder / weights).is_file() for weights in WEIGHTS):
-        raise _unusable(f"{name} holds no {WEIGHTS[0]}")
+    if not (folder / WEIGHTS).is_file() and (folder / PICKLED).is_file():
+        raise _unusable(f"{name} holds its weights as a pickle ({PICKLED}), which may run code where it is read", SAVED_SAFE)
+    if not (folder / WEIGHTS).is_file():
+        raise _unusable(f"{name} holds no {WEIGHTS}")
     return dict(config)
 
 
@@ -94,6 +99,5 @@ def _other(name: str, why: str) -> RequestError:
     return RequestError(f"init_adapter: {name} {what}", hint=cure, place=PLACE)
 
 
-def _unusable(what: str) -> RequestError:
-    hint = "the folder of an adapter that an earlier run brought home, or of a checkpoint"
+def _unusable(what: str, hint: str = FOLDER) -> RequestError:
     return RequestError(f"init_adapter: {what}", hint=hint, place=PLACE)

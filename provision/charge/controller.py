@@ -64,14 +64,28 @@ def in_control(
     Raises Refused while another process or machine holds it, StoreFailed where its state can't be reached.
     """
     with lock_of(folder) as held:
-        if not held:
-            raise Refused(
-                f"Another process controls run {run_id}{_holder(ledger, run_id)}.",
-                hint=f"Watch it: rentune logs -f {run_id}. End it: rentune down {run_id}.",
-            )
+        state = ledger.runs().get(run_id)
+        if not held or lives_on(state):
+            raise controlled_by_another(run_id, state)
         with ledger.charge():
             ledger.append(this_process(run_id, at_s=clock(), detached=detached))
             yield
+
+
+def controlled_by_another(run_id: str, state: RunState | None) -> Refused:
+    """For whoever would take charge of a run that a process here has."""
+    who = f" (process {state.controlled.pid})" if state and state.controlled else ""
+    watch = f"Watch it: rentune logs -f {run_id}. End it: rentune down {run_id}."
+    return Refused(f"Another process controls run {run_id}{who}.", hint=watch)
+
+
+def lives_on(state: RunState | None) -> bool:
+    """Whether another process of this boot took charge, has not closed the books, and lives. Its lock can be had all the same
+    where the run's directory was deleted under it: what it holds is a file that has no name any more.
+    """
+    if state is None or state.controlled is None or state.billed is not None or state.controlled.pid == os.getpid():
+        return False
+    return is_alive(state.controlled)
 
 
 def _locks(descriptor: int, patience_s: float) -> bool:
@@ -158,8 +172,3 @@ def hands_of(state: RunState, lock: Path | None, *, now_s: float) -> Hands:
         return Hands.NOBODY
     is_of_here = controlled.boot_id == boot_id() or controlled.machine in machine_ids()
     return Hands.NOBODY if is_of_here else Hands.UNKNOWN
-
-
-def _holder(ledger: Ledger, run_id: str) -> str:
-    state = ledger.runs().get(run_id)
-    return f" (process {state.controlled.pid})" if state and state.controlled else ""

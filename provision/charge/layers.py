@@ -14,7 +14,7 @@ import msgspec
 from provision.aboard.layers import read_layers, unseen
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState, Standing
-from provision.charge.controller import is_alive, is_locked
+from provision.charge.controller import is_alive, is_locked, lives_on
 from provision.charge.finding import find_run
 from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S
 from provision.clouds.programs.order import TIMER_AFTER_S
@@ -131,7 +131,7 @@ def _at_home(state: RunState, folder: RunFolder) -> tuple[Layer, ...]:
 
 def _controller(state: RunState, folder: RunFolder) -> Layer:
     controlled = state.controlled
-    if controlled is not None and is_locked(folder.lock):
+    if controlled is not None and (is_locked(folder.lock) or lives_on(state)):
         kind = "supervisor" if controlled.detached else "controller"
         where = "" if is_alive(controlled) else " of another computer, or one that can't be seen from here"
         return Layer(place="home", name="controller", there=Answer.YES, says=f"{kind}, process {controlled.pid}{where}")

@@ -12,26 +12,50 @@ from typing import Final
 
 from planner.asking.request import LOCAL
 from provision.aboard.renewal import IDLE_LIMIT_S
+from provision.account.runs import RunState
 from provision.charge.attendant import Attendant
 from provision.charge.ends.handover import ENDING
 from provision.charge.rings.bell import Bell
-from provision.home.faults import apart
-from provision.providers import ended_from_home
+from provision.home.faults import apart, keep_fault
+from provision.providers import ended_from_home, has_idle_limit
 from provision.walk.driven import Run
 from provision.walk.phases import Display
 from provision.words import seconds_words
-from remote.contract import Event
+from remote.contract import Event, Phase
 
 Answers = Mapping[int, Callable[[], bool]]  # by signal, as `interruptible` takes them
+GOING_HOME: Final = (Phase.FETCH, *ENDING)  # in these a run that ends brings home what there is, and begins nothing more
+UNREAD: Final = "What becomes of its run can't be read here."
 TAKEN_UP: Final = "rentune resume {0} follows it again; rentune down {0} ends it."
 
 
 def leaving(ringing: Bell, attendant: Attendant) -> tuple[Run, Answers]:
     """The bell's run as it is to be driven, and what answers these signals meanwhile."""
+    stop = Stop()
     if attendant.let_go is None:
-        return ringing.run, {signal.SIGHUP: partial(_hung_up, ringing.run, attendant.hand_over)}
-    leave = Leave(ringing, attendant.let_go)
-    return leave.run, {number: partial(leave.told_to_go, number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        hung_up = partial(_hung_up, ringing.run, attendant.hand_over, stop)
+        return ringing.run, {signal.SIGINT: stop.heard, signal.SIGTERM: stop.heard, signal.SIGHUP: hung_up}
+    leave = Leave(ringing, attendant.let_go, stop)
+    gone = {number: partial(leave.told_to_go, number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    return leave.run, {signal.SIGINT: stop.heard, **gone}
+
+
+class Stop:
+    """Whether somebody has said that the run is to end. The ledger has it from the end of an order on, or of a training: until
+    then a signal that says nothing of the kind must not undo it.
+    """
+
+    def __init__(self) -> None:
+        self._is_heard = False
+
+    def heard(self) -> bool:
+        """Note it; it is not answered otherwise."""
+        self._is_heard = True
+        return False
+
+    def meant(self, state: RunState) -> bool:
+        """By a signal, or by somebody who ends the run already."""
+        return self._is_heard or (state.controlled is not None and state.controlled.ending)
 
 
 class Leave:
@@ -39,18 +63,24 @@ class Leave:
     allows; then nothing more is begun. `run`: with a display that holds it to that.
     """
 
-    def __init__(self, ringing: Bell, let_go: Callable[[int], object]) -> None:
+    def __init__(self, ringing: Bell, let_go: Callable[[int], object], stop: Stop) -> None:
         self.run = replace(ringing.run, display=_Held(ringing.run.display, self._begins))
         self._ringing = ringing
         self._let_go = let_go
+        self._stop = stop
         self._put_off: int | None = None  # the signal that is answered before anything else is begun
 
     def told_to_go(self, number: int) -> bool:
         """Answer a machine that shuts down; whether it was answered. Where nothing but this machine ends the bill, the run is
         ended: off, it would let it go on for ever.
         """
-        state = self.run.state
-        if state.phase in ENDING or (state.controlled is not None and state.controlled.ending):
+        try:
+            state = self.run.state
+        except Exception:  # noqa: BLE001 - books that can't be read end nothing
+            keep_fault(self.run.folder)
+            self._leave(number)
+            return True
+        if state.phase in ENDING or self._stop.meant(state):
             self._put_off = number
             return True
         if state.may_bill and ended_from_home(state.provider):
@@ -60,15 +90,19 @@ class Leave:
 
     def _begins(self, phase: str) -> None:
         """Another attempt may follow one that was ended: a machine that shuts down orders none."""
-        if self._put_off is not None and phase not in ENDING:
+        if self._put_off is not None and phase not in GOING_HOME:
             self._leave(self._put_off)
 
     def _leave(self, number: int) -> None:
-        with apart(self.run.folder):  # the process ends now in any case; the line that was being written may not be done
-            words = f"{signal.Signals(number).name}: this process ends. {left_words(self.run)}"
+        left, folder = UNREAD, self.run.folder
+        with apart(folder):  # the process ends now in any case; the line that was being written may not be done
+            left = left_words(self.run)
+        with apart(folder):
+            words = f"{signal.Signals(number).name}: this process ends. {left}"
             self.run.display.note(f"{words} {TAKEN_UP.format(self.run.run_id)}")
-            self._ringing.let_go(left_words(self.run))
-        with apart(self.run.folder):
+        with apart(folder):
+            self._ringing.let_go(left)
+        with apart(folder):
             self.run.ledger.leave()
         self._let_go(number)
 
@@ -82,10 +116,12 @@ def left_words(run: Run) -> str:
         return "The run goes on without it. Its box is a process here and ends with this machine; what it has saved is kept."
     if run.folder.events.exists():
         return "The run goes on without it, and the box's own deadline ends it."
-    return f"Nothing trains on its box yet, which ends itself within {seconds_words(IDLE_LIMIT_S)} where nobody comes."
+    if has_idle_limit(state.provider):
+        return f"Nothing trains on its box yet, which ends itself within {seconds_words(IDLE_LIMIT_S)} where nobody comes."
+    return "Nothing trains on its box yet, and the box's own deadline ends it."
 
 
-def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:
+def _hung_up(run: Run, hand_over: Callable[[], object] | None, stop: Stop) -> bool:
     """Answer a closed terminal; whether it was answered. Nothing is left to anybody before something was rented.
 
     A run that the user has stopped already is ended here, not taken up again elsewhere.
@@ -93,7 +129,7 @@ def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:
     state = run.state
     if hand_over is None or not state.rentals:
         return False
-    if state.controlled is None or not state.controlled.ending:
+    if not stop.meant(state):
         hand_over()
     return True
 

@@ -28,6 +28,7 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
     A run that was opened with --state can be taken up on any machine that has its passphrase (RENTUNE_STATE_PASSPHRASE). One
     machine at a time has it: another is refused until the first has let go, or was silent for a minute and a half.
     """
+    from provision.charge.controller import controlled_by_another, lives_on
     from provision.commands.driving import drive_and_report
     from provision.commands.whereabouts import run_brought
     from provision.errors import EndUnseen, MissingPart, PapersLost, Refused
@@ -39,6 +40,8 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
     folder = places.run(stands.run_id)
     if stands.over and stands.billed:
         raise _over(stands, folder)
+    if lives_on(stands):
+        raise controlled_by_another(stands.run_id, stands)
     if lost := lost_papers(folder):
         refusal = Refused if not stands.may_bill else PapersLost
         what = "is damaged" if lost[0].exists() else "is missing"

@@ -10,26 +10,29 @@ from types import FrameType
 from typing import Final
 
 SAME_MOMENT_S: Final = 1.0  # assumed
+IN_PAIRS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interruptible(answers: Mapping[int, Callable[[], bool]] | None = None) -> Iterator[None]:
     """Let SIGTERM and SIGHUP do what Ctrl-C does: stop, tear down, account.
 
-    One that has an answer in `answers` does so only where that says False: it was not answered otherwise. `nohup` is left to
-    ignore SIGHUP. Whoever ends a session sends them in pairs; two that come together are one.
+    One that has an answer in `answers`, which Ctrl-C may have as well, does so only where that says False: it was not answered
+    otherwise. `nohup` is left to ignore SIGHUP. Whoever ends a session sends them in pairs; two that come together are one.
     """
     otherwise = answers or {}
     last_s = -SAME_MOMENT_S
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         nonlocal last_s
-        since_s, last_s = time.monotonic() - last_s, time.monotonic()
-        if since_s < SAME_MOMENT_S or (number in otherwise and otherwise[number]()):
-            return
-        raise KeyboardInterrupt
+        if number in IN_PAIRS:
+            since_s, last_s = time.monotonic() - last_s, time.monotonic()
+            if since_s < SAME_MOMENT_S:
+                return
+        if number not in otherwise or not otherwise[number]():
+            raise KeyboardInterrupt
 
-    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    heard = [each for each in {*IN_PAIRS, *otherwise} if signal.getsignal(each) != signal.SIG_IGN]
     with answered(heard, interrupt):
         yield
 

@@ -32,6 +32,7 @@ from provision.prepare.alternatives import alternatives_of
 from provision.prepare.asking import data_measure, market, offers_of_request, saying, search_edges
 from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
+from provision.prepare.inputs.earlier import require_earlier_whole
 from provision.prepare.policy import capped, require_allowed
 from provision.prepare.unchanged import require_unchanged
 from provision.providers import KINDS, Confirm
@@ -95,6 +96,7 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     every = (chosen, *alternatives_of(chosen, others, offers_of_today, edges.rules, billed=today.rule))
     first, *alternatives = (_to_be_run(each, edges.rules, keep=options["keep_box_on_failure"]) for each in every)
     require_time_to_train(first)
+    require_earlier_whole(first.request)
     return Chosen(first, tuple(alternatives))
 
 
@@ -130,7 +132,9 @@ def look_at_job(read: ReadThrough, job: str, question: KeyQuestion) -> Looked:
     if asked is None:
         return Looked(told.all(), None)
     refused_keys = {fault.path[:1] for fault in read.faults}
-    request = told.met(lambda: continued(asked)) or asked
+    goes_on = told.met(lambda: continued(asked))
+    if (request := goes_on or asked) is goes_on:
+        told.met(lambda: require_earlier_whole(request))
     if ("data",) not in refused_keys:
         told.met(lambda: with_absolute_data(request.data))
     told.met(lambda: adapter_folder(request.keep))

@@ -25,6 +25,7 @@ TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vo
 WEIGHTS_FILE: Final = "trainable.safetensors"
 STATE_FILE: Final = "state.pt"
 PROGRESS_FILE: Final = "progress.json"
+MANIFEST_FILE: Final = "sha256sums.txt"  # of a result: `sha256sum -c sha256sums.txt` checks it
 CHECKPOINT_FILES: Final = (WEIGHTS_FILE, STATE_FILE, PROGRESS_FILE)
 KEPT_CHECKPOINTS: Final = 2  # assumed: the newest, and the one before it, which somebody may be fetching
 MAX_CHECKPOINTS: Final = (

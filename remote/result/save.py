@@ -9,11 +9,10 @@ from typing import Any, Final
 from remote.adapters import is_adapter, way_of
 from remote.adapters.inserted import INSERTED
 from remote.bases.heads import NEVER_QUANTIZED
-from remote.contract import AdapterFile, JobSpec, Value, encode
+from remote.contract import MANIFEST_FILE, AdapterFile, JobSpec, Value, encode
 from remote.digest import sha256_of
 from remote.result.saved import PARTS_FILE, SAVING, base_name
 
-MANIFEST_FILE: Final = "sha256sums.txt"  # `sha256sum -c sha256sums.txt` checks it
 HOW_FILE: Final = "rentune.json"  # what try.py has to know
 TRY_FILE: Final = "try.py"
 MODULES: Final = Path(__file__).parent.parent / "adapters" / "bottleneck.py"  # goes along where try.py needs it

@@ -12,6 +12,7 @@ from provision.account.ledger import Ledger
 from provision.account.runs import Standing
 from provision.charge.ends.ending import end
 from provision.charge.rings.bell import bell
+from provision.cli import call
 from provision.errors import Exit
 from provision.seam import Answer, Claim, InCharge, ResourceEnd, Teardown, unshared
 from provision.walk.edges import Edges
@@ -19,7 +20,7 @@ from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Letters
-from tests.faults.rehearsal import Rehearsal
+from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, ScriptedBox
 from tests.faults.test_resume import left_behind
 
@@ -98,3 +99,30 @@ def test_what_bills_is_told_and_can_be_ended_whatever_home_has_lost(
     box.allowed = True
     assert end(run.run_id, Edges(rehearsal.places, Quiet(), make=lambda _claim: box)).clean
     assert rehearsal.is_gone(run.run_id)
+
+
+@pytest.mark.torch
+@pytest.mark.fault("F23", tier="box")
+def test_of_a_run_whose_directory_went_everybody_tells_the_same(
+    rehearsal: Rehearsal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ls`, `doctor`, `resume` and `down` name its living controller, which `down` asks to stop: what was learned comes home,
+    and the books are closed. It was ended under that one's feet, `doctor` saw nobody follow it, and its books stayed open.
+    """
+    run_id = rehearsal.open(steps=100_000)
+    controller = rehearsal.start_controller(run_id)
+    wait_until(lambda: rehearsal.num_steps(run_id) > 3)
+    shutil.rmtree(rehearsal.places.run(run_id).root)
+    assert call(["ls"]) == Exit.OK
+    assert "running" in capsys.readouterr().out
+    assert call(["doctor", run_id]) == Exit.OK
+    assert f"process {controller.pid}" in capsys.readouterr().out
+    assert call(["resume", run_id]) == Exit.REFUSED
+    assert f"Another process controls run {run_id} (process {controller.pid})." in capsys.readouterr().err
+    assert call(["down", run_id]) == Exit.OK
+    said = capsys.readouterr()
+    assert f"Asking its controller (process {controller.pid}) to stop and tear down." in said.err
+    assert "Its last checkpoint is at home" in said.out
+    assert rehearsal.is_gone(run_id)
+    assert rehearsal.state(run_id).billed is not None
+    assert controller.wait(60) == Exit.INTERRUPTED

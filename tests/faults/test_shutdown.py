@@ -10,22 +10,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from catalogs.hardware import Offer
+from provision.account.ledger import Ledger
 from provision.account.lines import Ended
-from provision.account.runs import Standing
+from provision.account.runs import RunState, Standing
 from provision.charge.attendant import Attendant
 from provision.charge.controller import Hands, hands_of
-from provision.charge.leaving import left_words
+from provision.charge.leaving import TAKEN_UP, UNREAD, leaving, left_words
+from provision.charge.rings.bell import bell
 from provision.cli import call
 from provision.errors import Exit
 from provision.home.clocks import CLOCKS
-from provision.seam import Teardown
+from provision.seam import Box, Launch, Teardown
 from provision.walk.driven import read_run
 from provision.walk.edges import Edges
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Heard, webhook
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.standins import ScriptedBox
+from tests.faults.standins import FINISH, ScriptedBox
 from tests.faults.test_elsewhere import NOTICED, boots_at_once, elsewhere
 from tests.faults.test_hang_up import LEAVES_WHEN_TOLD
 from tests.provision.plans import attempted
@@ -87,6 +90,72 @@ def test_what_is_being_ended_is_ended(rehearsal: Rehearsal) -> None:
             attendant=Attendant(let_go=went.append),
         )
     assert (receipt.exit_code, went) == (Exit.INTERRUPTED, [])
+    assert rehearsal.is_gone(run_id)
+
+
+class CutOff(ScriptedBox):
+    """Its user presses Ctrl-C in the midst of an order, and while what comes of that is waited for another signal comes."""
+
+    def __init__(self, rehearsal: Rehearsal, line: Proxy, then: signal.Signals) -> None:
+        super().__init__(rehearsal, line, LEAVES_WHEN_TOLD)
+        self.then = then
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        box = super().up(offer, launch)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            signal.raise_signal(self.then)
+            raise
+        return box
+
+
+@pytest.mark.fault("F8", tier="box")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_order_that_was_to_end_is_ended_whatever_comes_then(rehearsal: Rehearsal, number: signal.Signals) -> None:
+    """By `down`, and then the machine shuts down: until the teardown begins nothing in the ledger tells of it, and the box was
+    left to bill.
+    """
+    went: list[int] = []
+    run_id = rehearsal.open()
+    with Proxy(target_port=0) as line:
+        box = CutOff(rehearsal, line, number)
+        receipt = rehearsal.drive(run_id, make=lambda _launch: box, attendant=Attendant(let_go=went.append))
+    assert (receipt.exit_code, went) == (Exit.INTERRUPTED, [])
+    assert rehearsal.is_gone(run_id)
+
+
+@pytest.mark.fault("F8", tier="box")
+def test_whoever_pressed_ctrl_c_and_closes_the_terminal_has_no_other_box_ordered(rehearsal: Rehearsal) -> None:
+    """The run went over to a supervisor, which ended that order and made the next."""
+    handed_over: list[str] = []
+    run_id = rehearsal.open()
+    with Proxy(target_port=0) as line:
+        box = CutOff(rehearsal, line, signal.SIGHUP)
+        leave = Attendant(hand_over=lambda: handed_over.append(run_id))
+        receipt = rehearsal.drive(run_id, make=lambda _launch: box, attendant=leave)
+    assert (receipt.exit_code, handed_over) == (Exit.INTERRUPTED, [])
+    assert rehearsal.is_gone(run_id)
+
+
+class Stopping(Shutdown):
+    """Asks for the end by the signal that `down` sends."""
+
+    def phase(self, name: str) -> None:
+        if name == "train":
+            signal.raise_signal(signal.SIGINT)
+        super().phase(name)
+
+
+def test_the_result_of_a_run_that_is_being_ended_comes_home_first(rehearsal: Rehearsal) -> None:
+    """A trainer that was done when it was asked to stop: fetching its result begins nothing new."""
+    went: list[int] = []
+    run_id = rehearsal.open()
+    done = f"{LEAVES_WHEN_TOLD.replace('exit 4', f'{FINISH}; exit 0')}"
+    with Proxy(target_port=0) as line:
+        box = ScriptedBox(rehearsal, line, done)
+        receipt = rehearsal.drive(run_id, Stopping("fetch"), make=lambda _: box, attendant=Attendant(let_go=went.append))
+    assert (receipt.exit_code, went) == (Exit.OK, [])
     assert rehearsal.is_gone(run_id)
 
 
@@ -181,6 +250,7 @@ def test_who_is_told_of_a_run_hears_that_nobody_is_in_charge(rehearsal: Rehearsa
     [
         ("aws", False, "Nothing trains on its box yet, which ends itself within 1 h 00 min where nobody comes."),
         ("aws", True, "The run goes on without it, and the box's own deadline ends it."),
+        ("gcp", False, "Nothing trains on its box yet, and the box's own deadline ends it."),
         (
             "local",
             True,
@@ -199,3 +269,22 @@ def test_what_is_said_of_a_run_that_is_left(rehearsal: Rehearsal, provider: str,
         run.folder.events.touch()
     assert left_words(run) == words
     rehearsal.ledger.append(Ended(run_id=run_id, at_s=time.time(), teardown=Teardown.destroyed(run_id, "")))
+
+
+def test_books_that_can_t_be_read_end_nothing(rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By them nobody knows whether the run may be left; a machine that shuts down has no time to find out."""
+
+    def unreadable(_ledger: Ledger) -> dict[str, RunState]:
+        raise OSError(5, "Input/output error")
+
+    went: list[int] = []
+    run_id = rehearsal.open()
+    run = read_run(run_id, Edges(rehearsal.places, Quiet(), make=lambda _: rehearsal.box), ledger=rehearsal.ledger)
+    with bell(run) as ringing:
+        _, answers = leaving(ringing, Attendant(let_go=went.append))
+        with monkeypatch.context() as broken:
+            broken.setattr(Ledger, "runs", unreadable)
+            assert answers[signal.SIGTERM]()
+    assert went == [signal.SIGTERM]
+    assert isinstance(run.display, Quiet)
+    assert run.display.notes == [f"SIGTERM: this process ends. {UNREAD} {TAKEN_UP.format(run_id)}"]

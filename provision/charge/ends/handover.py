@@ -13,7 +13,17 @@ from typing import Final
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
 from provision.account.runs import RunState
-from provision.charge.controller import Hands, hands_of, is_alive, is_locked, is_suspended, lock_of, opened_lock
+from provision.charge.controller import (
+    POLL_S,
+    Hands,
+    hands_of,
+    is_alive,
+    is_locked,
+    is_suspended,
+    lives_on,
+    lock_of,
+    opened_lock,
+)
 from provision.charge.ends.afterwards import goes_on
 from provision.errors import Held, Refused
 from provision.home.interrupt import SAME_MOMENT_S
@@ -54,14 +64,17 @@ def handed_over(run_id: str, folder: RunFolder, ledger: Ledger, note: Note, *, a
     began_at_s, asked, told = time.monotonic(), set[int](), False
     look_s = 0.0
     while True:
-        with lock_of(folder, patience_s=look_s) as held:
+        with lock_of(folder, patience_s=look_s) as locked:
+            state = ledger.runs().get(run_id)
+            has_it = lives_on(state)
             waited_s = time.monotonic() - began_at_s
-            if held or waited_s >= patience_s:
-                yield held
+            if (locked and not has_it) or waited_s >= patience_s:
+                yield locked and not has_it
                 return
-        state = ledger.runs().get(run_id)
-        if state is not None and ask is not Ask.NOTHING and is_locked(folder.lock):  # else it was somebody who only looked
+        if state is not None and ask is not Ask.NOTHING and (has_it or is_locked(folder.lock)):  # else somebody only looked
             _ask(state, note, at_once=ask is Ask.STOP_AT_ONCE, asked=asked)
+        if locked:  # its lock says nothing of it: the file was deleted
+            time.sleep(POLL_S)
         if waited_s >= SILENCE_S and not told:
             told = True
             note(_waited_for(state.controlled if state else None, patience_s - waited_s))

@@ -53,6 +53,7 @@ UNWATCHED: Final[dict[Ends, str]] = {
     Ends.HOME: "the box switches itself off, and {name} bills it until this machine or `rentune down --orphans` deletes it",
 }
 SURE: Final = frozenset({Ends.POWER_OFF, Ends.LIMIT})  # with nobody's help from outside, and no credential
+EARLY: Final = frozenset({Ends.POWER_OFF, Ends.REQUEST})  # a machine that nobody comes for can end its bill before the deadline
 
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +111,11 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     def ends_itself(self) -> bool:
         """Whether a machine surely ends its own bill at its deadline; else somebody must delete it."""
         return self.ends in SURE
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether a machine has an idle limit: its own end would end its bill before the deadline, too."""
+        return self.ends in EARLY
 
 
 # How long is waited is assumed in every row, as its basis tells: nothing of it was measured at a real cloud.

@@ -21,6 +21,7 @@ from provision.errors import (
 from provision.home.whole import at_home
 from provision.prepare.deadline import limit_of
 from provision.prepare.outlay import Taken
+from provision.providers import has_idle_limit
 from provision.seam import DEADLINE_GRACE_S, Box, Owned, seen
 from provision.walk.driven import Run
 from provision.words import seconds_words
@@ -194,7 +195,8 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
     """Why a box that its provider no longer lists has gone, as far as the clock tells."""
     if run.left_s <= 0:
         return TrainingFailed(TOO_LATE, hint=more_time(run))
-    return BoxLost("The box is gone before its deadline, and not by us.", hint=None if run.folder.events.exists() else FORSAKEN)
+    forsaken = has_idle_limit(run.state.provider) and not run.folder.events.exists()
+    return BoxLost("The box is gone before its deadline, and not by us.", hint=FORSAKEN if forsaken else None)
 
 
 def more_time(run: Run) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from planner.asking.earlier import WEIGHTS, continued
+from planner.asking.earlier import PICKLED, WEIGHTS, continued
 from planner.asking.request import Request, RequestError
 from remote.contract import ADAPTER_CONFIG, PROGRESS_FILE, WEIGHTS_FILE, Begun, Loop, Strategy, encode
 from remote.contract.earlier import OfBase
@@ -21,7 +21,7 @@ def job(folder: Path, **training: object) -> Request:
     return make_request(training=training, loop=Loop(init_adapter=str(folder)))
 
 
-def adapter(folder: Path, *, config: str = '{"r": 4}', weights: str = WEIGHTS[0]) -> Path:
+def adapter(folder: Path, *, config: str = '{"r": 4}', weights: str = WEIGHTS) -> Path:
     """What peft saves, as far as the planner reads it."""
     (folder / ADAPTER_CONFIG).write_text(config)
     (folder / weights).touch()
@@ -32,10 +32,9 @@ def test_a_job_that_begins_anew_is_left_as_it_is() -> None:
     assert continued(make_request(training={"rank": 3})).training == {"rank": 3}
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-def test_the_rank_of_the_adapter_is_planned_with(weights: str, tmp_path: Path) -> None:
+def test_the_rank_of_the_adapter_is_planned_with(tmp_path: Path) -> None:
     """Where it was said, it was said rightly."""
-    adapter(tmp_path, weights=weights)
+    adapter(tmp_path)
     assert continued(job(tmp_path)).training == {"rank": 4}
     assert continued(job(tmp_path, rank=4, quant="nf4")).training == {"rank": 4, "quant": "nf4"}
 
@@ -60,7 +59,7 @@ def test_a_folder_without_weights_or_none_at_all_is_refused(tmp_path: Path) -> N
     with pytest.raises(RequestError, match="No such file"):
         continued(job(tmp_path / "none"))
     (tmp_path / ADAPTER_CONFIG).write_text('{"r": 4}')
-    with pytest.raises(RequestError, match=f"holds no {WEIGHTS[0]}"):
+    with pytest.raises(RequestError, match=f"holds no {WEIGHTS}"):
         continued(job(tmp_path))
 
 
@@ -111,6 +110,23 @@ def test_a_checkpoint_fixes_all_that_its_weights_are_named_by(tmp_path: Path) ->
     assert continued(job(tmp_path, **said)).training == fixed | {"method": "dora", "alpha": 16.0}
     checkpoint(tmp_path, msgspec.structs.replace(STRATEGY, method="lora"))
     assert continued(job(tmp_path, method="qlora")).training == fixed | {"method": "qlora"}
+
+
+def test_weights_that_are_pickled_are_not_read(tmp_path: Path) -> None:
+    """What may run code where it is loaded is refused with what makes data of it."""
+    (tmp_path / ADAPTER_CONFIG).write_text('{"r": 4}')
+    (tmp_path / PICKLED).touch()
+    with pytest.raises(RequestError, match=rf"holds its weights as a pickle \({PICKLED}\)") as refused:
+        continued(job(tmp_path))
+    assert "save_pretrained" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("gone", [PROGRESS_FILE, WEIGHTS_FILE])
+def test_half_a_checkpoint_is_called_that(gone: str, tmp_path: Path) -> None:
+    """Not an adapter without its configuration."""
+    (checkpoint(tmp_path) / gone).unlink()
+    with pytest.raises(RequestError, match=f"the checkpoint in .* has no {gone}"):
+        continued(job(tmp_path))
 
 
 @pytest.mark.parametrize(

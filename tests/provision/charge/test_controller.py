@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import platform
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -31,6 +32,31 @@ def test_one_process_is_in_charge_and_the_next_is_refused(run_id: str, places: P
         with pytest.raises(Refused, match="Another process controls run"), in_control(run_id, folder, ledger, clock=time.time):
             pass
     assert not is_locked(folder.lock)
+
+
+@pytest.mark.fault("F15", tier="code")
+def test_who_lives_is_in_charge_though_its_lock_was_deleted(
+    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process
+) -> None:
+    """With the run's directory its lock goes, and a new one can be had: it made a second controller of whoever came."""
+    line = msgspec.structs.replace(
+        this_process(run_id, at_s=time.time(), detached=False),
+        pid=other_process.pid,
+        process_started_s=other_process.create_time(),
+        start_ticks=start_of(other_process.pid),
+    )
+    ledger.append(line)
+    folder = places.run(run_id)
+    shutil.rmtree(folder.root)
+    with (
+        pytest.raises(Refused, match=rf"controls run {run_id} \(process {other_process.pid}\)"),
+        in_control(run_id, folder, ledger, clock=time.time),
+    ):
+        pass
+    other_process.kill()
+    other_process.wait()
+    with in_control(run_id, folder, ledger, clock=time.time):
+        assert is_locked(folder.lock)
 
 
 def test_a_pid_alone_means_nothing(other_process: psutil.Process) -> None:

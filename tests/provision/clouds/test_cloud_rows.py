@@ -17,7 +17,7 @@ from provision.clouds.programs.order import ENDS_EARLY, PowerOff
 from provision.clouds.programs.rest import EVERYWHERE
 from provision.errors import Refused
 from provision.prepare.asking import search_edges
-from provision.providers import known_providers, never_met
+from provision.providers import has_idle_limit, known_providers, never_met
 from tests.clouds_page import DOCS
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.provision.orders import ORDER
@@ -40,6 +40,7 @@ def test_who_ends_a_machine_follows_from_what_its_power_off_does(cloud: str) -> 
     assert row.ends is ends
     assert read_billing()[cloud].while_off is while_off
     assert row.ends_itself == (row.ends in (Ends.POWER_OFF, Ends.LIMIT))
+    assert row.ends_early == has_idle_limit(cloud) == (load_cloud(cloud).POWER_OFF in ENDS_EARLY)
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
