@@ -36,8 +36,9 @@ def leaving(ringing: Bell, attendant: Attendant) -> tuple[Run, Answers]:
         hung_up = partial(_hung_up, ringing.run, attendant.hand_over, stop)
         return ringing.run, {signal.SIGINT: stop.heard, signal.SIGTERM: stop.heard, signal.SIGHUP: hung_up}
     leave = Leave(ringing, attendant.let_go, stop)
-    gone = {number: partial(leave.told_to_go, number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    return leave.run, {signal.SIGINT: stop.heard, **gone}
+    answers: dict[int, Callable[[], bool]] = {signal.SIGINT: stop.heard}
+    answers |= {number: partial(leave.told_to_go, number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    return leave.run, answers
 
 
 class Stop:

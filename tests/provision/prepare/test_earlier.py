@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -47,7 +49,8 @@ def adapter(folder: Path, *, sums: bool = True) -> Path:
 
 def test_what_is_whole_is_gone_on_with(tmp_path: Path) -> None:
     """A job that begins anew has nothing to look through."""
-    for number, made in enumerate((checkpoint, adapter, lambda folder: adapter(folder, sums=False))):
+    makers: tuple[Callable[[Path], Path], ...] = (checkpoint, adapter, partial(adapter, sums=False))
+    for number, made in enumerate(makers):
         (folder := tmp_path / str(number)).mkdir()
         require_earlier_whole(job(made(folder)))
     require_earlier_whole(make_request())
