@@ -99,6 +99,7 @@ class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     learned: float = 1.0  # the factor in `step_s` that earlier runs taught
     learned_from: int = 0  # so many of them
     lost_s: float = 0.0  # by each interruption: until another one computes, and what it has to compute again
+    scaling: float | None = None  # of so many times one GPU's speed, the share that several reach; None = one GPU computes
 
 
 Unpriced = Literal["disk", "volume", "egress"]

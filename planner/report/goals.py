@@ -14,14 +14,14 @@ DEARER: Final = 1.05  # assumed: below it nobody would call the other one dearer
 
 
 def goal_lines(result: SearchResult) -> Iterator[str]:
-    """Nothing where no plan can be run, and nothing of a price list where it leads to the same."""
+    """Nothing where no plan can be run; of a price list that it leads to the same, where it does."""
     best = {goal: plan for goal in GOALS if (plan := result.best(goal)) is not None}
     if best:
         yield f"Best of what can be run: {', '.join(_picks(result, best))}.{_another(result, best)}"
     if (passed := _passed(result)) is not None:
         yield passed
     cheapest, hourly = best.get("cheapest"), result.by_the_hour
-    if cheapest is not None and hourly is not None and hourly.name != cheapest.name:
+    if cheapest is not None and hourly is not None and hourly.offer.usd_per_hour:
         yield _hourly(hourly, cheapest)
 
 
@@ -66,9 +66,11 @@ def _passed(result: SearchResult) -> str | None:
 
 def _hourly(hourly: Plan, cheapest: Plan) -> str:
     """What the cheapest hour makes of the job, beside the cheapest job."""
+    price = f"{words.usd(float(hourly.offer.usd_per_hour))} at {words.offer(hourly)}"
+    if hourly.name == cheapest.name:
+        return f"Going by the cheapest hour, {price}, leads to the same plan."
     ratio = hourly.cost.held_usd.p50 / cheapest.cost.held_usd.p50 if cheapest.cost.held_usd.p50 else 1.0
     dearer = f": {ratio:.1f} times as much" if ratio >= DEARER else ""
-    price = f"{words.usd(float(hourly.offer.usd_per_hour))} at {words.offer(hourly)}"
     cost = f"cost {words.total_at_p50(hourly)}" if hourly.cost.held_usd.p50 else "be free"
     return (
         f"Going by the cheapest hour, {price}, the job would {cost} and take {words.span(hourly.duration.wall_s.p50)}{dearer}."

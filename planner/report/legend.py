@@ -9,6 +9,7 @@ from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.sellers import by_contract
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.host import least_ram_gib, vcpus_of
+from planner.estimators.time.interruptions import TAKEN_PER_HOUR
 from planner.notices import electricity_words
 from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Plan
 from planner.report import tables, words
@@ -36,6 +37,26 @@ def _memory(plans: Sequence[Plan]) -> str | None:
 def _ram(plans: Sequence[Plan]) -> str | None:
     on_cpu = any(plan.gpu is None for plan in plans)
     return "RAM: the machine's own cores train, so need/has is of its memory." if on_cpu else None
+
+
+def _scaling(plans: Sequence[Plan]) -> str | None:
+    """What several GPUs are worth, where a job is cut or copied over them."""
+    told = (
+        f"{words.machine(plan)} {plan.strategy.sharding} {plan.duration.scaling:.0%}"
+        for plan in plans
+        if plan.duration.scaling is not None
+    )
+    lists = ", ".join(dict.fromkeys(told))
+    return f"Several GPUs, of so many times one GPU's speed: {lists}." if lists else None
+
+
+def _spot(plans: Sequence[Plan]) -> str | None:
+    """What a spot machine is, where nobody asked for one."""
+    spot = [plan for plan in plans if plan.offer.purchase == "spot" and plan.runnable is None]
+    if not spot or spot[0].request.where.spot is not None:
+        return None
+    taken = f"the seller may take the machine away (once in {1 / TAKEN_PER_HOUR:g} hours, assumed)"
+    return f"spot: {taken}; what is done again then is in its time and dollars. --on-demand plans without."
 
 
 def _tight(plans: Sequence[Plan]) -> str | None:
@@ -133,6 +154,8 @@ def _free(plans: Sequence[Plan]) -> str | None:
 WORDS: Final[tuple[Explained, ...]] = (
     _memory,
     _ram,
+    _scaling,
+    _spot,
     _tight,
     _price_only,
     _not_yet,

@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
+import msgspec
+
 from catalogs.bases.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
 from catalogs.hardware import Offer
@@ -253,15 +255,17 @@ def checks(
 def plan_of(found: Found, question: Question, figures: Figures, *, today: dt.date, versions: dict[str, str]) -> Plan:
     """The plan that was found, with all that is told of it."""
     provider = question.provider(found.offer.provider)
+    strategy, gpu = found.fit.strategy, found.kind.gpu
+    scaling = figures.scaling(strategy, gpu, found.offer, tokens_per_s=found.duration.tokens_per_s.p50)
     return Plan(
         request=question.request,
-        strategy=found.fit.strategy,
+        strategy=strategy,
         offer=found.offer,
-        gpu=found.kind.gpu,
+        gpu=gpu,
         billing=found.billing,
-        vram=figures.vram(found.fit.strategy, found.kind.gpu),
+        vram=figures.vram(strategy, gpu),
         host=found.host,
-        duration=found.duration,
+        duration=msgspec.structs.replace(found.duration, scaling=scaling),
         cost=found.cost,
         verdict=found.fit.verdict,
         margin_bytes=found.fit.margin_bytes,

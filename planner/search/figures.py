@@ -203,6 +203,15 @@ class Figures:
         """Seconds by phase: the same for all rented machines that use the same GPUs over the same links."""
         return self._timed(strategy, gpu, offer, padded=True)
 
+    def scaling(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, tokens_per_s: float) -> float | None:
+        """What several GPUs reach of so many times the speed that one has by itself with the same micro-batches, whether
+        it holds them or not. None: one GPU computes.
+        """
+        if strategy.num_gpus == 1 or gpu is None:
+            return None
+        alone = msgspec.structs.replace(strategy, num_gpus=1, num_nodes=1, sharding="none")
+        return min(1.0, tokens_per_s / strategy.num_gpus / self.duration(alone, gpu, offer).tokens_per_s.p50)
+
     def least_duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
         """The same without a token of padding: rows of one length, so no other micro-batch computes on less. Of what earlier
         runs taught the least is taken that any of the ladders may gain by it.

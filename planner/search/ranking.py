@@ -18,7 +18,7 @@ from catalogs.sellers import by_contract
 from planner.advise import Advice
 from planner.asking.checks import batch_comes_out
 from planner.asking.policy import Cap, Rule, cap
-from planner.asking.request import HOST, Budget, Request
+from planner.asking.request import HOST, LOCAL, Budget, Request
 from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
@@ -106,9 +106,11 @@ class Ranked(NamedTuple):
 
 
 def rank(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: Notebook) -> Ranked:
-    """The `top` cheapest plans and the `top` cheapest that can be run, together in one order."""
+    """The `top` cheapest plans, the `top` cheapest that can be run, and of each seller and card that was asked for by name its
+    best, together in one order.
+    """
     top = question.request.top
-    every, runnable, priced = _Cheapest(top), _Cheapest(top), set[Name]()
+    every, runnable, by_name, priced = _Cheapest(top), _Cheapest(top), _Named(question), set[Name]()
     reach = [(kind, floors.of(kind, max(1, kind.num_gpus))) for kind in kinds]
     for kind, fastest in sorted(reach, key=lambda each: min(map(each[1].usd, each[0].offers))):
         doable = doable_floor(kind, question, floors)
@@ -116,6 +118,7 @@ def rank(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: 
             offer
             for offer in kind.offers
             if every.may_take(fastest.usd(offer))
+            or by_name.may_take(offer, fastest.usd(offer))
             or (question.provider(offer.provider).runnable and runnable.may_take(doable.usd(offer)))
         ]
         for found, over in on_kind(kind, wanted, question, floors.figures, notebook):
@@ -124,9 +127,10 @@ def rank(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: 
                 notebook.over.append(over)
                 continue
             every.take(found)
+            by_name.take(found)
             if found.runnable is None:
                 runnable.take(found)
-    kept = {found.name: found for found in (*every.found, *runnable.found)}
+    kept = {found.name: found for found in (*every.found, *runnable.found, *by_name.found)}
     return Ranked(tuple(sorted(kept.values(), key=lambda found: found.order)), frozenset(priced))
 
 
@@ -148,6 +152,43 @@ class _Cheapest:
             self.found.remove(same)
         bisect.insort(self.found, found, key=lambda each: each.order)
         del self.found[self._size :]
+
+
+class _Named:
+    """The best of each seller, and of each card, where several were asked for by name: who names two compares them. What can
+    be run is better than what cannot, else the cheaper.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._question, where = question, question.request.where
+        cards = {question.catalog.gpu(name).gpu.name for name in where.cards}
+        self._sellers = frozenset((*(where.providers if len(where.providers) > 1 else ()), *(LOCAL,) * where.own_card))
+        self._cards = frozenset(cards if len(cards) > 1 else ())
+        self._best: dict[str, Found] = {}
+
+    def _names(self, offer: Offer) -> Iterator[str]:
+        if offer.provider in self._sellers:
+            yield offer.provider
+        if offer.gpu in self._cards:
+            yield str(offer.gpu)
+
+    def may_take(self, offer: Offer, floor_usd: float) -> bool:
+        return any(self._beats(offer, floor_usd, self._best.get(name)) for name in self._names(offer))
+
+    def _beats(self, offer: Offer, floor_usd: float, best: Found | None) -> bool:
+        if best is None or floor_usd <= best.order[0]:
+            return True
+        return best.runnable is not None and self._question.provider(offer.provider).runnable
+
+    def take(self, found: Found) -> None:
+        for name in self._names(found.offer):
+            best = self._best.get(name)
+            if best is None or (found.runnable is not None, found.order) < (best.runnable is not None, best.order):
+                self._best[name] = found
+
+    @property
+    def found(self) -> tuple[Found, ...]:
+        return tuple(self._best.values())
 
 
 def doable_floor(kind: Kind, question: Question, floors: Floors) -> Floor:

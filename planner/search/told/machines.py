@@ -42,6 +42,7 @@ class Together(msgspec.Struct, frozen=True, kw_only=True):
     fit: Fit
     usd: Range
     wall_s: Range
+    scaling: float  # of so many times one GPU's speed
 
 
 def several_machines(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> Iterator[Rejection]:
@@ -66,13 +67,15 @@ def _told(each: Together) -> Rejection:
         what=f"{each.number} x {offer.provider} {offer.instance_type} together ({each.kind.name} each)",
         reason=f"would do it ({describe(strategy)}: {needed_gib:.1f} of {has_gib:.1f} GiB on each GPU), in "
         f"{hours.p50:,.1f} ({hours.p10:,.1f}–{hours.p90:,.1f}) h for "
-        f"${each.usd.p50:,.2f} ({each.usd.p10:,.2f}–{each.usd.p90:,.2f}); {NOT_YET}: this version rents one machine",
+        f"${each.usd.p50:,.2f} ({each.usd.p10:,.2f}–{each.usd.p90:,.2f}), at {each.scaling:.0%} of "
+        f"{strategy.num_gpus} times one GPU's speed; {NOT_YET}: this version rents one machine",
         needed={
             "p50_usd": each.usd.p50,
             "p90_usd": each.usd.p90,
             "p50_hours": hours.p50,
             "p90_hours": hours.p90,
             "num_machines": each.number,
+            "scaling": each.scaling,
         },
         num_offers=len(each.kind.offers),
     )
@@ -127,4 +130,13 @@ def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Qu
         return None
     if max_hours is not None and duration.wall_s.p90 > max_hours * SECONDS_PER_HOUR:
         return None
-    return Together(kind=kind, offer=offer, number=number, fit=fit, usd=scaled(cost, number), wall_s=duration.wall_s)
+    scaling = figures.scaling(strategy, kind.gpu, offer, tokens_per_s=duration.tokens_per_s.p50)
+    return Together(
+        kind=kind,
+        offer=offer,
+        number=number,
+        fit=fit,
+        usd=scaled(cost, number),
+        wall_s=duration.wall_s,
+        scaling=1.0 if scaling is None else scaling,
+    )

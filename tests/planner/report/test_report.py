@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from planner.asking.options.command_line import spelled
-from planner.asking.request import DataAsked
+from planner.asking.request import DataAsked, Where
 from planner.asking.sent import Sent
 from planner.notices import sent_words, short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
@@ -351,7 +351,30 @@ def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None
     assert "--goal fastest recommends that one." in told
     assert "the job would cost $3.00 and take 60 min: 3.0 times as much." in told
     assert "Best of" not in shown(result(CHEAPER), command=None)
-    assert "Going by the cheapest hour" not in shown(result(slow, quick, by_the_hour=slow))  # the line above says it
+    same = " ".join(shown(result(slow, quick, by_the_hour=slow)).split())
+    assert "Going by the cheapest hour, $1.00 at cloud north one, leads to the same plan." in same
+
+
+def test_a_spot_machine_that_nobody_asked_for_is_told_with_the_option_that_leaves_it_out() -> None:
+    """Whoever reads a price has not said that the machine may be taken away; who asked for spot, or for none, has."""
+    plan = make_plan(offer=make_offer(purchase="spot"))
+    told = " ".join(shown(result(plan)).split())
+    assert "spot: the seller may take the machine away (once in 20 hours, assumed);" in told
+    assert "--on-demand plans without." in told
+    asked_for = make_plan(offer=make_offer(purchase="spot"), request=make_request(where=Where(spot=True)))
+    for quiet in (asked_for, make_plan()):
+        assert "take the machine away" not in " ".join(shown(result(quiet)).split())
+
+
+def test_what_several_gpus_are_worth_is_told_machine_by_machine() -> None:
+    plan = make_plan(
+        offer=make_offer(num_gpus=Decimal(4)),
+        strategy=Strategy(method="lora", num_gpus=4, sharding="fsdp"),
+        duration=msgspec.structs.replace(make_duration(exactly(3_600.0)), scaling=0.825),
+    )
+    told = " ".join(shown(result(plan)).split())
+    assert f"Several GPUs, of so many times one GPU's speed: {machine(plan)} fsdp 82%." in told
+    assert "Several GPUs" not in shown(result(make_plan()))
 
 
 def test_what_would_be_better_and_is_not_recommended_is_told_with_its_reason() -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs.hardware import Gpu
-from planner.asking.request import Budget, stated_data
+from catalogs.hardware import Gpu, Interconnect
+from planner.asking.request import Budget, Where, stated_data
 from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.time.duration import GPU_STACK
 from planner.estimators.time.learned import Seen, machine_of
@@ -268,3 +268,70 @@ def test_what_can_be_begun_now_comes_before_what_needs_credentials_first() -> No
     assert both is not None
     assert one is not None
     assert (both.offer.instance_type, one.offer.instance_type) == ("slow", "bare")
+
+
+@settings(max_examples=12)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(CARDS),
+            st.integers(1, 2),
+            st.integers(10, 900),
+            st.sampled_from(["cloud", "elsewhere", "bare"]),
+            st.sampled_from([64.0, None]),
+        ),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_each_seller_and_each_card_that_is_named_has_its_best_row(
+    machines: list[tuple[Gpu, int, int, str, float | None]],
+) -> None:
+    """Who names two compares them, however few plans are asked for: the best of each is as when it is asked about alone."""
+    offers = [
+        make_offer(
+            provider=provider,
+            instance_type=f"machine-{number}",
+            gpu=gpu.name,
+            num_gpus=Decimal(num_gpus),
+            usd_per_hour=Decimal(cents) / 100,
+            ram_gib=ram_gib,
+        )
+        for number, (gpu, num_gpus, cents, provider, ram_gib) in enumerate(machines)
+    ]
+    catalog = make_catalog(*offers, gpus=CARDS, billing=(make_billing("bare", increment_s=3_600),))
+    providers = (CLOUD, LACKING, ELSEWHERE)
+
+    def rank(plans: Sequence[Plan]) -> tuple[bool, float] | None:
+        return min(((plan.runnable is not None, plan.cost.held_usd.p50) for plan in plans), default=None)
+
+    def plans(where: Where) -> tuple[Plan, ...]:
+        return ask(make_request(model="3b", top=1, data=DATA, where=where), catalog, providers=providers).plans
+
+    sellers = tuple(dict.fromkeys(offer.provider for offer in offers))
+    shown = plans(Where(providers=sellers))
+    for seller in sellers:
+        assert rank([plan for plan in shown if plan.offer.provider == seller]) == rank(plans(Where(providers=(seller,))))
+    cards = tuple(dict.fromkeys(str(offer.gpu) for offer in offers))
+    shown = plans(Where(gpus=cards))
+    for card in cards:
+        assert rank([plan for plan in shown if plan.offer.gpu == card]) == rank(plans(Where(gpus=(card,))))
+
+
+def test_several_gpus_are_worth_less_than_as_many_alone_and_more_over_a_better_link() -> None:
+    """One GPU has nobody to be compared with."""
+    card = make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81559, nvlink_gb_per_s=900.0, achievable_tflops=776.0)
+
+    def scaling(link: Interconnect, num_gpus: int) -> float | None:
+        offer = make_offer(gpu=card.name, num_gpus=Decimal(num_gpus), interconnect=link)
+        request = make_request(
+            model="7b", data=DATA, where=Where(num_gpus=num_gpus), training={"sharding": "fsdp"} if num_gpus > 1 else {}
+        )
+        [plan, *_] = ask(request, make_catalog(offer, gpus=(card,))).plans
+        return plan.duration.scaling
+
+    by_pcie, by_nvlink = scaling("pcie", 4), scaling("nvlink", 4)
+    assert by_pcie is not None
+    assert by_nvlink is not None
+    assert 0 < by_pcie < by_nvlink <= 1
+    assert scaling("nvlink", 1) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -42,8 +43,10 @@ def test_the_fewest_machines_that_hold_the_job_are_named_first() -> None:
     assert first.what == "2 x cloud eight together (8 x Card 80GB each)"
     assert first.reason.startswith("would do it (full bf16, batch 1x1, 16 GPUs fsdp")
     assert first.reason.endswith("this version rents one machine")
+    assert re.search(r"at \d+% of 16 times one GPU's speed", first.reason)
     [figures] = together(result)
     assert figures["num_machines"] == 2
+    assert 0 < figures["scaling"] < 1
     assert figures["p50_usd"] > 2 * 20 * figures["p50_hours"] * 0.8, "both are paid for, all the time"
 
 
