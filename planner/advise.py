@@ -106,7 +106,7 @@ PACKED: Final[dict[str, Any]] = {"padded": True}  # derived: the mask that keeps
 
 def advise(request: Request, architecture: Architecture) -> Advice:
     """Resolve `method: auto` and fill rank, alpha, targets, dropout and batch where the request is silent."""
-    said = ALWAYS_SAID.get(request.task, {}) | (PACKED if request.data.packing else {}) | request.training
+    said = ALWAYS_SAID.get(request.task, {}) | (PACKED if request.data.reading.packing else {}) | request.training
     method = said.pop("method", AUTO)
     choices: list[Choice] = []
     if method == AUTO:

@@ -18,7 +18,7 @@ from planner.asking.options.table import said
 from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError
 from planner.plan import Plan
 from planner.saved import read_plan, says_it_is_a_plan
-from remote.contract import PLAIN
+from remote.contract import with_template_at
 
 if TYPE_CHECKING:
     from planner.asking.jobfile.faults import ReadThrough
@@ -133,6 +133,7 @@ def _from(home: Path, measure: Measure) -> Measure:
                 file,
                 path=str(_at(home, file.path)),
                 more=tuple(str(_at(home, each)) for each in file.more),
+                reading=with_template_at(file.reading, lambda path: str(_at(home, path))),
                 along=None if file.along is None else str(_at(home, file.along)),
                 model=str(model) if exists(model) else file.model,
             )
@@ -153,15 +154,7 @@ def _located(request: Request, home: Path) -> Request:
 
 def _with_data_at(home: Path, request: Request) -> Request:
     """The request with absolute paths of its data."""
-    data = request.data
-    located = msgspec.structs.replace(
-        data,
-        path=str(_at(home, data.path)) if data.path is not None else None,
-        more=tuple(str(_at(home, each)) for each in data.more),
-        held_out_path=str(_at(home, data.held_out_path)) if data.held_out_path is not None else None,
-        chat_template=data.chat_template if data.chat_template in (None, PLAIN) else str(_at(home, data.chat_template)),
-    )
-    return msgspec.structs.replace(request, data=located)
+    return msgspec.structs.replace(request, data=request.data.placed(lambda path: str(_at(home, path))))
 
 
 def _at(home: Path, path: str) -> Path:

@@ -155,9 +155,9 @@ def held_out_words(data: DataAsked) -> str:
 def short_words(data: DataAsked) -> str | None:
     """That fewer rows are there than were asked for, as a sentence; None where as many are, or none were named."""
     there = data.num_examples + (data.held_out_rows if data.held_out_path is None else 0)
-    if data.max_rows is None or there >= data.max_rows:
+    if data.reading.max_rows is None or there >= data.reading.max_rows:
         return None
-    return f"{data.max_rows:,} rows were asked for and the data has {there:,}: all of them count, and no more"
+    return f"{data.reading.max_rows:,} rows were asked for and the data has {there:,}: all of them count, and no more"
 
 
 def kept_words(name: str, host: HostEstimate, billing: Billing) -> str:
@@ -185,7 +185,7 @@ def electricity_words(where: Where) -> str:
 def cut_words(data: DataAsked, seq_len: int) -> str | None:
     """How many rows the trainer will cut at that length or leave out, as a sentence; None for none. Documents are split."""
     read = rows_read(data, seq_len)
-    split = read.split if data.long_rows is not None else 0
+    split = read.split if data.reading.long_rows is not None else 0
     number, total = read.cut + read.left_out + split, read.used + read.left_out
     if not number:
         return None
@@ -199,7 +199,7 @@ def cut_words(data: DataAsked, seq_len: int) -> str | None:
 
 def packed_words(data: DataAsked, seq_len: int) -> str | None:
     """How many rows the trainer will lay into how many, as a sentence; None where none are packed."""
-    if not data.packing or not data.profile:
+    if not data.reading.packing or not data.profile:
         return None
     rows, packs = packed_rows(data, seq_len)
     return (

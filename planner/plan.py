@@ -14,7 +14,7 @@ from planner.choice.goals import MEASURES, Goal
 from planner.choice.recipes import Choice
 from remote.contract import Strategy
 
-PLAN_VERSION: Final = 1
+PLAN_VERSION: Final = 2  # 2: how rows are read stands together, in `request.data.reading`
 
 # The words by which a plan's table, and what explains it, call four states.
 PRICE_ONLY: Final = "price only"

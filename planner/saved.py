@@ -51,6 +51,7 @@ def read_plan(text: str, *, name: str) -> Plan:
     """The plan in a file: of `plan --save`, or the recommended one of `plan --json`. Raises RequestError naming the file."""
     try:
         data = _within(decode(text, Any))
+        _require_version(data, name)
         if isinstance(data, dict) and "plans" in data:
             plan = msgspec.convert(data, SearchResult).recommended
         else:
@@ -63,11 +64,6 @@ def read_plan(text: str, *, name: str) -> Plan:
         raise RequestError(f"{name} is not a plan: {error}", hint="make one with `plan … --save plan.json`") from None
     if plan is None:
         raise RequestError(f"{name} holds no plan that this version can run", hint="plan again with other limits")
-    if plan.schema_version > PLAN_VERSION:
-        raise RequestError(
-            f"{name} has plan version {plan.schema_version}; this version reads up to {PLAN_VERSION}",
-            hint="use the version that wrote it, or plan again",
-        )
     for what, value, least in _figures(plan):
         if not (math.isfinite(value) and least <= value <= MOST):
             raise RequestError(f"{name} says {what} is {value:g}, which no plan of ours says", hint="plan again")
@@ -76,6 +72,18 @@ def read_plan(text: str, *, name: str) -> Plan:
         if said is not None and not bounds.admit(said):
             raise RequestError(f"{name}: {complaint(key, said, bounds)}", hint="plan again")
     return plan
+
+
+def _require_version(data: Any, name: str) -> None:
+    """Raises RequestError for plans of a version whose fields are others: they would be read as if nobody had said them."""
+    plans = data.get("plans", [data]) if isinstance(data, dict) else []
+    for plan in plans if isinstance(plans, list) else ():
+        version = plan.get("schema_version", PLAN_VERSION) if isinstance(plan, dict) else PLAN_VERSION
+        if version != PLAN_VERSION:
+            raise RequestError(
+                f"{name} has plan version {version}; this version reads {PLAN_VERSION}",
+                hint="use the version that wrote it, or plan again",
+            )
 
 
 def _figures(plan: Plan) -> Iterator[tuple[str, float, float]]:

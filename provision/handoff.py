@@ -10,7 +10,7 @@ import msgspec
 from planner.plan import Plan
 from provision.prepare.inputs import BaseModel
 from provision.prepare.inputs.parts import placed
-from remote.contract import NOTICES, PLAIN, DataSource, JobSpec, Loop, ModelSource, Phase
+from remote.contract import NOTICES, DataSource, JobSpec, Loop, ModelSource, Phase, with_template_at
 
 Place = Callable[[str, str], str]  # home path and a name → path on the box
 
@@ -51,9 +51,7 @@ def hand_off(
     data = plan.request.data
     if data.path is None:
         raise ValueError("a plan without a data file can't be run")
-    template = data.chat_template
-    if template not in (None, PLAIN):
-        template = place(template, f"template/{Path(template).name}")
+    reading = with_template_at(data.reading, lambda path: place(path, f"template/{Path(path).name}"))
     on_cpu = plan.gpu is None
     spec = JobSpec(
         run_id=run_id,
@@ -63,14 +61,7 @@ def hand_off(
             name=data_words(data.path, data.more),
             held_out=rows_at(data.held_out_path, "held_out") if data.held_out_path else None,
             held_out_rows=data.held_out_rows,
-            format=data.format,
-            columns=dict(data.columns),
-            max_rows=data.max_rows,
-            long_rows=data.long_rows,
-            chat_template=template,
-            target_tokens=data.target_tokens,
-            packing=data.packing,
-            balance=data.balance,
+            **msgspec.structs.asdict(reading),
         ),
         strategy=plan.strategy,
         loop=_loop(plan.request.loop, place),

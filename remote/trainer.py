@@ -13,7 +13,6 @@ from remote.checkpoints.checkpoint import Progress, put_right, read_progress
 from remote.checkpoints.same_job import learned_by, unlike
 from remote.contract import (
     CHECKPOINT_DIR,
-    PLAIN,
     AdapterFile,
     EndReason,
     JobSpec,
@@ -23,6 +22,7 @@ from remote.contract import (
     Sample,
     Strategy,
     best_by_of,
+    with_template_at,
 )
 from remote.data.batches import collated
 from remote.desk import Desk
@@ -133,12 +133,12 @@ def located(spec: JobSpec, folder: Path) -> JobSpec:
         name = model.name or model.location
         model = msgspec.structs.replace(model, location=str(folder / model.location), name=name)
     held_out = None if data.held_out is None else str(folder / data.held_out)
-    template = data.chat_template if data.chat_template in (None, PLAIN) else str(folder / data.chat_template)
+    data_at = msgspec.structs.replace(data, train=str(folder / data.train), held_out=held_out)
     adapter = None if loop.init_adapter is None else str(folder / loop.init_adapter)
     return msgspec.structs.replace(
         spec,
         model=model,
-        data=msgspec.structs.replace(data, train=str(folder / data.train), held_out=held_out, chat_template=template),
+        data=with_template_at(data_at, lambda path: str(folder / path)),
         loop=msgspec.structs.replace(loop, init_adapter=adapter),
     )
 

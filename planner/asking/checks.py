@@ -78,7 +78,7 @@ def _check_data(data: DataAsked) -> None:
             hint="raise max_tokens or lower mean_tokens",
             place=("data", "max_tokens"),
         )
-    for name, column in data.columns:
+    for name, column in data.reading.columns.items():
         require_name_of_rows(name, column)
 
 

@@ -15,13 +15,16 @@ from planner.choice.recipes import Accuracy, Deployment, UseCase
 from remote.contract import (
     HELD_OUT_ROWS,
     MAX_HELD_OUT_SHARE,
-    Balance,
     Beginnings,
+    DataFormat,
     FileBefore,
     LongRows,
     Loop,
+    Reading,
     Task,
+    fate_of_long,
     place_words,
+    with_template_at,
 )
 
 LOCAL: Final = "local"  # the provider that is this machine
@@ -34,7 +37,6 @@ WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person call
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
 DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
 
-DataFormat = Literal["auto", "text", "instruction", "chat", "classification"]
 Classes = tuple[tuple[str, int, int], ...]  # each label, its rows, and the line of the first
 Profile = tuple[tuple[float, float], ...]  # (mean tokens, share of the rows) of its parts, shortest first; shares sum to 1
 Basis = Literal[
@@ -52,14 +54,12 @@ class RequestError(Failure):
     """What was asked can't be planned."""
 
 
-Columns = tuple[tuple[str, str], ...]  # the name that rows are read by, the file's name for it
-
-
 class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     """The size of the data: read from a file, or stated. Lengths are those of whole rows, before padding and cutting."""
 
     path: str | None = None  # of a file, of a folder of some, or a pattern
     more: tuple[str, ...] = ()  # further ones, that are read with it as one
+    reading: Reading = Reading()
     num_examples: int  # rows to train on
     mean_tokens: float
     max_tokens: int
@@ -74,16 +74,23 @@ class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     held_out_wanted: int | None = None  # as was said, where fewer are held out; None = as many
     held_out_path: str | None = None
     held_out_profile: Profile = ()  # empty: like the others
-    format: DataFormat = "auto"
-    columns: Columns = ()  # empty = the file has the names that rows are read by
-    max_rows: int | None = None  # only the first rows of the file
-    long_rows: LongRows | None = None  # what becomes of rows that are longer than a sequence; None = see `fate_of_long`
-    chat_template: str | None = None  # "plain", or the path of one in Jinja; None = the base's own
-    target_tokens: int | None = None  # of task seq2seq, the longest answer; None = as long as what is read
-    packing: bool = False  # several rows in one, kept apart
     classes: Classes = ()  # of a classification, of all rows of `path`
-    balance: Balance = "none"  # likewise, what is done about classes that are not alike in number
     unread_labels: int = 0  # rows beside whose text a label stands, which only a classification reads
+
+    @property
+    def fate_of_long(self) -> LongRows:
+        """What becomes of rows that are longer than a sequence."""
+        return fate_of_long(self.reading.long_rows, documents=self.documents)
+
+    def placed(self, place: Callable[[str], str]) -> DataAsked:
+        """The same data with each path as `place` has it."""
+        return msgspec.structs.replace(
+            self,
+            path=None if self.path is None else place(self.path),
+            more=tuple(map(place, self.more)),
+            held_out_path=None if self.held_out_path is None else place(self.held_out_path),
+            reading=with_template_at(self.reading, place),
+        )
 
 
 HERE: Final = "here"  # among names of GPUs: the card of this machine, as an offer beside the others
@@ -174,15 +181,8 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     more: tuple[str, ...] = ()
+    reading: Reading = Reading()
     model: str
-    format: DataFormat = "auto"
-    columns: Columns = ()
-    max_rows: int | None = None
-    long_rows: LongRows | None = None
-    chat_template: str | None = None
-    target_tokens: int | None = None
-    packing: bool = False
-    balance: Balance = "none"
     along: str | None = None  # another file that is asked for next: what reads both at once need not begin twice
 
 
@@ -217,7 +217,7 @@ def measured_data(
     if lengths.no_classes is not None:
         raise RequestError(f"{file.path}: {lengths.no_classes}")
     if held_out_path is not None:
-        apart = _measured_apart(measure, msgspec.structs.replace(file, path=held_out_path, more=(), max_rows=None))
+        apart = _measured_apart(measure, _held_out_of(file, held_out_path))
         _require_learned(lengths, apart, held_out_path)
         num_trained, num_held_out, held_out_profile = lengths.num_rows, apart.num_rows, apart.profile
     else:
@@ -227,6 +227,7 @@ def measured_data(
     return DataAsked(
         path=file.path,
         more=file.more,
+        reading=file.reading,
         num_examples=num_trained,
         mean_tokens=lengths.mean_tokens,
         max_tokens=lengths.max_tokens,
@@ -241,37 +242,23 @@ def measured_data(
         held_out_wanted=too_many,
         held_out_path=held_out_path,
         held_out_profile=held_out_profile,
-        format=file.format,
-        columns=file.columns,
-        max_rows=file.max_rows,
-        long_rows=file.long_rows,
-        packing=file.packing,
-        target_tokens=file.target_tokens,
-        chat_template=file.chat_template,
         classes=lengths.classes,
         unread_labels=lengths.unread_labels,
-        balance=file.balance,
     )
 
 
 def measured_again(
-    request: Request, *, examples: int | None = None, columns: Columns = (), measure: Measure | None
+    request: Request, *, examples: int | None = None, columns: Mapping[str, str] = {}, measure: Measure | None
 ) -> DataAsked:
     """The request's own files as they are by now, with fewer rows or in the tokens of another model."""
-    data = request.data
-    file = DataFile(
-        path=data.path or "",
-        more=data.more,
-        model=request.model,
-        format=format_of(request.task, "auto" if data.format in OF_TASK.values() else data.format),
-        columns=columns or data.columns,
-        max_rows=examples or data.max_rows,
-        long_rows=data.long_rows,
-        packing=data.packing,
-        target_tokens=data.target_tokens,
-        chat_template=data.chat_template,
-        balance=data.balance,
+    data, read = request.data, request.data.reading
+    reading = msgspec.structs.replace(
+        read,
+        format=format_of(request.task, "auto" if read.format in OF_TASK.values() else read.format),
+        columns=dict(columns) or read.columns,
+        max_rows=examples or read.max_rows,
     )
+    file = DataFile(path=data.path or "", more=data.more, reading=reading, model=request.model)
     held_out_rows = data.held_out_rows if data.held_out_path is None else None
     return measured_data(file, measure=measure, held_out_path=data.held_out_path, held_out_rows=held_out_rows)
 
@@ -295,6 +282,12 @@ def _require_learned(learned: Lengths, judged: Lengths, path: str) -> None:
                 hint="add rows of it to learn from, or leave it out here",
                 place=("data", "held_out"),
             )
+
+
+def _held_out_of(file: DataFile, path: str) -> DataFile:
+    """All rows of another file, read as those of this one."""
+    reading = msgspec.structs.replace(file.reading, max_rows=None)
+    return msgspec.structs.replace(file, path=path, more=(), reading=reading)
 
 
 def _measured_apart(measure: Measure, file: DataFile) -> Lengths:
@@ -348,6 +341,7 @@ def stated_data(
 
 # What a job file calls a field of the Request, where it has another name or place there.
 JOB_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
+    **{f"data.reading.{key}": ("data", key) for key in Reading.__struct_fields__},
     "global_batch_size": ("training", "global_batch_size"),
     "data.num_examples": ("data", "examples"),
     "where.gpu_memory_gib": ("where", "gpu_budget"),

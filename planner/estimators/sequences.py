@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from planner.asking.request import DataAsked, Profile
-from remote.contract import LINES_TOLD, Beginnings, LongRows, RowsRead, fate_of_long, packs
+from remote.contract import LINES_TOLD, Beginnings, LongRows, RowsRead, packs
 
 MOST_PACKED: Final = 4_096  # assumed: that so many sequences fill rows as all of them do
 PARTS_OF_PACKS: Final = 32  # assumed: nearly all are full, so that few figures tell how full
@@ -130,7 +130,7 @@ def rows_read(data: DataAsked, seq_len: int) -> RowsRead:
     longer = _over(seq_len, known.longest)
     profile = data.profile or ((float(data.max_tokens), 1.0),)
     num_longer = len(longer) if _all_known(longer, known.longest, num_rows) else _share_over(seq_len, profile, num_rows)
-    fate = fate_of_long(data.long_rows, documents=data.documents)
+    fate = data.fate_of_long
     if fate == "drop":
         lost = sorted({*late, *longer})
         num_lost = min(num_rows, max(num_longer, num_late, len(lost)))
@@ -167,7 +167,7 @@ def _share_split(data: DataAsked, seq_len: int) -> float:
 
 def packed_rows(data: DataAsked, seq_len: int) -> tuple[Sequences, Sequences]:
     """What is trained on, before it is packed and then."""
-    fate = fate_of_long(data.long_rows, documents=data.documents)
+    fate = data.fate_of_long
     used = round(data.num_examples * share_used(data, seq_len))
     profile = data.profile or ((data.mean_tokens, 1.0),)
     rows = laid_out(used, profile, seq_len=seq_len, long_rows=fate, exchanges=data.exchanges)
@@ -176,7 +176,7 @@ def packed_rows(data: DataAsked, seq_len: int) -> tuple[Sequences, Sequences]:
 
 def share_used(data: DataAsked, seq_len: int) -> float:
     """The share of the file's rows that leave something to learn within `seq_len` tokens."""
-    fate = fate_of_long(data.long_rows, documents=data.documents)
+    fate = data.fate_of_long
     if data.beginnings is None and fate == "drop" and data.profile:
         return sum(share for tokens, share in data.profile if tokens <= seq_len)
     if data.beginnings is None or not (
@@ -190,7 +190,7 @@ def share_used(data: DataAsked, seq_len: int) -> float:
 
 def times_shown(data: DataAsked) -> float:
     """How often a row is shown in an epoch, in the mean: rows of rarer classes several times, where they are oversampled."""
-    if data.balance != "oversampling" or not data.classes:
+    if data.reading.balance != "oversampling" or not data.classes:
         return 1.0
     counts = [rows for _, rows, _ in data.classes]
     return max(counts) * len(counts) / sum(counts)
@@ -199,7 +199,7 @@ def times_shown(data: DataAsked) -> float:
 def share_judged(data: DataAsked, seq_len: int) -> float:
     """Likewise of the held-out rows: those that are too long, and to be dropped, judge nothing."""
     profile = data.held_out_profile or data.profile
-    if fate_of_long(data.long_rows, documents=data.documents) != "drop" or not profile:
+    if data.fate_of_long != "drop" or not profile:
         return 1.0
     return sum(share for tokens, share in profile if tokens <= seq_len)
 

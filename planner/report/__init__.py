@@ -14,7 +14,7 @@ from planner.report.groups import grouped
 from planner.report.legend import TIGHT, legend
 from planner.report.lines import BULLET, Table, Words, render
 from planner.report.ways import strategy_lines
-from remote.contract import LongRows, fate_of_long
+from remote.contract import LongRows
 
 Part = str | Words | Table
 
@@ -113,7 +113,7 @@ def job_line(result: SearchResult) -> str:
         f"{words.several(loop.epochs, 'epoch')} = {words.count(num_tokens)} tokens"
     )
     if (plan := _central(result)) is not None and data.max_tokens > plan.strategy.seq_len:
-        line += BEFORE[fate_of_long(data.long_rows, documents=data.documents)].format(plan.strategy.seq_len)
+        line += BEFORE[data.fate_of_long].format(plan.strategy.seq_len)
     if loop.max_steps is not None:
         line += f", at most {loop.max_steps:,} steps of them"
     if data.basis not in ("default", "stated"):

@@ -21,6 +21,7 @@ from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
 from planner.strategy.words import describe
+from remote.contract import Reading
 
 COMMENTS: Final[Mapping[str, str]] = {
     "task": "what the base is trained for",
@@ -236,22 +237,17 @@ def _data(data: DataAsked) -> dict[str, Any]:
         held_out = {"held_out_rows": data.held_out_rows} if data.held_out_rows else {}
         return {"examples": data.num_examples, "mean_tokens": data.mean_tokens, "max_tokens": data.max_tokens} | held_out
     return (
-        _stated(
-            {
-                "file": [data.path, *data.more] if data.more else data.path,
-                "held_out": data.held_out_path,
-                "max_rows": data.max_rows,
-                "long_rows": data.long_rows,
-                "chat_template": data.chat_template,
-                "target_tokens": data.target_tokens,
-            }
-        )
-        | ({"format": data.format} if data.format not in ("auto", "classification") else {})
-        | ({"columns": dict(data.columns)} if data.columns else {})
-        | ({"packing": True} if data.packing else {})
-        | ({"balance": data.balance} if data.balance != "none" else {})
+        _stated({"file": [data.path, *data.more] if data.more else data.path, "held_out": data.held_out_path})
+        | _said_of(data.reading)
         | ({"held_out_rows": data.held_out_wanted or data.held_out_rows} if data.held_out_path is None else {})
     )
+
+
+def _said_of(reading: Reading) -> dict[str, Any]:
+    """What is not as it would be unsaid; that labels are read, the task says."""
+    said = msgspec.structs.asdict(reading)
+    unsaid = msgspec.structs.asdict(Reading()) | ({"format": "classification"} if reading.format == "classification" else {})
+    return {key: value for key, value in said.items() if value != unsaid[key]}
 
 
 def _stated(values: dict[str, Any]) -> dict[str, Any]:

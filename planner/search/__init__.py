@@ -240,7 +240,7 @@ def checks(
     return (
         *of_words,
         lambda: require_trainable(architecture, request.task),
-        lambda: require_apart(architecture) if request.data.packing else None,
+        lambda: require_apart(architecture) if request.data.reading.packing else None,
         lambda: require_unpacked(request.model),
         lambda: require_unquantized(
             architecture, str(meant.get("quant", "none")), double_quant=bool(meant.get("double_quant", False))

@@ -22,7 +22,7 @@ def obstacle(
     """In one sentence; None = it can be run. That the machine can't be rented comes last: whoever rents it by himself still
     needs a trainer that can do the rest.
     """
-    missing = capabilities.missing(strategy, request.task, packing=request.data.packing)
+    missing = capabilities.missing(strategy, request.task, packing=request.data.reading.packing)
     capability = gpu.compute_capability if gpu is not None else None
     unfit = unfit_card(capability) if capability is not None else None
     reasons: tuple[tuple[bool, str], ...] = (

@@ -56,7 +56,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     def missing(self, strategy: Strategy) -> tuple[str, ...]:
         """What of it the trainer can't do."""
-        return self.capabilities.missing(strategy, self.request.task, packing=self.request.data.packing)
+        return self.capabilities.missing(strategy, self.request.task, packing=self.request.data.reading.packing)
 
     def doable(self, strategy: Strategy) -> bool:
         """Whether the trainer can do it."""

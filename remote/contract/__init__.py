@@ -8,7 +8,6 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 from __future__ import annotations
 
 from remote.contract.capabilities import CAPABILITIES, Capabilities
-from remote.contract.columns import KNOWN_KEYS, names_label
 from remote.contract.earlier import ADAPTER_CONFIG, Begun, other_job, stranger
 from remote.contract.event import FIGURES, LOSSES, Event, parse_event
 from remote.contract.files import (
@@ -37,25 +36,19 @@ from remote.contract.files import (
 from remote.contract.job import (
     HELD_OUT_ROWS,
     MAX_HELD_OUT_SHARE,
-    NO_TEMPLATE,
     NOTICES,
     OUTPUT_DIR,
-    PLAIN,
-    TEMPLATE_HINT,
     WIDTH_MULTIPLE,
-    Balance,
     BestBy,
     DataSource,
     Every,
     JobSpec,
-    LongRows,
     Loop,
     ModelSource,
     NoticeFrom,
     Report,
     Task,
     best_by_of,
-    fate_of_long,
     read_every,
     rhythm_of,
     steps_sorted,
@@ -78,6 +71,20 @@ from remote.contract.outcome import (
 from remote.contract.packing import PACK_TOKENS, UNPACKED, keeps_apart, packed, packs
 from remote.contract.phases import EXIT_CODES, EndReason, Phase
 from remote.contract.pinning import STREAMED_GRAIN_BYTES, arena_bytes, arenas, resident_blocks
+from remote.contract.reading import (
+    KNOWN_KEYS,
+    NO_TEMPLATE,
+    PLAIN,
+    TEMPLATE_HINT,
+    Balance,
+    DataFormat,
+    LongRows,
+    Reading,
+    fate_of_long,
+    names_label,
+    reading_of,
+    with_template_at,
+)
 from remote.contract.strategy import (
     ALPHA_PER_RANK,
     BY_TWO_SLOTS,
@@ -154,6 +161,7 @@ __all__ = [
     "Capabilities",
     "Checkpointing",
     "Count",
+    "DataFormat",
     "DataSource",
     "Doubt",
     "Dtype",
@@ -181,6 +189,7 @@ __all__ = [
     "Phase",
     "Quant",
     "Reached",
+    "Reading",
     "Report",
     "RowsRead",
     "Sample",
@@ -208,8 +217,10 @@ __all__ = [
     "parse_event",
     "place_words",
     "read_every",
+    "reading_of",
     "resident_blocks",
     "rhythm_of",
     "steps_sorted",
     "stranger",
+    "with_template_at",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, get_args
 
 from remote.contract.files import KEPT_CHECKPOINTS
+from remote.contract.reading import Reading
 from remote.contract.strategy import Strategy
 from remote.contract.value import SCHEMA_VERSION, Value
 
@@ -102,18 +103,6 @@ class ModelSource(Value, frozen=True, kw_only=True):
     name: str | None = None  # what the user calls it; stands in the model card instead of a path on the box
 
 
-LongRows = Literal["cut", "split", "drop"]
-
-
-def fate_of_long(asked: LongRows | None, *, documents: bool) -> LongRows:
-    """What becomes of rows that are longer than a sequence, where nothing is asked too."""
-    return asked or ("split" if documents else "cut")
-
-
-# How classes of unlike numbers of rows are made to weigh alike: in the loss; by drawing each row as often as its class is rare;
-# or by showing the rows of rarer classes several times in each epoch.
-Balance = Literal["none", "class_weights", "weighted_sampling", "oversampling"]
-
 HELD_OUT_ROWS: Final = 200  # assumed: enough for a paired comparison of losses before and after
 MAX_HELD_OUT_SHARE: Final = 0.2  # assumed: a small file is not spent on judging; a fifth is the field's habit
 
@@ -130,28 +119,14 @@ def steps_sorted(num_rows: int, sequences_per_step: int) -> int:
 WIDTH_MULTIPLE: Final[Mapping[str, int]] = {"cuda": 8, "cpu": 1}
 
 
-class DataSource(Value, frozen=True, kw_only=True):
+class DataSource(Reading, frozen=True, kw_only=True):
     """Where the box finds the rows, and how they read."""
 
     train: str  # a path on the box: of a file, or of a folder of several
     name: str | None = None  # what the user calls the file; stands in the model card instead of a path on the box
     held_out: str | None = None  # None = a fixed share is split off, see held_out_rows
     held_out_rows: int = HELD_OUT_ROWS  # at most a fifth of the file is split off
-    format: Literal["auto", "text", "instruction", "chat", "classification"] = "auto"  # of a classification only the last
-    columns: dict[str, str] = {}  # the name that rows are read by → the file's; empty = it has those names
-    balance: Balance = "none"  # of classes that are not alike in number
-    max_rows: int | None = None
-    long_rows: LongRows | None = None  # None = documents are split, conversations cut
-    chat_template: str | None = None  # PLAIN, or a path on the box, of one in Jinja; None = the base's own
-    target_tokens: int | None = None  # of task seq2seq, the longest answer; None = as long as what is read
-    packing: bool = False  # several rows in one, kept apart: see `packs`
 
-
-PLAIN: Final = "plain"  # of a chat template: the text alone, each answer ended
-NO_TEMPLATE: Final = "the base has no chat template, and the data are conversations, which are written by one"
-TEMPLATE_HINT: Final = (
-    "take its instruct version, name a template by chat_template: FILE, or say chat_template: plain, which marks no turns"
-)
 
 OUTPUT_DIR: Final = "output"  # on the box, beside the job file: the result
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from remote.contract import Balance
-from remote.contract.columns import LABEL_KEYS, PAIR_KEYS, TEXT_KEYS
+from remote.contract.reading import LABEL_KEYS, PAIR_KEYS, TEXT_KEYS
 from remote.data.cells import Unusable, text_at
 
 USABLE: Final = (

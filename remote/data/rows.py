@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from remote.contract import FileBefore
-from remote.contract.columns import ANSWER_KEYS, CHAT_KEYS, CONTEXT_KEYS, KNOWN_KEYS, LABEL_KEYS, PROMPT_KEYS, SYSTEM_KEY
+from remote.contract.reading import ANSWER_KEYS, CHAT_KEYS, CONTEXT_KEYS, KNOWN_KEYS, LABEL_KEYS, PROMPT_KEYS, SYSTEM_KEY
 from remote.data.cells import Unusable, name_of, text_at
 from remote.data.files import BEYOND, Part, files_of, records
 from remote.data.files import UnreadableData as UnreadableData

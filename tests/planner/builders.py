@@ -210,11 +210,11 @@ def ask(
 def counted(file: DataFile) -> Lengths:
     """Any file: a thousand rows, or as many as are asked for, of 40, 80 and at most 400 tokens."""
     return Lengths(
-        num_rows=file.max_rows or 1_000,
+        num_rows=file.reading.max_rows or 1_000,
         mean_tokens=80.0,
         max_tokens=400,
         profile=((40.0, 0.5), (80.0, 0.4), (280.0, 0.1)),
-        documents=file.format == "text",
+        documents=file.reading.format == "text",
         basis="estimated from characters",
     )
 

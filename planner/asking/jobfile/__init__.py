@@ -40,6 +40,7 @@ from planner.asking.rules import with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
 from planner.nearest import near, nearest
 from planner.refusals import CaseError
+from remote.contract import Reading, reading_of
 
 
 def read_job(
@@ -222,7 +223,7 @@ _IDLE: Final = {  # whether a file is named -> the keys without effect, and what
         "leave it out; `max_rows` takes only the first rows",
     ),
     False: (
-        ("held_out", "format", "columns", "max_rows", "long_rows", "chat_template", "target_tokens", "packing", "balance"),
+        ("held_out", *Reading.__struct_fields__),
         "without a file",
         "name one: `file: rows.jsonl`",
     ),
@@ -240,15 +241,8 @@ def _counted(document: Document, job: JobFile, measure: Measure | None) -> DataA
     file = DataFile(
         path=paths[0],
         more=paths[1:],
+        reading=msgspec.structs.replace(reading_of(section), format=format_of(job.task, section.format)),
         model=job.model,
-        format=format_of(job.task, section.format),
-        columns=tuple(section.columns.items()),
-        max_rows=section.max_rows,
-        long_rows=section.long_rows,
-        packing=section.packing,
-        target_tokens=section.target_tokens,
-        chat_template=section.chat_template,
-        balance=section.balance,
     )
     try:
         return measured_data(file, measure=measure, held_out_path=section.held_out, held_out_rows=section.held_out_rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -41,10 +40,15 @@ def read_through(text: str, *, name: str, measure: Measure) -> ReadThrough:
     document = keyed(read_on(text, name=name))
     choices, faults = marked(text, document), list(document.faults)
     dropped = tuple(outlived(text, document, choices))
-    known = cache(measure)  # a file of rows is counted once, however often the rest is read
+    known: dict[bytes, Lengths] = {}  # a file of rows is counted once, however often the rest is read
 
     def lengths(file: DataFile) -> Lengths:
-        return ANY_LENGTHS if file.path == STAND_INS[ROWS] else known(file)
+        if file.path == STAND_INS[ROWS]:
+            return ANY_LENGTHS
+        asked_as = msgspec.json.encode(file)
+        if asked_as not in known:
+            known[asked_as] = measure(file)
+        return known[asked_as]
 
     def asked(rest: Document) -> Request | None:
         if rest.whole:

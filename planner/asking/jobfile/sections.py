@@ -8,28 +8,20 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from planner.asking.request import JOB_PLACES, DataFormat, Keep, Purpose
+from planner.asking.request import JOB_PLACES, Keep, Purpose
 from planner.asking.training_keys import TRAINING_KEYS
 from planner.choice.goals import CHEAPEST, Goal
-from remote.contract import Balance, LongRows, Loop, Task
+from remote.contract import Loop, Reading, Task
 
 JOB_FILE_VERSION: Final = 1
 
 
-class DataSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DataSection(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`data:` a file, whose rows are counted, or the size of one."""
 
     file: str | tuple[str, ...] | None = None
     held_out: str | None = None
     held_out_rows: int | None = None
-    format: DataFormat = "auto"
-    columns: dict[str, str] = {}
-    max_rows: int | None = None
-    long_rows: LongRows | None = None
-    chat_template: str | None = None
-    target_tokens: int | None = None
-    packing: bool = False
-    balance: Balance = "none"
     examples: int | None = None
     mean_tokens: float | None = None
     max_tokens: int | None = None

@@ -27,6 +27,7 @@ from planner.asking.request import (
 )
 from planner.asking.rules import said_of_loop, with_loop
 from planner.asking.training_keys import check_training
+from remote.contract import Reading
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -101,12 +102,12 @@ def _overlay(request: Request, given: dict[str, Any]) -> Request:
 def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | None) -> DataAsked:
     """The data asked for by --data, --examples and --tokens; where they are silent, what the request has."""
     path, examples, tokens = options.get("data"), options.get("examples"), options.get("tokens")
-    columns = tuple(options.get("column") or ())
+    columns = dict(options.get("column") or ())
     if tokens is not None and (path or request.data.path) is not None:
         raise RequestError("--tokens is for a job without a file: those of a data file are counted", hint="leave it out")
     if path is not None:
-        kind = format_of(request.task, "auto")
-        file = DataFile(path=path, model=request.model, format=kind, columns=columns, max_rows=examples)
+        reading = Reading(format=format_of(request.task, "auto"), columns=columns, max_rows=examples)
+        file = DataFile(path=path, reading=reading, model=request.model)
         return measured_data(file, measure=measure)
     if request.data.path is not None:
         again = columns or any(options.get(key) is not None for key in ("examples", "model", "task"))

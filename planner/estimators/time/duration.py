@@ -32,7 +32,7 @@ from planner.plan import Bound, DurationEstimate, Range
 from planner.strategy.precision import quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import KWH
-from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Quant, Strategy, Task, fate_of_long, steps_sorted
+from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Quant, Strategy, Task, steps_sorted
 
 ALONE: Final = 1.0  # derived: no factor
 GPU_STACK, CPU_STACK = (
@@ -292,7 +292,7 @@ def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: boo
     alike = ((data.mean_tokens, 1.0),)
     num_used = round(data.num_examples * share_used(data, strategy.seq_len) * times_shown(data))
     trained = _within(num_used, data.profile or alike, data, strategy)
-    if data.packing:
+    if data.reading.packing:
         trained = in_packs(trained, strategy.seq_len)
     to_judge = round(data.held_out_rows * share_judged(data, strategy.seq_len))
     judged = _within(to_judge, data.held_out_profile or data.profile or alike, data, strategy)
@@ -320,14 +320,14 @@ def unpadded(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> DataAsked:
         num_examples=work.num_examples,
         mean_tokens=work.train_mean,
         profile=(),
-        packing=False,
+        reading=msgspec.structs.replace(data.reading, packing=False),
         held_out_rows=work.num_held_out,
         held_out_profile=((work.held_out_mean, 1.0),) if work.num_held_out else (),
     )
 
 
 def _within(num_rows: int, profile: Profile, data: DataAsked, strategy: Strategy) -> Sequences:
-    fate = fate_of_long(data.long_rows, documents=data.documents)
+    fate = data.fate_of_long
     exchanges = data.exchanges if profile == data.profile else ()
     return laid_out(num_rows, profile, seq_len=strategy.seq_len, long_rows=fate, exchanges=exchanges)
 

@@ -94,7 +94,7 @@ def _require_done(strategy: Strategy, request: Request, architecture: Architectu
     adapter_params(architecture, strategy)
     if adapter is not None:
         data = request.data
-        number = packed_rows(data, strategy.seq_len)[1].number if data.packing else data.num_examples
+        number = packed_rows(data, strategy.seq_len)[1].number if data.reading.packing else data.num_examples
         require_within(adapter, strategy, steps_of(strategy, PINNED_STACK, number, request.loop))
 
 
@@ -116,11 +116,11 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
             place=("training", "seq_len"),
         )
     _require_something_to_learn(request.data, most if counted else int(most * ESTIMATE_MARGIN), said=most)
-    if said is not None and (request.data.packing or not counted):
+    if said is not None and (request.data.reading.packing or not counted):
         return said
     longest = request.data.max_tokens * (1.0 if counted else ESTIMATE_MARGIN)
     needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
-    if request.data.packing:
+    if request.data.reading.packing:
         needed = max(needed, PACK_TOKENS)
     return min(needed, architecture.max_positions if said is None else said)
 
@@ -133,7 +133,7 @@ def _require_something_to_learn(data: DataAsked, seq_len: int, *, said: int) -> 
     if share_used(data, seq_len) > 0:
         return
     needed = -int(-data.max_tokens // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
-    dropped = data.long_rows == "drop"
+    dropped = data.reading.long_rows == "drop"
     why = "longer ones are to be dropped (long_rows)" if dropped else "its answer begins later"
     raise RequestError(
         f"no row leaves anything to learn within {said:,} tokens: {why}",

@@ -50,7 +50,7 @@ def command(
     from provision.commands.check.rows import check_rows
     from remote.contract import names_label
 
-    if task != "classification" and names_label(columns):
+    if task != "classification" and names_label(name for name, _ in columns):
         raise BadInput(f"A label was named, and task {task} learns none.", hint="--task classification, or leave the label out")
     if host is not None:
         raise BadInput(f"{file} holds rows, and --host plans a job file.", hint="rentune check JOB.yaml --host user@address")

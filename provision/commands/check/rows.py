@@ -19,7 +19,7 @@ from provision.home.places import read_places
 from provision.prepare.inputs.counting import Data, has_stack, has_tokenizer, look_through, notes, trains_on_bytes
 from provision.report.tables import Table
 from provision.report.terminal import draw
-from remote.contract import NO_TEMPLATE, TEMPLATE_HINT, FileBefore, place_words
+from remote.contract import NO_TEMPLATE, TEMPLATE_HINT, FileBefore, Reading, place_words
 from remote.data.check import DataReport, Lines
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Looked(DataReport, frozen=True, kw_only=True):
 def check_rows(path: Path, model: str | None, task: str, columns: dict[str, str], *, as_json: bool) -> int:
     """The exit code, 2 where rows can't be used. `model` decides the tokens; None = they are estimated from characters."""
     tokenizer = _tokenizer(model) if model is not None else None
-    read = Data((path,), "classification" if task == TASKS[1] else "auto", columns)
+    read = Data((path,), Reading(format="classification" if task == TASKS[1] else "auto", columns=columns))
     report = look_through(read, tokenizer, cache=read_places().cache, say=notes(quiet=as_json))
     told = (
         *(() if model is None else _cut_by(model, report)),

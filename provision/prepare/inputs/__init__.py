@@ -17,7 +17,6 @@ from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.prepare.inputs.base_files import require_whole
 from provision.prepare.inputs.parts import UnreadableData, files_of, placed
-from remote.contract import PLAIN
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 TOKEN: Final = "HF_TOKEN"  # noqa: S105 - the variable's name
@@ -110,10 +109,7 @@ def with_absolute_data(data: DataAsked) -> DataAsked:
     """The same data by absolute paths. Raises BadInput where there is none to train on."""
     if data.path is None:
         raise BadInput("There is no data to train on.", hint="Name a file: --data FILE, or `data:` in the job file.")
-    held_out = _existing(data.held_out_path) if data.held_out_path else None
-    more = tuple(_existing(each) for each in data.more)
-    template = data.chat_template if data.chat_template in (None, PLAIN) else _existing(data.chat_template)
-    return msgspec.structs.replace(data, path=_existing(data.path), more=more, held_out_path=held_out, chat_template=template)
+    return data.placed(_existing)
 
 
 def adapter_folder(keep: Keep) -> Path | None:
@@ -167,8 +163,7 @@ def input_files(plan: Plan, base: BaseModel) -> tuple[Path, ...]:
                 rows += placed(path, "rows", more)[1]
             except UnreadableData:
                 rows.append(path)  # a folder that is gone, or empty by now
-    template = None if data.chat_template == PLAIN else data.chat_template
-    named = (base.path, *rows, template, plan.request.loop.init_adapter)
+    named = (base.path, *rows, data.reading.template_path, plan.request.loop.init_adapter)
     return tuple(Path(name) for name in named if name is not None)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -28,9 +28,8 @@ from provision.prepare.inputs import find_base
 from provision.prepare.inputs.parts import files_of
 from provision.redact import without_secrets
 from remote import contract
-from remote.contract import NO_TEMPLATE, PLAIN, TEMPLATE_HINT, TOKENIZER_FILES
+from remote.contract import NO_TEMPLATE, TEMPLATE_HINT, TOKENIZER_FILES, Reading, with_template_at
 from remote.data.check import BYTES, GUESSED, DataReport, check_data
-from remote.data.named import NAMED_SO
 from remote.data.rows import UnreadableData, read_rows
 from remote.data.twins import NO_TWINS, Twins, shared
 
@@ -49,13 +48,10 @@ Say = Callable[[str], None]
 
 
 class Data(NamedTuple):
-    """What is counted as one: files, folders of some or patterns, how their rows are read, and how many."""
+    """What is counted as one: files, folders of some or patterns, and how their rows are read."""
 
     paths: tuple[Path, ...]
-    kind: str = "auto"
-    columns: Mapping[str, str] = NAMED_SO
-    max_rows: int | None = None
-    template: str | None = None  # as in `DataFile`
+    reading: Reading = Reading()
 
 
 def notes(*, quiet: bool) -> Say:
@@ -68,10 +64,10 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
 
     `say` gets a line before a count that takes its time. Raises RequestError for a file or a row that can't be used.
     """
-    path, model = Path(file.path), expanded(file.model)
+    path, model, reading = Path(file.path), expanded(file.model), file.reading
     counts = trains_on_bytes(model) or (has_tokenizer(model) and has_stack())
     report = look_through(
-        Data((path, *map(Path, file.more)), file.format, dict(file.columns), file.max_rows, file.chat_template),
+        Data((path, *map(Path, file.more)), file.reading),
         model if counts else None,
         along=None if file.along is None else Path(file.along),
         cache=cache,
@@ -79,10 +75,10 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     )
     if report.broken:
         others = f"; {report.num_broken:,} rows can't be used in all" if len(report.broken) > 1 else ""
-        task = next((f" --task {task}" for task, form in OF_TASK.items() if form == file.format), "")
-        columns = "".join(f" --column {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in file.columns)
+        task = next((f" --task {task}" for task, form in OF_TASK.items() if form == reading.format), "")
+        columns = "".join(f" --column {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in reading.columns.items())
         look = f"rentune check {shlex.quote(str(path))}{task}{columns}"
-        place = ("data", "columns") if file.columns else ()
+        place = ("data", "columns") if reading.columns else ()
         raise RequestError(f"{report.broken[0]}{others}", hint=f"`{look}` tells which rows can't be used", place=place)
     if report.no_template:
         raise RequestError(f"{path}: {NO_TEMPLATE}", hint=TEMPLATE_HINT, place=("data", "chat_template"))
@@ -110,13 +106,14 @@ def look_through(data: Data, model: Path | None, *, along: Path | None = None, c
     characters. `along`: a file whose rows are all counted and kept as well, if this one has to be; what is wrong with it is for
     whoever asks for it.
     """
-    path, *more = data.paths
-    _require_template(data.template)
+    reading, (path, *more) = data.reading, data.paths
+    _require_template(reading)
     _require_files(data)
     if model is None or trains_on_bytes(model):
         try:
             counted = GUESSED if model is None else BYTES
-            return check_data(path, counted, more=more, kind=data.kind, columns=data.columns, max_rows=data.max_rows)
+            first = reading.max_rows
+            return check_data(path, counted, more=more, kind=reading.format, columns=reading.columns, max_rows=first)
         except UnreadableData as error:
             raise RequestError(str(error), hint=HINT) from None
     kept = cache / "counted" / f"{_key(data, model)}.json"
@@ -125,7 +122,7 @@ def look_through(data: Data, model: Path | None, *, along: Path | None = None, c
     beside: dict[Path, Path] = {}
     with suppress(RequestError):
         if along is not None:
-            beside_it = data._replace(paths=(along,), max_rows=None)
+            beside_it = Data((along,), msgspec.structs.replace(reading, max_rows=None))
             _require_files(beside_it)
             beside[along] = cache / "counted" / f"{_key(beside_it, model)}.json"
     names = " and ".join(file.name for file in (path, *beside))
@@ -144,8 +141,8 @@ def twins_of(data: DataAsked) -> Twins:
     if data.path is None or data.held_out_path is None:
         return NO_TWINS
     try:
-        read = partial(read_rows, kind=data.format, columns=dict(data.columns))
-        learned = read(Path(data.path), more=[*map(Path, data.more)], max_rows=data.max_rows)
+        read = partial(read_rows, kind=data.reading.format, columns=data.reading.columns)
+        learned = read(Path(data.path), more=[*map(Path, data.more)], max_rows=data.reading.max_rows)
         return shared(learned, read(Path(data.held_out_path)))
     except UnreadableData:  # told where its rows are counted
         return NO_TWINS
@@ -203,9 +200,10 @@ def _meant(path: Path) -> str:
     return "the path of a data file"
 
 
-def _require_template(template: str | None) -> None:
-    """Raises RequestError where it names no file."""
-    if template not in (None, PLAIN) and not Path(template).is_file():
+def _require_template(reading: Reading) -> None:
+    """Raises RequestError where its template names no file."""
+    template = reading.template_path
+    if template is not None and not Path(template).is_file():
         hint = "the path of a chat template in Jinja, or plain"
         raise RequestError(f"there is no chat template at {shortened(template)}", hint=hint, place=("data", "chat_template"))
 
@@ -227,13 +225,13 @@ def _asked_of_trainer(data: Data, beside: tuple[Path, ...], tokenizer: Path, *, 
 
     from provision.home.interrupt import interruptible
 
-    first, *more = (str(path.absolute()) for path in data.paths)
+    reading, (first, *more) = data.reading, [str(path.absolute()) for path in data.paths]
     arguments = [sys.executable, "-P", "-m", "remote", "check", first, *(str(path.absolute()) for path in beside)]
-    arguments += ["--model", str(tokenizer.absolute()), "--format", data.kind]
-    arguments += ["--columns", json.dumps(dict(data.columns))] if data.columns else []
+    arguments += ["--model", str(tokenizer.absolute()), "--format", reading.format]
+    arguments += ["--columns", json.dumps(reading.columns)] if reading.columns else []
     arguments += [each for path in more for each in ("--and", path)]
-    arguments += ["--max-rows", str(data.max_rows)] if data.max_rows is not None else []
-    template = data.template if data.template in (None, PLAIN) else str(Path(data.template).absolute())
+    arguments += ["--max-rows", str(reading.max_rows)] if reading.max_rows is not None else []
+    template = with_template_at(reading, lambda path: str(Path(path).absolute())).chat_template
     arguments += ["--template", template] if template is not None else []
     environment = without_secrets(os.environ) | OFFLINE | {contract.MODEL_CACHE_VARIABLE: str(cache)}
     with interruptible():  # so that whoever ends this process ends the trainer's, too
@@ -260,15 +258,15 @@ def _key(data: Data, tokenizer: Path) -> str:
 
     files = (each for path in _files(data) for each in (path.name, sha256_of(path)))
     names = (path.name for path in data.paths)
-    template = data.template if data.template in (None, PLAIN) else sha256_of(Path(data.template))
-    columns = (each for pair in sorted(data.columns.items()) for each in pair)
+    reading = with_template_at(data.reading, lambda path: sha256_of(Path(path)))
+    columns = (each for pair in sorted(reading.columns.items()) for each in pair)
     parts = (
         *names,
         *files,
-        data.kind,
+        reading.format,
         *columns,
-        str(data.max_rows),
-        str(template),
+        str(reading.max_rows),
+        str(reading.chat_template),
         *_tokenizer_marks(tokenizer),
         *_counter_marks(),
     )

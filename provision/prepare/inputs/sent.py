@@ -12,7 +12,6 @@ from provision.errors import RentuneError
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.base_files import read_files
 from provision.prepare.inputs.parts import UnreadableData, placed
-from remote.contract import PLAIN
 
 
 def sent_of(request: Request) -> Sent:
@@ -38,11 +37,11 @@ def _rest_bytes(request: Request) -> int:
 
 
 def _files(request: Request) -> Iterator[Path]:
-    data, template = request.data, request.data.chat_template
+    data, template = request.data, request.data.reading.template_path
     for path, more in ((data.path, data.more), (data.held_out_path, ())):
         if path is not None:
             yield from _parts(path, more)
-    if template not in (None, PLAIN):
+    if template is not None:
         yield expanded(template)
     if request.loop.init_adapter is not None:
         yield expanded(request.loop.init_adapter)

@@ -13,7 +13,7 @@ from planner.asking.request import DataFile, Lengths, RequestError
 from planner.report.job_file import write_job
 from tests.planner.builders import counted, parsed
 
-COLUMNS = (("text", "message"), ("label", "department"))
+COLUMNS = {"text": "message", "label": "department"}
 SAID = ("--task", "classification", "--column", "text=message", "--column", "label=department")
 
 
@@ -30,8 +30,8 @@ class Counts:
 
 def test_columns_go_where_rows_are_counted_and_into_the_printed_command() -> None:
     options, counts = parsed("--model", "7b", "--data", "rows.csv", *SAID), Counts()
-    assert request_of(options, measure=counts).data.columns == COLUMNS
-    assert counts.asked[0].columns == COLUMNS
+    assert request_of(options, measure=counts).data.reading.columns == COLUMNS
+    assert counts.asked[0].reading.columns == COLUMNS
     command = run_command(options, changes={}, has_data=True, model=None)
     assert command.endswith("--task classification --data rows.csv --column text=message --column label=department")
 
@@ -39,10 +39,10 @@ def test_columns_go_where_rows_are_counted_and_into_the_printed_command() -> Non
 def test_a_job_file_says_them_as_a_mapping_and_options_go_over_it() -> None:
     text = "model: 7b\ntask: classification\ndata: {file: rows.csv, columns: {text: body}}"
     job = read_job(text, name="job.yaml", measure=counted)
-    assert job.data.columns == (("text", "body"),)
+    assert job.data.reading.columns == {"text": "body"}
     counts = Counts()
-    assert request_of(parsed("job.yaml", *SAID), start=job, measure=counts).data.columns == COLUMNS
-    assert counts.asked[0].columns == COLUMNS
+    assert request_of(parsed("job.yaml", *SAID), start=job, measure=counts).data.reading.columns == COLUMNS
+    assert counts.asked[0].reading.columns == COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_columns_without_a_file_are_refused() -> None:
 
 def test_a_job_file_that_is_written_says_them_and_is_read_back() -> None:
     request = request_of(parsed("--model", "7b", "--data", "rows.csv", *SAID), measure=counted)
-    assert read_job(write_job(request), name="job.yaml", measure=counted).data.columns == COLUMNS
+    assert read_job(write_job(request), name="job.yaml", measure=counted).data.reading.columns == COLUMNS

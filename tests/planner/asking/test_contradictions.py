@@ -12,7 +12,7 @@ from planner.asking.contradictions import CONTRADICTIONS, consistent
 from planner.asking.jobfile import read_job
 from planner.asking.jobfile.positions import JobFileError
 from planner.asking.request import DataAsked, Purpose, Request, RequestError, Where
-from remote.contract import Loop
+from remote.contract import Loop, Reading
 from tests.planner.builders import make_request
 
 HOST = Where(host="me@box")
@@ -20,6 +20,10 @@ HOST = Where(host="me@box")
 
 def of_data(**said: Any) -> DataAsked:
     return msgspec.structs.replace(make_request().data, **said)
+
+
+def read_as(**said: Any) -> DataAsked:
+    return of_data(reading=Reading(**said))
 
 
 EXCLUDING = [
@@ -34,26 +38,26 @@ EXCLUDING = [
     (make_request(loop=Loop(warmup_steps=10, warmup_epochs=0.5)), "said in steps and in epochs"),
     (make_request(loop=Loop(warmup_steps=10, max_steps=10)), "leaves none of max_steps 10 at the whole rate"),
     (make_request(loop=Loop(warmup_epochs=3, epochs=2)), "leaves none of 2 at the whole rate"),
-    (make_request(data=of_data(format="classification")), "format classification has labels"),
-    (make_request(task="classification", data=of_data(format="chat")), "rows of format chat have none"),
+    (make_request(data=read_as(format="classification")), "format classification has labels"),
+    (make_request(task="classification", data=read_as(format="chat")), "rows of format chat have none"),
     (make_request(purpose=Purpose(use_case="classification"), data=of_data(unread_labels=9)), "9 rows have a label"),
-    (make_request(data=of_data(balance="class_weights")), "balance weighs classes"),
-    (make_request(data=of_data(columns=(("label", "team"),))), "task causal_lm learns none"),
-    (make_request(task="classification", data=of_data(long_rows="split")), "rows without a label of their own"),
-    (make_request(task="classification", data=of_data(chat_template="plain")), "reads texts as they are"),
-    (make_request(task="seq2seq", data=of_data(format="chat")), "rows of format chat are none"),
-    (make_request(task="seq2seq", data=of_data(long_rows="split")), "part a text from its answer"),
-    (make_request(data=of_data(target_tokens=9)), "task causal_lm has one side"),
-    (make_request(task="classification", data=of_data(packing=True)), "has one answer to each"),
-    (make_request(training={"method": "p_tuning"}, data=of_data(packing=True)), "puts tokens of its own before a row"),
-    (make_request(training={"padded": False}, data=of_data(packing=True)), "padded false has none"),
+    (make_request(data=read_as(balance="class_weights")), "balance weighs classes"),
+    (make_request(data=read_as(columns={"label": "team"})), "task causal_lm learns none"),
+    (make_request(task="classification", data=read_as(long_rows="split")), "rows without a label of their own"),
+    (make_request(task="classification", data=read_as(chat_template="plain")), "reads texts as they are"),
+    (make_request(task="seq2seq", data=read_as(format="chat")), "rows of format chat are none"),
+    (make_request(task="seq2seq", data=read_as(long_rows="split")), "part a text from its answer"),
+    (make_request(data=read_as(target_tokens=9)), "task causal_lm has one side"),
+    (make_request(task="classification", data=read_as(packing=True)), "has one answer to each"),
+    (make_request(training={"method": "p_tuning"}, data=read_as(packing=True)), "puts tokens of its own before a row"),
+    (make_request(training={"padded": False}, data=read_as(packing=True)), "padded false has none"),
     (make_request(task="classification", training={"padded": False}), "padded false has nothing padded"),
     (make_request(loop=Loop(report_to=("tensorboard", "wandb_offline"))), "needs the library of that name"),
     (make_request(where=Where(host="me@box"), loop=Loop(report_to=("wandb",))), "none of the box's packages"),
     (make_request(loop=Loop(checkpoint_every="now and then")), "which is no number of steps"),
 ]
 GOING_TOGETHER = [
-    make_request(task="classification", data=of_data(columns=(("text", "body"), ("label", "team")))),
+    make_request(task="classification", data=read_as(columns={"text": "body", "label": "team"})),
     make_request(where=Where(host="me@box", providers=("host",), spot=False)),
     make_request(where=Where(providers=("local", "aws"), spot=True, allow_from=("192.0.2.0/24",))),
     make_request(loop=Loop(init_adapter="a", layers=(0,))),
@@ -61,7 +65,7 @@ GOING_TOGETHER = [
     make_request(training={"method": "full", "quant": "none"}),
     make_request(training={"method": "ln_tuning", "quant": "nf4"}),
     make_request(training={"method": "auto"}, loop=Loop(layers=(0,))),
-    make_request(training={"method": "dora", "padded": True}, data=of_data(packing=True)),
+    make_request(training={"method": "dora", "padded": True}, data=read_as(packing=True)),
     make_request(training={"method": "full"}, loop=Loop(evaluations=0)),
     make_request(loop=Loop(warmup_steps=10)),
     make_request(loop=Loop(report_to=("tensorboard",))),

@@ -31,7 +31,7 @@ from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.refusals import CaseError
 from planner.report.job_file import COMMENTS, NO_FILE, pinned, write_job
-from remote.contract import Loop
+from remote.contract import Loop, Reading
 from tests.planner.builders import ask, counted, make_catalog, make_offer, make_plan, make_request, parsed
 
 ROOT = Path(__file__).parents[3]
@@ -99,7 +99,7 @@ def test_a_model_is_enough() -> None:
 def test_a_file_is_counted_and_a_size_is_stated() -> None:
     """As it is read by the trainer: so many rows of this format."""
     found = read("model: 7b\ndata: {file: a.jsonl, max_rows: 500, format: text, held_out: b.jsonl}").data
-    file = DataFile(path="a.jsonl", model="7b", format="text", max_rows=500)
+    file = DataFile(path="a.jsonl", model="7b", reading=Reading(format="text", max_rows=500))
     assert found == measured_data(file, measure=counted, held_out_path="b.jsonl")
     assert read("model: 7b\ndata: {file: a.jsonl, held_out_rows: 0}").data.held_out_rows == 0
     stated = read("model: 7b\ndata: {examples: 7, mean_tokens: 10, max_tokens: 20, held_out_rows: 3}").data
@@ -361,9 +361,9 @@ def sizes(draw: st.DrawFn) -> DataAsked:
 @st.composite
 def files_of(draw: st.DrawFn, model: str) -> DataAsked:
     """Data in files, as they are counted."""
-    file = DataFile(
-        path=draw(TEXT), model=model, format=draw(st.sampled_from(["auto", "text", "chat"])), max_rows=draw(st.none() | COUNT)
-    )
+    path = draw(TEXT)
+    reading = Reading(format=draw(st.sampled_from(["auto", "text", "chat"])), max_rows=draw(st.none() | COUNT))
+    file = DataFile(path=path, model=model, reading=reading)
     held_out_path = draw(st.none() | TEXT)
     held_out_rows = draw(st.none() | st.integers(0, 500)) if held_out_path is None else None
     return measured_data(file, measure=counted, held_out_path=held_out_path, held_out_rows=held_out_rows)

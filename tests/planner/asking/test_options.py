@@ -17,6 +17,7 @@ from planner.asking.options.overlay import request_of
 from planner.asking.options.table import OPTIONS, request_options, said
 from planner.asking.request import DataFile, Lengths, RequestError, Where, measured_data
 from planner.refusals import CaseRefused
+from remote.contract import Reading
 from tests.planner.builders import counted, make_request, parsed
 
 
@@ -85,14 +86,15 @@ def test_nothing_said_is_nothing_asked() -> None:
 def test_a_data_file_is_measured_and_its_examples_may_be_fewer() -> None:
     """Tokens are counted, so they can't be stated as well."""
     request = request_of(parsed("--model", "7b", "--data", "a.jsonl", "--examples", "900"), measure=counted)
-    assert (request.data.path, request.data.max_rows, request.data.num_examples) == ("a.jsonl", 900, 720)
+    assert (request.data.path, request.data.reading.max_rows, request.data.num_examples) == ("a.jsonl", 900, 720)
     with pytest.raises(RequestError, match="--tokens is for a job without a file"):
         request_of(parsed("--model", "7b", "--data", "a.jsonl", "--tokens", "5k"), measure=counted)
 
 
 def test_the_file_of_a_job_stays_unless_another_is_named() -> None:
     """Fewer examples are its first rows, and another model counts them anew; its tokens can't be stated."""
-    data = measured_data(DataFile(path="job.jsonl", model="7b", format="chat"), measure=counted, held_out_path="apart.jsonl")
+    file = DataFile(path="job.jsonl", model="7b", reading=Reading(format="chat"))
+    data = measured_data(file, measure=counted, held_out_path="apart.jsonl")
     start = make_request(data=data)
     asked: list[DataFile] = []
 
@@ -103,8 +105,13 @@ def test_the_file_of_a_job_stays_unless_another_is_named() -> None:
     assert request_of(parsed("job.yaml", "--rank", "4"), start=start, measure=noted).data == data
     assert asked == []
     fewer = request_of(parsed("job.yaml", "--examples", "100"), start=start, measure=noted).data
-    assert (fewer.path, fewer.num_examples, fewer.max_rows, fewer.held_out_path) == ("job.jsonl", 100, 100, "apart.jsonl")
-    assert (fewer.held_out_rows, fewer.format) == (1_000, "chat")
+    assert (fewer.path, fewer.num_examples, fewer.reading.max_rows, fewer.held_out_path) == (
+        "job.jsonl",
+        100,
+        100,
+        "apart.jsonl",
+    )
+    assert (fewer.held_out_rows, fewer.reading.format) == (1_000, "chat")
     request_of(parsed("job.yaml", "--model", "3b"), start=start, measure=noted)
     assert [(file.path, file.model) for file in asked[2:]] == [("job.jsonl", "3b"), ("apart.jsonl", "3b")]
     with pytest.raises(RequestError, match="--tokens is for a job without a file"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,7 +27,7 @@ from planner.asking.request import (
     measured_data,
     stated_data,
 )
-from remote.contract import Loop
+from remote.contract import Loop, Reading
 from tests.planner.builders import make_request
 
 
@@ -109,7 +110,7 @@ FILES = {"large.jsonl": 5_000, "small.jsonl": 100, "apart.jsonl": 30}
 
 def measure(file: DataFile) -> Lengths:
     """Rows of a length that tells the file."""
-    number = FILES[file.path] if file.max_rows is None else file.max_rows
+    number = FILES[file.path] if file.reading.max_rows is None else file.reading.max_rows
     return Lengths(
         num_rows=number,
         mean_tokens=number,
@@ -142,7 +143,7 @@ def test_a_wish_for_more_held_out_rows_than_a_fifth_is_remembered() -> None:
 
 def test_a_file_of_held_out_rows_is_measured_for_itself() -> None:
     """All of it, however few rows are trained on."""
-    file = DataFile(path="small.jsonl", model="7b", max_rows=50)
+    file = DataFile(path="small.jsonl", model="7b", reading=Reading(max_rows=50))
     data = measured_data(file, measure=measure, held_out_path="apart.jsonl")
     assert (data.num_examples, data.profile) == (50, ((50, 1.0),))
     assert (data.held_out_rows, data.held_out_profile) == (30, ((30, 1.0),))
@@ -225,15 +226,18 @@ def test_a_request_that_makes_sense_passes_unchanged() -> None:
     assert checked(request) is request
 
 
+def changed(whole: Any, path: list[str], value: object) -> Any:
+    """The same with another value at that place within."""
+    key, *deeper = path
+    return msgspec.structs.replace(whole, **{key: changed(getattr(whole, key), deeper, value) if deeper else value})
+
+
 @pytest.mark.parametrize("field", REQUEST_BOUNDS)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 10**400])
 def test_no_field_takes_a_number_beyond_its_bounds(field: str, value: float) -> None:
     """Neither NaN nor infinity, nothing below zero, nothing absurd; the sentence is short whatever was typed."""
-    section, _, key = field.rpartition(".")
-    request = make_request()
-    changes = {key: value} if not section else {section: msgspec.structs.replace(getattr(request, section), **{key: value})}
     with pytest.raises(RequestError, match="must be") as refused:
-        checked(msgspec.structs.replace(request, **changes))
+        checked(changed(make_request(), field.split("."), value))
     assert refused.value.hint
     assert refused.value.place
     assert len(str(refused.value)) < 120

@@ -208,10 +208,10 @@ def test_a_line_without_its_mark_is_a_wish() -> None:
 def test_several_files_and_the_fate_of_long_rows_are_kept() -> None:
     """As they were said."""
     data = read("model: 7b\ndata: {file: [b.jsonl, rows/*.jsonl], long_rows: split}").data
-    assert (data.path, data.more, data.long_rows) == ("b.jsonl", ("rows/*.jsonl",), "split")
+    assert (data.path, data.more, data.reading.long_rows) == ("b.jsonl", ("rows/*.jsonl",), "split")
     plan = planned(read("model: 7b\ndata: {file: [b.jsonl, rows/*.jsonl], long_rows: split}"))
     again = read(write_job(plan)).data
-    assert (again.path, again.more, again.long_rows) == (data.path, data.more, data.long_rows)
+    assert (again.path, again.more, again.reading.long_rows) == (data.path, data.more, data.reading.long_rows)
 
 
 def test_packed_rows_are_planned_with_the_mask_that_keeps_them_apart_and_saved_as_packed() -> None:
@@ -222,15 +222,16 @@ def test_packed_rows_are_planned_with_the_mask_that_keeps_them_apart_and_saved_a
     assert packs.strategy.seq_len == 1_024 > alone.strategy.seq_len
     assert packs.duration.num_steps < alone.duration.num_steps
     again = read(write_job(packs))
-    assert (again.data.packing, planned(again).strategy) == (True, packs.strategy)
+    assert (again.data.reading.packing, planned(again).strategy) == (True, packs.strategy)
 
 
 def test_a_job_that_tells_classes_apart_is_saved_as_one_and_planned_with_its_padding_marked() -> None:
     """Its rows are read by its task, so no format stands there."""
     text = "model: all-minilm-l6-v2\ntask: classification\ndata: {file: rows.jsonl, balance: oversampling}"
     request = read(text)
-    assert (request.data.format, request.data.balance) == ("classification", "oversampling")
+    assert (request.data.reading.format, request.data.reading.balance) == ("classification", "oversampling")
     plan = planned(request)
     assert plan.strategy.padded
     again = read(write_job(plan))
-    assert (again.task, again.data.format, again.data.balance) == ("classification", "classification", "oversampling")
+    read_as = again.data.reading
+    assert (again.task, read_as.format, read_as.balance) == ("classification", "classification", "oversampling")

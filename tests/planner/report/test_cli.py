@@ -98,7 +98,9 @@ def test_a_job_file_is_told_its_own_keys(tmp_path: Path) -> None:
 def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Path) -> None:
     """Wherever the command is called from."""
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/job.yaml").write_text("model: base.gguf\ndata: {file: rows.jsonl, held_out: apart.jsonl}")
+    (tmp_path / "jobs/job.yaml").write_text(
+        "model: base.gguf\ndata: {file: rows.jsonl, held_out: apart.jsonl, chat_template: t.jinja}"
+    )
     (tmp_path / "jobs/base.gguf").touch()
     asked: list[DataFile] = []
 
@@ -111,6 +113,7 @@ def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Pa
     places = [str(tmp_path / "jobs" / name) for name in ("base.gguf", "rows.jsonl", "apart.jsonl")]
     assert [request.model, request.data.path, request.data.held_out_path] == places
     assert [(file.model, file.path) for file in asked] == [(places[0], path) for path in places[1:]]
+    assert {file.reading.template_path for file in asked} == {str(tmp_path / "jobs/t.jinja")}
     other = read_asked(parsed("jobs/job.yaml", "--data", "rows.jsonl"), folder=tmp_path, measure=counted)
     assert isinstance(other, Request)
     assert other.data.path == str(tmp_path / "rows.jsonl")
@@ -286,7 +289,7 @@ def test_labels_that_the_task_does_not_read_are_told_and_learned_by_another(tmp_
     """A job file's task is replaced before its data is counted."""
 
     def labelled(file: DataFile) -> Lengths:
-        read = file.format == "classification"
+        read = file.reading.format == "classification"
         return msgspec.structs.replace(
             counted(file), unread_labels=0 if read else 1_000, classes=(("neg", 500, 1), ("pos", 500, 2)) if read else ()
         )
@@ -298,7 +301,7 @@ def test_labels_that_the_task_does_not_read_are_told_and_learned_by_another(tmp_
         assert "--task classification" in (refused.value.hint or "")
         asked = read_asked({**words, "task": "classification"}, folder=tmp_path, measure=labelled)
         assert isinstance(asked, Request)
-        assert (asked.task, asked.data.format, asked.data.unread_labels) == ("classification", "classification", 0)
+        assert (asked.task, asked.data.reading.format, asked.data.unread_labels) == ("classification", "classification", 0)
 
 
 def test_plans_of_which_none_can_be_run_and_no_way_out_are_exit_code_two(tmp_path: Path) -> None:

@@ -86,7 +86,11 @@ def test_a_saved_plan_that_rents_for_nothing_is_refused(price: str) -> None:
         ("[]", "p.json is not a plan"),
         ("{}", "p.json is not a plan"),
         (msgspec.json.encode(result()).decode(), "holds no plan that this version can run"),
-        (write_plan(make_plan(schema_version=PLAN_VERSION + 1)), "this version reads up to"),
+        (
+            write_plan(make_plan(schema_version=PLAN_VERSION + 1)),
+            f"plan version {PLAN_VERSION + 1}; this version reads {PLAN_VERSION}",
+        ),
+        (write_plan(make_plan(schema_version=1)), f"plan version 1; this version reads {PLAN_VERSION}"),
     ],
 )
 def test_what_is_no_plan_is_told_by_its_file_name(text: str, words: str) -> None:

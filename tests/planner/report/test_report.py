@@ -17,7 +17,7 @@ from planner.notices import sent_words, short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range, why_none
-from remote.contract import Loop, Strategy
+from remote.contract import Loop, Reading, Strategy
 from tests.planner.builders import (
     ask,
     exactly,
@@ -86,8 +86,8 @@ def test_the_first_line_says_how_many_rows_are_held_out() -> None:
 def test_more_rows_asked_for_than_there_are_is_told_with_what_counts() -> None:
     """Held-out rows of the same file count among them; those of a file of their own don't."""
     data = DataAsked(path="a.jsonl", num_examples=2_400, mean_tokens=9.0, max_tokens=9, basis="stated", held_out_rows=600)
-    asked = [msgspec.structs.replace(data, max_rows=rows) for rows in (None, 3_000, 5_000)]
-    apart = msgspec.structs.replace(data, max_rows=3_000, held_out_path="b.jsonl")
+    asked = [msgspec.structs.replace(data, reading=Reading(max_rows=rows)) for rows in (None, 3_000, 5_000)]
+    apart = msgspec.structs.replace(data, reading=Reading(max_rows=3_000), held_out_path="b.jsonl")
     assert [short_words(each) for each in asked] == [
         None,
         None,

@@ -194,7 +194,7 @@ def test_long_rows_and_skewed_classes_change_the_batch() -> None:
     assert for_use("summarization", data=long)["global_batch_size"] == 8
     assert for_use("classification", imbalance=20.0)["global_batch_size"] == 32
     assert for_use("classification", imbalance=2.0)["global_batch_size"] == 16
-    counted = msgspec.structs.replace(LARGE, format="classification", classes=(("common", 900, 1), ("rare", 30, 7)))
+    counted = msgspec.structs.replace(LARGE, classes=(("common", 900, 1), ("rare", 30, 7)))
     assert for_use("classification", data=counted)["global_batch_size"] == 32
     assert for_use("classification", data=counted, imbalance=2.0)["global_batch_size"] == 16  # what is said stands
 

@@ -15,7 +15,7 @@ from planner.plan import SearchResult
 from planner.refusals import CaseError, CaseRefused, Unsupported
 from planner.report.job_file import write_job
 from planner.strategy.stack import PINNED_STACK
-from remote.contract import Loop
+from remote.contract import Loop, Reading
 from tests.planner.builders import TINY_LLAMA, ask, make_catalog, make_offer, make_request
 
 SMALL: dict[str, Any] = TINY_LLAMA | {"hidden_size": 256, "num_hidden_layers": 4}
@@ -40,7 +40,7 @@ def the_strategy(result: SearchResult) -> Any:
 
 
 def packed(config: dict[str, Any], **training: Any) -> SearchResult:
-    data = msgspec.structs.replace(make_request().data, packing=True)
+    data = msgspec.structs.replace(make_request().data, reading=Reading(packing=True))
     request = make_request(training={"method": "lora", **training}, data=data)
     return ask(request, make_catalog(make_offer()), architecture=resolve_model(config))
 

@@ -12,6 +12,7 @@ import pytest
 
 from planner.asking.request import DataFile, RequestError
 from provision.prepare.inputs.counting import Data, has_tokenizer, look_through, measured, trains_on_bytes
+from remote.contract import Reading
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BYTES_PER_TOKEN, TOKENS_OF_DEFAULT_SYSTEM, TOKENS_PER_MESSAGE, check_data, counter_of
 from tests.provision.plans import TINY_CONFIG
@@ -76,7 +77,12 @@ def test_the_tokenizer_of_a_model_counts_as_the_trainer_does_and_once(data: Path
     assert (first.num_rows, first.mean_tokens, first.profile) == (trainers.rows, trainers.mean_tokens, trainers.profile)
     assert first.basis == "counted by the model's tokenizer"
     assert heard.lines == ["Counting the tokens of rows.jsonl by the tokenizer of model …"]
-    assert measured(DataFile(path=str(data), model=str(model), max_rows=2), cache=tmp_path / "cache", say=heard).num_rows == 2
+    assert (
+        measured(
+            DataFile(path=str(data), model=str(model), reading=Reading(max_rows=2)), cache=tmp_path / "cache", say=heard
+        ).num_rows
+        == 2
+    )
     data.write_text(json.dumps(PAIR))
     assert measured(file, cache=tmp_path / "cache", say=heard).num_rows == 1
     os.utime(model / "tokenizer.json", ns=(0, 0))
@@ -90,7 +96,7 @@ def test_a_file_of_held_out_rows_is_counted_along(data: Path, model: Path, tmp_p
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text("\n".join(json.dumps(PAIR) for _ in range(5)))
     heard, cache = Heard(), tmp_path / "cache"
-    both = DataFile(path=str(data), model=str(model), max_rows=2, along=str(held_out))
+    both = DataFile(path=str(data), model=str(model), reading=Reading(max_rows=2), along=str(held_out))
     assert measured(both, cache=cache, say=heard).num_rows == 2
     assert measured(DataFile(path=str(held_out), model=str(model)), cache=cache, say=heard).num_rows == 5
     assert heard.lines == [f"Counting the tokens of {data.name} and {held_out.name} by the tokenizer of model …"]

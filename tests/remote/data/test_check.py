@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from planner.asking.request import DataAsked
 from planner.estimators.sequences import laid_out, rows_read
 from remote.__main__ import main
-from remote.contract import LINES_TOLD, DataSource, LongRows
+from remote.contract import LINES_TOLD, DataSource, LongRows, Reading
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BORDERS, BYTES, DataReport, Lines, check_data, counter_of, profile_of
 from remote.data.labelled import Labelled
@@ -135,7 +135,7 @@ def test_what_a_cut_leaves_of_the_rows_is_foreseen_as_the_trainer_finds_it(
     lines = [json.dumps({"prompt": "q" * before, "completion": "a" * answer}) for before, answer in LATE]
     (tmp_path / "data.jsonl").write_text("\n\n".join(lines))
     asked, tokenizer = as_asked(check_data(tmp_path / "data.jsonl", BYTES)), byte_tokenizer()
-    asked = msgspec.structs.replace(asked, long_rows=long_rows)
+    asked = msgspec.structs.replace(asked, reading=Reading(long_rows=long_rows))
     ready(tokenizer)
     source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0, long_rows=long_rows)
     found = load_data(source, tokenizer, seq_len=seq_len, seed=0, warn=lambda **_data: None).train_read
@@ -157,7 +157,7 @@ def test_what_becomes_of_long_conversations_is_told_and_foreseen(tmp_path: Path,
     turns[-1] = {"role": "assistant", "content": "x" * 16}
     rows = [json.dumps({"messages": turns})] * 3 + [json.dumps({"messages": turns[:2]})]
     (tmp_path / "data.jsonl").write_text("\n".join(rows))
-    asked = msgspec.structs.replace(as_asked(check_data(tmp_path / "data.jsonl", BYTES)), long_rows=long_rows)
+    asked = msgspec.structs.replace(as_asked(check_data(tmp_path / "data.jsonl", BYTES)), reading=Reading(long_rows=long_rows))
     tokenizer, said = byte_tokenizer(), []
     ready(tokenizer)
     source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0, long_rows=long_rows)

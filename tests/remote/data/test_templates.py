@@ -10,7 +10,7 @@ import pytest
 
 from planner.asking.request import DataFile, RequestError
 from provision.prepare.inputs.counting import measured
-from remote.contract import NO_TEMPLATE, PLAIN, EndReason, JobSpec, ModelSource, decode, encode
+from remote.contract import NO_TEMPLATE, PLAIN, EndReason, JobSpec, ModelSource, Reading, decode, encode
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import check_data, counter_of
 from remote.data.tokens import PLAIN_TEMPLATE, ready
@@ -106,7 +106,7 @@ def test_it_is_refused_at_home_where_the_tokenizer_is(tmp_path: Path) -> None:
     (tmp_path / "mine.jinja").write_text(MARKED)
 
     def told(template: str | None) -> float:
-        file = DataFile(path=str(rows), model=str(base), chat_template=template)
+        file = DataFile(path=str(rows), model=str(base), reading=Reading(chat_template=template))
         return measured(file, cache=tmp_path / "cache", say=lambda _: None).mean_tokens
 
     with pytest.raises(RequestError, match=NO_TEMPLATE) as refused:
