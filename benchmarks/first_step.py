@@ -146,7 +146,7 @@ def one_run(bench: Bench, folder: Path) -> Round:
     opened_at_s = time.time()
     receipt = drive(run_id, Edges(places, Quiet(), make=lambda _: provisioner))
     if receipt.exit_code != Exit.OK or provisioner.answers_at_s is None:
-        raise SystemExit(f"The run did not train: {receipt.message}")
+        raise SystemExit(f"The run did not train: {receipt.ending.message}")
     before = {"plan": planned_at_s - planning_at_s, "SDK": loaded_at_s - planned_at_s, "open": opened_at_s - loaded_at_s}
     return _read(ledger, read_events(places.run(run_id).events), provisioner, before, began_at_s)
 

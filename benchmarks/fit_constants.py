@@ -44,7 +44,7 @@ from benchmarks.measured_runs import (
 )
 from planner.estimators import calibration
 from planner.estimators.time import attention, demand, launches, links, speed
-from provision.account.receipt import Calibration
+from provision.account.receipt.calibration import Calibration
 
 
 class Prior(NamedTuple):

@@ -16,7 +16,8 @@ from planner.explain import Explanation
 from planner.plan import Plan, SearchResult
 from planner.search.bases import BasesHeld
 from provision.account.lines import AnyLine
-from provision.account.receipt import Calibration, Receipt
+from provision.account.receipt.calibration import Calibration
+from provision.account.receipt.value import Receipt
 from provision.commands.ending import EndedRun
 from provision.envelope import Envelope
 from provision.seam import Box, Owned, Teardown

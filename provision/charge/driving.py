@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.controller import in_control
 from provision.charge.finding import find_run

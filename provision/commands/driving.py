@@ -22,7 +22,7 @@ from provision.walk.edges import Edges
 from provision.watch.progress import LineDisplay, LiveDisplay
 
 if TYPE_CHECKING:
-    from provision.account.receipt import Receipt
+    from provision.account.receipt.value import Receipt
     from provision.home.places import Places
 
 
@@ -91,11 +91,11 @@ def _problems(receipt: Receipt) -> tuple[Problem, ...]:
     hint = next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else LONGER if receipt.in_part else None
     if receipt.exit_code == Exit.IN_DOUBT:
         return tuple(Problem(message=f"{doubt.message[0].upper()}{doubt.message[1:]}.") for doubt in receipt.doubts)
-    return (Problem(message=receipt.message or "The run ended without a result.", hint=hint),)
+    return (Problem(message=receipt.ending.message or "The run ended without a result.", hint=hint),)
 
 
 def next_command(receipt: Receipt) -> str:
     """What ends a box that may still bill; for one that was kept with a result in it, what brings that home first."""
     if receipt.teardown is not None:
         return receipt.teardown.command or f"rentune down {receipt.run_id}"
-    return f"rentune {'resume' if receipt.result_made else 'down'} {receipt.run_id}"
+    return f"rentune {'resume' if receipt.ending.result_made else 'down'} {receipt.run_id}"

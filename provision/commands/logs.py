@@ -66,7 +66,7 @@ def _tell_end(folder: RunFolder) -> None:
 
     receipt = read_receipt(folder)
     if receipt is not None:
-        click.echo(" ".join(filter(None, (f"{headline(receipt)}.", receipt.message))), err=True)
+        click.echo(" ".join(filter(None, (f"{headline(receipt)}.", receipt.ending.message))), err=True)
 
 
 def _tell_beginning(phase: Callable[[], str | None], folder: RunFolder, over: Callable[[], bool]) -> None:

@@ -15,7 +15,7 @@ from provision.errors import BadInput, Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from provision.account.receipt import Receipt
+    from provision.account.receipt.value import Receipt
     from provision.account.runs import RunState
     from provision.charge.ownerless.elsewhere import Elsewhere
     from provision.charge.ownerless.orphans import Orphans
@@ -180,7 +180,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "phase": _phase(state, heard) if heard is not None else None,
         "training": _training(heard) if heard is not None else None,
         "reason": _reason(receipt),
-        "reached": receipt.reached if receipt else None,
+        "reached": receipt.learning.reached if receipt else None,
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
         "usd": str(cost_usd(state, now_s=now_s)),
@@ -201,9 +201,9 @@ def _reason(receipt: Receipt | None) -> str | None:
     """
     if receipt is None:
         return None
-    if receipt.result_made and not receipt.trained:
+    if receipt.ending.result_made and not receipt.trained:
         return NOT_AT_HOME
-    return DEADLINE if receipt.ended_by_deadline else receipt.reason
+    return DEADLINE if receipt.ending.by_deadline else receipt.ending.reason
 
 
 def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:

@@ -15,7 +15,7 @@ import click
 from planner.asking.options.plain import OneOf
 
 if TYPE_CHECKING:
-    from provision.account.receipt import Receipt
+    from provision.account.receipt.value import Receipt
     from provision.account.runs import RunState
     from provision.errors import Refused
     from provision.home.places import Places, RunFolder

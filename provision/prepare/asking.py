@@ -77,7 +77,7 @@ def _providers(places: Places, today: dt.date) -> Mapping[str, Provider]:
 def _seen(rows: Path) -> tuple[Seen, ...]:
     if not exists(rows):
         return ()
-    from provision.account.earlier import read_seen  # only where something has run: it costs start-up time
+    from provision.account.receipt.earlier import read_seen  # only where something has run: it costs start-up time
 
     return read_seen(rows, version=RENTUNE["rentune"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.report.tables import Table, bill_table, figures_table, headline, phases_table
 
 COST_FILE = "cost.md"

@@ -9,7 +9,7 @@ from typing import Final
 
 from planner.plan import Plan
 from planner.units import GIB
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables, tone
 from provision.report.words import NO_ANSWER, base_words, weights_words
@@ -29,7 +29,7 @@ def render_page(receipt: Receipt, plan: Plan, curves: Curves) -> str:
         _head(receipt),
         *map(render_table, tables(receipt)),
         _plots(plan, curves),
-        _samples(receipt.samples),
+        _samples(receipt.learning.samples),
         _foot(receipt),
     ]
     return document(f"rentune run {receipt.run_id}", "".join(body))
@@ -46,7 +46,7 @@ def document(title: str, body: str) -> str:
 
 
 def _head(receipt: Receipt) -> str:
-    said = " ".join(filter(None, (receipt.message, weights_words(receipt), base_words(receipt))))
+    said = " ".join(filter(None, (receipt.ending.message, weights_words(receipt), base_words(receipt))))
     return (
         f"<h1>{escape(model_words(receipt.model))} on {escape(receipt.offer)}</h1>"
         f'<p class="soft">Run {escape(receipt.run_id)} of {escape(receipt.model)}. {escape(receipt.strategy)}.</p>'

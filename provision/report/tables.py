@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from catalogs.user_file import printable
-from provision.account.receipt import Figure, Receipt
+from provision.account.receipt.value import Figure, Receipt
 from provision.account.upkeep import Upkeep, upkeep_words
 from provision.errors import Exit
 from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words, trained_words
@@ -59,7 +59,7 @@ def headline(receipt: Receipt) -> str:
     words = BOOKS_OPEN if receipt.trained and receipt.exit_code == Exit.FAILED else ending
     if receipt.in_part:
         words = f"{trained_words(receipt)}, {words.removeprefix('trained and ')}"
-    spent = f"{spent_words(receipt.metered_usd, assumed=receipt.assumed)} in {seconds_words(receipt.wall_s)}"
+    spent = f"{spent_words(receipt.metered_usd, assumed=receipt.assumed)} in {seconds_words(receipt.span.wall_s)}"
     return f"{words}: {spent} (planned {usd_words(receipt.planned_usd)})"
 
 
@@ -117,7 +117,7 @@ def tries_table(receipt: Receipt) -> Table | None:
 
 def _price_note(receipt: Receipt) -> str:
     """For how long, at what price, and whose word that price is."""
-    billed = seconds_words(receipt.billed_s)
+    billed = seconds_words(receipt.span.billed_s)
     if not receipt.usd_per_hour:
         return f"{billed} on a machine that bills nothing; `rentune run --assume-price USD` shows what such a run would cost."
     whose = "the price that was assumed for it" if receipt.assumed else "the price at launch"
@@ -126,16 +126,16 @@ def _price_note(receipt: Receipt) -> str:
 
 def _making_note(receipt: Receipt) -> str:
     """What a provider bills and no plan foresees, where it is long enough to be seen beside the rest."""
-    if receipt.making_s < LEAST_TOLD_S:
+    if receipt.span.making_s < LEAST_TOLD_S:
         return ""
-    return f" {seconds_words(receipt.making_s)} of that were before the box ran: billed from its making, and in no plan."
+    return f" {seconds_words(receipt.span.making_s)} of that were before the box ran: billed from its making, and in no plan."
 
 
 def _kept_note(receipt: Receipt) -> str:
     """What bills on, because it was wanted so."""
     return (
-        f"Kept, and {monthly_words(receipt.kept_usd_per_month)}: rentune down --volumes {receipt.run_id} ends it."
-        if receipt.kept
+        f"Kept, and {monthly_words(receipt.left.kept_usd_per_month)}: rentune down --volumes {receipt.run_id} ends it."
+        if receipt.left.kept
         else ""
     )
 
@@ -157,7 +157,7 @@ def figures_table(receipt: Receipt) -> Table:
         columns=("figure", "planned", "metered", "difference"),
         rows=(
             *map(_figure_row, receipt.figures),
-            ("adapter", NOTHING, bytes_words(receipt.adapter_bytes) if receipt.adapter_bytes else NOTHING, NOTHING),
+            ("adapter", NOTHING, bytes_words(receipt.adapter.size_bytes) if receipt.adapter else NOTHING, NOTHING),
         ),
     )
 
@@ -177,16 +177,16 @@ def phases_table(receipt: Receipt) -> Table:
 
 
 def _wall_note(receipt: Receipt) -> str:
-    return f"{seconds_words(receipt.wall_s)} from the first line in the ledger to the last."
+    return f"{seconds_words(receipt.span.wall_s)} from the first line in the ledger to the last."
 
 
 def _base_note(receipt: Receipt) -> str:
     """Whether `download` was one, for a base from the hub: on a volume that is kept it may lie there from an earlier run."""
-    if receipt.base_fetched_bytes is None:
+    if receipt.base.fetched_bytes is None:
         return ""
-    if receipt.base_fetched_bytes == 0:
+    if receipt.base.fetched_bytes == 0:
         return "The base model lay on the box already: nothing of it was downloaded."
-    return f"{bytes_words(receipt.base_fetched_bytes)} of the base model were downloaded."
+    return f"{bytes_words(receipt.base.fetched_bytes)} of the base model were downloaded."
 
 
 def _judging_note(receipt: Receipt) -> str:
@@ -206,7 +206,7 @@ def _figure_row(figure: Figure) -> tuple[str, ...]:
 
 def rows_table(receipt: Receipt) -> Table | None:
     """What became of the rows of the data."""
-    parts = {"to learn from": receipt.train_rows, "held out": receipt.held_out_rows}
+    parts = {"to learn from": receipt.learning.train_rows, "held out": receipt.learning.held_out_rows}
     read = {name: rows for name, rows in parts.items() if rows is not None}
     if not read:
         return None
@@ -225,7 +225,7 @@ def rows_table(receipt: Receipt) -> Table | None:
 
 
 def loss_table(receipt: Receipt) -> Table | None:
-    loss = receipt.loss
+    loss = receipt.learning.loss
     if loss is None:
         return None
     verdict = "more than" if loss.significant else "NOT more than"
@@ -241,22 +241,23 @@ def loss_table(receipt: Receipt) -> Table | None:
                 f"{loss.standard_error:.4f}",
             ),
         ),
-        note=f"Nats per {'row' if receipt.metrics else 'learned token'}, paired by row. The loss fell by {verdict} three "
-        "standard errors.",
+        note=f"Nats per {'row' if receipt.learning.metrics else 'learned token'}, paired by row. The loss fell by {verdict} "
+        "three standard errors.",
     )
 
 
 def metrics_table(receipt: Receipt) -> Table | None:
     """How well classes were told apart; a figure that a later trainer tells is shown by its own name."""
-    if not receipt.metrics:
+    metrics = receipt.learning.metrics
+    if not metrics:
         return None
-    named = {name: METRICS.get(name, name) for name in (*METRICS, *receipt.metrics) if name in receipt.metrics}
-    changes = ((words, receipt.metrics[name]) for name, words in named.items())
+    named = {name: METRICS.get(name, name) for name in (*METRICS, *metrics) if name in metrics}
+    changes = ((words, metrics[name]) for name, words in named.items())
     return Table(
         title="Classes of held-out rows",
         columns=("figure", "before", "after", "rose by"),
         rows=tuple((words, f"{one.before:.3f}", f"{one.after:.3f}", f"{one.after - one.before:.3f}") for words, one in changes),
-        note=None if "auc" in receipt.metrics else "No AUC: a class has no held-out row, or all of them.",
+        note=None if "auc" in metrics else "No AUC: a class has no held-out row, or all of them.",
     )
 
 
@@ -269,8 +270,8 @@ def teardown_table(receipt: Receipt) -> Table | None:
         columns=("what", "id", "gone"),
         of_words=True,
         rows=(
-            *(_teardown_row(end.resource, _gone_words(end, receipt.costs_on)) for end in teardown.resources),
-            *(_teardown_row(each, _with_costs("kept as asked", each, receipt.costs_on)) for each in receipt.kept),
+            *(_teardown_row(end.resource, _gone_words(end, receipt.left.costs_on)) for end in teardown.resources),
+            *(_teardown_row(each, _with_costs("kept as asked", each, receipt.left.costs_on)) for each in receipt.left.kept),
         ),
         note=teardown_words(teardown),
     )

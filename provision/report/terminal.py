@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from planner.report.lines import column_widths, least_widths, wrapped
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.report.tables import Table, Tone, headline, tables, tone
 from provision.report.words import NO_ANSWER, base_words, weights_words
 from provision.words import model_words
@@ -28,12 +28,12 @@ def print_report(receipt: Receipt, console: Console, *, report_file: str | None)
     console.print(Text(f"Run {receipt.run_id}: {model_words(receipt.model)} on {receipt.offer}", style="bold"))
     console.print(Text(receipt.strategy, style="dim"))
     console.print(Text(headline(receipt), style=STYLES[tone(receipt)]))
-    for sentence in filter(None, (receipt.message, weights_words(receipt), base_words(receipt))):
+    for sentence in filter(None, (receipt.ending.message, weights_words(receipt), base_words(receipt))):
         console.print(Text(sentence))
     for table in tables(receipt):
         console.print()
         console.print(draw(table))
-    for sample in receipt.samples:
+    for sample in receipt.learning.samples:
         console.print()
         console.print(_sample(sample))
     console.print()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from planner.plan import Range
-from provision.account.receipt import Figure, Receipt, Unit
+from provision.account.receipt.value import Figure, Receipt, Unit
 from provision.words import bytes_words, seconds_words
 from remote.contract import EndReason, Reached
 
@@ -60,7 +60,7 @@ def error_words(figure: Figure) -> str:
 
 def trained_words(receipt: Receipt) -> str:
     """Of one that has its result: "trained", or "trained in part: 31 of 60 steps (deadline)"."""
-    return f"trained in part: {part_words(receipt.reached)}" if receipt.in_part else "trained"
+    return f"trained in part: {part_words(receipt.learning.reached)}" if receipt.in_part else "trained"
 
 
 def part_words(reached: Reached | None) -> str:
@@ -74,13 +74,17 @@ RANDOM_BASE: Final = "It began from random weights, as its base has no others: a
 
 def base_words(receipt: Receipt) -> str | None:
     """With what it began, where that was no base of the hub's or the user's as it is; else None."""
-    began = f'It began with the weights in {receipt.began_with}, which "before" means below.' if receipt.began_with else None
-    return " ".join(filter(None, (began, RANDOM_BASE if receipt.random_base else None))) or None
+    began = (
+        f'It began with the weights in {receipt.base.began_with}, which "before" means below.'
+        if receipt.base.began_with
+        else None
+    )
+    return " ".join(filter(None, (began, RANDOM_BASE if receipt.base.random else None))) or None
 
 
 def weights_words(receipt: Receipt) -> str | None:
     """Which step's weights came home, where they are not those of the last one or the last one was not judged; else None."""
-    reached = receipt.reached
+    reached = receipt.learning.reached
     if not receipt.trained or reached is None or reached.weights_step == reached.step == reached.judged_step:
         return None
     if not reached.judged_step:

@@ -13,9 +13,11 @@ from catalogs.written import write_beside
 from planner.methods import METHODS
 from planner.plan import Plan
 from planner.saved import read_plan
-from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Billed
-from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
+from provision.account.receipt.calibration import calibrations
+from provision.account.receipt.closing import AtHome, Closing, Told
+from provision.account.receipt.reckoning import reckon, with_open_books
+from provision.account.receipt.value import Receipt
 from provision.account.runs import RunState
 from provision.errors import ControlLost
 from provision.home.checkpoints import steps_at_home
@@ -94,12 +96,12 @@ def billed(receipt: Receipt) -> Billed:
     """The receipt as the ledger's last line."""
     return Billed(
         run_id=receipt.run_id,
-        at_s=receipt.ended_at_s,
+        at_s=receipt.span.ended_at_s,
         exit_code=receipt.exit_code,
         trained=receipt.trained,
         planned_usd=receipt.planned_usd,
         metered_usd=receipt.metered_usd,
-        wall_s=receipt.wall_s,
+        wall_s=receipt.span.wall_s,
         phase_s={figure.name: figure.metered for figure in receipt.phases if figure.metered is not None},
     )
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from planner.plan import Plan
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.account.runs import Standing
 from provision.clouds.whose import other_account_words
 from provision.home.checkpoints import steps_at_home

@@ -8,7 +8,7 @@ from typing import Final
 from planner.units import SECONDS_PER_HOUR
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.account.runs import RunState
 from provision.errors import Exit
 from provision.home.places import Places
@@ -111,7 +111,7 @@ def broken_by_result(receipt: Receipt | None, *, home: bool) -> list[str]:
     promises = {
         "there is no receipt": receipt is not None,
         "an exit code of 0 without an adapter at home": receipt is None or home or receipt.exit_code != Exit.OK,
-        "a run without a result that says nothing": receipt is None or receipt.trained or bool(receipt.message),
+        "a run without a result that says nothing": receipt is None or receipt.trained or bool(receipt.ending.message),
         "an adapter at home that the receipt does not know": receipt is None or receipt.trained or not home,
     }
     return [words for words, holds in promises.items() if not holds]

@@ -350,7 +350,7 @@ def main(bench_json: str, home: str, run_id: str, command: str) -> None:
     provisioner.list_lag_s = LAG_S
     try:
         if command == "resume":
-            said: object = drive(run_id, Edges(places, display, make=lambda _: provisioner)).message
+            said: object = drive(run_id, Edges(places, display, make=lambda _: provisioner)).ending.message
         else:
             said = end(run_id, Edges(places, display, make=lambda _: provisioner))
     except (RentuneError, KeyboardInterrupt) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.account.runs import RunState
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.driving import drive

@@ -61,8 +61,8 @@ def test_another_host_key_is_refused(rehearsal: Rehearsal) -> None:
     run_id = rehearsal.open()
     receipt = rehearsal.drive(run_id, make=lambda _launch: elsewhere)
     assert receipt.exit_code == Exit.FAILED
-    assert "answered with the host key" in receipt.message
-    assert "; nothing was sent. Another machine has this address now" in receipt.message
+    assert "answered with the host key" in receipt.ending.message
+    assert "; nothing was sent. Another machine has this address now" in receipt.ending.message
     assert rehearsal.is_gone(run_id)
     assert not rehearsal.places.run(run_id).job.exists()
 
@@ -76,8 +76,8 @@ def test_a_box_that_never_answers_is_given_up_at_the_deadline(rehearsal: Rehears
         run_id = rehearsal.open(deadline_s=8.0)
         receipt = rehearsal.drive(run_id, make=lambda _launch: elsewhere)
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.ended_by_deadline
-    assert receipt.message
+    assert receipt.ending.by_deadline
+    assert receipt.ending.message
     assert rehearsal.is_gone(run_id)
 
 
@@ -94,8 +94,8 @@ def test_a_box_that_dies_in_training_is_found_gone_at_once(rehearsal: Rehearsal)
     display = Killing()
     receipt = rehearsal.drive(run_id, display)
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.message == "The box is gone before its deadline, and not by us."
-    assert [note for note in display.notes if not note.startswith("At this pace")] == [receipt.message]
+    assert receipt.ending.message == "The box is gone before its deadline, and not by us."
+    assert [note for note in display.notes if not note.startswith("At this pace")] == [receipt.ending.message]
     assert rehearsal.is_gone(run_id)
 
 
@@ -111,7 +111,7 @@ def test_a_box_of_which_only_the_folder_is_left_is_gone(rehearsal: Rehearsal) ->
     run_id = rehearsal.open(steps=100_000)
     started_s = time.monotonic()
     receipt = rehearsal.drive(run_id, Killing())
-    assert receipt.message == "The box is gone before its deadline, and not by us."
+    assert receipt.ending.message == "The box is gone before its deadline, and not by us."
     assert receipt.exit_code == Exit.FAILED
     assert time.monotonic() - started_s < 60
     assert not (boxes_folder(rehearsal.places) / run_id).exists()
@@ -205,8 +205,8 @@ def test_a_trainer_that_crashes_is_told_apart_from_one_that_stops(rehearsal: Reh
     """A learning rate that no float can carry: a typed reason with its words, box gone, exit code 1, bill shown."""
     run_id = rehearsal.open(steps=40, change=crashing)
     receipt = rehearsal.drive(run_id)
-    assert receipt.reason == EndReason.CRASHED
-    assert "overflow" in receipt.message
+    assert receipt.ending.reason == EndReason.CRASHED
+    assert "overflow" in receipt.ending.message
     assert receipt.exit_code == Exit.FAILED
     assert rehearsal.is_gone(run_id)
     assert receipt.metered_usd > 0
@@ -226,7 +226,7 @@ def test_data_that_cannot_be_used_is_named(rehearsal: Rehearsal) -> None:
     run_id = rehearsal.open()
     break_data(rehearsal)
     receipt = rehearsal.drive(run_id)
-    assert (receipt.reason, receipt.exit_code) == (EndReason.BAD_JOB, Exit.FAILED)
+    assert (receipt.ending.reason, receipt.exit_code) == (EndReason.BAD_JOB, Exit.FAILED)
     assert rehearsal.is_gone(run_id)
 
 
@@ -276,6 +276,6 @@ def test_a_result_that_a_local_box_had_finished_outlives_a_reboot_of_its_machine
     run_id = rehearsal.open(steps=400)
     folder = went_with_its_machine(rehearsal, run_id, signal.SIGKILL, "outcome.json")
     receipt = rehearsal.drive(run_id)
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert (rehearsal.places.run(run_id).adapter / "adapter_model.safetensors").exists()
     assert not folder.exists()

@@ -60,11 +60,11 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal, capsys: pytest.Captur
     receipt = read_receipt(folder)
     assert receipt is not None
     (step,) = steps_at_home(folder.checkpoints)[-1:]
-    assert f"stopped on request after step {step} of" in receipt.message
-    assert receipt.message.endswith(f" Its last checkpoint is at home: {folder.checkpoints / checkpoint_name(step)}")
+    assert f"stopped on request after step {step} of" in receipt.ending.message
+    assert receipt.ending.message.endswith(f" Its last checkpoint is at home: {folder.checkpoints / checkpoint_name(step)}")
     checkpoint = folder.checkpoints / checkpoint_name(step)
     assert {file.name for file in checkpoint.iterdir()} == set(CHECKPOINT_FILES)
-    assert f"rentune run {folder.go_on}" in receipt.message
+    assert f"rentune run {folder.go_on}" in receipt.ending.message
     capsys.readouterr()
     assert call(["down", run_id]) == Exit.OK
     told = capsys.readouterr().out

@@ -43,18 +43,18 @@ def test_a_box_that_its_deadline_ends_is_told_and_billed_as_such(rehearsal: Rehe
     run_id = rehearsal.open(deadline_s=DEADLINE_S, change=at_most_an_hour)
     receipt = rehearsal.drive(run_id, make=lambda _launch: ScriptedBox(rehearsal, line, DEAF))
     deadline_at_s = rehearsal.state(run_id).deadline_at_s
-    assert (receipt.reason, receipt.ended_by_deadline, receipt.exit_code) == (None, True, Exit.FAILED)
-    assert "deadline came" in receipt.message
-    assert "--max-hours" in receipt.message
-    assert "Most of its time went to probe" in receipt.message
-    assert "Nothing that it learned is saved." in receipt.message
+    assert (receipt.ending.reason, receipt.ending.by_deadline, receipt.exit_code) == (None, True, Exit.FAILED)
+    assert "deadline came" in receipt.ending.message
+    assert "--max-hours" in receipt.ending.message
+    assert "Most of its time went to probe" in receipt.ending.message
+    assert "Nothing that it learned is saved." in receipt.ending.message
     [rental] = rehearsal.state(run_id).rentals
     assert rental.ended_at_s == pytest.approx(deadline_at_s, abs=5.0)
-    assert receipt.billed_s <= DEADLINE_S + 5.0
+    assert receipt.span.billed_s <= DEADLINE_S + 5.0
     [probe] = [figure.metered for figure in receipt.phases if figure.name == "probe"]
     assert probe is not None
     assert probe <= DEADLINE_S + 5.0
-    assert receipt.ended_at_s < deadline_at_s + 60.0
+    assert receipt.span.ended_at_s < deadline_at_s + 60.0
 
 
 def test_what_the_deadline_took_stands_in_the_teardown(rehearsal: Rehearsal) -> None:

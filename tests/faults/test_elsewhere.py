@@ -14,7 +14,7 @@ import pytest
 from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.bill import rental_usd, rounded
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.charge.rings.bell import bell
 from provision.errors import Declined, Exit, Reason, Scope
 from provision.home.checkpoints import steps_at_home
@@ -136,7 +136,7 @@ def test_a_machine_that_will_be_taken_back_is_left_as_soon_as_its_checkpoint_is_
         run = opened(rehearsal, box, purchase="spot", alerts=(heard.url, letters.command))
         with bell(run) as ringing:
             receipt = walk(ringing.run)
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert heard.kinds() == ["spot_notice", "moved"]
     assert letters.bodies() == heard.bodies
     assert [(each.reason, each.message) for each in receipt.tries] == [
@@ -162,7 +162,7 @@ def test_a_spot_machine_that_is_taken_away_is_followed_by_one_that_goes_on_from_
     threading.Thread(target=take_away, daemon=True).start()
     receipt = walk(run)
 
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [(each.offer, each.reason) for each in receipt.tries] == [
         ("local/here/this-machine/spot", Reason.LOST),
         ("local/there/this-machine/spot", None),
@@ -186,7 +186,7 @@ def test_a_machine_on_demand_that_is_gone_is_not_followed_by_another(rehearsal: 
     threading.Thread(target=take_away, daemon=True).start()
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.message == "The box is gone before its deadline, and not by us."
+    assert receipt.ending.message == "The box is gone before its deadline, and not by us."
     assert len(receipt.tries) == 1
 
 
@@ -194,7 +194,7 @@ def test_what_is_full_here_is_trained_there(rehearsal: Rehearsal, line: Proxy) -
     """At its own price; what was declined costs nothing and stands in the receipt."""
     run = opened(rehearsal, FullHere(rehearsal, line, FINISH))
     receipt = walk(run)
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [(each.offer, each.reason) for each in receipt.tries] == [(HERE, Reason.CAPACITY), (THERE, None)]
     assert (receipt.offer, receipt.usd_per_hour) == (THERE, Decimal("7.20"))
     assert receipt.tries[0].usd == 0
@@ -206,7 +206,7 @@ def test_a_box_that_never_answers_is_ended_and_another_asked_for(rehearsal: Rehe
     """It was there for so long, and is billed for that."""
     run = opened(rehearsal, SilentHere(rehearsal, line, FINISH))
     receipt = walk(run)
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [(each.reason, each.usd > 0) for each in receipt.tries] == [(Reason.HOST, True), (None, True)]
     require_bill(receipt, run)
     assert rehearsal.is_gone(run.run_id)
@@ -235,7 +235,7 @@ def test_a_box_that_is_not_what_was_ordered_is_ended_and_another_asked_for(
     unfit = Outcome(run_id=run.run_id, reason=reason, message=said, phase_s={}, measured=Measured())
     (rehearsal.folder / "stack/unfit.json").write_bytes(encode(unfit))
     receipt = walk(run)
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [(each.offer, each.reason, each.usd > 0) for each in receipt.tries] == [
         (HERE, Reason.HOST, True),
         (THERE, None, True),

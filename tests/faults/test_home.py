@@ -117,8 +117,8 @@ def test_a_result_that_cannot_be_fetched_keeps_its_box(rehearsal: Rehearsal, lin
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH_DAMAGED))
     receipt = walk(run)
     assert (receipt.exit_code, receipt.trained, receipt.teardown) == (Exit.STILL_BILLS, False, None)
-    assert "adapter.safetensors is damaged" in receipt.message
-    assert f"rentune resume {run.run_id}" in receipt.message
+    assert "adapter.safetensors is damaged" in receipt.ending.message
+    assert f"rentune resume {run.run_id}" in receipt.ending.message
     assert not rehearsal.is_gone(run.run_id)
     (boxes_folder(rehearsal.places) / run.run_id / "job/output/adapter.safetensors").write_bytes(WEIGHTS)
     assert walk(run).exit_code == Exit.OK
@@ -155,7 +155,7 @@ def test_ctrl_c_brings_home_what_was_learned_where_there_is_no_result(rehearsal:
     receipt = walk(shown_to(run, CtrlC(at="train")))
     assert receipt.exit_code == Exit.INTERRUPTED
     assert learned(run) == ["weights of 00000002", "weights of 00000004"]
-    assert receipt.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / checkpoint_name(4)}")
+    assert receipt.ending.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / checkpoint_name(4)}")
     assert rehearsal.is_gone(run.run_id)
 
 
@@ -167,8 +167,8 @@ def test_a_trainer_that_fails_leaves_what_it_had_learned_at_home(
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, lines))
     receipt = walk(run)
     assert (receipt.exit_code, learned(run)) == (Exit.FAILED, ["weights of 00000002", "weights of 00000004"])
-    assert why in receipt.message
-    assert receipt.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / checkpoint_name(4)}")
+    assert why in receipt.ending.message
+    assert receipt.ending.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / checkpoint_name(4)}")
     assert rehearsal.is_gone(run.run_id)
 
 

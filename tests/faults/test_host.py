@@ -214,7 +214,7 @@ def test_a_closed_terminal_leaves_a_run_on_a_host_to_a_supervisor(hosted: Hosted
     wait_until(lambda: hosted.rehearsal.state(run_id).billed is not None)
     receipt = read_receipt(hosted.rehearsal.places.run(run_id))
     assert receipt is not None
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert hosted.adapter_is_home(run_id)
 
 
@@ -226,7 +226,7 @@ def test_a_run_whose_folder_somebody_removed_from_the_host_is_told_gone_and_clea
     shutil.rmtree(hosted.home / ".rentune/boxes" / run_id)
     receipt = hosted.rehearsal.drive(run_id)
     assert receipt.exit_code == Exit.FAILED
-    assert "gone before its deadline" in receipt.message
+    assert "gone before its deadline" in receipt.ending.message
     assert hosted.host.owned().nothing
 
 

@@ -64,7 +64,7 @@ def test_resume_brings_a_run_to_its_end_whose_controllers_are_killed_one_after_a
     assert (rehearsal.places.run(run_id).adapter / "adapter_model.safetensors").exists()
     assert [line.exit_code for line in rehearsal.ledger.lines() if isinstance(line, Billed)] == [Exit.OK]
     increments = len(rehearsal.state(run_id).rentals)  # each stretch is rounded up to a whole second
-    assert receipt.billed_s <= receipt.wall_s + increments
+    assert receipt.span.billed_s <= receipt.span.wall_s + increments
 
 
 @pytest.mark.parametrize("phase", ["probe", "evaluate", "train"])
@@ -91,7 +91,7 @@ def test_the_deadline_ends_a_box_that_nobody_controls(rehearsal: Rehearsal, poin
     wait_until(lambda: rehearsal.is_gone(run_id), patience_s=30.0)
     receipt = rehearsal.drive(run_id)
     assert receipt.exit_code == Exit.FAILED
-    assert "deadline" in receipt.message
+    assert "deadline" in receipt.ending.message
 
 
 @pytest.mark.long

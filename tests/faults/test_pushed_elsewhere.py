@@ -91,7 +91,7 @@ def test_what_was_pushed_is_gone_on_with_and_no_address_was_to_be_seen(
     threading.Thread(target=take_away, daemon=True).start()
     with Probe({}) as probe:
         receipt = walk(dataclasses.replace(run, pushed=Told(bucket, run.run_id, probe), display=display))
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [each.reason for each in receipt.tries] == [Reason.LOST, None]
     pushed = [event.data["size_bytes"] for event in read_events(run.folder.tries / "1" / EVENTS_FILE) if event.kind == PUSHED]
     assert (len(pushed), [each.sent_bytes for each in run.state.rentals]) == (2, [sum(pushed), 0]), "metered as sent"
@@ -118,7 +118,7 @@ def test_a_store_that_is_away_holds_nothing_up(rehearsal: Rehearsal, line: Proxy
 
     threading.Thread(target=take_away, daemon=True).start()
     receipt = walk(dataclasses.replace(run, pushed=pushed, display=display))
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [each.reason for each in receipt.tries] == [Reason.LOST, None]
     assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
     for words in ("Checkpoints stay on the box", "did not come home from object storage", "stay in object storage"):

@@ -179,7 +179,7 @@ def test_two_empty_lists_mean_that_it_is(rehearsal: Rehearsal, line: Proxy) -> N
     scripted.empty_lists = 4  # twice: before what it left is looked for, and before anybody connects
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
-    assert "gone" in receipt.message
+    assert "gone" in receipt.ending.message
 
 
 # Two hundred events in eight seconds or more, and then the result.

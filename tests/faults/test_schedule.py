@@ -209,7 +209,7 @@ def test_a_result_that_another_machine_has_is_not_trained_for_again(tmp_path: Pa
     assert stage.state.billed is None
     stage.send(Controller("down", pause_s=0.0))
     assert stage.receipt is not None
-    assert (stage.receipt.trained, stage.receipt.result_made, len(stage.outside.world.things)) == (False, True, 1)
+    assert (stage.receipt.trained, stage.receipt.ending.result_made, len(stage.outside.world.things)) == (False, True, 1)
 
 
 @pytest.mark.fault("F2", tier="code")

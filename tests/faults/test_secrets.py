@@ -98,7 +98,7 @@ def test_a_run_on_the_local_box_shows_no_secret(
     with Probe(planted) as probe:
         receipt = rehearsal.drive(run_id, Learning(probe, keys))
         print_report(receipt, console(), report_file=str(folder.report))
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert probe.secrets.keys() == {*planted, *keys}, "the keys were seen and could be looked for"
     assert probe.num_looks > 20
     assert probe.seen == set()

@@ -224,7 +224,7 @@ def test_a_machine_that_shuts_down_between_two_attempts_orders_no_more(rehearsal
         assert (state.standing, len(state.rentals)) == (Standing.BETWEEN, 1)
         assert "Nothing is rented, and whoever takes the run up goes on with it." in display.notes[-1]
         receipt = rehearsal.drive(run_id, **edges)
-    assert receipt.exit_code == Exit.OK, receipt.message
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert len(rehearsal.state(run_id).rentals) == 2
 
 

@@ -55,7 +55,7 @@ def test_past_its_deadline_a_box_is_ended_though_its_result_does_not_come(
     stage.send(Controller("down", pause_s=0.0))
     assert not stage.outside.standing
     assert stage.receipt is not None
-    assert "did not come home before its deadline, and is lost" in stage.receipt.message
+    assert "did not come home before its deadline, and is lost" in stage.receipt.ending.message
     assert not stage.receipt.trained
 
 

@@ -243,7 +243,7 @@ def test_nor_a_receipt_and_the_traceback_beside_it(
     run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
     receipt = drive(run_id, Edges(places, Quiet(), make=lambda _: Failing(ZeroDivisionError("the-token-itself"))))
     folder = places.run(run_id)
-    assert HIDDEN in receipt.message
+    assert HIDDEN in receipt.ending.message
     assert HIDDEN in folder.controller_log.read_text()
     assert [path for path in folder.root.rglob("*") if path.is_file() and b"the-token-itself" in path.read_bytes()] == []
     assert b"the-token-itself" not in places.ledger.read_bytes()

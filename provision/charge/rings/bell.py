@@ -13,7 +13,7 @@ import msgspec
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.account.runs import RunState
 from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import BadInput, ControlLost, Exit, OwnEnded

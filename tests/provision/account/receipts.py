@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from planner.plan import Plan
-from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Opened
-from provision.account.receipt import Receipt, reckon
+from provision.account.receipt.closing import AtHome, Closing, Told
+from provision.account.receipt.reckoning import reckon
+from provision.account.receipt.value import Receipt
 from provision.account.runs import RunState
 from provision.seam import Answer, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome

@@ -10,8 +10,9 @@ import pytest
 
 from planner.estimators.time.duration import CPU_STACK, GPU_STACK
 from planner.estimators.time.learned import Seen, cores_of, machine_of
-from provision.account.earlier import read_seen
-from provision.account.receipt import Calibration, calibrations
+from provision.account.receipt.calibration import Calibration, calibrations
+from provision.account.receipt.earlier import read_seen
+from provision.account.receipt.value import BaseUsed
 from remote.contract import Measured
 from tests.planner.builders import exactly, make_gpu
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
@@ -44,7 +45,7 @@ def rows(
         versions={"rentune": version},
     )
     receipt = receipt_of(plan, run_state(plan, run_id=run_id), outcome_of(measured=Measured(step_s=measured, steps=steps)))
-    return calibrations(plan, msgspec.structs.replace(receipt, random_base=random))
+    return calibrations(plan, msgspec.structs.replace(receipt, base=BaseUsed(random=random)))
 
 
 def written(folder: Path, *kinds: tuple[Calibration, ...], more: bytes = b"") -> tuple[Seen, ...]:

@@ -16,7 +16,10 @@ from planner.strategy.words import describe
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
-from provision.account.receipt import Receipt, calibrations, compare, exit_code, with_open_books
+from provision.account.receipt.calibration import calibrations
+from provision.account.receipt.judged import compare
+from provision.account.receipt.reckoning import exit_code, with_open_books
+from provision.account.receipt.value import Receipt
 from provision.errors import Exit
 from provision.report.tables import bill_table, headline
 from provision.seam import Box
@@ -49,7 +52,7 @@ def test_a_worked_example(plan: Plan) -> None:
         "failed attempts": Decimal("0.0000"),
     }
     assert (receipt.metered_usd, receipt.planned_usd) == (Decimal("0.1000"), Decimal("0.0160"))
-    assert (receipt.exit_code, receipt.trained, receipt.billed_s) == (0, True, 100.0)
+    assert (receipt.exit_code, receipt.trained, receipt.span.billed_s) == (0, True, 100.0)
 
 
 def test_the_making_of_a_box_is_on_the_bill_and_in_no_plan(plan: Plan) -> None:
@@ -59,7 +62,7 @@ def test_the_making_of_a_box_is_on_the_bill_and_in_no_plan(plan: Plan) -> None:
     receipt = receipt_of(plan, run_state(plan, rentals=(box,)), outcome_of())
     metered = {line.name: line.metered_usd for line in receipt.bill}
     assert (metered["compute"], metered["idle"]) == (Decimal("0.0800"), Decimal(0))
-    assert (receipt.billed_s, receipt.making_s) == (80.0, 10.0)
+    assert (receipt.span.billed_s, receipt.span.making_s) == (80.0, 10.0)
     assert "10.0 s of that were before the box ran: billed from its making, and in no plan." in str(bill_table(receipt).note)
 
 
@@ -184,7 +187,7 @@ def test_the_lines_sum_to_the_total(price: Decimal, lengths_s: list[float], busy
     rentals = tuple(rental(plan, started_at_s=0.0, ended_at_s=length_s, phase_s={"fetch": busy_s}) for length_s in lengths_s)
     receipt = receipt_of(plan, run_state(plan, rentals=rentals))
     assert receipt.metered_usd == sum(line.metered_usd for line in receipt.bill)
-    exact = Decimal(str(receipt.billed_s)) * price / 3600
+    exact = Decimal(str(receipt.span.billed_s)) * price / 3600
     assert abs(receipt.metered_usd - exact) <= Decimal("0.0002")
     assert all(line.metered_usd >= 0 for line in receipt.bill)
 
@@ -211,13 +214,13 @@ def test_open_books_are_no_success(plan: Plan, code: Exit, shown: Exit) -> None:
     """Trained and gone, and nobody can read later what it cost: the code and the message say so."""
     closed = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), exit_code=code)
     told = with_open_books(closed, "The books could not be closed: No space left on device.")
-    assert (told.exit_code, told.message) == (shown, "Trained. The books could not be closed: No space left on device.")
+    assert (told.exit_code, told.ending.message) == (shown, "Trained. The books could not be closed: No space left on device.")
 
 
 def test_a_result_that_did_not_come_home_is_none(plan: Plan) -> None:
     """The trainer finished, the adapter was lost with the box: that is no success."""
     receipt = receipt_of(plan, run_state(plan), outcome_of(), adapter_folder=None)
-    assert (receipt.trained, receipt.exit_code, receipt.adapter_bytes) == (False, Exit.FAILED, 0)
+    assert (receipt.trained, receipt.exit_code, receipt.adapter) == (False, Exit.FAILED, None)
 
 
 @pytest.mark.parametrize(
@@ -235,14 +238,14 @@ def test_a_trainer_that_keeps_a_deadline_is_not_a_box_that_dies_of_it(
     """One may have left a result, which is worth bringing home; the other has left nothing."""
     died = rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 900)
     receipt = receipt_of(plan, run_state(plan, rentals=(died,)), outcome)
-    assert (receipt.result_made, receipt.ended_by_deadline) == (made, by_deadline)
+    assert (receipt.ending.result_made, receipt.ending.by_deadline) == (made, by_deadline)
 
 
 def test_who_knows_why_there_is_no_result_says_so(plan: Plan) -> None:
     """A fetch that failed is no "trained to the end"; with the adapter at home the trainer's words are enough."""
 
     def said(adapter_folder: str | None, message: str) -> str:
-        return receipt_of(plan, run_state(plan), outcome_of(), adapter_folder=adapter_folder, message=message).message
+        return receipt_of(plan, run_state(plan), outcome_of(), adapter_folder=adapter_folder, message=message).ending.message
 
     assert said(None, "The disk is full.") == "The disk is full. The trainer said: Trained."
     assert said(None, "It ended without a result (crashed): Trained.") == "It ended without a result (crashed): Trained."
@@ -267,7 +270,7 @@ def test_a_run_that_was_stopped_says_what_became_of_its_box(plan: Plan, verdict:
     state = run_state(plan, box=box, teardown=msgspec.structs.replace(GONE, verdict=verdict))
     outcome = outcome_of(reason=EndReason.INTERRUPTED, message="stopped on request after step 3 of 8", adapter=())
     receipt = receipt_of(plan, state, outcome, adapter_folder=None, interrupted=True, message="Stopped by the user.")
-    assert receipt.message == f"Stopped by the user. The trainer said: stopped on request after step 3 of 8{left}"
+    assert receipt.ending.message == f"Stopped by the user. The trainer said: stopped on request after step 3 of 8{left}"
 
 
 def test_a_run_that_was_stopped_says_where_its_last_checkpoint_is(plan: Plan) -> None:
@@ -282,7 +285,7 @@ def test_a_run_that_was_stopped_says_where_its_last_checkpoint_is(plan: Plan) ->
             "interrupted": True,
             "message": "Stopped by the user.",
         }
-        return receipt_of(plan, state, None if adapter_folder is None else outcome_of(), **told).message
+        return receipt_of(plan, state, None if adapter_folder is None else outcome_of(), **told).ending.message
 
     assert said(None) == (
         "Stopped by the user. The run is over, so `rentune resume` rents nothing to go on from it; trainable.safetensors has "
@@ -378,7 +381,7 @@ def test_only_a_clean_end_closes_the_bill(plan: Plan, tmp_path: Path) -> None:
         ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 10 * number + 5, teardown=orphaned))
 
     def billed_s() -> float:
-        return receipt_of(plan, ledger.runs()["r"], at_s=OPENED_AT_S + 500).billed_s
+        return receipt_of(plan, ledger.runs()["r"], at_s=OPENED_AT_S + 500).span.billed_s
 
     assert billed_s() == 500 + 490
     ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 200, teardown=GONE))

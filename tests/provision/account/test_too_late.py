@@ -28,15 +28,17 @@ def test_the_phase_that_took_the_time_is_named_and_what_is_saved(plan: Plan, out
     died = rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 900)
     state = run_state(plan, rentals=(died,), phase_s={"boot": 20.0, "environment": 700.0})
     receipt = receipt_of(plan, state, outcome, message="Too late.", adapter_folder=None, checkpoint_folder=kept)
-    assert "Most of its time went to environment: 11 min 40 s of 15 min 00 s." in receipt.message
-    assert receipt.message.endswith(f"Its last checkpoint is at home: {kept}" if kept else "Nothing that it learned is saved.")
+    assert "Most of its time went to environment: 11 min 40 s of 15 min 00 s." in receipt.ending.message
+    assert receipt.ending.message.endswith(
+        f"Its last checkpoint is at home: {kept}" if kept else "Nothing that it learned is saved."
+    )
 
 
 def test_nothing_of_that_is_said_of_a_result_nor_of_a_run_that_was_stopped(plan: Plan) -> None:
     died = rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 900)
     saved = receipt_of(plan, run_state(plan, rentals=(died,)), outcome_of(reason=EndReason.DEADLINE))
     stopped = receipt_of(plan, run_state(plan, rentals=(died,)), None, interrupted=True)
-    assert not any("Most of its time" in receipt.message for receipt in (saved, stopped))
+    assert not any("Most of its time" in receipt.ending.message for receipt in (saved, stopped))
 
 
 def test_a_build_that_the_deadline_has_ended_is_told_as_that(

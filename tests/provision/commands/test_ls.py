@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,6 +13,7 @@ from rich.console import Console
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Billed, Ended, PhaseStarted
+from provision.account.receipt.value import Ending
 from provision.charge.controller import this_process
 from provision.cli import call
 from provision.commands.ls import describe, stands, status, table
@@ -62,17 +62,15 @@ def test_a_run_that_is_over_grows_no_older(run_id: str, places: Places, ledger: 
 @pytest.mark.parametrize(
     ("ended", "word"),
     [
-        ({"reason": EndReason.OUT_OF_MEMORY}, "out_of_memory"),
-        ({"reason": EndReason.DEADLINE}, "deadline"),
-        ({"reason": None, "ended_by_deadline": True}, "deadline"),
+        (Ending(reason=EndReason.OUT_OF_MEMORY), "out_of_memory"),
+        (Ending(reason=EndReason.DEADLINE), "deadline"),
+        (Ending(by_deadline=True), "deadline"),
     ],
 )
-def test_a_failure_names_its_reason(
-    run_id: str, plan: Plan, places: Places, ledger: Ledger, ended: dict[str, Any], word: str
-) -> None:
+def test_a_failure_names_its_reason(run_id: str, plan: Plan, places: Places, ledger: Ledger, ended: Ending, word: str) -> None:
     """The typed end that stands in its receipt, or the deadline that took its box."""
     close(ledger, run_id, exit_code=1)
-    failed = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of(adapter=())), **ended)
+    failed = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of(adapter=())), ending=ended)
     places.run(run_id).receipt.write_bytes(msgspec.json.encode(failed))
     row = describe(ledger.runs()[run_id], places, now_s=0.0)
     assert stands(row) == f"failed after 3 min 05 s: {word}"

@@ -58,7 +58,7 @@ def test_any_other_machine_is_used_by_its_address(places: Places, tmp_path: Path
 
         receipt = drive(run_id, Edges(places, Quiet(), make=lambda _claim: host))
 
-        assert receipt.exit_code == Exit.OK, receipt.message
+        assert receipt.exit_code == Exit.OK, receipt.ending.message
         assert (receipt.offer, receipt.usd_per_hour) == (chosen.offer.key, USD_PER_HOUR)
         assert receipt.metered_usd > 0
         assert receipt.teardown

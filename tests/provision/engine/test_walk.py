@@ -98,7 +98,7 @@ def test_from_the_plan_to_the_receipt(cloud: str, bench_at: Callable[[str], Benc
 
     receipt = drive(run_id, Edges(places, display, make=lambda _: bench.provisioner(WithTheStack)))
 
-    assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
+    assert receipt.exit_code == Exit.OK, (receipt.ending.message, display.notes)
     assert receipt.teardown
     assert receipt.teardown.verdict == "destroyed"
     assert {end.gone for end in receipt.teardown.resources} == {Answer.YES}
@@ -142,8 +142,8 @@ def test_a_volume_that_is_kept_spares_the_next_run_the_download(
             ledger = Ledger(places.ledger)
             run_id = open_run(plan, base, places=places, ledger=ledger, clock=time.time)
             receipt = drive(run_id, Edges(places, Quiet(), make=lambda _: bench.provisioner(WithTheStack)))
-            assert receipt.exit_code == Exit.OK, receipt.message
-            kept.append([volume.name for volume in receipt.kept])
+            assert receipt.exit_code == Exit.OK, receipt.ending.message
+            kept.append([volume.name for volume in receipt.left.kept])
             fetched.append(any(each.startswith("GET ") and each.endswith(".safetensors") for each in hub.asked))
             reports.append(places.run(run_id).report.read_text())
     assert kept == [["models"], []], "it bills on once"
@@ -171,7 +171,7 @@ def test_where_a_cloud_has_no_room_the_next_region_is_tried(
 
     receipt = drive(run_id, Edges(places, display, make=lambda _: bench.provisioner(WithTheStack)))
 
-    assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
+    assert receipt.exit_code == Exit.OK, (receipt.ending.message, display.notes)
     assert [(each.offer, each.reason, each.usd > 0) for each in receipt.tries] == [
         (first.offer.key, Reason.CAPACITY, False),
         (second.offer.key, None, True),
@@ -212,7 +212,7 @@ def test_a_machine_that_reboots_in_training_goes_on(bench_at: Callable[[str], Be
     display = Reboots(reboot)
     receipt = drive(run_id, Edges(places, display, make=lambda _: bench.provisioner(WithTheStack)))
 
-    assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
+    assert receipt.exit_code == Exit.OK, (receipt.ending.message, display.notes)
     assert display.kinds.count("resumed") == 1
     assert "The box was rebooted, which ended the trainer; starting it again from its last checkpoint." in display.notes
     steps = [event.data["step"] for event in read_events(places.run(run_id).events) if event.kind == "step"]

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from planner.plan import Plan, Range
 from provision.account.ledger import Ledger
-from provision.account.receipt import Figure, Receipt
+from provision.account.receipt.value import BaseUsed, Figure, Receipt
 from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.errors import Exit
@@ -116,7 +116,7 @@ def test_a_run_that_began_with_an_earlier_adapter_says_so(plan: Plan) -> None:
     loop = msgspec.structs.replace(plan.request.loop, init_adapter="/runs/a/checkpoints/step-10")
     plan = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, loop=loop))
     receipt = receipt_of(plan, run_state(plan), outcome_of())
-    assert receipt.began_with == "/runs/a/checkpoints/step-10"
+    assert receipt.base.began_with == "/runs/a/checkpoints/step-10"
     assert "It began with the weights in /runs/a/checkpoints/step-10" in render_page(receipt, plan, CURVES)
 
 
@@ -143,7 +143,7 @@ def test_a_classification_shows_how_well_classes_are_told_apart(plan: Plan) -> N
         )
         assert "No AUC: a class has no held-out row, or all of them." in shown
         assert "Nats per row" in shown
-    told = json.loads(msgspec.json.encode(receipt))
+    told = json.loads(msgspec.json.encode(receipt))["learning"]
     assert told["metrics"] == {"accuracy": {"before": 0.5, "after": 0.875}, "macro_f1": {"before": 0.25, "after": 0.75}}
     every = [msgspec.structs.replace(each, metrics={**each.metrics, "auc": 0.9}) for each in (before, after)]
     whole = printed(receipt_of(plan, run_state(plan), outcome_of(before=every[0], after=every[1])))
@@ -253,7 +253,8 @@ def test_no_cell_is_empty(receipt: Receipt) -> None:
         for row in (*table.rows, *([table.total] if table.total else [])):
             assert all(cell.strip() for cell in row), (table.title, row)
             assert "$0.0000" not in row
-    silent = msgspec.structs.replace(receipt, samples=(Sample(prompt="What?", reference="It.", before="", after=""),))
+    samples = (Sample(prompt="What?", reference="It.", before="", after=""),)
+    silent = msgspec.structs.replace(receipt, learning=msgspec.structs.replace(receipt.learning, samples=samples))
     assert printed(silent).count("(nothing)") == 2
 
 
@@ -274,7 +275,7 @@ def test_the_bill_stands_beside_the_adapter_as_markdown(receipt: Receipt) -> Non
 )
 def test_what_was_downloaded_of_a_base_from_the_hub_is_told(plan: Plan, fetched_bytes: int | None, words: str | None) -> None:
     receipt = receipt_of(plan, run_state(plan), outcome_of())
-    shown = " ".join(printed(msgspec.structs.replace(receipt, base_fetched_bytes=fetched_bytes)).split())
+    shown = " ".join(printed(msgspec.structs.replace(receipt, base=BaseUsed(fetched_bytes=fetched_bytes))).split())
     assert (words in shown) if words else ("download" not in shown.partition("Phases")[2].partition("from the first line")[2])
 
 

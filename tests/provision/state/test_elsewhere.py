@@ -12,7 +12,7 @@ from planner.plan import Plan
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Late
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.charge.ends.ending import end
 from provision.charge.ownerless import looking
 from provision.charge.ownerless.elsewhere import ask_stores

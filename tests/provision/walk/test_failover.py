@@ -18,7 +18,7 @@ from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import AnyLine, Attempted, Created, Ended, PhaseEnded, Tried
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.driving import drive
 from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, Refused, Scope
@@ -95,7 +95,7 @@ def test_where_one_is_full_the_next_is_asked(at: At, opened: Opened, driven: Dri
 
     assert market.asked == [HERE, THERE, YONDER]
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.message == f"{YONDER} is full. No other offer is left."
+    assert receipt.ending.message == f"{YONDER} is full. No other offer is left."
     lines = [line for line in ledger.lines() if isinstance(line, Attempted | Ended | Tried)]
     assert [type(line) for line in lines[:9]] == [Attempted, Ended, Tried] * 3
     assert [line.offer.key for line in lines if isinstance(line, Attempted)] == market.asked
@@ -120,7 +120,7 @@ def test_a_full_disk_keeps_nobody_from_looking_once_more_what_an_attempt_has_lef
     market = Market({key: full(key) for key in (HERE, THERE)})
     receipt = driven(opened(at(HERE), at(THERE)), market)
     assert (market.asked, receipt.exit_code) == (asked, Exit.FAILED)
-    assert receipt.message.startswith(f"{asked[-1]} is full.")
+    assert receipt.ending.message.startswith(f"{asked[-1]} is full.")
     confirmed = [line for line in ledger.lines() if isinstance(line, PhaseEnded) and line.phase == Phase.CONFIRM]
     assert len(confirmed) == len(asked)
 
@@ -137,7 +137,7 @@ def test_what_nobody_understands_is_cleaned_up_told_word_for_word_and_tried_at_o
         (Reason.UNKNOWN, f"{HERE} said 42."),
         (Reason.UNKNOWN, f"{THERE} said 42."),
     ]
-    assert receipt.message == f"{THERE} said 42. What came of 2 offers was not understood, so no more are tried."
+    assert receipt.ending.message == f"{THERE} said 42. What came of 2 offers was not understood, so no more are tried."
 
 
 def test_a_limit_of_the_account_is_remembered_for_the_next_plan(at: At, opened: Opened, driven: Driven, places: Places) -> None:
@@ -210,7 +210,7 @@ def test_nothing_more_is_bought_while_the_last_may_still_bill(at: At, opened: Op
 def test_what_is_no_refusal_of_the_provider_is_not_tried_elsewhere(at: At, opened: Opened, driven: Driven) -> None:
     """A plugin that is not installed is missing for every offer."""
     market = Market({HERE: ProvisionError("The plugin is not installed.")})
-    assert driven(opened(at(HERE), at(THERE)), market).message == "The plugin is not installed."
+    assert driven(opened(at(HERE), at(THERE)), market).ending.message == "The plugin is not installed."
     assert market.asked == [HERE]
 
 
@@ -221,7 +221,7 @@ def test_the_cap_holds_over_all_attempts(at: At, opened: Opened, driven: Driven)
     market = Market({HERE: full(HERE), THERE: full(THERE)})
     receipt = driven(opened(at(HERE, budget=budget), at(THERE, 1.1, budget=budget)), market)
     assert market.asked == [HERE]
-    assert "over $1.4000" in receipt.message
+    assert "over $1.4000" in receipt.ending.message
 
 
 @pytest.mark.parametrize(("agreed", "answer", "asked"), [(False, False, 1), (False, True, 2), (True, False, 2)])
@@ -240,7 +240,7 @@ def test_a_much_dearer_offer_needs_a_yes(
     receipt = driven(opened(at(HERE), at(THERE, 1.5), dearer=agreed), market, attendant=Attendant(agrees=agrees))
     assert len(market.asked) == asked
     assert len(questions) == (0 if agreed else 1)
-    assert ("--dearer allows it" in receipt.message) == (asked == 1)
+    assert ("--dearer allows it" in receipt.ending.message) == (asked == 1)
 
 
 class KilledAtNote(Quiet):
@@ -292,7 +292,7 @@ def test_whoever_follows_a_controller_that_died_before_its_last_look_looks_first
         second.boxes[run_id] = Resource(kind="instance", id="i-late", run_id=run_id)
     receipt = driven(run_id, second)
     assert second.asked == []
-    assert receipt.message == f"{HERE} is full. {UNCONFIRMED}"
+    assert receipt.ending.message == f"{HERE} is full. {UNCONFIRMED}"
     assert receipt.exit_code == Exit.STILL_BILLS
 
 
@@ -368,7 +368,9 @@ def test_only_a_spot_machine_that_is_taken_away_is_followed_by_another(
     receipt = driven(run_id, market)
     assert market.asked == asked
     assert [each.reason for each in receipt.tries] == reasons
-    assert receipt.message.startswith(f"{THERE} is full." if asked else "The box is gone before its deadline, and not by us.")
+    assert receipt.ending.message.startswith(
+        f"{THERE} is full." if asked else "The box is gone before its deadline, and not by us."
+    )
 
 
 def test_what_was_made_and_declined_is_taken_off_the_deadline_of_the_same_offer(
@@ -452,7 +454,7 @@ def test_an_offer_that_a_policy_forbids_by_now_is_passed_over(at: At, opened: Op
     market = Tightened({HERE: full(HERE), YONDER: full(YONDER)})
     receipt = driven(run_id, market)
     assert market.asked == [HERE, YONDER]
-    assert receipt.message == (
+    assert receipt.ending.message == (
         f"{YONDER} is full. {THERE} can't be rented any more: not in here or yonder (regions in {places.user_policy})."
     )
 
@@ -469,7 +471,7 @@ def test_what_an_unfinished_asking_left_is_not_asked_for_again_against_a_policy(
     places.user_policy.write_text('providers = ["gcp"]')
     receipt = driven(run_id, market)
     assert market.asked == []
-    assert receipt.message == f"{HERE} can't be rented any more: not from gcp (providers in {places.user_policy})."
+    assert receipt.ending.message == f"{HERE} can't be rented any more: not from gcp (providers in {places.user_policy})."
     assert ledger.runs()[run_id].over
 
 

@@ -15,7 +15,7 @@ from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Opened, PhaseEnded
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.charge.driving import drive
 from provision.errors import Exit, ProvisionError
 from provision.home.places import Places
@@ -46,7 +46,7 @@ def test_a_provider_without_room_is_a_failure_that_costs_nothing(run: Callable[[
     """Exit 1, the provider's own words, gone."""
     receipt = run(Failing(ProvisionError("There is no such machine left.", hint="Try another region.")))
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.message == "There is no such machine left. Try another region."
+    assert receipt.ending.message == "There is no such machine left. Try another region."
     assert receipt.teardown is not None
     assert receipt.teardown.clean
 
@@ -79,7 +79,7 @@ def test_a_fault_of_ours_closes_the_books_all_the_same(run: Callable[[Paper], Re
     receipt = run(Failing(ZeroDivisionError("division by zero"), buys=True))
     assert receipt.exit_code == Exit.FAILED
     log = places.run(receipt.run_id).controller_log
-    assert str(log) in receipt.message
+    assert str(log) in receipt.ending.message
     assert "ZeroDivisionError" in log.read_text()
 
 
@@ -123,7 +123,7 @@ def test_a_controller_that_died_before_it_could_say_why_is_told_as_such(
     provider = Failing(ProvisionError("never asked"))
     receipt = run(provider)
     assert provider.calls == []
-    assert (receipt.exit_code, receipt.message) == (Exit.FAILED, UNTOLD)
+    assert (receipt.exit_code, receipt.ending.message) == (Exit.FAILED, UNTOLD)
 
 
 def test_the_steps_of_a_stopped_run_are_in_its_receipt(run: Callable[[Paper], Receipt], places: Places) -> None:
@@ -183,7 +183,9 @@ def test_a_receipt_that_cannot_be_written_hides_no_verdict(run: Callable[[Paper]
     folder.receipt.mkdir()
     receipt = run(Failing(ProvisionError("No room.")))
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.message.endswith(f"The books could not be closed: Is a directory. rentune resume {run_id} closes them.")
+    assert receipt.ending.message.endswith(
+        f"The books could not be closed: Is a directory. rentune resume {run_id} closes them."
+    )
     assert Ledger(places.ledger).runs()[run_id].billed is None
 
 
@@ -195,7 +197,7 @@ def test_inputs_that_went_away_are_found_before_anything_is_rented(
     provider = Failing(ProvisionError("never asked"))
     receipt = run(provider)
     assert provider.calls == []
-    assert "is no longer there" in receipt.message
+    assert "is no longer there" in receipt.ending.message
     assert receipt.exit_code == Exit.FAILED
 
 
@@ -228,7 +230,7 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
 
 def test_a_disk_that_is_full_is_no_fault_of_ours(run: Callable[[Paper], Receipt], places: Places) -> None:
     """Said in one sentence, without the name of an exception, and with what to do."""
-    message = run(Failing(OSError(errno.ENOSPC, "No space left on device"))).message
+    message = run(Failing(OSError(errno.ENOSPC, "No space left on device"))).ending.message
     assert message == f"{places.home} takes no more: No space left on device. Free space there."
 
 
@@ -238,7 +240,7 @@ def test_files_that_a_power_cut_has_torn_do_not_keep_the_books_open(run: Callabl
     folder.outcome.write_text('{"run_id": "')
     folder.receipt.write_text("{")
     receipt = run(Failing(ProvisionError("No room.")))
-    assert f"{folder.outcome} is damaged" in receipt.message
+    assert f"{folder.outcome} is damaged" in receipt.ending.message
     assert read_receipt(folder) == receipt
 
 

@@ -70,8 +70,8 @@ def test_a_box_that_runs_and_never_answers_is_given_up_after_its_clouds_time(
     receipt = walk(dataclasses.replace(held, plans=(rented,), reach=Reach(connect=connect)))
 
     assert waited_s == [row.waits.boot_s]
-    assert "Its console ends with: cloud-init: no network" in receipt.message
-    assert str(places.run(run_id).console) in receipt.message
+    assert "Its console ends with: cloud-init: no network" in receipt.ending.message
+    assert str(places.run(run_id).console) in receipt.ending.message
     assert provisioner.boxes == {}
 
 

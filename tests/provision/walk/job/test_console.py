@@ -72,7 +72,7 @@ def test_a_box_that_never_answers_is_told_with_the_end_of_its_boot_log(
     held = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: provisioner), ledger=ledger)
     receipt = walk(dataclasses.replace(held, plans=(boots_at_once(held.plan),), reach=Reach(least_boot_s=0.1)))
     assert receipt.exit_code == Exit.FAILED
-    assert told in receipt.message
-    assert ("console" in receipt.message) == bool(told)
+    assert told in receipt.ending.message
+    assert ("console" in receipt.ending.message) == bool(told)
     assert places.run(run_id).console.exists() == bool(told)
     assert provisioner.boxes == {}

@@ -12,7 +12,7 @@ import pytest
 from provision.aboard import job
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created
-from provision.account.receipt import Receipt
+from provision.account.receipt.value import Receipt
 from provision.errors import ConnectionFailed, HomeFailed, ProvisionError, RentuneError, TransferFailed, WrongHostKey
 from provision.home.clocks import Clocks
 from provision.home.places import Places
@@ -224,7 +224,7 @@ def test_a_box_that_is_gone_is_not_waited_for_by_whoever_takes_the_run_up(waitin
     """Nothing is said to whoever has its address by now, and what is left of it is ended."""
     receipt, num_tries = connected(waiting(GONE))
     assert num_tries == 0
-    assert receipt.message.startswith("The box is gone before its deadline, and not by us.")
+    assert receipt.ending.message.startswith("The box is gone before its deadline, and not by us.")
     assert receipt.teardown is not None
     assert receipt.teardown.clean
 

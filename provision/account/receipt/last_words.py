@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Final
 
-from provision.account.closing import AtHome
+from provision.account.receipt.closing import AtHome
 from provision.account.runs import RunState
 from provision.words import seconds_words
 from remote.contract import WEIGHTS_FILE, EndReason, Outcome
