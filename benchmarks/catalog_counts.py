@@ -1,6 +1,6 @@
 """What the shipped catalog holds, by provider, day and licence, and what reading all of it costs.
 
-    python -m benchmarks.catalog_counts > benchmarks/results/catalog_2026-11-26.md
+    python -m benchmarks.catalog_counts > benchmarks/results/catalog_2026-11-28.md
 
 Counted are prices: on demand and spot apart. Times are of this process's own CPU, the least of several: from the tables, from
 the parsed copy that an earlier command has kept, and with every offer put through every condition of `select`.
@@ -27,11 +27,11 @@ NUM_TIMES = 15
 def main() -> None:
     """Print the page."""
     catalog = read_catalog()
-    print("\n".join(page(catalog)))
+    print("\n".join((*counts(catalog), *_times())))
 
 
-def page(catalog: Catalog) -> Iterator[str]:
-    """The counts and the times, as Markdown."""
+def counts(catalog: Catalog) -> Iterator[str]:
+    """What there is, as Markdown; the times follow it on the page."""
     offers = catalog.offers
     on_demand = sum(offer.purchase == "on_demand" for offer in offers)
     yield "# What the shipped catalog holds"
@@ -49,7 +49,6 @@ def page(catalog: Catalog) -> Iterator[str]:
     yield from _counted("source", Counter(offer.source for offer in offers))
     yield from _counted("confidence", Counter(offer.confidence for offer in offers))
     yield from _gpus(catalog)
-    yield from _times()
 
 
 def _providers(catalog: Catalog) -> Iterator[str]:

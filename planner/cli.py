@@ -57,7 +57,7 @@ def answer(
             versions=edges.versions,
             rules=edges.rules,
             seen=edges.seen,
-            kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
+            kept_at=edges.volume_at(request),
             cards=cards,
             sent=sent,
         )

@@ -30,3 +30,8 @@ class Edges(msgspec.Struct, frozen=True, kw_only=True):
     kept_at: Callable[[str], tuple[Place, ...]] = lambda _name: ()  # where a volume of that name lies; nowhere = not known
     sent: Callable[[Request], Sent] = lambda _request: NOTHING  # what goes to a machine elsewhere from here
     notes: Callable[[Request], Iterable[str]] = lambda _request: ()  # what else is to be told of the machine that asks
+
+    def volume_at(self, request: Request) -> tuple[Place, ...]:
+        """Where the volume lies that the request wants again; nowhere = it wants none, or one is made."""
+        name = request.keep.volume_name
+        return () if name is None else self.kept_at(name)

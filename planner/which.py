@@ -54,6 +54,7 @@ def run_which(
         rules=edges.rules,
         seen=edges.seen,
         sent=edges.sent(asked),
+        kept_at=edges.volume_at(asked),
     )
     command = plan_command({**options, "model": result.bases[0].name}) if result.bases else None
     if options.get("json"):

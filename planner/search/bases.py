@@ -25,7 +25,7 @@ from planner.search import checks, plan_of
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures
 from planner.search.floors import Floors
-from planner.search.market.offers import Kind, Market, admit
+from planner.search.market.offers import Kind, Market, Place, admit
 from planner.search.ranking import Found, Question, rank
 from planner.search.told.notebook import Notebook, Over, beyond, nearest_of
 from planner.search.ways.strategies import seq_len_of
@@ -73,6 +73,7 @@ def largest_held(
     rules: Collection[Rule] = (),
     seen: tuple[Seen, ...] = (),
     sent: Sent = NOTHING,
+    kept_at: tuple[Place, ...] = (),
 ) -> BasesHeld:
     """The request's job with each base of the catalog in the place of its own, as `search` would plan it; only what surely fits
     one card, unless the request says how many. A base that can't be trained so is passed over.
@@ -87,7 +88,7 @@ def largest_held(
         check()
     policy = in_force(tuple(rules), request.overruled)
     over: list[tuple[str, Over]] = []  # with the base
-    asked = admit(request, market, policy)
+    asked = admit(request, market, policy, kept_at=kept_at)
 
     def plan_with(row: ModelRow, shape: Architecture) -> Plan | None:
         of_row = msgspec.structs.replace(request, model=row.name)
@@ -101,6 +102,7 @@ def largest_held(
             providers=providers,
             capabilities=capabilities,
             rules=policy,
+            kept_at=kept_at,
         )
         figures = Figures(shape, of_row, question.advice, seq_len=question.seq_len, seen=seen, sent=sent)
         notebook = Notebook()

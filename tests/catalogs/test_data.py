@@ -7,9 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
+import benchmarks.catalog_counts
 from catalogs.catalog import DATA, Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer, Purchase
 from catalogs.names import key_of
@@ -30,6 +32,13 @@ def catalog() -> Catalog:
 
 def spread(offer: Offer) -> tuple[str, str, str]:
     return offer.provider, offer.region, offer.instance_type
+
+
+def test_the_counts_that_are_committed_are_those_of_what_is_shipped(catalog: Catalog) -> None:
+    """`python -m benchmarks.catalog_counts` writes them; its times are of one day and one machine."""
+    [page] = (Path(benchmarks.catalog_counts.__file__).parent / "results").glob("catalog_*.md")
+    told, counted = page.read_text().partition("| CPU time of")[0].splitlines(), list(benchmarks.catalog_counts.counts(catalog))
+    assert told[3:] == counted[3:]
 
 
 def test_there_is_enough_to_choose_from(catalog: Catalog) -> None:

@@ -13,7 +13,7 @@ import pytest
 from catalogs.bases.models import registry, resolve_model
 from catalogs.catalog import Catalog
 from catalogs.failure import Failure
-from planner.asking.request import Budget, Where
+from planner.asking.request import Budget, Keep, Where
 from planner.plan import Provider
 from planner.report.bases import render_bases, why_none
 from planner.search.bases import BaseHeld, BasesHeld, largest_held
@@ -23,7 +23,9 @@ from tests.planner.builders import CLOUD, TODAY, ask, make_catalog, make_gpu, ma
 MARKET = make_catalog(make_offer())
 
 
-def held(catalog: Catalog = MARKET, provider: Provider = CLOUD, **request: Any) -> BasesHeld:
+def held(
+    catalog: Catalog = MARKET, provider: Provider = CLOUD, kept_at: tuple[tuple[str, str], ...] = (), **request: Any
+) -> BasesHeld:
     """On a market of one card of 24 GB, unless another is named."""
     return largest_held(
         make_request(**request),
@@ -33,6 +35,7 @@ def held(catalog: Catalog = MARKET, provider: Provider = CLOUD, **request: Any) 
         today=TODAY,
         offers=catalog.offers,
         versions={},
+        kept_at=kept_at,
     )
 
 
@@ -145,3 +148,14 @@ def test_the_table_fits_its_terminal(width: int) -> None:
     assert all(any(f"{base.name} " in row for row in rows) for base in answer.bases if len(base.name) < 20)
     assert ("\nfamily" in text, "cloud north one" in text) == (width >= 96, width >= 128)
     assert text.endswith("rentune plan --model X")
+
+
+def test_beside_a_volume_that_is_kept_a_base_is_trained_where_it_lies() -> None:
+    """As `plan` does with a base that is named: elsewhere it could not be reached, however cheap the machine."""
+    cheap, dear = make_offer(region="south", usd_per_hour=Decimal("0.1")), make_offer(region="north", usd_per_hour=Decimal(9))
+    catalog = make_catalog(cheap, dear)
+    regions = {
+        place: {base.plan.offer.region for base in held(catalog, kept_at=place, keep=Keep(volume_name="models")).bases}
+        for place in ((), (("cloud", "north"),))
+    }
+    assert regions == {(): {"south"}, (("cloud", "north"),): {"north"}}
