@@ -22,7 +22,17 @@ from planner.choice.recipes import (
     Choice,
     Rule,
 )
-from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, TOP_BLOCKS, adapter_params
+from planner.methods import (
+    DEFAULT_RANK,
+    LAYERS,
+    METHODS,
+    NF4,
+    NUM_VIRTUAL_TOKENS,
+    QLORA,
+    QLORA_MEANS,
+    TOP_BLOCKS,
+    adapter_params,
+)
 from planner.strategy.precision import BITSANDBYTES
 from remote.contract import ALPHA_PER_RANK, Task
 
@@ -62,10 +72,9 @@ METHOD_CHOICE: Final = Choice(
     reason="equals full tuning on small and medium data at two thirds of the compute and far less memory",
     source=REGRET,
 )
-# derived: the paper tries 1, 5, 20, 100 and 150, of which those above 20 gain little (arXiv:2104.08691)
 VIRTUAL_TOKENS: Final = Choice(
     key="num_virtual_tokens",
-    value=20,
+    value=NUM_VIRTUAL_TOKENS,
     reason="of 1, 5, 20, 100 and 150 learned positions the last gains over 20 were small",
     source="Lester et al. 2021, arXiv:2104.08691",
 )

@@ -274,6 +274,14 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "rank {this.strategy.rank} is not below the width of {this.architecture.name}, {this.architecture.hidden_size}",
     ),
     (
+        lambda this: this.case.num_virtual_tokens is None and this.strategy.num_virtual_tokens is not None,
+        "num_virtual_tokens {this.strategy.num_virtual_tokens} is taken, as nobody said how many",
+    ),
+    (
+        lambda this: this.case.trainable_layers is None and this.strategy.trainable_layers is not None,
+        "trainable_layers {this.strategy.trainable_layers} is taken, as nobody said how many",
+    ),
+    (
         lambda this: this.architecture.attention_softcap and this.strategy.attention == "sdpa",
         "{this.architecture.model_type} caps its attention scores, which sdpa can't: eager attention is estimated",
     ),
@@ -298,13 +306,21 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     ),
     (
         lambda this: this.gpu is not None and this.strategy.quant in BITSANDBYTES and this.gpu.bitsandbytes == "no",
-        "bitsandbytes does not run on {this.gpu.name}",
+        "bitsandbytes does not run on {this.gpu.name}: quant none, or another card",
+    ),
+    (
+        lambda this: (
+            this.gpu is not None
+            and this.strategy.quant in BITSANDBYTES
+            and this.gpu.bitsandbytes in ("partial", "build-dependent")
+        ),
+        "{this.gpu.name}: bitsandbytes support is {this.gpu.bitsandbytes}; quant none needs none",
     ),
     (
         lambda this: (
             this.gpu is not None and this.strategy.attention == "flash_attention_2" and this.gpu.flash_attention == "no"
         ),
-        "FlashAttention-2 does not run on {this.gpu.name}",
+        "FlashAttention-2 does not run on {this.gpu.name}: attention sdpa is what to run",
     ),
     (
         lambda this: this.strategy.quant in BITSANDBYTES and stack_of(this.case).reads_ahead,

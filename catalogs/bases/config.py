@@ -21,8 +21,12 @@ class ConfigUnusable(Exception):
         self.hint = hint
 
 
-class TypeUnknown(ConfigUnusable):
-    """A config of a type whose blocks nobody has described here."""
+class Undescribed(ConfigUnusable):
+    """A config of blocks that nobody has described here; whoever builds the model may know them."""
+
+
+class TypeUnknown(Undescribed):
+    """One whose very type is not described."""
 
 
 ACTIVATIONS: Final[dict[str, Activation]] = {

@@ -11,7 +11,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from catalogs.bases.config import ConfigUnusable, TypeUnknown
+from catalogs.bases.config import ConfigUnusable, Undescribed
+from catalogs.bases.copies import by_name, copied, packed_as, sees, squashed
 from catalogs.bases.families import architecture_of
 from catalogs.bases.gguf import GgufUnreadable, read_gguf_config
 from catalogs.bases.outline import outline_of
@@ -19,10 +20,9 @@ from catalogs.failure import Failure
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
 
 REGISTRY: Final = Path(__file__).parents[1] / "data" / "architectures.json"
+OUTLINED: Final = Path(__file__).parents[1] / "data" / "outlined.json"
 QUANTIZATION: Final = "quantization_config"  # the key of a config under which stored weights say how they are packed
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
-# "owner/name" or "name", less what marks a copy that is stored quantized
-MAYBE_COPY: Final = re.compile(r"(?:\w[\w.-]*/)?(\w[\w.-]*?)((?:-unsloth)?-bnb-4bit|-gptq|-awq)?")
 
 
 class ModelUnknown(Failure):
@@ -62,36 +62,37 @@ def registry() -> tuple[ModelRow, ...]:
 
 
 @cache
+def outlined() -> tuple[ModelRow, ...]:
+    """Bases whose blocks nobody has described here: transformers builds them, and a trace counts what there is."""
+    return msgspec.json.decode(OUTLINED.read_bytes(), type=tuple[ModelRow, ...])
+
+
+@cache
 def _names() -> dict[str, ModelRow]:
-    """Every registry name, hub id and size word, in lower case."""
-    names = {word.lower(): row for row in registry() for word in row.sizes}
-    names |= {hub_id.lower(): row for row in registry() for hub_id in row.hub}
-    return names | {row.name.lower(): row for row in registry()}
+    """Every name, hub id and size word, in lower case."""
+    rows = (*outlined(), *registry())
+    names = {word.lower(): row for row in rows for word in row.sizes}
+    names |= {hub_id.lower(): row for row in rows for hub_id in row.hub}
+    return names | {row.name.lower(): row for row in rows}
 
 
 @cache
 def _copied() -> dict[str, ModelRow]:
-    """What stands behind the owner in a hub id, and registry names: copies of a model keep its name, and have its shape."""
-    last = {hub_id.lower().rpartition("/")[2]: row for row in registry() for hub_id in row.hub}
-    return last | {row.name.lower(): row for row in registry()}
+    """Names as copies have them: they keep the name of what they come from, and have its shape."""
+    return by_name((*outlined(), *registry()))
 
 
 def _row_of(reference: str) -> ModelRow | None:
     """The row that is meant by a name, a hub id, or the name of a copy by another owner."""
-    word = reference.strip().lower()
-    if row := _names().get(word):
-        return row
-    name = MAYBE_COPY.fullmatch(word)
-    return _copied().get(name[1]) if name else None
+    return _names().get(reference.strip().lower()) or copied(reference, _copied())
 
 
 def packed_copy(reference: str) -> tuple[str, str] | None:
     """How the weights of a copy are packed whose name says so, and the registry name of what it is a copy of."""
-    word = reference.strip().lower()
-    name, row = MAYBE_COPY.fullmatch(word), _row_of(word)
-    if name is None or name[2] is None or row is None or word in _names():
+    how, row = packed_as(reference), _row_of(reference)
+    if how is None or row is None or reference.strip().lower() in _names():
         return None
-    return name[2].rpartition("-")[2].replace("4bit", "bitsandbytes"), row.name
+    return how, row.name
 
 
 def is_size(reference: str) -> bool:
@@ -105,9 +106,11 @@ def hub_id_of(reference: str) -> str | None:
     """
     word = reference.strip().lower()
     row = _row_of(word)
-    if row is None or not row.hub or ("/" in word and word not in _names()):
+    if row is None or ("/" in word and word not in _names()):
         return None
-    return next((hub_id for hub_id in row.hub if word in (hub_id.lower(), hub_id.lower().rpartition("/")[2])), row.hub[0])
+    named = (hub_id for hub_id in row.hub if word == hub_id.lower() or squashed(word) == squashed(hub_id))
+    is_row = word in _names() or squashed(word) == squashed(row.name)  # else a tuning, whose weights are others
+    return next(named, row.hub[0] if row.hub and is_row else None)
 
 
 def is_gated(hub_id: str) -> bool:
@@ -147,7 +150,7 @@ def _of_row(row: ModelRow, reference: str) -> Architecture:
         taken = f"typical shape of {reference}: {row.name}; "
     elif word not in _names():
         taken = f"{shortened(reference)} is taken for a copy, by its name; "
-    return architecture_of(row.config, name=row.name, source=f"{taken}{row.source} ({row.as_of})")
+    return _built(row.config, name=row.name, source=f"{taken}{row.source} ({row.as_of})")
 
 
 # What AutoGPTQ and AutoAWQ wrote beside a config.json before it held a `quantization_config`: the file -> the method
@@ -193,7 +196,7 @@ def _built(config: Mapping[str, Any], *, name: str, source: str, file: str | Non
     """`file`: which one holds the config, to be named in a complaint; None where it was given itself."""
     try:
         return architecture_of(config, name=name, source=source)
-    except TypeUnknown as error:
+    except Undescribed as error:
         message = f"{file}: {error.message}" if file else error.message
         try:
             outline = outline_of(config, name=name, source=source)
@@ -208,6 +211,9 @@ def _unknown(reference: str, *, looked_up: bool) -> ModelUnknown:
     word = reference.strip().lower()
     if size := SIZE_WORD.fullmatch(word):
         return ModelUnknown(f"no typical model of {reference} is known", f"nearest sizes: {', '.join(_nearest_sizes(size))}")
+    if sees(word):
+        what = f"{reference} sees images, and bases that do are not estimated yet"
+        return ModelUnknown(what, "name the language model inside it, or give the config.json of that")
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
     if "/" in word:  # whoever names an owner means the hub

@@ -12,7 +12,7 @@ from catalogs.bases.models import ModelUnknown, TypeNotDescribed, resolve_model
 from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, EVALUATION_BOUNDS, complaint
 from planner.asking.mistyped import mistyped
-from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
+from planner.methods import LAYERS, METHODS, NUM_VIRTUAL_TOKENS, QLORA, QLORA_MEANS, TOP_BLOCKS, known_method
 from planner.methods.others import OTHERS
 from planner.nearest import nearest
 from planner.refusals import CaseError
@@ -297,8 +297,8 @@ def strategy_of(case: Case) -> Strategy:
         dropout=case.dropout,
         target_modules=_targets(case.target_modules),
         modules_to_save=case.modules_to_save,
-        num_virtual_tokens=case.num_virtual_tokens if method.prompt else None,
-        trainable_layers=case.trainable_layers if method.top_blocks_only else None,
+        num_virtual_tokens=case.num_virtual_tokens or NUM_VIRTUAL_TOKENS if method.prompt else None,
+        trainable_layers=case.trainable_layers or _top_blocks(case) if method.top_blocks_only else None,
         method_options=(method.adapter.options_at(rank) if method.adapter else {}) | case.method_options,
         quant=case.quant,
         double_quant=case.double_quant,
@@ -323,6 +323,11 @@ def strategy_of(case: Case) -> Strategy:
         sharding=case.sharding,
         offload=case.offload,
     )
+
+
+def _top_blocks(case: Case) -> int | None:
+    """How many are trained where nobody said which."""
+    return None if LAYERS in case.method_options else TOP_BLOCKS
 
 
 def _spelled_out(case: Case) -> Case:

@@ -29,6 +29,7 @@ from planner.methods.limits import require_within
 from planner.methods.linears import dials_of
 from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind, Launches
 from planner.methods.parts import TOP_BLOCKS
+from planner.methods.prompts import NUM_VIRTUAL_TOKENS
 from planner.methods.table import (
     METHODS,
     NF4,
@@ -50,6 +51,7 @@ __all__ = [
     "METHODS",
     "NF4",
     "NUM_LABELS",
+    "NUM_VIRTUAL_TOKENS",
     "QLORA",
     "QLORA_MEANS",
     "TOP_BLOCKS",

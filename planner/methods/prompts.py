@@ -11,6 +11,8 @@ from planner.methods.linears import hung
 from planner.refusals import CaseError
 from remote.contract import Strategy
 
+# derived: the paper tries 1, 5, 20, 100 and 150, of which those above 20 gain little (Lester et al. 2021, arXiv:2104.08691)
+NUM_VIRTUAL_TOKENS: Final = 20
 ENCODERS: Final = ("MLP", "LSTM")  # peft's PromptEncoderReparameterizationType, its default first
 TEXT_OPTIONS: Final = ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs")
 
@@ -19,7 +21,8 @@ def virtual_tokens(architecture: Architecture, strategy: Strategy) -> int:
     """How many positions are learned. Raises CaseError where nothing says so."""
     options.one_stack(architecture, strategy)
     if strategy.num_virtual_tokens is None:
-        raise CaseError("num_virtual_tokens", f"{strategy.method} needs num_virtual_tokens", "say 20, for example")
+        hint = f"say {NUM_VIRTUAL_TOKENS}, for example"
+        raise CaseError("num_virtual_tokens", f"{strategy.method} needs num_virtual_tokens", hint)
     return strategy.num_virtual_tokens
 
 

@@ -43,6 +43,7 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
     "mt5": seq2seq.t5,
     "qwen": remote_code.qwen,
     "baichuan": remote_code.baichuan,
+    "internlm2": remote_code.internlm2,
     "chatglm": remote_code.chatglm,
     "mixtral": mixtures.mixtral,
     "qwen3_moe": mixtures.qwen3_moe,

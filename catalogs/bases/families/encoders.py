@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogs.bases.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
+from catalogs.bases.config import Config, Fields, Undescribed, activation, flag, grid, linears, share, size
 
 
 def bert(config: Config) -> Fields:
@@ -47,7 +47,7 @@ def electra(config: Config) -> Fields:
     fields = bert(config)
     hidden = fields["hidden_size"]
     if size(config, "embedding_size", default=hidden) != hidden:
-        raise ConfigUnusable("ELECTRA with embeddings of another width has no closed form", "name the base or the large one")
+        raise Undescribed("ELECTRA with embeddings of another width has no closed form", "name the base or the large one")
     pooler = hidden * hidden + hidden
     return fields | {"other_params": fields["other_params"] - pooler, "outer_linears": (), "dense_classifier": True}
 
@@ -89,7 +89,7 @@ def deberta_v2(config: Config) -> Fields:
     shape = grid(config)
     hidden, ffn = shape["hidden_size"], size(config, "intermediate_size")
     if size(config, "conv_kernel_size", default=0) or not flag(config, "share_att_key", default=False):
-        raise ConfigUnusable("DeBERTa with a convolution or projections of its own for positions has no closed form", "use v3")
+        raise Undescribed("DeBERTa with a convolution or projections of its own for positions has no closed form", "use v3")
     reach = size(config, "position_buckets", default=-1)
     if reach < 1:
         reach = size(config, "max_relative_positions", default=shape["max_positions"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catalogs.bases.architectures import Activation
-from catalogs.bases.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
+from catalogs.bases.config import Config, Fields, Undescribed, activation, flag, grid, linears, share, size
 
 
 def gpt2_like(config: Config, *, kv: int, default_activation: Activation) -> Fields:
@@ -110,9 +110,7 @@ def phi(config: Config) -> Fields:
     hidden, ffn = shape["hidden_size"], size(config, "intermediate_size")
     kv = shape["num_kv_heads"] * shape["head_dim"]
     if flag(config, "qk_layernorm", default=False):
-        raise ConfigUnusable(
-            "Phi with norms on queries and keys has no closed form", "qk_layernorm false, or name another base"
-        )
+        raise Undescribed("Phi with norms on queries and keys has no closed form", "qk_layernorm false, or name another base")
     return shape | {
         "kind": "decoder",
         "intermediate_size": ffn,

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from catalogs.bases.architectures import Linear, Mamba
-from catalogs.bases.config import Config, ConfigUnusable, Fields, flag, linears, share, size
+from catalogs.bases.config import Config, ConfigUnusable, Fields, Undescribed, flag, linears, share, size
 from catalogs.bases.families.rotary import Rows, decoder, granite, llama, mlp_rows, qwen3, window_of
 
 WERE_LINEARS: Final[Fields] = {"experts_were_linears": True}  # derived: their modules before transformers 5.0
@@ -36,7 +36,7 @@ def mixtral(config: Config) -> Fields:
 
 def qwen3_moe(config: Config) -> Fields:
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
-        raise ConfigUnusable(
+        raise Undescribed(
             "a mixture with dense blocks in between has no closed form",
             "make every block sparse: decoder_sparse_step 1, no mlp_only_layers",
         )
@@ -134,7 +134,7 @@ def phimoe(config: Config) -> Fields:
 
 def qwen2_moe(config: Config) -> Fields:
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
-        raise ConfigUnusable(
+        raise Undescribed(
             "a mixture with dense blocks in between has no closed form",
             "make every block sparse: decoder_sparse_step 1, no mlp_only_layers",
         )

@@ -1,8 +1,9 @@
 """Bases whose code comes with their weights: transformers does not have it, so shapes follow the published code.
 
 Sources: modeling_qwen.py of Qwen/Qwen-7B, modeling_baichuan.py of baichuan-inc/Baichuan2-7B-Base and -13B-Base,
-modeling_chatglm.py of THUDM/chatglm-6b, chatglm2-6b, chatglm3-6b and glm-4-9b, as recalled 2026-11-26; the counts of
-parameters that they give equal the published ones.
+modeling_chatglm.py of THUDM/chatglm-6b, chatglm2-6b, chatglm3-6b and glm-4-9b, as recalled 2026-11-26, and
+modeling_internlm2.py of internlm/internlm2-7b, as recalled 2026-11-28; the counts of parameters that they give equal the
+published ones.
 """
 
 from __future__ import annotations
@@ -44,6 +45,27 @@ def baichuan(config: Config) -> Fields:
             ("self_attn.W_pack", hidden, 3 * hidden, False, "qkv"),
             ("self_attn.o_proj", hidden, hidden, False, "output"),
             *mlp_rows(hidden, fields["intermediate_size"], bias=False),
+        ),
+    }
+
+
+def internlm2(config: Config) -> Fields:
+    """Llama with a joint projection and names of its own; its code repeats keys and values to all heads before it attends."""
+    fields = decoder(config, tied=False)
+    hidden, ffn, width = fields["hidden_size"], fields["intermediate_size"], fields["head_dim"]
+    query, joint = fields["num_heads"] * width, (fields["num_heads"] + 2 * fields["num_kv_heads"]) * width
+    biased = flag(config, "bias", default=False)
+    return fields | {
+        "remote_code": True,
+        "embedding_name": "tok_embeddings",
+        "head_name": "output",
+        "expands_kv": True,
+        "linears": linears(
+            ("attention.wqkv", hidden, joint, biased, "qkv"),
+            ("attention.wo", query, hidden, biased, "output"),
+            ("feed_forward.w1", hidden, ffn, False, "gate"),
+            ("feed_forward.w3", hidden, ffn, False, "up"),
+            ("feed_forward.w2", ffn, hidden, False, "down"),
         ),
     }
 

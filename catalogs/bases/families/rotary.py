@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogs.bases.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
+from catalogs.bases.config import Config, Fields, Undescribed, activation, flag, grid, linears, share, size
 
 Row = tuple[str, int, int, bool, str]  # name, inputs, outputs, whether there is a bias, role
 Rows = tuple[Row, ...]
@@ -138,9 +138,7 @@ def phi3(config: Config) -> Fields:
 def stablelm(config: Config) -> Fields:
     fields = decoder(config, tied=False)
     if flag(config, "qk_layernorm", default=False):
-        raise ConfigUnusable(
-            "StableLM with a norm for each head has no closed form", "qk_layernorm false, or name another base"
-        )
+        raise Undescribed("StableLM with a norm for each head has no closed form", "qk_layernorm false, or name another base")
     shared, hidden = flag(config, "use_parallel_residual", default=False), fields["hidden_size"]
     rows = attention_rows(fields, qkv_bias=flag(config, "use_qkv_bias", default=False), out_bias=False)
     return fields | {

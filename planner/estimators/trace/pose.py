@@ -44,7 +44,7 @@ def _answers(casts: Casts) -> list[Answer]:
     from peft.tuners.boft.layer import BOFTLayer
 
     optimizers = import_module("torch.optim.optimizer")  # torch.optim takes the name away from itself
-    leave_autocast = torch.clear_autocast_cache
+    leave_autocast, autocast_dtype = torch.clear_autocast_cache, torch.get_autocast_dtype
 
     def cleared() -> None:
         casts.clear()
@@ -59,6 +59,9 @@ def _answers(casts: Casts) -> list[Answer]:
         Answer(torch.utils.checkpoint, "_infer_device_type", _constant("cuda")),
         Answer(optimizers, "_get_fused_kernels_supported_devices", _constant(["cuda", "cpu", "meta"])),
         Answer(torch, "autocast", autocast),
+        Answer(
+            torch, "get_autocast_dtype", lambda device_type: autocast_dtype("cuda" if device_type == "meta" else device_type)
+        ),
         Answer(torch, "clear_autocast_cache", cleared),
         Answer(BOFTLayer, "perm2mat", lambda _, indices: torch.empty(len(indices), len(indices))),  # it reads the indices
     ]

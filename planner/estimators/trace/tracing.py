@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from planner.estimators.memory.scene import NUM_WORKSPACES, workspace_bytes
 from planner.estimators.trace.autocast import Casts
@@ -26,6 +26,9 @@ from planner.refusals import OTHERWISE, CaseRefused, Untraceable
 from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy
 from remote.training.collector import uncollected
+
+# What foreign code says when it gives up -> what to ask for instead
+OF_USE: Final = {"does not support activation checkpointing": "gradient_checkpointing off"}
 
 
 def traced(
@@ -61,8 +64,9 @@ def traced(
         except (CaseRefused, MemoryError):
             raise
         except Exception as error:  # what foreign code raises on tensors without values is of any kind
-            why = f"{config.get('model_type')} can't be traced: {_first_line(error)}"
-            raise Untraceable("model", why, OTHERWISE) from error
+            said = _first_line(error)
+            hint = next((hint for words, hint in OF_USE.items() if words in said), OTHERWISE)
+            raise Untraceable("model", f"{config.get('model_type')} can't be traced: {said}", hint) from error
         return recorder.trace()
 
 

@@ -93,7 +93,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("t5", T5 | {"num_decoder_layers": 2, "feed_forward_proj": "gated-gelu"}),
     ("gemma3_text", GROUPED | {"num_hidden_layers": 7, "sliding_window": 64}),
 ]
-REMOTE_CODE = {"qwen", "baichuan", "chatglm"}  # their code comes with their weights; counted against published rows
+# their code comes with their weights; counted against published rows
+REMOTE_CODE = {"qwen", "baichuan", "chatglm", "internlm2"}
 ENCODER_DECODERS = {"t5", "mt5"}
 BUILT = sorted(FAMILIES.keys() - REMOTE_CODE)
 BLOCK_PATH = re.compile(r"(?:layers?|h|blocks|block|transformer\.layer)\.\d+\.(.+)$")

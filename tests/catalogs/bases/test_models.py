@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from catalogs.bases.models import ModelUnknown, hub_id_of, is_size, registry, resolve_model
+from catalogs.bases.models import (
+    ModelUnknown,
+    TypeNotDescribed,
+    hub_id_of,
+    is_size,
+    outlined,
+    packed_copy,
+    registry,
+    resolve_model,
+)
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -49,7 +58,7 @@ def test_few_rows_stand_without_a_published_count() -> None:
     granite = {"granite-3.0-3b-a800m", "granite-4.0-tiny-preview", "granite-4.0-h-small"}
     ibm = {"powerlm-3b", "moe-7b-1b-active-shared-experts"}
     assert uncounted - parts - unread == granite | ibm | {"falcon-11b", "falcon-180b", "opt-66b", "mpt-30b"}
-    assert len(unread) < 30
+    assert len(unread) < len(registry()) / 6
 
 
 def test_every_row_says_where_and_when() -> None:
@@ -106,6 +115,14 @@ def test_names_are_understood_without_a_download(typed: str, meant: str) -> None
         ("unsloth/Llama-3.3-70B-Instruct-unsloth-bnb-4bit", "llama-3.1-70b", None),
         ("TheBloke/Llama-2-7B-GPTQ", "llama-2-7b", None),
         ("Llama-2-7b-hf", "llama-2-7b", "meta-llama/Llama-2-7b-hf"),
+        ("Qwen/Qwen2.5-32B-Instruct-GPTQ-Int4", "qwen2.5-32b", None),
+        ("meta-llama/Meta-Llama-3.1-405B-Instruct-FP8", "llama-3.1-405b", None),
+        ("deepseek-ai/DeepSeek-V3-0324", "deepseek-v3", None),
+        ("THUDM/chatglm2-6b-32k", "chatglm2-6b", None),
+        ("Open-Orca/Mistral-7B-OpenOrca", "mistral-7b", None),
+        ("llama3.1-70b", "llama-3.1-70b", "meta-llama/Llama-3.1-70B"),
+        ("gemma2-9b", "gemma-2-9b", "google/gemma-2-9b"),
+        ("stablelm-2-1.6b-chat", "stablelm-2-1.6b", None),
     ],
 )
 def test_a_copy_by_another_owner_has_the_shape_of_what_it_is_named_for(typed: str, meant: str, weights: str | None) -> None:
@@ -114,6 +131,64 @@ def test_a_copy_by_another_owner_has_the_shape_of_what_it_is_named_for(typed: st
     assert base.name == meant
     assert f"{typed} is taken for a copy, by its name" in base.source
     assert hub_id_of(typed) == weights
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "nvidia/Llama-3.1-Minitron-4B-Width-Base",
+        "somebody/Mistral-7B-Vision",
+        "somebody/Llama-2-7b-MoE-4x",
+        "somebody/Qwen2.5-7B-to-3B",
+        "somebody/phi-4-what",
+        "bloom-800m",
+        "opt-13",
+    ],
+)
+def test_a_name_that_says_other_blocks_is_no_copy(typed: str) -> None:
+    """What stands behind a size is a tuning, unless it is another size, a mixture, or sees."""
+    with pytest.raises(ModelUnknown):
+        resolve_model(typed)
+
+
+def test_a_name_that_shortened_could_be_of_two_bases_is_neither() -> None:
+    """Vicuna 1.3 is a Llama, 1.5 a Llama 2."""
+    assert resolve_model("lmsys/vicuna-7b-v1.5").name != resolve_model("lmsys/vicuna-7b-v1.3").name
+    with pytest.raises(ModelUnknown):
+        resolve_model("vicuna-7b")
+
+
+@pytest.mark.parametrize("typed", ["Qwen/Qwen2.5-VL-7B-Instruct", "llava-hf/llava-1.5-7b-hf", "OpenGVLab/InternVL2-8B"])
+def test_a_base_that_sees_is_not_estimated_yet(typed: str) -> None:
+    with pytest.raises(ModelUnknown, match="sees images, and bases that do are not estimated yet"):
+        resolve_model(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "how"),
+    [
+        ("TheBloke/Llama-2-7B-GPTQ", ("gptq", "llama-2-7b")),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", ("gptq", "qwen2.5-7b")),
+        ("somebody/Llama-2-7B-AWQ", ("awq", "llama-2-7b")),
+        ("unsloth/llama-3-8b-bnb-4bit", ("bitsandbytes", "llama-3-8b")),
+        ("Qwen/Qwen-7B-Chat-Int4", ("4 bits", "qwen-7b")),
+        ("somebody/Llama-2-7b-hf", None),
+    ],
+)
+def test_a_copy_says_by_its_name_how_it_is_stored(typed: str, how: tuple[str, str] | None) -> None:
+    assert packed_copy(typed) == how
+
+
+def test_a_base_that_is_outlined_is_known_by_its_names_and_left_to_a_trace() -> None:
+    """Its config is what transformers builds; nothing here counts what its blocks hold."""
+    names = [name.lower() for row in (*outlined(), *registry()) for name in {row.name, *row.hub}]
+    assert len(names) == len(set(names))
+    for row in outlined():
+        assert row.hub[0] in row.source
+        for name in (row.name, *row.hub):
+            with pytest.raises(TypeNotDescribed) as found:
+                resolve_model(name)
+            assert found.value.outline.config == row.config
 
 
 @pytest.mark.parametrize("typed", ["./llama-2-7b", "~/models/llama-2-7b", "/models/llama-2-7b", "a/b/gpt2", "llama-2-7b/"])

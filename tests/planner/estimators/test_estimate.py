@@ -190,6 +190,34 @@ def test_a_rank_as_wide_as_the_model_is_answered_and_said() -> None:
     assert not any("width of gpt2" in warning for warning in ask(model="gpt2", rank=64)["warnings"])
 
 
+@pytest.mark.parametrize("method", [*supported_methods()])
+def test_a_method_is_answered_by_its_name_alone(method: str) -> None:
+    """Every key of the contract but `model` has a default, and what is taken for two of them is said."""
+    made = ask(model="opt-125m", method=method, gpu="A100-SXM4-80GB")
+    check(made)
+    assert "error" not in made
+    for key in ("num_virtual_tokens", "trainable_layers"):
+        said = any(warning.startswith(f"{key} ") for warning in made["warnings"])
+        assert said == (key in made["effective"])
+
+
+@pytest.mark.parametrize(
+    ("said", "gpu", "words"),
+    [
+        ({"quant": "nf4"}, "Gaudi2", "Gaudi2: bitsandbytes support is partial; quant none needs none"),
+        ({"attention": "flash_attention_2"}, "T4", "FlashAttention-2 does not run on T4: attention sdpa is what to run"),
+        ({"param_dtype": "bfloat16"}, "V100-SXM2-16GB", "does not compute in bfloat16; float16 needs the same memory"),
+        ({"matmul_dtype": "fp8"}, "A100-SXM4-80GB", "does not multiply in fp8"),
+        ({"matmul_dtype": "nvfp4"}, "H100 SXM5", "does not multiply in nvfp4"),
+    ],
+)
+def test_what_a_card_cannot_do_is_said_with_what_it_can(said: dict[str, Any], gpu: str, words: str) -> None:
+    """An estimate all the same: the bytes are those of a card that can."""
+    warnings = ask(model="opt-125m", gpu=gpu, **said)["warnings"]
+    assert any(words in warning for warning in warnings)
+    assert not any(words in warning for warning in ask(model="opt-125m", gpu="B200", **said)["warnings"])
+
+
 @pytest.mark.parametrize(("key", "value", "meant"), [("double_quant", False, "true"), ("quant", "none", "nf4")])
 def test_what_qlora_overrules_is_said(key: str, value: Any, meant: str) -> None:
     warnings = ask(model="7b", method="qlora", **{key: value})["warnings"]
@@ -277,13 +305,23 @@ def test_what_a_base_does_not_do_or_can_t_be_cut_into_is_refused_with_what_would
     [
         ({"method": "dora", "quant": "fp8"}, "method lora has one"),  # the closed form's own way out
         ({"method": "miss", "quant": "fp8"}, "another quant, or a method that has a closed form, such as lora"),
-        ({"model": {**TINY_LLAMA, "model_type": "phi", "qk_layernorm": True}}, "qk_layernorm false, or name another base"),
     ],
 )
 @pytest.mark.parametrize("engine", ["trace", "auto"])
 def test_no_hint_names_an_engine_that_can_t_answer_either(said: dict[str, Any], hint: str, engine: str) -> None:
     refused = ask(**{"model": TINY_LLAMA, "engine": engine} | said)["error"]
     assert refused["hint"] == hint
+
+
+@pytest.mark.torch
+def test_a_shape_that_has_no_closed_form_is_traced() -> None:
+    """Of a type that has one otherwise; who wants no trace is told what would have a closed form."""
+    said = {"model": {**TINY_LLAMA, "model_type": "phi", "qk_layernorm": True}}
+    found = ask(**said, engine="auto")
+    assert found["engine"] == "trace"
+    refused = ask(**said, engine="closed_form")["error"]
+    assert refused["message"].endswith("Phi with norms on queries and keys has no closed form")
+    assert refused["hint"] == "qk_layernorm false, or name another base; or engine trace"
 
 
 def test_the_text_part_alone_is_estimated_and_that_is_said() -> None:

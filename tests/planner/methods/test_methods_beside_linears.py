@@ -79,7 +79,6 @@ def test_counts_equal_the_real_thing(family: str) -> None:
     ("said", "key", "words"),
     [
         ({"method": "prefix_tuning", **TOKENS, "gradient_checkpointing": "non_reentrant"}, "gradient_checkpointing", "twice"),
-        ({"method": "prefix_tuning"}, "num_virtual_tokens", "needs num_virtual_tokens"),
         ({"method": "p_tuning", **TOKENS, "method_options": {"hidden": 3}}, "method_options", "no option hidden"),
         ({"method": "p_tuning", **TOKENS, "method_options": {"encoder_hidden_size": 0}}, "method_options", "from 1 on"),
         ({"method": "prefix_tuning", **TOKENS, "method_options": {"prefix_projection": 1}}, "method_options", "true or false"),

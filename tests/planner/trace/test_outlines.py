@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from catalogs.bases.models import ModelUnknown, TypeNotDescribed, resolve_model
+from catalogs.bases.models import ModelRow, ModelUnknown, TypeNotDescribed, outlined, resolve_model
 from catalogs.catalog import read_catalog
-from planner.asking.case import read_case
+from planner.asking.case import read_case, strategy_of
 from planner.estimate import answer, estimate
+from planner.estimators.trace.build import configured, skeleton
+from planner.estimators.trace.recorder import Recorder
 
 SIZES: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
@@ -57,6 +59,14 @@ def test_a_base_without_a_row_is_traced_and_counted(model_type: str) -> None:
     assert any(f"traced, because model type {model_type} has no closed form" in warning for warning in lora.warnings)
     assert 0 < lora.trainable_params < lora.total_params == full.total_params == full.trainable_params
     assert lora.host.disk_components["base"] == 2 * lora.total_params
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("row", [row for row in outlined() if 0 < (row.num_params or 0) < 10e9], ids=lambda row: row.name)
+def test_a_base_that_is_known_by_name_alone_has_the_parameters_that_are_published(row: ModelRow) -> None:
+    recorder = Recorder(device_type="meta", vocabulary=1, tokens=1)
+    skeleton(configured(row.config), strategy_of(read_case({"model": "1b", "attention": "eager"})), recorder)
+    assert recorder.num_base == row.num_params
 
 
 @pytest.mark.torch
