@@ -298,7 +298,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[Plan, ...]  # cheapest job first; runnable and not, each marked
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
-    ways_out: tuple[WayOut, ...] = ()  # only where no plan can be run as asked
+    ways_out: tuple[WayOut, ...] = ()  # where no plan can be run as asked, or none by the card alone
     attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
     cards: Cards | None = None  # the cards that were asked about
     layouts: tuple[Layout, ...] = ()  # on those; else on cards of the budget's size, where it holds the job on none

@@ -29,11 +29,12 @@ from planner.search.market.names import check_cards, check_memory, check_names, 
 from planner.search.market.offers import Kind, Market, Place, admit
 from planner.search.ranking import Found, Question, Ranked, considered, rank
 from planner.search.told.assumptions import assumptions
-from planner.search.told.concessions import Conceded, concessions, first_enough
+from planner.search.told.conceded import Way
+from planner.search.told.concessions import concessions, first_enough
 from planner.search.told.machines import several_machines
 from planner.search.told.mistakes import check_trained
 from planner.search.told.notebook import Notebook
-from planner.search.told.remedies import WayFound, few_rows_cut, memory_rejections, ways_out
+from planner.search.told.remedies import few_rows_cut, memory_rejections, ways_out
 from planner.search.ways.lengths import decisive_words, shorter_that_fits
 from planner.search.ways.strategies import check_attention, check_layers, check_method, seq_len_of
 from planner.units import SECONDS_PER_HOUR
@@ -114,18 +115,23 @@ def search(
 
     streams = _streams_at_best(ranked)
     found_out = ways_out(question, market, floors, notebook.over) if stuck or streams else ()
-    out = [way for way in found_out if stuck or _beats(way[2], ranked, AIMS[request.budget.goal])]
+    ways = [way for way in found_out if stuck or _beats(way.found, ranked, AIMS[request.budget.goal])]
+    for way in filter(None, (conceded, milder, in_part)):
+        ways = [way, *ways] if way.conceded.is_advised else [*ways, way]
     plans = tuple(plan(found) for found in ranked)
     decisive = decisive_words(request, seq_len)
     if decisive is not None and not stuck:
         decisive += _saving_words(ranked, few_rows_cut(question, market, floors))
     lengths = filter(None, (cut, decisive))
-    ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
-    for step, found in filter(None, (conceded, milder, in_part)):
-        less = WayOut(
-            change=step.change, changes=step.changes, plan=plan(found, step.asked_of(question)), given_up=step.given_up
+    out = tuple(
+        WayOut(
+            change=way.conceded.words,
+            changes=way.conceded.changes,
+            plan=plan(way.found, way.question),
+            given_up=way.conceded.given_up,
         )
-        ways = (less, *ways) if step.is_advised else (*ways, less)
+        for way in ways
+    )
     return SearchResult(
         request=request,
         plans=plans,
@@ -141,36 +147,34 @@ def search(
             *_slips(question, catalog, market.offers),
             *lengths,
         ),
-        ways_out=ways,
-        attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
+        ways_out=out,
+        attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in out))]),
         cards=cards,
-        layouts=tuple(_layouts(cards, question, market.offers, figures, stuck=stuck or streams)),
+        layouts=tuple(_layouts(cards, question, market.offers, figures, none_alone=stuck or streams)),
         by_the_hour=plan(hourly) if hourly is not None else None,
         considered=told,
     )
 
 
-def _by_another_method(question: Question, kinds: tuple[Kind, ...], floors: Floors) -> tuple[Conceded, Found] | None:
+def _by_another_method(question: Question, kinds: tuple[Kind, ...], floors: Floors) -> Way | None:
     from planner.search.told.methods import first_runnable, lighter  # only where nothing can be run: it costs start-up time
 
-    return first_runnable(lighter(question.request, floors.figures.architecture), question, kinds, floors)
+    return first_runnable(lighter(question.request), question, kinds, floors)
 
 
-def _in_fewer_steps(
-    question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: Notebook
-) -> tuple[Conceded, Found] | None:
+def _in_fewer_steps(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: Notebook) -> Way | None:
     from planner.search.told.methods import first_runnable  # as above
     from planner.search.told.steps import fewer_steps
 
-    return first_runnable(fewer_steps(question, notebook.over, floors.figures.architecture), question, kinds, floors)
+    return first_runnable(fewer_steps(question, notebook.over), question, kinds, floors)
 
 
-def _saving_words(ranked: tuple[Found, ...], cut: WayFound | None) -> str:
+def _saving_words(ranked: tuple[Found, ...], cut: Way | None) -> str:
     """On what, in what time and for how much the job would be done then, where that saves something worth a word."""
     cheapest_usd = min(found.cost.held_usd.p50 for found in ranked if found.runnable is None)
-    if cut is None or cut[2].cost.held_usd.p50 > WORTH_A_WORD * cheapest_usd:
+    if cut is None or cut.found.cost.held_usd.p50 > WORTH_A_WORD * cheapest_usd:
         return ""
-    found = cut[2]
+    found = cut.found
     took_s, usd = found.duration.wall_s.p50, found.cost.total_usd.p50
     time = f"{took_s / 60:.0f} min" if took_s < 2 * SECONDS_PER_HOUR else f"{took_s / SECONDS_PER_HOUR:,.1f} h"
     return f": {found.kind.name} would do then, in {time} for ${usd:,.{2 if usd >= 1 else 3}f}"
@@ -188,12 +192,12 @@ def _beats(found: Found, ranked: tuple[Found, ...], aim: Aim) -> bool:
 
 
 def _layouts(
-    cards: Cards | None, question: Question, market: tuple[Offer, ...], figures: Figures, *, stuck: bool
+    cards: Cards | None, question: Question, market: tuple[Offer, ...], figures: Figures, *, none_alone: bool
 ) -> Iterator[Layout]:
-    """On the cards that were asked about; else, where a budget per GPU leaves nothing to run by the card alone, on cards of its
-    size.
+    """On the cards that were asked about; else, where a budget per GPU leaves nothing to run by the card alone (`none_alone`),
+    on cards of its size.
     """
-    if cards is None and not (stuck and question.request.where.gpu_memory_gib is not None):
+    if cards is None and not (none_alone and question.request.where.gpu_memory_gib is not None):
         return
     from planner.search.ways.layouts import layouts_of_budget, layouts_of_cards  # only then: it costs start-up time
 

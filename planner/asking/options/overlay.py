@@ -14,6 +14,7 @@ from planner.asking.request import (
     DEFAULT_TOKENS_PER_EXAMPLE,
     HOST,
     LOCAL,
+    Changes,
     DataAsked,
     DataFile,
     Measure,
@@ -47,7 +48,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
         if "model" not in given:
             raise RequestError("no model was named", hint=NO_MODEL)
         start = Request(model=given["model"], data=default_data())
-    request = _overlay(_beside_own_machine(start, given), given)
+    request = _laid(start, given)
     check_training(request.model, request.training)
     request = _replace(request, data=_data(request, options, measure=measure))
     return consistent(checked(with_loop(request, said={*said_of_loop(start), *_of_loop(given)})))
@@ -56,7 +57,14 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
 def on_host(request: Request, address: str) -> Request:
     """The request on that machine of one's own, as `--host` lays it over what a file says. Raises RequestError."""
     given = {"where.host": address}
-    return consistent(checked(_overlay(_beside_own_machine(request, given), given)))
+    return consistent(checked(_laid(request, given)))
+
+
+def changed(request: Request, changes: Changes) -> Request:
+    """The request as if these of its fields had been said so, or not at all where they are None: what nobody said of the loop
+    follows. Whether they make sense is not asked.
+    """
+    return with_loop(_laid(request, changes), said={*said_of_loop(request), *_of_loop(changes)})
 
 
 def _of_loop(given: Mapping[str, Any]) -> set[str]:
@@ -85,8 +93,9 @@ CHOSEN_AMONG: Final[Mapping[str, Any]] = {
 }
 
 
-def _overlay(request: Request, given: dict[str, Any]) -> Request:
-    """`request` with every given field in its section."""
+def _laid(request: Request, given: Mapping[str, Any]) -> Request:
+    """`request` with every given field in its section, and None for one as if it had not been said."""
+    request = _beside_own_machine(request, given)
     sections: dict[str, dict[str, Any]] = {}
     for field, value in given.items():
         section, _, key = field.rpartition(".")
@@ -95,8 +104,14 @@ def _overlay(request: Request, given: dict[str, Any]) -> Request:
     if "tags" in top:
         top["tags"] = request.tags | dict(top["tags"])
     if "training" in sections:
-        top["training"] = request.training | sections.pop("training")
-    return _replace(request, **top, **{name: _replace(getattr(request, name), **new) for name, new in sections.items()})
+        training = request.training | sections.pop("training")
+        top["training"] = {key: value for key, value in training.items() if value is not None}
+    return _replace(request, **top, **{name: _filled(getattr(request, name), new) for name, new in sections.items()})
+
+
+def _filled(section: S, new: Mapping[str, Any]) -> S:
+    usual = type(section)()
+    return _replace(section, **{key: getattr(usual, key) if value is None else value for key, value in new.items()})
 
 
 def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | None) -> DataAsked:

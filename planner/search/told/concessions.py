@@ -9,16 +9,15 @@ import bisect
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from catalogs.bases.architectures import Architecture, Role
-from planner.advise import ADVISED_METHODS, Advice, advise
-from planner.asking.request import Changes, Request
+from planner.advise import ADVISED_METHODS, Advice
+from planner.asking.request import Request
 from planner.choice.concessions import CONCESSIONS, REACH_WORDS, Concession, Reach
 from planner.search.best import AIMS, Best, best
 from planner.search.floors import Floors
 from planner.search.market.offers import Kind
-from planner.search.ranking import Found, Name, Question
+from planner.search.ranking import Name, Question
+from planner.search.told.conceded import Conceded, Way, asked_without
 
 # Of attention, as far as adapters on it are meant: what latent attention narrows and widens is query, key and value there.
 ROLES: Final[Mapping[Reach, frozenset[Role]]] = {
@@ -26,21 +25,6 @@ ROLES: Final[Mapping[Reach, frozenset[Role]]] = {
     "query_value": frozenset({"query", "value", "qkv", "kv_up"}),
 }
 EVERY: Final = "all-linear"
-
-
-class Conceded(msgspec.Struct, frozen=True, kw_only=True):
-    """The job with less of an adapter."""
-
-    request: Request
-    advice: Advice
-    change: str
-    changes: Changes
-    given_up: str
-    is_advised: bool  # whether nothing of it was said
-
-    def asked_of(self, question: Question) -> Question:
-        """The same question about this job."""
-        return msgspec.structs.replace(question, request=self.request, advice=self.advice)
 
 
 def concessions(request: Request, advice: Advice, architecture: Architecture) -> Iterator[Conceded]:
@@ -53,12 +37,9 @@ def concessions(request: Request, advice: Advice, architecture: Architecture) ->
         less: dict[str, Any] = ({"rank": row.rank} if row.rank < rank else {}) | ({"target_modules": fewer} if fewer else {})
         if not less or bool(fewer) != (row.reach != "all"):
             continue
-        conceded = msgspec.structs.replace(request, training=said | less)
         yield Conceded(
-            request=conceded,
-            advice=advise(conceded, architecture),
-            change=_change(less, row, rank),
             changes={f"training.{key}": value for key, value in less.items()},
+            words=_words(less, row, rank),
             given_up=_given_up(less, row, advice),
             is_advised=less.keys().isdisjoint(said),
         )
@@ -69,7 +50,7 @@ class Enough(NamedTuple):
     all that was told in dollars of the others.
     """
 
-    way: tuple[Conceded, Found] | None
+    way: Way | None
     priced: frozenset[Name]
 
 
@@ -79,21 +60,25 @@ def first_enough(steps: tuple[Conceded, ...], question: Question, kinds: tuple[K
     What a step can do every later one can do as well, in less memory and no more time, so the last is tried first, and then
     halves.
     """
-    tried: dict[int, Best] = {}
+    tried: dict[int, tuple[Way | None, Best]] = {}
 
-    def found(place: int) -> Found | None:
+    def way(place: int) -> Way | None:
         if place not in tried:
-            step = steps[place]
-            asked = step.asked_of(question)
-            tried[place] = best(asked, kinds, floors.asking(step.request, step.advice), AIMS[asked.request.budget.goal])
-        return tried[place].found
+            tried[place] = best_without(steps[place], question, kinds, floors)
+        return tried[place][0]
 
-    way = None
-    if steps and found(len(steps) - 1) is not None:
-        place = bisect.bisect_left(range(len(steps)), 1, hi=len(steps) - 1, key=lambda each: found(each) is not None)
-        plan = found(place)
-        way = None if plan is None else (steps[place], plan)
-    return Enough(way, frozenset().union(*(each.priced for each in tried.values())))
+    first = None
+    if steps and way(len(steps) - 1) is not None:
+        first = way(bisect.bisect_left(range(len(steps)), 1, hi=len(steps) - 1, key=lambda each: way(each) is not None))
+    return Enough(first, frozenset().union(*(looked_at.priced for _, looked_at in tried.values())))
+
+
+def best_without(conceded: Conceded, question: Question, kinds: tuple[Kind, ...], floors: Floors) -> tuple[Way | None, Best]:
+    """The best plan for the job that is left; beside it what else was looked at."""
+    asked = asked_without(question, conceded, floors.figures.architecture)
+    looked_at = best(asked, kinds, floors.asking(asked.request, asked.advice), AIMS[asked.request.budget.goal])
+    found = looked_at.found
+    return None if found is None else Way(conceded=conceded, question=asked, found=found), looked_at
 
 
 def _fewer(targets: Any, reach: Reach, architecture: Architecture) -> tuple[str, ...]:
@@ -111,7 +96,7 @@ def _last(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def _change(less: Mapping[str, Any], row: Concession, rank: int) -> str:
+def _words(less: Mapping[str, Any], row: Concession, rank: int) -> str:
     reach = f"adapters on {REACH_WORDS[row.reach]}" if "target_modules" in less else None
     lower = f"rank {row.rank} instead of {rank}" if "rank" in less else None
     return "with " + " and ".join(part for part in (reach, lower) if part is not None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
+from planner.asking.options.overlay import changed
 from planner.asking.request import OWN_MACHINES, Budget, Changes, Request, Where
 from planner.methods import METHODS
 from planner.plan import Rejection
@@ -16,6 +18,7 @@ from planner.search.figures import Figures
 from planner.search.floors import Floors
 from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
+from planner.search.told.conceded import Conceded, Way
 from planner.search.told.notebook import Over, enough_hours, enough_usd, lifted, nearest_of, told_apart
 from planner.search.ways.fit import capacity_bytes, floor_bytes, required_bytes
 from planner.search.ways.lengths import few_cut
@@ -27,18 +30,14 @@ STREAMED: Final = "stream"
 BF16: Final = "bfloat16"
 
 
-WayFound = tuple[str, Changes, Found]  # what is given up, the same as fields of the Request, the plan
+class Relaxed(msgspec.Struct, frozen=True):
+    """A request with one wish less. What the wish would have to be shows the plan that is found."""
+
+    without: Changes  # fields of the Request; None = as if it had not been said
+    conceded: Callable[[Found], Conceded]
 
 
-class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with one wish less, what that is called, and what the wish would have to be for the plan that was found."""
-
-    request: Request
-    change: Callable[[Found], str]
-    changes: Callable[[Found], Changes]
-
-
-def ways_out(question: Question, market: Market, floors: Floors, over: Iterable[Over]) -> Iterator[WayFound]:
+def ways_out(question: Question, market: Market, floors: Floors, over: Iterable[Over]) -> Iterator[Way]:
     """For each wish: the best plan that this version can run without it. Nothing for a wish that is not the cause.
 
     Where the wish is memory the best may be on far more than is needed, so the smallest card that does is named, too. Where no
@@ -49,84 +48,65 @@ def ways_out(question: Question, market: Market, floors: Floors, over: Iterable[
     told: set[str] = set()
     if (cut := few_rows_cut(question, market, floors)) is not None:
         yield cut
-    for relaxed in (*_relaxations(question.request), *_lifted_limits(question.request, over)):
+    for relaxed in (*_relaxations(question.request), *_lifted_limits(over)):
         if (way := _way(relaxed, question, market, among, floors)) is not None:
-            told.add(way[0])
+            told.add(way.conceded.words)
             yield way
     larger = (_best_of(relaxed, kinds, question, floors) for relaxed, kinds in _larger_cards(question, market, among))
     nearest = next((way for way in larger if way is not None), None)
-    if nearest is not None and nearest[0] not in told:
+    if nearest is not None and nearest.conceded.words not in told:
         yield nearest
     if nearest is None and not told:
         ways = (_way(relaxed, question, market, among, floors) for relaxed in _without_limits(question.request))
         yield from (way for way in ways if way is not None)
 
 
-def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], floors: Floors) -> WayFound | None:
+def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], floors: Floors) -> Way | None:
     """The best plan of the relaxed request that this version can run."""
-    asked = admit(relaxed.request, market, question.rules, kept_at=question.kept_at, among=among)
+    request = changed(question.request, relaxed.without)
+    asked = admit(request, market, question.rules, kept_at=question.kept_at, among=among)
     return _best_of(relaxed, asked.kinds, question, floors)
 
 
-def _best_of(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, floors: Floors) -> WayFound | None:
+def _best_of(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, floors: Floors) -> Way | None:
     """The same on these machines; one with doubts only where there is no other. Best for the goal that was asked for: the
     command that is printed asks for it again.
     """
-    found = best(
-        msgspec.structs.replace(question, request=relaxed.request), kinds, floors, AIMS[relaxed.request.budget.goal]
-    ).found
-    return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
+    asked = msgspec.structs.replace(question, request=changed(question.request, relaxed.without))
+    found = best(asked, kinds, floors, AIMS[asked.request.budget.goal]).found
+    if found is None:
+        return None
+    conceded = relaxed.conceded(found)
+    answered = msgspec.structs.replace(question, request=changed(question.request, conceded.changes))
+    return Way(conceded=conceded, question=answered, found=found)
 
 
 def _of_runnable(question: Question, market: Market) -> frozenset[int]:
     return market.sold_by(frozenset(seller for seller in market.sellers if question.provider(seller).runnable))
 
 
-def few_rows_cut(question: Question, market: Market, floors: Floors) -> WayFound | None:
+def few_rows_cut(question: Question, market: Market, floors: Floors) -> Way | None:
     """The best plan where the few rows are cut that make the sequences long."""
-    request, length = question.request, few_cut(question.request, question.seq_len)
+    length = few_cut(question.request, question.seq_len)
     if length is None:
         return None
-    relaxed = Relaxed(
-        request=msgspec.structs.replace(request, training=request.training | {"seq_len": length}),
-        change=lambda _found: f"with sequences of at most {length:,} tokens",
-        changes=lambda _found: {"training.seq_len": length},
-    )
+    conceded = Conceded(changes={"training.seq_len": length}, words=f"with sequences of at most {length:,} tokens")
     within = msgspec.structs.replace(question, seq_len=length)
-    return _way(relaxed, within, market, _of_runnable(question, market), floors.within(length))
+    return _way(_known(conceded), within, market, _of_runnable(question, market), floors.within(length))
+
+
+def _known(conceded: Conceded) -> Relaxed:
+    """Where it is known before a plan is found."""
+    return Relaxed(conceded.changes, lambda _found: conceded)
 
 
 def _relaxations(request: Request) -> Iterator[Relaxed]:
-    where = request.where
-    if where.gpu_memory_gib is not None:
-        yield _with_memory(request, None)
-    if where.gpus or where.num_gpus is not None:
-        yield Relaxed(
-            request=_with(request, where=msgspec.structs.replace(where, gpus=(), num_gpus=None)),
-            change=lambda found: f"on {found.kind.name}",
-            changes=_machine,
-        )
-    if where.spot is not None:
-        yield Relaxed(
-            request=_with(request, where=msgspec.structs.replace(where, spot=None)),
-            change=lambda found: "on demand" if found.offer.purchase == "on_demand" else "as a spot machine",
-            changes=lambda found: {"where.spot": found.offer.purchase == "spot"},
-        )
-    if where.regions:
-        yield Relaxed(
-            request=_with(request, where=msgspec.structs.replace(where, regions=())),
-            change=lambda found: f"in {found.offer.region}",
-            changes=lambda found: {"where.regions": (found.offer.region,)},
-        )
-    if where.providers:
-        yield Relaxed(
-            request=_with(request, where=msgspec.structs.replace(where, providers=(), regions=())),
-            change=lambda found: f"from {found.offer.provider}",
-            changes=lambda found: _seller(found, where.regions),
-        )
+    for applies, without, conceded in _WISHES:
+        if applies(request.where):
+            yield Relaxed(dict.fromkeys(without), partial(conceded, request.where))
 
 
-def _lifted_limits(request: Request, over: Iterable[Over]) -> Iterator[Relaxed]:
+def _lifted_limits(over: Iterable[Over]) -> Iterator[Relaxed]:
     """The request with its money, its hours or both as high as the nearest plan needs them that this version can run."""
     ours = [each for each in over if each.runnable and not (each.cap is not None and each.cap.rule is not None)]
     dear, slow, both = (
@@ -138,16 +118,8 @@ def _lifted_limits(request: Request, over: Iterable[Over]) -> Iterator[Relaxed]:
         nearest_of(slow, lambda each: each.needed_s),
         nearest_of(both if not dear and not slow else (), lambda each: each.needed_usd),
     )
-    return (_with_limits(request, lifted(each)) for each in nearest if each is not None)
-
-
-def _with_limits(request: Request, changes: Changes) -> Relaxed:
-    fields = {name.removeprefix("budget."): value for name, value in changes.items()}
-    return Relaxed(
-        request=_with(request, budget=msgspec.structs.replace(request.budget, **fields)),
-        change=lambda _found: _limit_words(changes),
-        changes=lambda _found: changes,
-    )
+    limits = (lifted(each) for each in nearest if each is not None)
+    return (_known(Conceded(changes=changes, words=_limit_words(changes))) for changes in limits)
 
 
 def _without_limits(request: Request) -> Iterator[Relaxed]:
@@ -155,20 +127,16 @@ def _without_limits(request: Request) -> Iterator[Relaxed]:
     budget = request.budget
     if budget.max_usd is None and budget.max_hours is None:
         return
-    free = _with(request, budget=msgspec.structs.replace(budget, max_usd=None, max_hours=None))
-    yield from (_within_limits(relaxed, budget) for relaxed in _relaxations(free))
+    free = {"budget.max_usd": None, "budget.max_hours": None}
+    for relaxed in _relaxations(request):
+        yield Relaxed(free | relaxed.without, partial(_within_limits, relaxed, budget))
 
 
-def _within_limits(relaxed: Relaxed, budget: Budget) -> Relaxed:
+def _within_limits(relaxed: Relaxed, budget: Budget, found: Found) -> Conceded:
     """The same, told with the limits that the plan breaks."""
-
-    def change(found: Found) -> str:
-        return " ".join(filter(None, (relaxed.change(found), _limit_words(_limits_broken(budget, found)))))
-
-    def changes(found: Found) -> Changes:
-        return relaxed.changes(found) | _limits_broken(budget, found)
-
-    return Relaxed(request=relaxed.request, change=change, changes=changes)
+    conceded, limits = relaxed.conceded(found), _limits_broken(budget, found)
+    words = " ".join(filter(None, (conceded.words, _limit_words(limits))))
+    return msgspec.structs.replace(conceded, changes=conceded.changes | limits, words=words)
 
 
 def _limits_broken(budget: Budget, found: Found) -> Changes:
@@ -197,24 +165,23 @@ def _larger_cards(question: Question, market: Market, among: frozenset[int]) -> 
     budget_gib = question.request.where.gpu_memory_gib
     if budget_gib is None:
         return
-    unlimited = _with(question.request, where=msgspec.structs.replace(question.request.where, gpu_memory_gib=None))
+    unlimited = changed(question.request, {"where.gpu_memory_gib": None})
     kinds = admit(unlimited, market, question.rules, kept_at=question.kept_at, among=among).kinds
     for size_gib in sorted({kind.gpu.memory_gib for kind in kinds if kind.gpu is not None}):
         if size_gib > budget_gib:
             of_size = tuple(kind for kind in kinds if kind.gpu is not None and kind.gpu.memory_gib == size_gib)
-            yield _with_memory(question.request, size_gib), of_size
+            yield Relaxed({"where.gpu_memory_gib": size_gib}, partial(_memory, question.request.where)), of_size
 
 
-def _with_memory(request: Request, memory_gib: float | None) -> Relaxed:
-    asked_gib = request.where.gpu_memory_gib
-    return Relaxed(
-        request=_with(request, where=msgspec.structs.replace(request.where, gpu_memory_gib=memory_gib)),
-        change=lambda found: f"with {_memory_gib(found):g} GiB on the GPU instead of {asked_gib:g}",
-        changes=lambda found: {"where.gpu_memory_gib": _memory_gib(found)},
+def _memory(where: Where, found: Found) -> Conceded:
+    gpu, asked_gib = found.kind.gpu, where.gpu_memory_gib
+    has_gib = 0.0 if gpu is None else gpu.memory_gib
+    return Conceded(
+        changes={"where.gpu_memory_gib": has_gib}, words=f"with {has_gib:g} GiB on the GPU instead of {asked_gib:g}"
     )
 
 
-def _machine(found: Found) -> Changes:
+def _machine(_where: Where, found: Found) -> Conceded:
     """With a machine of one's own its provider: it overrules cards that a job file names.
 
     A number of GPUs says that so many train: where the plan leaves some of them idle none is said.
@@ -222,20 +189,32 @@ def _machine(found: Found) -> Changes:
     gpu, own = found.kind.gpu, found.offer.provider
     all_train = gpu is not None and found.fit.strategy.num_gpus == found.kind.num_gpus
     cards = {"where.gpus": (gpu.name,) if gpu else None, "where.num_gpus": found.kind.num_gpus if all_train else None}
-    return cards | ({"where.providers": (own,)} if own in OWN_MACHINES else {})
+    return Conceded(changes=cards | ({"where.providers": (own,)} if own in OWN_MACHINES else {}), words=f"on {found.kind.name}")
 
 
-def _seller(found: Found, regions: tuple[str, ...]) -> Changes:
+def _purchase(_where: Where, found: Found) -> Conceded:
+    is_spot = found.offer.purchase == "spot"
+    return Conceded(changes={"where.spot": is_spot}, words="as a spot machine" if is_spot else "on demand")
+
+
+def _region(_where: Where, found: Found) -> Conceded:
+    return Conceded(changes={"where.regions": (found.offer.region,)}, words=f"in {found.offer.region}")
+
+
+def _seller(where: Where, found: Found) -> Conceded:
     """Regions are names of a provider's own: where some were asked for, they change with it."""
-    return {"where.providers": (found.offer.provider,)} | ({"where.regions": (found.offer.region,)} if regions else {})
+    regions = {"where.regions": (found.offer.region,)} if where.regions else {}
+    return Conceded(changes={"where.providers": (found.offer.provider,)} | regions, words=f"from {found.offer.provider}")
 
 
-def _memory_gib(found: Found) -> float:
-    return found.kind.gpu.memory_gib if found.kind.gpu is not None else 0.0
-
-
-def _with(request: Request, *, where: Where | None = None, budget: Budget | None = None) -> Request:
-    return msgspec.structs.replace(request, where=where or request.where, budget=budget or request.budget)
+# Whether a wish was said; its fields of the Request; what it would have to be for the plan that was found without it
+_WISHES: Final[tuple[tuple[Callable[[Where], bool], tuple[str, ...], Callable[[Where, Found], Conceded]], ...]] = (
+    (lambda where: where.gpu_memory_gib is not None, ("where.gpu_memory_gib",), _memory),
+    (lambda where: bool(where.gpus) or where.num_gpus is not None, ("where.gpus", "where.num_gpus"), _machine),
+    (lambda where: where.spot is not None, ("where.spot",), _purchase),
+    (lambda where: bool(where.regions), ("where.regions",), _region),
+    (lambda where: bool(where.providers), ("where.providers", "where.regions"), _seller),
+)
 
 
 # ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,12 +6,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import msgspec
-
-from catalogs.bases.architectures import Architecture
-from planner.advise import advise
 from planner.search.ranking import Question
-from planner.search.told.concessions import Conceded
+from planner.search.told.conceded import Conceded
 from planner.search.told.notebook import Over, nearest_of
 
 FAR: Final = 1 / 3  # assumed: of what is needed; above it a larger limit is the nearer remedy
@@ -19,7 +15,7 @@ SPARE: Final = (0.85, 0.7, 0.5, 0.3)  # assumed: what of a limit the steps may t
 LEAST_STEPS: Final = 10  # assumed: fewer teach nothing
 
 
-def fewer_steps(question: Question, over: Iterable[Over], architecture: Architecture) -> Iterator[Conceded]:
+def fewer_steps(question: Question, over: Iterable[Over]) -> Iterator[Conceded]:
     """The job in as many of its steps as the limits pay for on the machine that comes nearest to them, the most first."""
     request, loop = question.request, question.request.loop
     nearest = nearest_of((each for each in over if each.runnable), _most_over)
@@ -29,21 +25,12 @@ def fewer_steps(question: Question, over: Iterable[Over], architecture: Architec
     for spare in SPARE if share <= FAR else ():
         steps = _rounded_down(total * share * spare)
         if steps >= LEAST_STEPS:
-            yield _within(question, architecture, steps=steps, total=total)
-
-
-def _within(question: Question, architecture: Architecture, *, steps: int, total: int) -> Conceded:
-    request, loop = question.request, question.request.loop
-    shorter = msgspec.structs.replace(request, loop=msgspec.structs.replace(loop, max_steps=steps))
-    return Conceded(
-        request=shorter,
-        advice=advise(shorter, architecture),
-        change=f"in {steps:,} of {total:,} steps",
-        changes={"loop.max_steps": steps},
-        given_up=f"most of the training: {steps * question.advice.global_batch_size:,} rows are read, not "
-        f"{round(request.data.num_examples * loop.epochs):,}",
-        is_advised=False,
-    )
+            read, of = steps * question.advice.global_batch_size, round(request.data.num_examples * loop.epochs)
+            yield Conceded(
+                changes={"loop.max_steps": steps},
+                words=f"in {steps:,} of {total:,} steps",
+                given_up=f"most of the training: {read:,} rows are read, not {of:,}",
+            )
 
 
 def _most_over(each: Over) -> float:

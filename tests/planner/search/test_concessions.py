@@ -17,10 +17,12 @@ from catalogs.bases.models import resolve_model
 from catalogs.hardware import Gpu
 from planner.advise import advise
 from planner.asking.options.command_line import run_command
+from planner.asking.options.overlay import changed
 from planner.asking.request import Budget, Purpose, Request
 from planner.plan import SearchResult, WayOut
 from planner.search.figures import Figures
-from planner.search.told.concessions import Conceded, concessions
+from planner.search.told.conceded import Conceded
+from planner.search.told.concessions import concessions
 from planner.search.ways.strategies import seq_len_of
 from remote.contract import Loop
 from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request, parsed
@@ -83,14 +85,14 @@ def test_the_least_is_given_up_that_is_enough(
     result = ask(request, market)
     way = less_of_an_adapter(result)
     steps = steps_of(request)
-    alone = [ask(step.request, market).recommended for step in steps]
+    alone = [ask(changed(request, step.changes), market).recommended for step in steps]
     assert all(later is not None for earlier, later in pairwise(alone) if earlier is not None)
     first = next((place for place, plan in enumerate(alone) if plan is not None), None)
     if result.recommended is not None or first is None:
         assert way is None
         return
     assert way is not None
-    assert (way.change, way.changes) == (steps[first].change, steps[first].changes)
+    assert (way.change, way.changes) == (steps[first].words, steps[first].changes)
     nearest = alone[first]
     assert nearest is not None
     assert (way.plan.name, way.plan.cost.total_usd) == (nearest.name, nearest.cost.total_usd)
@@ -110,7 +112,8 @@ def test_each_step_takes_less_memory_and_no_more_time(model: str) -> None:
     figures = figures_of(model)
     taken = []
     for step in steps_of(request):
-        asked_of = figures.asking(step.request, step.advice)
+        less = changed(request, step.changes)
+        asked_of = figures.asking(less, advise(less, figures.architecture))
         (*_, smallest) = asked_of.ladders(1, computes_in="bfloat16").usual[-1]
         memory, duration = asked_of.vram(smallest, card), asked_of.duration(smallest, card, offer)
         taken.append((memory.required_bytes, duration.wall_s.p50))

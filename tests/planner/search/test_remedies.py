@@ -74,6 +74,7 @@ def test_what_is_printed_to_type_brings_a_plan(wish: list[str], limits: list[str
         command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
         found = answered(shlex.split(command.removeprefix("rentune run ")))
         assert found.recommended is not None, command
+        assert found.request == way.plan.request, "the plan is of the request that its command asks"
 
 
 @pytest.mark.parametrize("goal", GOALS)
