@@ -41,7 +41,7 @@ endif
 export PYTHON
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo demo-qlora setup setup-light setup-box setup-dev system-demo system-test test test-quick test-wheel \
+.PHONY: help encoder demo demo-qlora setup setup-light setup-box setup-dev system-demo system-test test test-quick test-wheel \
 	check pulumi base docs lock acceptance bench clean
 
 help: ## this list
@@ -120,6 +120,9 @@ pulumi: setup-light ## build the Pulumi engine from its published Go modules (ca
 base: setup-light ## fetch the demo's base model (93 MB) into the cache
 	@$(BIN)/python examples/demo/fetch_base.py
 
+encoder: setup-light ## fetch the encoder that benchmarks/docstring_areas.py tunes (84 MB) into the cache
+	@$(BIN)/python examples/demo/fetch_base.py encoder
+
 # ── upkeep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 docs: setup-light ## write docs/schemas, docs/commands.md, docs/clouds.md and the trees anew
@@ -136,13 +139,14 @@ lock: | $(UV) ## compile the requirement files anew
 acceptance: setup-light setup-box setup-dev ## show again what docs/acceptance.md promises, and write the results into it
 	@$(BIN)/python .ci/acceptance.py
 
-bench: setup base pulumi ## measure again what benchmarks/results/ holds
+bench: setup base encoder pulumi ## measure again what benchmarks/results/ holds
 	$(BIN)/python -m benchmarks.startup --write
 	$(BIN)/python -m benchmarks.transfer --write
 	$(BIN)/python -m benchmarks.whole_run --write
 	$(BIN)/python -m benchmarks.chaos --write
 	$(BIN)/python -m benchmarks.kill_matrix --write
 	$(BIN)/python -m benchmarks.orphan_search --write
+	$(BIN)/python -m benchmarks.docstring_areas --write
 
 clean: ## remove what was built here; the caches under ~/.cache/rentune stay
 	rm -rf .venv .uv build dist examples/demo/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

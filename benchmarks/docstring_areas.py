@@ -1,6 +1,6 @@
 """LoRA on a real encoder beside a linear probe on the same encoder, frozen: which area of the standard library is a text of?
 
-    python -m benchmarks.docstring_areas MODEL [--write] [--seeds 1]
+    python -m benchmarks.docstring_areas [MODEL] [--write] [--seeds 1]
 
 makes the rows out of the docstrings that ship with Python, fits the probe, trains through the trainer (a job like any other),
 and tells what both say of the same held-out rows. Each seed takes some minutes of a core.
@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import describe_machine
+from examples.demo.fetch_base import ENCODER
+from provision.home.places import read_places
 from remote.__main__ import carry_out
 from remote.contract import JOB_FILE, OUTCOME_FILE, DataSource, JobSpec, Loop, ModelSource, Outcome, Strategy, decode, encode
 from remote.result.metrics import macro_f1
@@ -303,10 +305,15 @@ def _cells(run: Compared) -> tuple[str, ...]:
 def main() -> int:
     """Print the figures; exit 1 where LoRA is not better than the probe by more than the error bar."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="folder of the encoder")
+    here = read_places().cache / "bases" / ENCODER.name
+    parser.add_argument(
+        "model", nargs="?", type=Path, default=here, help=f"folder of an encoder ({ENCODER.name}: make encoder)"
+    )
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     asked = parser.parse_args()
+    if not asked.model.is_dir():
+        raise SystemExit(f"{asked.model} is not there; fetch it with: make encoder")
     found = rows()
     runs = []
     for seed in range(asked.seeds):
