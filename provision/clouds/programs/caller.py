@@ -19,7 +19,9 @@ def caller_address() -> str:
         with opener(within_s=TIMEOUT_S).open(URL, timeout=TIMEOUT_S) as answer:
             address = ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip())
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
+        reason = getattr(error, "reason", error)
+        why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
         raise ProvisionError(
-            f"This machine's public address could not be found out ({error}).", hint="Give it with --allow-from ADDRESS/32."
+            f"This machine's public address could not be found out: {why}.", hint="Give it with --allow-from ADDRESS/32."
         ) from None
     return str(ipaddress.ip_network(address))

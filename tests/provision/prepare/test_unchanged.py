@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,3 +88,49 @@ def test_run_asks_before_it_shows_the_plan(saved: Plan, capsys: pytest.CaptureFi
     assert told.out == ""
     assert "now 392 to learn" in told.err
     assert "rentune plan with the same options, and --save" in told.err
+
+
+def write_adapter(folder: Path, *, rank: int, base: str = "config.json") -> None:
+    """As far as its weights' length goes it is whole."""
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank, "base_model_name_or_path": base}))
+    (folder / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
+@pytest.fixture
+def going_on(saved: Plan) -> Plan:
+    """The same, of a job that goes on with an adapter of rank 4."""
+    assert saved.request.data.path
+    write_adapter(Path("earlier"), rank=4)
+    job = {
+        "model": "./config.json",
+        "training": {"seq_len": 128},
+        "loop": {"init_adapter": "earlier"},
+        "data": {"file": "rows.jsonl"},
+        "where": {"providers": ["local"]},
+    }
+    Path("job.yaml").write_text(json.dumps(job))
+    assert call(["plan", "job.yaml", "--save", "going-on.json"]) == 0
+    return read_plan(Path("going-on.json").read_text(), name="going-on.json")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (lambda folder: write_adapter(folder, rank=8), "has rank 8, not 4"),
+        (lambda folder: write_adapter(folder, rank=4, base="owner/other-7b"), "is of the base owner/other-7b"),
+        (lambda folder: (folder / "adapter_model.safetensors").unlink(), r"holds no adapter_model\.safetensors"),
+        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"\x02"), "is torn"),
+    ],
+    ids=["of another rank", "of another base", "without weights", "cut short"],
+)
+def test_another_adapter_in_the_same_place_is_another_job(
+    going_on: Plan, other: Callable[[Path], None], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The box would have refused it, when it was paid for."""
+    is_run(going_on)
+    other(Path("earlier"))
+    capsys.readouterr()
+    assert call(["run", "going-on.json", "--yes"]) == 2
+    told = capsys.readouterr()
+    assert re.search(f"init_adapter: the adapter in .*{words}|init_adapter: .* {words}", told.err), told.err
