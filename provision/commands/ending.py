@@ -30,6 +30,7 @@ from provision.charge.ownerless.orphans import (
     elsewhere_sentences,
     kept_sentences,
     nameless_strays,
+    nobody_asked,
     only_run,
     other_sentences,
     stray_runs,
@@ -134,9 +135,9 @@ def end_one(places: Places, run: str | None, *, discard: bool) -> Ended:
 
 def end_by_word(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - nothing comes home from it
     """A run of this home, in its books alone. Raises Refused, also where nobody is there to say it."""
+    run_id = find_run(Ledger(places.ledger), str(run), least_letters=LEAST_LETTERS).run_id
     if not sys.stdin.isatty():
         raise Refused("Nobody is there to say it: --gone asks for the run's id to be typed.")
-    run_id = find_run(Ledger(places.ledger), str(run), least_letters=LEAST_LETTERS).run_id
 
     def says(question: str) -> bool:
         return str(click.prompt(question, default="", show_default=False, err=True)).strip() == run_id
@@ -216,7 +217,7 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         unseen=found.unseen | unknown,
         limits=(*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)),
         others=others,
-        nothing=_nothing_words(run, others),
+        nothing=_nothing_words(run, others, found),
         costs=_costs(tuple(teardowns), found, places),
         spent={each.run_id: _spent(each, found) for each in teardowns},
         learned=_learned(teardowns, places),
@@ -273,10 +274,14 @@ def cost_sentences(run: EndedRun) -> tuple[str, ...]:
     return (f"It has cost {BOUND_WORDS[run.spent.bound]}{dollars}.",)
 
 
-def _nothing_words(run: str | None, others: tuple[str, ...]) -> tuple[str, ...]:
+def _nothing_words(run: str | None, others: tuple[str, ...], found: Orphans) -> tuple[str, ...]:
     if run is not None:
         return (f"Nothing that could be seen carries the tag of {run}.",)
-    return () if others else ("Nothing of ours is left anywhere that could be seen.",)
+    if others:
+        return ()
+    if nobody_asked(found):
+        return ("Nothing of ours is left on this machine; no cloud was asked.",)
+    return ("Nothing of ours is left anywhere that could be seen.",)
 
 
 def open_books(places: Places, teardowns: tuple[Teardown, ...]) -> tuple[Problem, ...]:

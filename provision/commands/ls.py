@@ -319,7 +319,7 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
     for sentence in (sentence for sentences in told for sentence in sentences(found)):
         click.echo(sentence)
     if found.nothing:
-        click.echo("No orphans." if not found.unasked else "No orphans where it was asked.")
+        click.echo(orphans.none_words(found))
         _say_what_limits(found)
         return
     if rows:

@@ -195,6 +195,18 @@ def unasked_sentences(orphans: Orphans) -> tuple[str, ...]:
     return (f"Not asked, as credentials or packages are missing here (`rentune doctor`): {', '.join(orphans.unasked)}.",)
 
 
+def nobody_asked(orphans: Orphans) -> bool:
+    """Whether no cloud at all could be asked from here: what was seen is of this machine alone."""
+    return set(orphans.unasked) >= CLOUDS.keys()
+
+
+def none_words(orphans: Orphans) -> str:
+    """Of a search that found nothing: as much as it has seen."""
+    if nobody_asked(orphans):
+        return "No orphans on this machine; no cloud was asked."
+    return "No orphans where it was asked." if orphans.unasked else "No orphans."
+
+
 def account_sentences(orphans: Orphans) -> tuple[str, ...]:
     """Whose accounts were asked: what lies in another one is not seen by it."""
     if not orphans.accounts:

@@ -15,11 +15,12 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.account.upkeep import Spent, spent_together
-from provision.charge.ownerless.orphans import Orphans, find_orphans
+from provision.charge.ownerless.orphans import Orphans, find_orphans, none_words
 from provision.cli import call
+from provision.clouds.programs import CLOUDS
 from provision.commands import ending, turns
 from provision.commands.ending import Ended as Answered
-from provision.commands.ending import EndedRun, cost_sentences
+from provision.commands.ending import EndedRun, _nothing_words, cost_sentences
 from provision.errors import Exit
 from provision.home.places import Places
 from provision.seam import Answer, Owned, Resource, ResourceEnd, Teardown
@@ -145,6 +146,22 @@ def test_what_is_left_alone_and_why_stands_in_the_notes(
     monkeypatch.setattr(ending, "look_for_orphans", lambda _places: strays())
     code, said = answered(capsys, "--orphans")
     assert said["notes"][0] == "Nothing of ours is left anywhere that could be seen."
+
+
+def test_where_no_cloud_was_asked_nobody_is_told_of_more_than_this_machine() -> None:
+    """By `ls` and `down` alike: without any credentials "anywhere" was said of one machine."""
+    found = msgspec.structs.replace(strays(), unasked=tuple(CLOUDS))
+    assert _nothing_words(None, (), found) == ("Nothing of ours is left on this machine; no cloud was asked.",)
+    assert none_words(found) == "No orphans on this machine; no cloud was asked."
+    some = msgspec.structs.replace(strays(), unasked=("aws",))
+    assert _nothing_words(None, (), some) == ("Nothing of ours is left anywhere that could be seen.",)
+    assert none_words(some) == "No orphans where it was asked."
+
+
+def test_a_run_that_nobody_knows_is_named_before_anybody_is_asked_to_vouch(capsys: pytest.CaptureFixture[str]) -> None:
+    """`down --gone` without a terminal spoke of that alone."""
+    assert call(["down", "--gone", "20261128-zzzz"]) == Exit.REFUSED
+    assert "20261128-zzzz" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
