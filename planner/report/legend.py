@@ -145,15 +145,6 @@ def _least(plans: Sequence[Plan]) -> str | None:
     return f"{words.AT_LEAST}: no price is known for {lists}; ranked as if it were the dearest known." if lists else None
 
 
-def _spot(plans: Sequence[Plan]) -> str | None:
-    if not any(plan.offer.purchase == "spot" for plan in plans):
-        return None
-    return (
-        "spot: its cloud may take the machine back at any time; the run then goes on from its last checkpoint on the next "
-        "offer. --on-demand rents none."
-    )
-
-
 def _free(plans: Sequence[Plan]) -> str | None:
     """What costs nothing on a card of one's own only because nobody said a price."""
     own = next((plan for plan in plans if plan.offer.gpu_free_mib is not None and not plan.offer.usd_per_hour), None)
@@ -166,7 +157,6 @@ WORDS: Final[tuple[Explained, ...]] = (
     _scaling,
     _spot,
     _tight,
-    _spot,
     _price_only,
     _not_yet,
     _not_ready,

@@ -300,9 +300,6 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
         ("Renting was tried with: tested (cloud).", [False, False, True, True]),
     ):
         assert [sentence in text for text in texts] == standing
-    spot = shown(result(make_plan(offer=make_offer(purchase="spot"))))
-    assert "spot: its cloud may take the machine back at any time; the run then goes on from its last checkpoint" in spot
-    assert not any("spot: its cloud" in text for text in texts)
     lacking = make_plan(missing=("credentials",))
     told = shown(result(lacking))
     assert "no credentials: cloud lacks credentials; `rentune doctor` says how to get it." in told
