@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -68,22 +68,40 @@ def class_logits_of(model: Any, micro: MicroBatch, settings: StepSettings) -> to
 
 
 def row_losses(model: Any, micro: MicroBatch, settings: StepSettings) -> list[float]:
-    """Mean cross-entropy of each sequence's labels. Whole logits become fp32 at labelled positions only."""
+    """Mean cross-entropy of each sequence's labels."""
     if settings.loss != "hf":
-        with torch.no_grad(), autocast(settings):
-            spread = token_losses(model, micro, settings.loss, settings.autocast).double()
-        return means(spread, micro.labels[:, 1:] != IGNORED)
+        return means(losses_in_chunks(model, micro, settings).double(), micro.labels[:, 1:] != IGNORED)
+    answers = answers_to(model, micro, settings)
+    learned = answers.targets != IGNORED
+    per_token = answers.losses(lambda each: each[learned])
+    spread = torch.zeros(learned.shape, dtype=torch.float64, device=per_token.device)
+    spread[learned] = per_token.double()
+    return means(spread, learned)
+
+
+def losses_in_chunks(model: Any, micro: MicroBatch, settings: StepSettings) -> torch.Tensor:
+    """Cross-entropy of what follows each token, float32 [sequences, tokens], without a gradient; logits are never whole."""
+    with torch.no_grad(), autocast(settings):
+        return token_losses(model, micro, settings.loss, settings.autocast)
+
+
+class Answers(NamedTuple):
+    """What a model says, whole, and what it was to say."""
+
+    logits: torch.Tensor  # [sequences, tokens, vocabulary]
+    targets: torch.Tensor  # int64 [sequences, tokens]; IGNORED where nothing is learned
+
+    def losses(self, picked: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Cross-entropy, float32 [tokens], of the tokens that `picked` takes out of both. Logits become fp32 of these alone."""
+        return torch.nn.functional.cross_entropy(picked(self.logits).float(), picked(self.targets), reduction="none")
+
+
+def answers_to(model: Any, micro: MicroBatch, settings: StepSettings) -> Answers:
+    """A forward pass over a micro-batch, without a gradient."""
     with torch.no_grad(), autocast(settings):
         logits = model(**micro.read, **micro.taught, use_cache=False).logits
     logits = logits[:, -micro.labels.shape[1] :]  # without the positions that a prompt stands in
-    if not micro.apart:
-        logits = logits[:, :-1]
-    targets = micro.labels if micro.apart else micro.labels[:, 1:]
-    learned = targets != IGNORED
-    per_token = torch.nn.functional.cross_entropy(logits[learned].float(), targets[learned], reduction="none")
-    spread = torch.zeros(targets.shape, dtype=torch.float64, device=per_token.device)
-    spread[learned] = per_token.double()
-    return means(spread, learned)
+    return Answers(logits, micro.labels) if micro.apart else Answers(logits[:, :-1], micro.labels[:, 1:])
 
 
 def means(losses: torch.Tensor, learned: torch.Tensor) -> list[float]:

@@ -57,9 +57,8 @@ def skeleton(config: Any, strategy: Strategy, recorder: Recorder) -> Any:
     """The base model before its weights come: modules and shapes, counted, then quantized linears in their places."""
     import torch
     from transformers.initialization import no_init_weights
-    from transformers.quantizers.auto import AutoHfQuantizer
 
-    from remote.bases.base import quantization_config
+    from remote.bases.base import put_in_linears, quantization_config
 
     dtype = getattr(torch, strategy.param_dtype)
     with torch.device(DEVICE), no_init_weights():
@@ -72,9 +71,7 @@ def skeleton(config: Any, strategy: Strategy, recorder: Recorder) -> Any:
     recorder.num_base = model.num_parameters()
     quantization = quantization_config(strategy)
     if quantization is not None:
-        quantizer = AutoHfQuantizer.from_config(quantization)
-        quantizer.preprocess_model(model, dtype=dtype, device_map=None)
-        quantizer.postprocess_model(model)
+        put_in_linears(model, quantization, dtype)
     return model
 
 
@@ -227,8 +224,8 @@ def _batch(strategy: Strategy, recorder: Recorder) -> Any:
     return batch
 
 
-def micro_batch(size: int, length: int, *, padded: bool) -> Any:
-    """Token ids and labels of `size` sequences; every label counts."""
+def micro_batch(size: int, length: int, *, padded: bool, apart: bool = False) -> Any:
+    """Token ids and labels of `size` sequences; every label counts. `apart`: those are a text of their own."""
     import torch
 
     from remote.data.batches import MicroBatch
@@ -241,6 +238,7 @@ def micro_batch(size: int, length: int, *, padded: bool) -> Any:
         labels=tokens(),
         attention_mask=tokens() if padded else None,
         num_targets=size * max(1, length - 1),
+        apart=apart,
     )
 
 

@@ -85,29 +85,18 @@ def _step(subject: Subject, recorder: Recorder) -> None:
 
 
 def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | None, recorder: Recorder) -> None:
-    """What `remote.result.evaluate` does with a batch, every position being labelled: which are is a matter of values."""
-    import torch
-
-    from remote.losses import token_losses
-    from remote.step import autocast
+    """One batch, every position being labelled: which are is a matter of values."""
+    from remote.result.evaluate import answers_to, losses_in_chunks
 
     recorder.enter(Stage.EVALUATION)
     size = (asked.micro_batch_size if asked else None) or strategy.micro_batch_size
     length = (asked.seq_len if asked else None) or strategy.seq_len
     subject.model.eval()
-    micro = micro_batch(size, length, padded=strategy.padded)
+    micro = micro_batch(size, length, padded=strategy.padded, apart=subject.model.config.is_encoder_decoder)
     if strategy.loss != "hf":
-        with torch.no_grad(), autocast(subject.settings):
-            token_losses(subject.model, micro, strategy.loss, strategy.autocast)
+        losses_in_chunks(subject.model, micro, subject.settings)
         return
-    taught = {"labels": micro.labels} if subject.model.config.is_encoder_decoder else {}  # what its decoder reads
-    with torch.no_grad(), autocast(subject.settings):
-        out = subject.model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False, **taught)
-    if taught:
-        return
-    logits = out.logits[:, -length:]  # without the positions that a prompt stands in
-    targets = micro.labels[:, 1:].flatten()
-    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, reduction="none")
+    answers_to(subject.model, micro, subject.settings).losses(lambda each: each.flatten(0, 1))
 
 
 def _first_line(error: BaseException) -> str:

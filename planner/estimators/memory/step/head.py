@@ -141,12 +141,11 @@ def _gradient_bytes(head: Head) -> int:
     return _entries(head) * head.asked.lm_head_item if head.asked.trains_head else 0
 
 
-def evaluates_apart(architecture: Architecture, asked: HeadAsked) -> bool:
-    """Whether evaluation asks the model for logits alone and makes the loss of them itself, as `remote.result.evaluate` does.
+def evaluates_apart(asked: HeadAsked) -> bool:
+    """Whether evaluation asks the model for logits and makes the loss of them itself, as `remote.result.evaluate` does.
     Another stack's loop, or a loss that is not transformers', does as in training.
     """
-    ours = asked.stack_name == PINNED_STACK.name and asked.loss == "hf" and asked.task == "causal_lm"
-    return ours and architecture.kind != "encoder_decoder"
+    return asked.stack_name == PINNED_STACK.name and asked.loss == "hf" and asked.task in ("causal_lm", "seq2seq")
 
 
 def record_logits(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> HeadTape:

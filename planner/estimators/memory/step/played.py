@@ -65,8 +65,10 @@ def play_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked) 
 @lru_cache(maxsize=KEPT)
 def play_evaluation(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> PlayedEvaluation:
     """Write the head as evaluation runs it, and replay it."""
-    if not evaluates_apart(architecture, asked):
+    if not evaluates_apart(asked):
         return PlayedEvaluation(play_head(architecture, numerics, asked).profile.plain_peak, (0,))
     logits, loss = (record(architecture, numerics, asked) for record in (record_logits, record_loss))
     made, after = (replay(each.tape, each.source, output_lives=False, output_gradient=False) for each in (logits, loss))
+    if architecture.kind == "encoder_decoder":  # its decoder reads labels: it makes a loss of its own as well
+        made = play_head(architecture, numerics, asked).profile
     return PlayedEvaluation(made.plain_peak, tuple(logits.returned_bytes + size for size in after.plain_peak))
