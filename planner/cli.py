@@ -75,7 +75,7 @@ def answer(
         *_sent(result, sent),
         *_part(architecture),
     )
-    return msgspec.structs.replace(result, warnings=(*notes, *result.warnings))
+    return msgspec.structs.replace(result, warnings=(*notes, *result.warnings), rehearsal=edges.rehearsed(request))
 
 
 def _anew() -> str:
@@ -162,8 +162,7 @@ def run_plan(
     _require_places(options, edges.folder)
     asked = read_asked(options, folder=edges.folder, measure=measure)
     if isinstance(asked, Plan):
-        notes = unread(asked.request.training, (asked.strategy,))
-        result = every = SearchResult(request=asked.request, plans=(asked,), rejections=(), warnings=notes)
+        result = every = _saved(asked, edges)
     else:
         cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
         with at_its_place(options, edges.folder):
@@ -188,6 +187,17 @@ def run_plan(
         for line in written:
             write(line)
     return 0 if result.is_of_use else 2
+
+
+def _saved(plan: Plan, edges: Edges) -> SearchResult:
+    """A plan that was saved, as an answer of one row."""
+    return SearchResult(
+        request=plan.request,
+        plans=(plan,),
+        rejections=(),
+        warnings=(*edges.notes(plan.request), *unread(plan.request.training, (plan.strategy,))),
+        rehearsal=edges.rehearsed(plan.request),
+    )
 
 
 def _require_two_files(options: Mapping[str, Any], folder: Path) -> None:

@@ -306,6 +306,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     pareto: tuple[int, ...] = ()  # of those that nothing beats in dollars, hours and risk : --json --explain
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
     considered: Considered | None = None  # None: nothing was searched
+    rehearsal: bool = False  # whether the base has no weights, so that random ones are trained
 
     @property
     def recommended(self) -> Plan | None:

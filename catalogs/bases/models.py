@@ -82,14 +82,14 @@ def _copied() -> dict[str, ModelRow]:
     return by_name((*outlined(), *registry()))
 
 
-def _row_of(reference: str) -> ModelRow | None:
+def row_of(reference: str) -> ModelRow | None:
     """The row that is meant by a name, a hub id, or the name of a copy by another owner."""
     return _names().get(reference.strip().lower()) or copied(reference, _copied())
 
 
 def packed_copy(reference: str) -> tuple[str, str] | None:
     """How the weights of a copy are packed whose name says so, and the registry name of what it is a copy of."""
-    how, row = packed_as(reference), _row_of(reference)
+    how, row = packed_as(reference), row_of(reference)
     if how is None or row is None or reference.strip().lower() in _names():
         return None
     return how, row.name
@@ -105,7 +105,7 @@ def hub_id_of(reference: str) -> str | None:
     None where the registry knows none.
     """
     word = reference.strip().lower()
-    row = _row_of(word)
+    row = row_of(word)
     if row is None or ("/" in word and word not in _names()):
         return None
     named = (hub_id for hub_id in row.hub if word == hub_id.lower() or squashed(word) == squashed(hub_id))
@@ -139,7 +139,7 @@ def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = Non
         return _of_row(row, reference)
     if reference.strip() and base is not None and exists(path := base / expanded(reference)):
         return _of_path(path, reference)
-    if row := _row_of(reference):
+    if row := row_of(reference):
         return _of_row(row, reference)
     raise _unknown(shortened(reference), looked_up=base is not None)
 
@@ -153,6 +153,7 @@ def _of_row(row: ModelRow, reference: str) -> Architecture:
     return _built(row.config, name=row.name, source=f"{taken}{row.source} ({row.as_of})")
 
 
+CONFIG: Final = "config.json"  # so called in every folder of a model, which is what tells it from others
 # What AutoGPTQ and AutoAWQ wrote beside a config.json before it held a `quantization_config`: the file -> the method
 STORED_BESIDE: Final = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 
@@ -178,12 +179,13 @@ def _of_path(path: Path, reference: str) -> Architecture:
     if said_beside is not None and config.get(QUANTIZATION) is None:
         config |= {QUANTIZATION: {"quant_method": STORED_BESIDE[said_beside]}}
         reference = str(Path(reference).parent / said_beside)
-    return _built(config, name=path.parent.name or path.stem, source=reference, file=reference)
+    name = path.parent.name if path.name == CONFIG and path.parent.name else path.stem
+    return _built(config, name=name, source=reference, file=reference)
 
 
 def _config_in(folder: Path) -> Path:
     """The folder's config.json, else its only GGUF file."""
-    if (config := folder / "config.json").exists():
+    if (config := folder / CONFIG).exists():
         return config
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) == 1:

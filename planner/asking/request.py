@@ -66,6 +66,7 @@ class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile = ()  # empty: the size was stated, and all examples are alike
     exchanges: tuple[float, ...] = ()  # of conversations: how many the rows of each part of the profile have, in the mean
     documents: bool = False
+    chats: bool = False  # conversations, which a chat template writes
     basis: str  # one of `Basis`
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
     beginnings: Beginnings | None = None  # of the rows of `path`; None = not counted
@@ -199,6 +200,7 @@ class Lengths(msgspec.Struct, frozen=True, kw_only=True):
     no_classes: str | None = None  # why nothing can be learned of them
     unread_labels: int = 0  # as in `DataAsked`
     documents: bool  # raw text, which the trainer splits where it cuts a conversation
+    chats: bool = False
     basis: Basis
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
     beginnings: Beginnings | None = None  # None = not counted
@@ -235,6 +237,7 @@ def measured_data(
         exchanges=lengths.exchanges,
         files=lengths.files,
         documents=lengths.documents,
+        chats=lengths.chats,
         basis=lengths.basis,
         least_seq_len=lengths.least_seq_len,
         beginnings=lengths.beginnings,

@@ -22,6 +22,7 @@ NOT_OFFERED: Final = (
     "Where such a card is yours: --gpu here on its machine, or --host user@address. Where you know who rents it out: "
     "`rentune catalog import FILE.csv`."
 )
+REHEARSAL: Final = "; the base has no weights: random ones are trained"
 MAX_REJECTIONS = 8  # more are counted; --json has all
 BEFORE: Final[Mapping[LongRows, str]] = {  # what the tokens are counted before
     "cut": " before rows are cut at {:,}",
@@ -84,7 +85,7 @@ def _answer(
         yield ""
         yield tables.rejection_table(shown, spelled)
     if len(shown) < len(result.rejections):
-        yield f"{len(result.rejections) - len(shown)} more reasons: --explain."
+        yield f"{words.several(len(result.rejections) - len(shown), 'more reason')}: --explain."
     if explain and (plan := _central(result)) is not None:
         yield from _explained(plan, result.considered)
     yield ""
@@ -243,5 +244,6 @@ def _closing(result: SearchResult, command: str | None) -> Iterator[Part]:
     else:
         change = next((f" all the same, {way.change}" for way in result.ways_out if way.plan is plan), "")
         warning = f"; tight: {TIGHT}" if plan.verdict == "tight" else ""
+        warning += REHEARSAL if result.rehearsal else ""
         yield f"Run it{change} ({words.offer(plan)}, {words.total_at_p50(plan)}{warning}):"
     yield Words(f"  {command}", "bold", whole=True)  # to be copied, so it is never broken

@@ -63,7 +63,8 @@ def command(**options: Any) -> int:
     from provision.prepare.beside import beside_words, plan_in
     from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.deadline import require_time_to_train
-    from provision.prepare.inputs import find_base, rehearsal_words, require_hub_access
+    from provision.prepare.inputs import find_base, require_hub_access
+    from provision.prepare.inputs.foreseen import foreseen
     from provision.prepare.opening import Agreed, open_run
     from provision.prepare.outlay import Taken
     from provision.prepare.policy import state_place
@@ -90,7 +91,7 @@ def command(**options: Any) -> int:
     tight = require_room(plan, places)
     _show(opened, taken, quiet=quiet)
     others = beside_words(plan, Ledger(places.ledger).runs().values(), now_s=time.time(), plan_of=plan_in(places))
-    for told in filter(None, (tight, others, rehearsal_words(base))):
+    for told in filter(None, (tight, others, *foreseen(plan.request))):
         say(note(told), err=quiet)
     require_parts(plan.offer.provider, places)  # nobody is asked to agree to what this machine can't do
     require_hub_access(base, os.environ)

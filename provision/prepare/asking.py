@@ -44,6 +44,7 @@ def search_edges() -> Edges:
         kept_at=_kept_at,
         sent=_sent,
         notes=_notes,
+        rehearsed=_rehearsed,
     )
 
 
@@ -56,13 +57,25 @@ def _sent(request: Request) -> Sent:
 
 
 def _notes(request: Request) -> Iterator[str]:
-    """That the machine we run on has a card, where only its cores were asked for."""
+    """What is known of the base beforehand, and that the machine we run on has a card, where only its cores were asked for."""
+    if request.data.chats or exists(expanded(request.model)):
+        from provision.prepare.inputs.foreseen import foreseen  # only where there may be something to tell: as below
+
+        yield from foreseen(request)
     if LOCAL not in request.where.providers or request.where.own_card:
         return
     from provision.direct.here import idle_card  # only then: it costs start-up time
 
     if (card := idle_card(shipped())) is not None:
         yield f"this machine has a card ({card}), and its cores are planned for; --gpu here plans with the card"
+
+
+def _rehearsed(request: Request) -> bool:
+    if not exists(expanded(request.model)):
+        return False
+    from provision.prepare.inputs.foreseen import rehearsed  # as above
+
+    return rehearsed(request) is not None
 
 
 def _providers(places: Places, today: dt.date) -> Mapping[str, Provider]:

@@ -50,6 +50,7 @@ def budget_table(budget: Budget, bar_width: int) -> Table:
             "is full and so is not required."
         ),
         unbroken=("component", "GiB", "rests on", "bar"),
+        spare=("bar", "rests on"),
     )
 
 
@@ -68,6 +69,7 @@ def instants_table(budget: Budget, bar_width: int) -> Table:
             for name, size in budget.by_instant.items()
         ),
         unbroken=("instant", "GiB", "bar"),
+        spare=("bar",),
     )
 
 
@@ -102,6 +104,7 @@ def levers_table(found: Explanation) -> Table:
         rows=tuple(tuple(column.cell(effect) for column in columns) for effect in found.levers),
         note=" ".join(_lever_notes(found)),
         unbroken=titles[1:],
+        spare=tuple(column.title for column in columns if column.spare),
     )
 
 
@@ -111,6 +114,7 @@ class _LeverColumn(NamedTuple):
     title: str
     cell: Callable[[Effect], str]
     shown: Callable[[Explanation], bool] = lambda _: True
+    spare: bool = False  # whether it may go where there is no room
 
 
 def _has_card(found: Explanation) -> bool:
@@ -130,11 +134,13 @@ LEVER_COLUMNS: Final = (
         "time",
         lambda effect: NOTHING if effect.slower_share is None else percent_words(effect.slower_share),
         _is_timed,
+        spare=True,
     ),
     _LeverColumn(
         "s/step",
         lambda effect: NOTHING if effect.slower_s is None else f"{effect.slower_s:+.2f}".replace("-", "−"),
         _is_timed,
+        spare=True,
     ),
     _LeverColumn("together", lambda effect: _gib(effect.together_bytes)),
 )

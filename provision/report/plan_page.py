@@ -132,7 +132,7 @@ def _tables(result: SearchResult, best: tuple[Plan, ...], spelled: words.Spellin
             title="Why not",
             columns=("refused", "why", "what would do"),
             rows=tuple((each.what, words.reason(each, spelled), words.what_would_do(each, spelled)) for each in shown),
-            note=f"{more} more reasons: --explain." if more else "",
+            note=f"{words.several(more, 'more reason')}: --explain." if more else "",
             of_words=True,
         )
 

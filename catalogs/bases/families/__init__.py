@@ -63,6 +63,12 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
 }
 
 
+OF_ITS_SHAPE: Final = (
+    "write the known type whose shape it has as model_type (llama: rotary positions, RMSNorm, a gated MLP), or have a real "
+    "step of it traced, where torch is installed: `rentune estimate --engine trace`"
+)
+
+
 def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
     """Read a transformers config, of one that nests its text part.
 
@@ -73,7 +79,7 @@ def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         said = f"model type {shortened(str(model_type))}" if model_type else "a config without model_type"
-        raise TypeUnknown(f"{said} has no closed form here", f"types that are known: {known}")
+        raise TypeUnknown(f"{said} has no closed form here", f"{OF_ITS_SHAPE}; the known ones: {known}")
     stored = config.get("quantization_config")
     if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("quant_method", ""), str)):
         raise ConfigUnusable(

@@ -38,7 +38,7 @@ def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...], *, fi
 
 def _some(names: list[str]) -> str:
     more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f", and {more:,} more" if more > 0 else "")
+    return ", ".join(names[:MAX_NAMES]) + (f", and {more:,} more (`rentune catalog list`)" if more > 0 else "")
 
 
 def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Collection[str] = ()) -> RequestError:

@@ -174,10 +174,11 @@ def _refreshed_row(each: Refreshed, today: dt.date) -> tuple[str, ...]:
 
 
 def _changes_table(shown: tuple[Change, ...], *, num_changes: int) -> Table:
+    from planner.report.words import several
     from provision.report.tables import Table
 
     return Table(
-        title=f"{len(shown):,} of {num_changes:,} changes",
+        title=f"{len(shown):,} of {several(num_changes, 'change')}",
         columns=("offer", "$/h before", "$/h now", "change"),
         rows=tuple(_change_row(each) for each in shown),
         note="Of the whole machine; – = not on the list.",

@@ -52,6 +52,7 @@ class Sold(msgspec.Struct, frozen=True, kw_only=True):
 
 PER_MONTH = "{:f} $ per GiB and month"
 PER_HOUR = "{:f} $/h"
+YOUR_OWN = "a list of your own, by `rentune catalog import`"
 UNPRICED = "no price of its own is known: it may come with the machine"
 STOPPED = "stopped"  # in the name of what a disk costs while its machine is
 OFFER_WORDS = 4  # derived: provider, region, type and purchase
@@ -214,6 +215,8 @@ def _seller_rows(seller: Seller, today: dt.date) -> Iterator[tuple[str, str]]:
 
 
 def _sold_rows(sold: Sold, catalog: Catalog, today: dt.date) -> Iterator[tuple[str, str]]:
+    from catalogs.lists.own import SOURCE
+
     offer = sold.offer
     memory_gib = catalog.gpu_memory_gib(offer)
     gpus = "none" if offer.gpu is None else f"{offer.num_gpus.normalize():f} × {offer.gpu}, {memory_gib:g} GiB each"
@@ -226,7 +229,7 @@ def _sold_rows(sold: Sold, catalog: Catalog, today: dt.date) -> Iterator[tuple[s
     yield "price", f"{offer.usd_per_hour.normalize():f} $/h, {_age(offer, today)}, {offer.confidence} confidence"
     yield from _billing_rows(sold.billing, ())
     if offer.source not in catalog.sources:
-        yield "source", offer.source
+        yield "source", YOUR_OWN if offer.source == SOURCE else offer.source
 
 
 def _billing_rows(rule: Billing, storage: tuple[StoragePrice, ...]) -> Iterator[tuple[str, str]]:

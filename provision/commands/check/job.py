@@ -21,8 +21,8 @@ from provision.errors import BadInput, Exit
 from provision.home.places import read_places
 from provision.prepare.asking import data_measure
 from provision.prepare.choosing import KeyQuestion, lacking_here, look_at_job
-from provision.prepare.inputs import find_base, rehearsal_words
 from provision.prepare.inputs.counting import twins_of
+from provision.prepare.inputs.foreseen import foreseen
 
 if TYPE_CHECKING:
     from planner.asking.request import Request
@@ -69,17 +69,10 @@ def _notes(request: Request, plan: Plan | None) -> Iterator[str]:
     seq_len = request.training.get("seq_len") or most_tokens(request.model)
     cut = cut_words(request.data, seq_len) if seq_len is not None else None
     laid = packed_words(request.data, plan.strategy.seq_len) if plan is not None else None
-    yield from filter(None, [cut, laid, short_words(request.data), _rehearsed(request)])
+    yield from filter(None, [cut, laid, short_words(request.data)])
+    yield from foreseen(request)
     held_out = "held out and learned from, too, so that its loss says little"
     yield from twins_words(twins_of(request.data), held_out, request.data.files, ())
-
-
-def _rehearsed(request: Request) -> str | None:
-    """That its base has no weights; of one that is no base at all `look_at_job` tells."""
-    try:
-        return rehearsal_words(find_base(request.model))
-    except BadInput:
-        return None
 
 
 def _draw(looked: JobLooked, *, is_sound: bool) -> None:

@@ -25,6 +25,7 @@ from planner.nearest import near
 from provision.errors import BadInput
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
+from provision.prepare.inputs.foreseen import lacks_own_template
 from provision.prepare.inputs.parts import files_of
 from provision.redact import without_secrets
 from remote import contract
@@ -80,7 +81,8 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         look = f"rentune check {shlex.quote(str(path))}{task}{columns}"
         place = ("data", "columns") if reading.columns else ()
         raise RequestError(f"{report.broken[0]}{others}", hint=f"`{look}` tells which rows can't be used", place=place)
-    if report.no_template:
+    unwritten = report.format == "chat" and file.reading.chat_template is None and not counts and lacks_own_template(model)
+    if report.no_template or unwritten:
         raise RequestError(f"{path}: {NO_TEMPLATE}", hint=TEMPLATE_HINT, place=("data", "chat_template"))
     return Lengths(
         num_rows=report.rows,
@@ -93,6 +95,7 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         no_classes=report.no_classes,
         unread_labels=report.unread_labels,
         documents=report.format == "text",
+        chats=report.format == "chat",
         basis=report.basis,
         least_seq_len=report.least_seq_len,
         beginnings=report.beginnings,

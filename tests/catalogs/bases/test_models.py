@@ -301,3 +301,20 @@ def test_whatever_is_named_is_answered_in_a_short_sentence(name: str, tmp_path: 
     with pytest.raises(ModelUnknown) as refused:
         resolve_model(name, base=tmp_path)
     assert len(str(refused.value)) < 1_000
+
+
+def test_a_config_is_called_by_its_file_and_a_folder_s_config_json_by_its_folder(tmp_path: Path) -> None:
+    """A file among others says more than the folder that they lie in."""
+    text = json.dumps(LLAMA)
+    (tmp_path / "mine").mkdir()
+    for place in ("odd.json", "mine/config.json"):
+        (tmp_path / place).write_text(text)
+    names = [resolve_model(said, base=tmp_path).name for said in ("odd.json", "mine", "mine/config.json")]
+    assert names == ["odd", "mine", "mine"]
+
+
+def test_an_unknown_type_is_answered_with_what_to_write() -> None:
+    with pytest.raises(ModelUnknown) as refused:
+        resolve_model(LLAMA | {"model_type": "zork"})
+    assert str(refused.value.hint).startswith("write the known type whose shape it has as model_type")
+    assert "`rentune estimate --engine trace`" in str(refused.value.hint)

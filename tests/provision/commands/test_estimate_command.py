@@ -238,3 +238,20 @@ def test_a_measured_step_stands_beside_its_prediction() -> None:
     rows = {row[0]: row[1:] for row in measured_table(answered, seen).rows}
     assert rows["allocated"][2] == "−50 %"
     assert rows["process"][1:] == ("–", "–")
+
+
+@pytest.mark.parametrize("columns", [60, 66, 80, 100])
+def test_no_figure_is_cut_for_want_of_width(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """14.96 stood there as 14.9: what has no room goes whole, and is named."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    case = {"model": "8b", "gpu": "A5000", "engine": "closed_form"}
+    assert call(["estimate", *(word for key, value in case.items() for word in (f"--{key}", value)), "--explain"]) == Exit.OK
+    out = capsys.readouterr().out
+    budget = out[: out.index("nvidia-smi")]
+    vram = answer(case, read_catalog(), None)["vram"]
+    for size in (*vram["components"].values(), vram["allocated_peak_bytes"], vram["required_bytes"]):
+        assert not size or f" {size / 2**30:.2f} " in budget
+    assert all(len(line) <= columns for line in out.splitlines())
+    assert ("Left out for want of width: bar" in " ".join(out.split())) == (columns < 66)

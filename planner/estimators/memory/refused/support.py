@@ -17,7 +17,7 @@ from remote.contract import PACKED_KEY, Strategy, Task, keeps_apart
 
 NARROW = frozenset({"bfloat16", "float16"})
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
-OF_ANOTHER_TYPE = "a base of a type that has one, such as llama or qwen3"
+OF_ANOTHER_TYPE = "a model_type that has one and the same shape, such as llama or qwen3"
 NO_CAUSAL = {"encoder": "an encoder", "encoder_decoder": "an encoder with a decoder"}  # kinds that go on with no text
 
 
