@@ -108,7 +108,8 @@ def hub_id_of(reference: str) -> str | None:
     row = row_of(word)
     if row is None or ("/" in word and word not in _names()):
         return None
-    named = (hub_id for hub_id in row.hub if word == hub_id.lower() or squashed(word) == squashed(hub_id))
+    exactly = [hub_id for hub_id in row.hub if word == hub_id.lower() and "/" in word]  # before its namesakes of other owners
+    named = iter(exactly or [hub_id for hub_id in row.hub if squashed(word) == squashed(hub_id)])
     is_row = word in _names() or squashed(word) == squashed(row.name)  # else a tuning, whose weights are others
     return next(named, row.hub[0] if row.hub and is_row else None)
 

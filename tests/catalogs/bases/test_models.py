@@ -318,3 +318,9 @@ def test_an_unknown_type_is_answered_with_what_to_write() -> None:
         resolve_model(LLAMA | {"model_type": "zork"})
     assert str(refused.value.hint).startswith("write the known type whose shape it has as model_type")
     assert "`rentune estimate --engine trace`" in str(refused.value.hint)
+
+
+def test_a_hub_id_means_its_own_weights_and_not_those_of_a_namesake() -> None:
+    """Another owner's copy may be gated, or packed otherwise."""
+    known = [hub_id for row in registry() for hub_id in row.hub if "/" in hub_id]
+    assert [hub_id_of(hub_id.upper()) for hub_id in known] == known
