@@ -18,6 +18,10 @@ CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "
 MB_OF_GB: Final = 1000  # derived
 SLIP: Final = 8  # assumed: times the largest card's memory; no card that is to come is beyond it
 KIB: Final = 1024  # derived: GiB of a TiB
+ALIKE: Final = 0.7  # assumed: of two names' letters, as difflib counts them
+IN_PLACE: Final = 0.5  # assumed: the same where both begin with one continent
+SHORT: Final = 3  # derived: letters of aws, gcp and oci
+ONE_OF_THREE: Final = 0.6  # derived: one slip in a name of three letters, or two of them the other way round, leaves 0.67
 
 
 def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...], *, first: Collection[str] = ()) -> None:
@@ -48,7 +52,8 @@ def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Co
         if close
         else f"known are {_some(sorted(known, key=lambda each: (each not in first, each)))}"
     )
-    return RequestError(f"no offer has the {what} {shortened(name)}", hint=hint, place=place)
+    said = shortened(name) or "''"
+    return RequestError(f"no offer has the {what} {said}", hint=hint, place=place)
 
 
 def check_cards(where: Where, catalog: Catalog) -> None:
@@ -121,7 +126,8 @@ def close_names(name: str, known: Collection[str]) -> list[str]:
         return [called[meant[0]]]
     letters = name.lower()[:LEAST_LETTERS]
     continent = sorted(each for each in known if letters in CONTINENTS and each.lower().startswith(letters))
-    alike = get_close_matches(name, continent or known, n=3, cutoff=0.5 if continent else 0.7)
+    cutoff = IN_PLACE if continent else ONE_OF_THREE if len(name) <= SHORT else ALIKE
+    alike = get_close_matches(name.lower(), continent or known, n=3, cutoff=cutoff)
     return alike or continent[:MAX_NAMES]
 
 

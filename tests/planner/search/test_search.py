@@ -473,6 +473,7 @@ def test_a_host_is_asked_for_alone() -> None:
     ("where", "words", "hint"),
     [
         (Where(providers=("clod",)), "no offer has the provider clod", "did you mean cloud?"),
+        (Where(providers=("",)), "no offer has the provider ''", "known are cloud"),
         (Where(regions=("nrth",)), "no offer has the region nrth", "did you mean north?"),
         (Where(regions=("mars-1",)), "no offer has the region mars-1", "known are north"),
         (
@@ -529,6 +530,16 @@ def test_a_provider_by_another_name_is_told_its_own() -> None:
     with pytest.raises(RequestError, match="no offer has the provider Amazon") as refused:
         ask(make_request(where=Where(providers=("Amazon",))), market(*sellers))
     assert refused.value.hint == "did you mean aws?"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("awz", "aws"), ("was", "aws"), ("gpc", "gcp"), ("azzure", "azure"), ("RUNPODD", "runpod")]
+)
+def test_a_slip_in_a_short_name_is_told_what_was_meant(typed: str, meant: str) -> None:
+    sellers = [make_offer(provider=name) for name in ("aws", "gcp", "azure", "runpod")]
+    with pytest.raises(RequestError) as refused:
+        ask(make_request(where=Where(providers=(typed,))), market(*sellers))
+    assert refused.value.hint == f"did you mean {meant}?"
 
 
 def test_a_card_that_nobody_sells_can_be_estimated() -> None:
