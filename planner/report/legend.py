@@ -135,7 +135,7 @@ def _prices(plans: Sequence[Plan]) -> str | None:
         if stale
         else ""
     )
-    return f"Prices were seen {span}{undated}{moved}."
+    return f"Prices were seen {span}{undated}{moved}. d: so many days ago."
 
 
 def _least(plans: Sequence[Plan]) -> str | None:

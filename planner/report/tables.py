@@ -33,6 +33,12 @@ def _job_and_rate(plan: Plan) -> str:
     return f"{words.total(plan)}{rate}"
 
 
+def _job_rate_and_age(plan: Plan) -> str:
+    """With the days since the price was seen, where there is no room for a column of them."""
+    age = f", {words.age_in_short(plan)}" if plan.cost.usd_per_million_tokens and plan.offer.usd_per_hour else ""
+    return f"{_job_and_rate(plan)}{age}"
+
+
 def _offer_and_machine(plan: Plan) -> str:
     return f"{words.offer(plan)}\n{words.machine(plan)}"
 
@@ -44,7 +50,7 @@ STRATEGY_WIDTH: Final = 112  # narrower, a sentence below the table says how the
 ONE_LINE_WIDTH: Final = 100  # narrower, every range stands below its middle
 TIME_WIDTH: Final = STRATEGY_WIDTH  # narrower, that of the hours does: names get its room, and a row no third line
 MOST_FIGURES: Final = 0.52  # of the width, assumed; where figures are larger, a range does so too, or names would have no room
-PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
+PRICE_WIDTH: Final = 128  # narrower, days stand behind the dollars, and one sentence says what they are
 RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below those of the job
 
 COLUMNS: Final = (
@@ -55,7 +61,8 @@ COLUMNS: Final = (
     Column("GiB need/has", words.fit, from_width=80),
     Column("time", lambda plan: words.span_range(plan.duration.wall_s), figure=True, stacks_below=TIME_WIDTH),
     Column("whole job", words.total, figure=True, from_width=RATE_WIDTH),
-    Column("whole job", _job_and_rate, figure=True, below_width=RATE_WIDTH),
+    Column("whole job", _job_and_rate, figure=True, from_width=PRICE_WIDTH, below_width=RATE_WIDTH),
+    Column("whole job", _job_rate_and_age, figure=True, below_width=PRICE_WIDTH),
     Column("$/M tok", words.per_million, figure=True, from_width=RATE_WIDTH),
     Column("status", words.status),
     Column("price seen", words.age, figure=True, from_width=PRICE_WIDTH),

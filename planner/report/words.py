@@ -189,6 +189,12 @@ def age(plan: Plan) -> str:
     return f"{ago(days)}, stale" if days > STALE_AFTER_DAYS else ago(days)
 
 
+def age_in_short(plan: Plan) -> str:
+    """The same in a table without room: 3 d."""
+    days = age_days(plan)
+    return "undated" if days is None else f"{days} d"
+
+
 def ago(days: int) -> str:
     """Today, or 3 days ago."""
     return f"{several(days, 'day')} ago" if days else "today"

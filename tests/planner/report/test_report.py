@@ -282,6 +282,18 @@ def test_a_narrow_table_says_below_itself_how_old_its_prices_are() -> None:
     assert "Prices were seen 1 day ago; undated ones are among them." in shown(result(old, undated), width=100)
     assert "Prices were" not in shown(result(old), width=140)
     assert "Prices were seen today." in shown(result(make_plan()), width=80)
+
+
+@pytest.mark.parametrize("width", [66, 80, 100, 127])
+def test_every_price_has_its_age_beside_it_where_no_column_is_left_for_it(width: int) -> None:
+    """One sentence for all would hide which of them is the old one. A machine without a price has none."""
+    day = make_plan().planned_on - dt.timedelta(days=24)
+    free = make_plan(offer=make_offer(usd_per_hour=Decimal(0)))
+    told = shown(result(make_plan(catalog_as_of=day), make_plan(catalog_as_of=None), free), width=width)
+    assert told.count("/M tok, 24 d") == told.count("/M tok, undated") == 1
+    assert told.count("/M tok") == 3
+    assert "d: so many days ago." in " ".join(told.split())
+    assert "/M tok, " not in shown(result(make_plan(catalog_as_of=day)), width=128)
     assert "Prices" not in shown(result(make_plan(offer=make_offer(usd_per_hour=Decimal(0)))), width=80)
 
 
