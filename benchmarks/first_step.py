@@ -32,6 +32,7 @@ from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from planner.asking.request import Where
 from planner.cli import answer
+from planner.search.market.offers import on_sale
 from provision.account.ledger import Ledger
 from provision.account.lines import Created, PhaseEnded
 from provision.charge.driving import drive
@@ -135,7 +136,8 @@ def one_run(bench: Bench, folder: Path) -> Round:
     tiny = tiny_plan(*tiny_files(folder), where=Where(providers=(bench.cloud,), allow_from=here))
     tiny = msgspec.structs.replace(tiny, offer=bench.row.offer, billing=FREE)
     planning_at_s = time.time()
-    answer(tiny.request, search_edges(), catalog=read_catalog())
+    edges = search_edges()
+    answer(tiny.request, edges, on_sale(read_catalog(), edges))
     planned_at_s = time.time()
     provisioner = bench.provisioner(Watched)
     assert isinstance(provisioner, Watched)

@@ -15,9 +15,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import hub_id_of, is_gated, resolve_model
-from catalogs.catalog import Catalog, read_catalog
 from catalogs.failure import Failure
-from catalogs.hardware import Offer
 from catalogs.user_file import as_said, exists
 from catalogs.written import require_place, write_beside
 from planner.asked import JOB_SUFFIXES, PLAN_SUFFIX, at_its_place, is_job_file, read_asked
@@ -30,37 +28,23 @@ from planner.notices import sent_words, short_words, unread, unread_labels
 from planner.plan import Cards, Plan, SearchResult
 from planner.saved import write_plan
 from planner.search import search
+from planner.view import View
 
 if TYPE_CHECKING:
     from planner.report.words import Spelling
     from planner.search.bases import BasesHeld
+    from planner.search.market.offers import Market
 
 PAGE_SUFFIX: Final = ".html"
 EVERY: Final = 1_000  # derived: the most that --top takes, and more than a search keeps: one for each of a provider's cards
 
 
-def answer(
-    request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Offer, ...] = (), cards: Cards | None = None
-) -> SearchResult:
-    """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within the rules."""
+def answer(request: Request, edges: Edges, market: Market, *, cards: Cards | None = None) -> SearchResult:
+    """Search what is on sale, within the rules."""
     architecture = resolve_model(request.model, base=edges.folder)
     sent = edges.sent(request)
     try:
-        result = search(
-            request,
-            catalog=catalog,
-            architecture=architecture,
-            providers=edges.providers,
-            capabilities=edges.capabilities,
-            today=edges.today,
-            offers=(*catalog.offers, *offers),
-            versions=edges.versions,
-            rules=edges.rules,
-            seen=edges.seen,
-            kept_at=edges.volume_at(request),
-            cards=cards,
-            sent=sent,
-        )
+        result = search(request, architecture, edges, market, cards=cards, sent=sent)
     except Failure as error:
         if ".".join(map(str, error.place[:2])) in request.chosen:
             error.hint = _anew()  # nobody said the value
@@ -124,22 +108,18 @@ def _part(architecture: Architecture) -> tuple[str, ...]:
 def run_plan(
     options: Mapping[str, Any],
     edges: Edges,
+    view: View,
     *,
     measure: Measure,
-    offers_for: Callable[[Request], tuple[Offer, ...]] = lambda _request: (),
-    catalog: Callable[[], Catalog] = read_catalog,
-    write: Callable[[str], None],
-    width: int,
-    colour: bool,
+    market_for: Callable[[Request], Market],
     enclose: Callable[[SearchResult | BasesHeld, str | None], str],
     draw: Callable[[SearchResult, SearchResult, str | None, Spelling], str],
 ) -> int:
-    """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
+    """Answer the options where `view` says: as tables, or with --json as `enclose` renders the result.
 
-    `measure` reads how long the rows of a data file are, `catalog` what is sold. `offers_for` names what is on offer beside
-    it for what was asked: this machine, a host that exists. `enclose` is told the command under the answer, too. `draw` makes
-    the page of --html from the answer, the answer with each provider's cheapest for every card, number and way of renting, the
-    command that runs it, and how a wish was said.
+    `measure` reads how long the rows of a data file are, `market_for` what is on sale for what was asked. `enclose` is told the
+    command under the answer, too. `draw` makes the page of --html from the answer, the answer with each provider's cheapest for
+    every card, number and way of renting, the command that runs it, and how a wish was said.
 
     Returns 0 when there is a plan and a way to run the job, as asked or with one wish given up, and 2 when nothing does it as
     asked or this version can run none of it. Raises RequestError and the other typed refusals for what can't be understood.
@@ -147,17 +127,7 @@ def run_plan(
     if options.get("which_model"):
         from planner.which import run_which  # only then: it costs start-up time
 
-        return run_which(
-            options,
-            edges,
-            measure=measure,
-            offers_for=offers_for,
-            catalog=catalog,
-            write=write,
-            width=width,
-            colour=colour,
-            enclose=enclose,
-        )
+        return run_which(options, edges, view, measure=measure, market_for=market_for, enclose=enclose)
     _require_two_files(options, edges.folder)
     _require_places(options, edges.folder)
     asked = read_asked(options, folder=edges.folder, measure=measure)
@@ -166,11 +136,11 @@ def run_plan(
     else:
         cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
         with at_its_place(options, edges.folder):
-            market, beside = catalog(), offers_for(asked)
-            result = every = answer(asked, edges, catalog=market, offers=beside, cards=cards)
+            market = market_for(asked)
+            result = every = answer(asked, edges, market, cards=cards)
         if options.get("html") is not None or (options.get("json") and options.get("explain")):
             # what nothing beats may be dear, or slow: it is sought among far more, which takes a second
-            every = answer(msgspec.structs.replace(asked, top=EVERY), edges, catalog=market, offers=beside)
+            every = answer(msgspec.structs.replace(asked, top=EVERY), edges, market)
     command, spelling = _command(options, result), _spelling(options)
     written = []
     if options.get("save") is not None:
@@ -178,14 +148,15 @@ def run_plan(
     if options.get("html") is not None:
         written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
-        write(enclose(_for_programs(result, every), command))
+        view.write(enclose(_for_programs(result, every), command))
     else:
         from planner.report import render_result
 
-        how: dict[str, Any] = {"explain": bool(options.get("explain")), "width": width, "colour": colour}
-        write(render_result(result, command=command, spelled=spelling, **how))
+        explain = bool(options.get("explain"))
+        how: dict[str, Any] = {"explain": explain, "width": view.width, "colour": view.colour}
+        view.write(render_result(result, command=command, spelled=spelling, **how))
         for line in written:
-            write(line)
+            view.write(line)
     return 0 if result.is_of_use else 2
 
 

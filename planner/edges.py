@@ -12,8 +12,7 @@ from planner.asking.policy import Rule
 from planner.asking.request import Request
 from planner.asking.sent import NOTHING, Sent
 from planner.estimators.time.learned import Seen
-from planner.plan import Provider
-from planner.search.market.offers import Place
+from planner.plan import Place, Provider
 from remote.contract import Capabilities
 
 
@@ -23,7 +22,7 @@ class Edges(msgspec.Struct, frozen=True, kw_only=True):
     providers: Mapping[str, Provider]  # who can be rented from
     capabilities: Capabilities  # what the trainer can do
     today: dt.date
-    folder: Path  # where relative paths start from
+    folder: Path = Path()  # where relative paths start from
     versions: Mapping[str, str] = {}  # written into every plan
     rules: tuple[Rule, ...] = ()  # of policies
     seen: tuple[Seen, ...] = ()  # earlier runs here

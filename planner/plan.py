@@ -237,6 +237,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         return offer.is_stated or self.asks_ram
 
 
+Place = tuple[str, str]  # provider and region
+
+
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):
     """The best plan for the goal that this version can run once one wish, or some of what is advised, is given up."""
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from catalogs.bases.models import registry
-from catalogs.catalog import Catalog
-from catalogs.hardware import Offer
 from planner.asked import read_asked
 from planner.asking.options.command_line import plan_command
 from planner.asking.request import Measure, Request, RequestError
 from planner.edges import Edges
 from planner.plan import Plan, SearchResult
 from planner.search.bases import BasesHeld, largest_held
+from planner.search.market.offers import Market
+from planner.view import View
 
 CARDS: Final = ("gpu", "gpu_budget", "host")  # options that say what has to hold the base
 OF_ONE_BASE: Final = (
@@ -31,38 +31,22 @@ NO_CARD: Final = '--gpu "RTX 4090", --gpu-budget 24GB or --host user@address'
 def run_which(
     options: Mapping[str, Any],
     edges: Edges,
+    view: View,
     *,
     measure: Measure,
-    offers_for: Callable[[Request], tuple[Offer, ...]],
-    catalog: Callable[[], Catalog],
-    write: Callable[[str], None],
-    width: int,
-    colour: bool,
+    market_for: Callable[[Request], Market],
     enclose: Callable[[SearchResult | BasesHeld, str | None], str],
 ) -> int:
-    """Answer on `write`, as `run_plan` does. Returns 0 where there is a base that fits, else 2. Raises RequestError."""
+    """Answer as `run_plan` does. Returns 0 where there is a base that fits, else 2. Raises RequestError."""
     asked = _asked(options, edges, measure=measure)
-    market = catalog()
-    result = largest_held(
-        asked,
-        catalog=market,
-        providers=edges.providers,
-        capabilities=edges.capabilities,
-        today=edges.today,
-        offers=(*market.offers, *offers_for(asked)),
-        versions=edges.versions,
-        rules=edges.rules,
-        seen=edges.seen,
-        sent=edges.sent(asked),
-        kept_at=edges.volume_at(asked),
-    )
+    result = largest_held(asked, edges, market_for(asked))
     command = plan_command({**options, "model": result.bases[0].name}) if result.bases else None
     if options.get("json"):
-        write(enclose(result, command))
+        view.write(enclose(result, command))
     else:
         from planner.report.bases import render_bases
 
-        write(render_bases(result, asked, command=command, width=width, colour=colour))
+        view.write(render_bases(result, asked, command=command, width=view.width, colour=view.colour))
     return 0 if result.is_of_use else 2
 
 

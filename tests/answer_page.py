@@ -12,10 +12,12 @@ from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Gpu
 from planner.asking.options.command_line import run_command, spelled
 from planner.asking.request import Request, Where, default_data
+from planner.edges import Edges
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
 from planner.report import render_result, words
 from planner.report.layouts import cell
 from planner.search import search
+from planner.search.market.offers import on_sale
 from planner.units import GIB
 from provision.providers import known_providers
 from remote.contract import CAPABILITIES
@@ -33,15 +35,9 @@ it, and those of that size without bfloat16 that are rented out most.
 
 def answer(catalog: Catalog, *, cards: Cards | None = None) -> SearchResult:
     """What `plan --model 32b --gpu-budget 16GB` finds where every provider is set up."""
-    return search(
-        Request(model="32b", data=default_data(), where=Where(gpu_memory_gib=16.0) if cards is None else Where()),
-        catalog=catalog,
-        architecture=resolve_model("32b"),
-        providers=known_providers(),
-        capabilities=CAPABILITIES,
-        today=TODAY,
-        cards=cards,
-    )
+    request = Request(model="32b", data=default_data(), where=Where(gpu_memory_gib=16.0) if cards is None else Where())
+    edges = Edges(providers=known_providers(), capabilities=CAPABILITIES, today=TODAY)
+    return search(request, resolve_model("32b"), edges, on_sale(catalog, edges), cards=cards)
 
 
 def render_page() -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 import msgspec
@@ -16,17 +15,17 @@ from planner.asking.policy import Rule, in_force, unmatched
 from planner.asking.request import Changes, Request
 from planner.asking.sent import NOTHING, Sent
 from planner.asking.training_keys import check_training
+from planner.edges import Edges
 from planner.estimators.memory.refused.support import require_apart, require_trainable, require_unpacked, require_unquantized
-from planner.estimators.time.learned import Seen
 from planner.methods import QLORA, QLORA_MEANS
 from planner.notices import cut_words
-from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
+from planner.plan import Cards, Considered, Layout, Place, Plan, Rejection, SearchResult, WayOut
 from planner.search.best import AIMS, Aim, best, by_the_hour, rank_of
 from planner.search.figures import Figures
 from planner.search.floors import Floors
 from planner.search.market.idle import Told, idle_wishes
 from planner.search.market.names import check_cards, check_memory, check_names, close_names, known_names
-from planner.search.market.offers import Kind, Market, Place, admit
+from planner.search.market.offers import Asked, Kind, Market, admit
 from planner.search.ranking import Found, Question, Ranked, considered, rank
 from planner.search.told.assumptions import assumptions
 from planner.search.told.conceded import Way
@@ -38,122 +37,188 @@ from planner.search.told.remedies import few_rows_cut, memory_rejections, ways_o
 from planner.search.ways.lengths import decisive_words, shorter_that_fits
 from planner.search.ways.strategies import check_attention, check_layers, check_method, seq_len_of
 from planner.units import SECONDS_PER_HOUR
-from remote.contract import Capabilities, Strategy
+from remote.contract import Strategy
 
 WORTH_A_WORD: Final = 0.8  # assumed: of the dollars; less is no reason to cut rows
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """What a search is about: a question that makes sense, what is admitted to it, and figures that are its own."""
+
+    question: Question
+    market: Market
+    admitted: Asked
+    floors: Floors
+    policy: tuple[Rule, ...]
+    cards: Cards | None
+
+    @property
+    def figures(self) -> Figures:
+        return self.floors.figures
+
+
+class _Ranked(msgspec.Struct, frozen=True):
+    """What was found, what was turned down, and the ways out."""
+
+    found: tuple[Found, ...]  # in the order of their dollars
+    by_the_hour: Found | None
+    ways: tuple[Way, ...]
+    notebook: Notebook
+    considered: Considered
+    stuck: bool  # this version can run none of what was found
+    none_alone: bool  # nor by the card alone
+
+
 def search(
     request: Request,
-    *,
-    catalog: Catalog,
     architecture: Architecture,
-    providers: Mapping[str, Provider],
-    capabilities: Capabilities,
-    today: dt.date,
-    offers: tuple[Offer, ...] | None = None,
-    versions: Mapping[str, str] | None = None,
-    rules: Iterable[Rule] = (),
-    kept_at: tuple[Place, ...] = (),
+    edges: Edges,
+    market: Market,
+    *,
     cards: Cards | None = None,
-    seen: tuple[Seen, ...] = (),
     sent: Sent = NOTHING,
 ) -> SearchResult:
     """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
 
-    `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
-    what may be rented at all. `kept_at`: where the volume lies that the request wants again; nowhere = it is made. `cards`:
-    cards that somebody has, to be told in which ways they hold the job.
-    `seen`: earlier runs, which correct speeds. `sent`: what goes to the machine from here.
+    `cards`: cards that somebody has, to be told in which ways they hold the job. `sent`: what goes to the machine from here.
     Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
-    short = frozenset(key for provider in providers.values() for key in provider.short)
-    seen_on = frozenset(each.machine for each in seen)
-    market = Market(catalog, catalog.offers if offers is None else offers, short=short, seen_on=seen_on)
-    for check in checks(request, architecture, catalog, market.offers, runnable=providers):
-        check()
-    check_memory(None if cards is None else cards.memory_gib, catalog, said="--gpus")
-    policy = tuple(rules)
-    seq_len = seq_len_of(request, architecture)
-    advice = advise(request, architecture)
-    question = Question(
+    asked = _asked(request, architecture, edges, market, cards=cards, sent=sent)
+    return _told(asked, _ranked(asked), edges)
+
+
+def question_of(
+    request: Request, architecture: Architecture, catalog: Catalog, edges: Edges, *, kept_at: tuple[Place, ...]
+) -> Question:
+    """What is asked of the ranking: the request, what is advised where it is silent, and who may be rented from."""
+    return Question(
         request=request,
-        advice=advice,
-        seq_len=seq_len,
+        advice=advise(request, architecture),
+        seq_len=seq_len_of(request, architecture),
         catalog=catalog,
-        providers=providers,
-        capabilities=capabilities,
-        rules=in_force(policy, request.overruled),
+        providers=edges.providers,
+        capabilities=edges.capabilities,
+        rules=in_force(edges.rules, request.overruled),
         kept_at=kept_at,
     )
-    figures = Figures(architecture, request, advice, seq_len=seq_len, seen=seen, sent=sent)
-    floors = Floors(figures, catalog.billing)
+
+
+def figures_for(question: Question, architecture: Architecture, edges: Edges, sent: Sent) -> Figures:
+    """The estimates of the question's job."""
+    return Figures(architecture, question.request, question.advice, seq_len=question.seq_len, seen=edges.seen, sent=sent)
+
+
+def _asked(
+    request: Request, architecture: Architecture, edges: Edges, market: Market, *, cards: Cards | None, sent: Sent
+) -> _Asked:
+    """Raises for what can't be asked."""
+    for check in checks(request, architecture, market.catalog, market.offers, runnable=edges.providers):
+        check()
+    check_memory(None if cards is None else cards.memory_gib, market.catalog, said="--gpus")
+    question = question_of(request, architecture, market.catalog, edges, kept_at=edges.volume_at(request))
+    figures = figures_for(question, architecture, edges, sent)
     check_trained(request, figures)
-    asked = admit(request, market, question.rules, kept_at=question.kept_at)
-    cut = cut_words(request.data, seq_len) if request.data.path is not None else None
-    notebook = Notebook()
-    ranked, priced = rank(question, asked.kinds, floors, notebook)
-    stuck = all(found.runnable is not None for found in ranked)
+    return _Asked(
+        question=question,
+        market=market,
+        admitted=admit(request, market, question.rules, kept_at=question.kept_at),
+        floors=Floors(figures, market.catalog.billing),
+        policy=edges.rules,
+        cards=cards,
+    )
+
+
+def _ranked(asked: _Asked) -> _Ranked:
+    """The cheapest and the best for each goal; where none of them can be run, or none by the card alone, ways out."""
+    question, kinds, floors, notebook = asked.question, asked.admitted.kinds, asked.floors, Notebook()
+    found, priced = rank(question, kinds, floors, notebook)
+    stuck = all(each.runnable is not None for each in found)
     hourly = None
     if not stuck:
-        hourly, priced_by_hour = best(question, asked.kinds, floors, by_the_hour)
-        ranked, priced_by_goal = _with_the_best(ranked, question, asked.kinds, floors)
+        hourly, priced_by_hour = best(question, kinds, floors, by_the_hour)
+        found, priced_by_goal = _with_the_best(found, question, kinds, floors)
         priced |= priced_by_hour | priced_by_goal
+    steps = tuple(concessions(question.request, question.advice, asked.figures.architecture)) if stuck else ()
+    less, priced_with_less = first_enough(steps, question, kinds, floors)
+    milder = _by_another_method(question, kinds, floors) if stuck else None
+    in_part = _in_fewer_steps(question, kinds, floors, notebook) if stuck and notebook.over else None
+    none_alone = stuck or _streams_at_best(found)
+    wishes = ways_out(question, asked.market, floors, notebook.over) if none_alone else ()
+    ways = [way for way in wishes if stuck or _beats(way.found, found, AIMS[question.request.budget.goal])]
+    for way in filter(None, (less, milder, in_part)):
+        ways = [way, *ways] if way.conceded.is_advised else [*ways, way]
+    return _Ranked(
+        found=found,
+        by_the_hour=hourly,
+        ways=tuple(ways),
+        notebook=notebook,
+        considered=considered(
+            question,
+            asked.admitted,
+            asked.figures,
+            num_concessions=len(steps),
+            num_priced=len(priced | priced_with_less),
+        ),
+        stuck=stuck,
+        none_alone=none_alone,
+    )
+
+
+def _told(asked: _Asked, ranked: _Ranked, edges: Edges) -> SearchResult:
+    """All of it in words."""
+    question, market, figures = asked.question, asked.market, asked.figures
 
     def plan(found: Found, question: Question = question) -> Plan:
-        return plan_of(found, question, figures, today=today, versions=dict(versions or {}))
+        return plan_of(found, question, figures, edges)
 
-    steps = tuple(concessions(request, advice, architecture)) if stuck else ()
-    conceded, priced_with_less = first_enough(steps, question, asked.kinds, floors)
-    milder = _by_another_method(question, asked.kinds, floors) if stuck else None
-    in_part = _in_fewer_steps(question, asked.kinds, floors, notebook) if stuck and notebook.over else None
-    num_priced = len(priced | priced_with_less)
-    told = considered(question, asked, figures, num_concessions=len(steps), num_priced=num_priced)
+    plans = tuple(plan(found) for found in ranked.found)
+    ways = tuple(_way_out(way, plan(way.found, way.question)) for way in ranked.ways)
+    return SearchResult(
+        request=question.request,
+        plans=plans,
+        rejections=tuple(_rejections(asked, ranked)),
+        warnings=tuple(_warnings(asked, ranked)),
+        ways_out=ways,
+        attributions=attributions(market.catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
+        cards=asked.cards,
+        layouts=tuple(_layouts(asked.cards, question, market.offers, figures, none_alone=ranked.none_alone)),
+        by_the_hour=plan(ranked.by_the_hour) if ranked.by_the_hour is not None else None,
+        considered=ranked.considered,
+    )
+
+
+def _way_out(way: Way, plan: Plan) -> WayOut:
+    conceded = way.conceded
+    return WayOut(change=conceded.words, changes=conceded.changes, plan=plan, given_up=conceded.given_up)
+
+
+def _rejections(asked: _Asked, ranked: _Ranked) -> Iterator[Rejection]:
+    """Of strategies, then of offers: what would do together, what fits nothing, what was turned down, what was not admitted."""
+    question, kinds, figures = asked.question, asked.admitted.kinds, asked.figures
 
     def shorter(strategy: Strategy, kind: Kind) -> Changes:
-        return shorter_that_fits(request, strategy, kind, figures)
+        return shorter_that_fits(question.request, strategy, kind, figures)
 
-    streams = _streams_at_best(ranked)
-    found_out = ways_out(question, market, floors, notebook.over) if stuck or streams else ()
-    ways = [way for way in found_out if stuck or _beats(way.found, ranked, AIMS[request.budget.goal])]
-    for way in filter(None, (conceded, milder, in_part)):
-        ways = [way, *ways] if way.conceded.is_advised else [*ways, way]
-    plans = tuple(plan(found) for found in ranked)
-    decisive = decisive_words(request, seq_len)
-    if decisive is not None and not stuck:
-        decisive += _saving_words(ranked, few_rows_cut(question, market, floors))
-    lengths = filter(None, (cut, decisive))
-    out = tuple(
-        WayOut(
-            change=way.conceded.words,
-            changes=way.conceded.changes,
-            plan=plan(way.found, way.question),
-            given_up=way.conceded.given_up,
-        )
-        for way in ways
-    )
-    return SearchResult(
-        request=request,
-        plans=plans,
-        rejections=(
-            *(() if ranked else several_machines(question, asked.kinds, figures)),
-            *memory_rejections(question, asked.kinds, market, figures),
-            *notebook.rejections(shorter, complete=not ranked),
-            *asked.rejections,
-        ),
-        warnings=(
-            *idle_wishes(Told(request, architecture, market, policy)),
-            *asked.warnings,
-            *_slips(question, catalog, market.offers),
-            *lengths,
-        ),
-        ways_out=out,
-        attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in out))]),
-        cards=cards,
-        layouts=tuple(_layouts(cards, question, market.offers, figures, none_alone=stuck or streams)),
-        by_the_hour=plan(hourly) if hourly is not None else None,
-        considered=told,
-    )
+    if not ranked.found:
+        yield from several_machines(question, kinds, figures)
+    yield from memory_rejections(question, kinds, asked.market, figures)
+    yield from ranked.notebook.rejections(shorter, complete=not ranked.found)
+    yield from asked.admitted.rejections
+
+
+def _warnings(asked: _Asked, ranked: _Ranked) -> Iterator[str]:
+    """What was said in vain, or wrongly, and what the length of the rows means."""
+    question, market = asked.question, asked.market
+    yield from idle_wishes(Told(question.request, asked.figures.architecture, market, asked.policy))
+    yield from asked.admitted.warnings
+    yield from _slips(question, market.catalog, market.offers)
+    data = question.request.data
+    if data.path is not None and (cut := cut_words(data, question.seq_len)) is not None:
+        yield cut
+    decisive = decisive_words(question.request, question.seq_len)
+    if decisive is not None:
+        saving = "" if ranked.stuck else _saving_words(ranked.found, few_rows_cut(question, market, asked.floors))
+        yield decisive + saving
 
 
 def _by_another_method(question: Question, kinds: tuple[Kind, ...], floors: Floors) -> Way | None:
@@ -256,7 +321,7 @@ def checks(
     )
 
 
-def plan_of(found: Found, question: Question, figures: Figures, *, today: dt.date, versions: dict[str, str]) -> Plan:
+def plan_of(found: Found, question: Question, figures: Figures, edges: Edges) -> Plan:
     """The plan that was found, with all that is told of it."""
     provider = question.provider(found.offer.provider)
     strategy, gpu = found.fit.strategy, found.kind.gpu
@@ -278,9 +343,9 @@ def plan_of(found: Found, question: Question, figures: Figures, *, today: dt.dat
         missing=provider.missing,
         quota=provider.quota_of(found.offer),
         asks_ram=provider.asks_ram and not found.offer.is_stated,
-        assumptions=assumptions(found, question, today=today),
+        assumptions=assumptions(found, question, today=edges.today),
         catalog_as_of=found.offer.observed_on,
-        planned_on=today,
-        versions=versions,
+        planned_on=edges.today,
+        versions=dict(edges.versions),
         choices=question.advice.choices,
     )

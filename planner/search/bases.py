@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -11,25 +10,19 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import ModelRow, registry, resolve_model
-from catalogs.catalog import Catalog, attributions
+from catalogs.catalog import attributions
 from catalogs.failure import Failure
-from catalogs.hardware import Offer
-from planner.advise import advise
-from planner.asking.policy import Rule, in_force
+from planner.asking.policy import in_force
 from planner.asking.request import Request
-from planner.asking.sent import NOTHING, Sent
-from planner.estimators.time.learned import Seen
+from planner.edges import Edges
 from planner.methods import total_params
-from planner.plan import Plan, Provider, Rejection
-from planner.search import checks, plan_of
+from planner.plan import Plan, Rejection
+from planner.search import checks, figures_for, plan_of, question_of
 from planner.search.best import AIMS, best
-from planner.search.figures import Figures
 from planner.search.floors import Floors
-from planner.search.market.offers import Kind, Market, Place, admit
+from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question, rank
 from planner.search.told.notebook import Notebook, Over, beyond, nearest_of
-from planner.search.ways.strategies import seq_len_of
-from remote.contract import Capabilities
 
 WHOLE: Final = {"offload": "none"}  # what waits in RAM is measured by the host and its link, and no longer by the card
 Family = list[tuple[int, ModelRow, Architecture]]  # parameters, row and shape of each base
@@ -61,54 +54,30 @@ class BasesHeld(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.bases)
 
 
-def largest_held(
-    request: Request,
-    *,
-    catalog: Catalog,
-    providers: Mapping[str, Provider],
-    capabilities: Capabilities,
-    today: dt.date,
-    offers: tuple[Offer, ...],
-    versions: Mapping[str, str],
-    rules: Collection[Rule] = (),
-    seen: tuple[Seen, ...] = (),
-    sent: Sent = NOTHING,
-    kept_at: tuple[Place, ...] = (),
-) -> BasesHeld:
+def largest_held(request: Request, edges: Edges, market: Market) -> BasesHeld:
     """The request's job with each base of the catalog in the place of its own, as `search` would plan it; only what surely fits
     one card, unless the request says how many. A base that can't be trained so is passed over.
 
     Raises RequestError or CatalogError where the request names what does not exist.
     """
-    short = frozenset(key for provider in providers.values() for key in provider.short)
-    market = Market(catalog, offers, short=short, seen_on=frozenset(each.machine for each in seen))
+    catalog, sent, kept_at = market.catalog, edges.sent(request), edges.volume_at(request)
     where = msgspec.structs.replace(request.where, num_gpus=request.where.num_gpus or 1)
     request = msgspec.structs.replace(request, where=where, training=WHOLE | request.training)
-    for check in checks(request, None, catalog, offers, runnable=providers):
+    for check in checks(request, None, catalog, market.offers, runnable=edges.providers):
         check()
-    policy = in_force(tuple(rules), request.overruled)
     over: list[tuple[str, Over]] = []  # with the base
-    asked = admit(request, market, policy, kept_at=kept_at)
+    asked = admit(request, market, in_force(edges.rules, request.overruled), kept_at=kept_at)
 
     def plan_with(row: ModelRow, shape: Architecture) -> Plan | None:
         of_row = msgspec.structs.replace(request, model=row.name)
-        for check in checks(of_row, shape, catalog, offers, runnable=providers):
+        for check in checks(of_row, shape, catalog, market.offers, runnable=edges.providers):
             check()
-        question = Question(
-            request=of_row,
-            advice=advise(of_row, shape),
-            seq_len=seq_len_of(of_row, shape),
-            catalog=catalog,
-            providers=providers,
-            capabilities=capabilities,
-            rules=policy,
-            kept_at=kept_at,
-        )
-        figures = Figures(shape, of_row, question.advice, seq_len=question.seq_len, seen=seen, sent=sent)
+        question = question_of(of_row, shape, catalog, edges, kept_at=kept_at)
+        figures = figures_for(question, shape, edges, sent)
         notebook = Notebook()
         found = _surely_held(question, asked.kinds, Floors(figures, catalog.billing), notebook)
         over.extend((row.name, each) for each in notebook.over if each.fits)
-        return None if found is None else plan_of(found, question, figures, today=today, versions=dict(versions))
+        return None if found is None else plan_of(found, question, figures, edges)
 
     largest = (_largest(family, plan_with) for family in _families(request))
     held = sorted((base for base in largest if base is not None), key=lambda base: base.num_params, reverse=True)

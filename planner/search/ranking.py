@@ -22,10 +22,10 @@ from planner.asking.request import HOST, LOCAL, Budget, Request
 from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
-from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
+from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Place, Provider
 from planner.search.figures import Figures, key_of
 from planner.search.floors import Floor, Floors
-from planner.search.market.offers import Asked, Kind, Place
+from planner.search.market.offers import Asked, Kind
 from planner.search.obstacles import obstacle
 from planner.search.told.notebook import Notebook, Over, Short
 from planner.search.ways.fit import Fit, fitting

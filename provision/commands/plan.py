@@ -11,6 +11,7 @@ from planner.asking.options.plain import PlainCommand, help_option
 from planner.asking.options.table import request_options, view_options
 
 if TYPE_CHECKING:
+    from planner.asking.request import Request
     from planner.plan import SearchResult
     from planner.report.words import Spelling
     from planner.search.bases import BasesHeld
@@ -26,18 +27,22 @@ def command(**options: Any) -> int:
     JOB is a job file or a saved plan; options overrule what it says. Nothing is rented.
     """
     from planner.cli import run_plan
+    from planner.search.market.offers import Market, on_sale
+    from planner.view import View
     from provision.envelope.show import width_columns
     from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 
+    edges = search_edges()
+
+    def market_for(request: Request) -> Market:
+        return on_sale(market(), edges, beside=offers_of_request(request, quiet=options["json"]))
+
     return run_plan(
         options,
-        search_edges(),
+        edges,
+        View(click.echo, width_columns(), sys.stdout.isatty()),
         measure=data_measure(quiet=options["json"]),
-        offers_for=lambda request: offers_of_request(request, quiet=options["json"]),
-        catalog=market,
-        write=click.echo,
-        width=width_columns(),
-        colour=sys.stdout.isatty(),
+        market_for=market_for,
         enclose=_enclose,
         draw=_draw,
     )

@@ -23,6 +23,7 @@ from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
 from planner.report.words import what_would_do, why_none
 from planner.search import checks
+from planner.search.market.offers import on_sale
 from provision.envelope import Problem
 from provision.envelope.failure import problem_of
 from provision.errors import BadInput, Refused, RentuneError
@@ -210,7 +211,7 @@ def _found(
     request: Request, edges: Edges, offers: tuple[Offer, ...], *, assumed_price: Decimal | None, see_why: str
 ) -> tuple[Plan, ...]:
     """The recommended plan, then the others. Raises Refused where none can be run; `see_why` shows what was refused."""
-    result = answer(request, edges, catalog=market(), offers=offers)
+    result = answer(request, edges, on_sale(market(), edges, beside=offers))
     if result.recommended is None:
         raise _none_can_be_run(result, assumed_price, see_why)
     return (result.recommended, *(plan for plan in result.plans if plan is not result.recommended))

@@ -17,9 +17,11 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.options.table import request_options, view_options
 from planner.asking.policy import Rule
 from planner.asking.request import DataFile, Lengths, Request, default_data
+from planner.edges import Edges
 from planner.estimators.time.learned import Seen
-from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
+from planner.plan import Cards, DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
 from planner.search import search
+from planner.search.market.offers import on_sale
 from remote.contract import CAPABILITIES, Capabilities, Strategy
 
 TODAY = dt.date(2026, 11, 25)
@@ -193,18 +195,12 @@ def ask(
     architecture: Architecture | None = None,
     rules: tuple[Rule, ...] = (),
     seen: tuple[Seen, ...] = (),
+    cards: Cards | None = None,
 ) -> SearchResult:
     """Search a market."""
-    return search(
-        request,
-        catalog=catalog,
-        architecture=architecture or resolve_model(request.model),
-        providers={provider.name: provider for provider in providers},
-        capabilities=capabilities,
-        today=TODAY,
-        rules=rules,
-        seen=seen,
-    )
+    named = {provider.name: provider for provider in providers}
+    edges = Edges(providers=named, capabilities=capabilities, today=TODAY, rules=rules, seen=seen)
+    return search(request, architecture or resolve_model(request.model), edges, on_sale(catalog, edges), cards=cards)
 
 
 def counted(file: DataFile) -> Lengths:

@@ -14,8 +14,9 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import ANYWHERE, Gpu, Offer
 from planner.asking.policy import Rule, matches, refusal
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, Where
+from planner.edges import Edges
 from planner.estimators.time.learned import machine_of
-from planner.plan import Rejection
+from planner.plan import Place, Rejection
 from planner.search.market.names import either, how_to_plan_with, whose_regions
 from planner.units import GIB, MIB
 from remote.contract import Dtype
@@ -68,7 +69,6 @@ class Wish(msgspec.Struct, frozen=True):
 # Nearly all conditions look at these fields alone, and four offers in five are alike in them: one of each is looked at
 ALIKE: Final = ("provider", "gpu", "num_gpus", "purchase", "hosts")
 RULES_READ: Final = {"regions": "region", "max_usd_per_hour": "usd_per_hour"}  # of rules, what they look at beside those
-Place = tuple[str, str]  # provider and region
 
 
 class Market:
@@ -123,6 +123,12 @@ class Market:
     def sold_by(self, sellers: frozenset[str]) -> frozenset[int]:
         """The places of what these sell."""
         return self.every - self.broken(("sellers", sellers), lambda offer: offer.provider not in sellers)
+
+
+def on_sale(catalog: Catalog, edges: Edges, *, beside: tuple[Offer, ...] = ()) -> Market:
+    """What the catalog sells, and what is on offer beside it: this machine, a host that exists."""
+    short = frozenset(key for provider in edges.providers.values() for key in provider.short)
+    return Market(catalog, (*catalog.offers, *beside), short=short, seen_on=frozenset(each.machine for each in edges.seen))
 
 
 def admit(

@@ -12,6 +12,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from catalogs.catalog import read_catalog
 from catalogs.failure import Failure
 from planner.asked import read_asked
 from planner.asking.jobfile.marks import ANEW, MARK
@@ -21,6 +22,8 @@ from planner.cli import run_plan
 from planner.edges import Edges
 from planner.plan import Plan, Provider, SearchResult
 from planner.saved import read_plan
+from planner.search.market.offers import on_sale
+from planner.view import View
 from remote.contract import CAPABILITIES
 from tests.contracts import SCHEMAS
 from tests.planner.builders import TODAY, counted, parsed
@@ -31,13 +34,13 @@ AWS = {"aws": Provider(name="aws", runnable=True, status="emulator")}
 def plan(*words: str, folder: Path, width: int = 240) -> tuple[int, str]:
     """Exit code and text of `plan` on the shipped catalog, with one provider that can be rented from."""
     written: list[str] = []
+    edges = Edges(providers=AWS, capabilities=CAPABILITIES, today=TODAY, versions={"rentune": "test"}, folder=folder)
     code = run_plan(
         parsed(*words),
-        Edges(providers=AWS, capabilities=CAPABILITIES, today=TODAY, versions={"rentune": "test"}, folder=folder),
+        edges,
+        View(written.append, width, False),
         measure=counted,
-        write=written.append,
-        width=width,
-        colour=False,
+        market_for=lambda _request: on_sale(read_catalog(), edges),
         enclose=lambda result, _command: msgspec.json.encode(result).decode(),
         draw=lambda result, every, command, _spelled: f"{len(result.plans)} of {len(every.plans)} plans, {command}",
     )

@@ -14,9 +14,11 @@ from catalogs.bases.models import registry, resolve_model
 from catalogs.catalog import Catalog
 from catalogs.failure import Failure
 from planner.asking.request import Budget, Keep, Where
+from planner.edges import Edges
 from planner.plan import Provider
 from planner.report.bases import render_bases, why_none
 from planner.search.bases import BaseHeld, BasesHeld, largest_held
+from planner.search.market.offers import on_sale
 from remote.contract import CAPABILITIES
 from tests.planner.builders import CLOUD, TODAY, ask, make_catalog, make_gpu, make_offer, make_request
 
@@ -27,16 +29,8 @@ def held(
     catalog: Catalog = MARKET, provider: Provider = CLOUD, kept_at: tuple[tuple[str, str], ...] = (), **request: Any
 ) -> BasesHeld:
     """On a market of one card of 24 GB, unless another is named."""
-    return largest_held(
-        make_request(**request),
-        catalog=catalog,
-        providers={"cloud": provider},
-        capabilities=CAPABILITIES,
-        today=TODAY,
-        offers=catalog.offers,
-        versions={},
-        kept_at=kept_at,
-    )
+    edges = Edges(providers={"cloud": provider}, capabilities=CAPABILITIES, today=TODAY, kept_at=lambda _name: kept_at)
+    return largest_held(make_request(**request), edges, on_sale(catalog, edges))
 
 
 @cache

@@ -6,18 +6,15 @@ from typing import Any, get_args
 
 import pytest
 
-from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.quantities import parse_cards
 from planner.asking.request import RequestError, Where
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
 from planner.report.layouts import ADDS_UP, budget_lines, cards_lines
 from planner.report.lines import render
-from planner.search import search
 from planner.units import GIB
-from remote.contract import CAPABILITIES
 from tests.answer_page import answer
-from tests.planner.builders import CLOUD, TODAY, make_catalog, make_offer, make_request
+from tests.planner.builders import ask, make_catalog, make_offer, make_request
 
 CATALOG = read_catalog()
 MARKET = make_catalog(
@@ -29,15 +26,7 @@ MARKET = make_catalog(
 def asked(model: str = "32b", *, cards: Cards | None = None, budget_gib: float | None = None, **training: Any) -> SearchResult:
     """The answer on a market of a few machines."""
     request = make_request(model=model, where=Where(gpu_memory_gib=budget_gib), training=training)
-    return search(
-        request,
-        catalog=MARKET,
-        architecture=resolve_model(model),
-        providers={"cloud": CLOUD},
-        capabilities=CAPABILITIES,
-        today=TODAY,
-        cards=cards,
-    )
+    return ask(request, MARKET, cards=cards)
 
 
 def of(result: SearchResult, kind: LayoutKind) -> list[Layout]:

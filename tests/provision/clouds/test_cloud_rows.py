@@ -12,6 +12,7 @@ from catalogs.catalog import read_billing, read_catalog
 from catalogs.hardware import WhileOff
 from planner.asking.options.overlay import request_of
 from planner.cli import answer
+from planner.search.market.offers import on_sale
 from provision.clouds.programs import CLOUDS, Ends, load_cloud
 from provision.clouds.programs.order import ENDS_EARLY, PowerOff
 from provision.clouds.programs.rest import EVERYWHERE
@@ -66,7 +67,8 @@ def test_whom_no_firewall_keeps_out_is_told_before_anything_is_rented(cloud: str
             load_cloud(cloud).program(order)
     options = {"model": "7b", "examples": 100, "allow_from": ("192.0.2.0/24",), "provider": (cloud,)}
     if not CLOUDS[cloud].firewall:
-        found = answer(request_of(options), search_edges(), catalog=read_catalog())
+        edges = search_edges()
+        found = answer(request_of(options), edges, on_sale(read_catalog(), edges))
         assert found.plans
         assert all("no firewall" in str(plan.runnable) for plan in found.plans)
 

@@ -14,6 +14,7 @@ from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from planner.asking.request import Where
 from planner.cli import answer
+from planner.search.market.offers import on_sale
 from provision.account.ledger import Ledger
 from provision.charge.driving import drive
 from provision.direct.host import ExistingHost, OwnSsh
@@ -51,7 +52,8 @@ def test_any_other_machine_is_used_by_its_address(places: Places, tmp_path: Path
         host = HostWithTheStack(address, own=OwnSsh(known_hosts=(known,), identities=(key,), agent=False))
         tiny = tiny_plan(*tiny_files(tmp_path), where=Where(host=address))
         offer = offer_of_host(host, usd_per_hour=USD_PER_HOUR)
-        chosen = answer(tiny.request, search_edges(), catalog=read_catalog(), offers=(offer,)).recommended
+        edges = search_edges()
+        chosen = answer(tiny.request, edges, on_sale(read_catalog(), edges, beside=(offer,))).recommended
         assert chosen
         plan = msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
         run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)

@@ -23,6 +23,7 @@ from catalogs.lists.own import read_own, with_own
 from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan
+from planner.search.market.offers import on_sale
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created, Ended
 from provision.charge.driving import drive
@@ -84,7 +85,8 @@ def planned(walk: Walk, folder: Path, *, steps: int = 8) -> Plan:
     tiny = tiny_plan(*tiny_files(folder), steps=steps, where=walk.where)
     own, shipped = folder / "offers.csv", read_catalog()
     own.write_text(walk.own)
-    chosen = answer(tiny.request, search_edges(), catalog=with_own(shipped, read_own(own, shipped))).recommended
+    edges = search_edges()
+    chosen = answer(tiny.request, edges, on_sale(with_own(shipped, read_own(own, shipped)), edges)).recommended
     assert chosen
     return msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
 

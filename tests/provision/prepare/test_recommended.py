@@ -11,8 +11,10 @@ import pytest
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.request import Budget, Request, Where, default_data
+from planner.edges import Edges
 from planner.plan import Plan
 from planner.search import search
+from planner.search.market.offers import on_sale
 from provision.clouds.orders.drivers import misfit
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.handoff import hand_off
@@ -33,14 +35,8 @@ WISHES = {
 def runnable(where: Where, model: str = "7b") -> list[Plan]:
     """All plans that are said to be runnable; among them is the best for each goal."""
     request = Request(model=model, data=default_data(), where=where, budget=Budget(goal="balanced"), top=3)
-    result = search(
-        request,
-        catalog=CATALOG,
-        architecture=resolve_model(model),
-        providers=known_providers(),
-        capabilities=CAPABILITIES,
-        today=dt.date(2026, 11, 26),
-    )
+    edges = Edges(providers=known_providers(), capabilities=CAPABILITIES, today=dt.date(2026, 11, 26))
+    result = search(request, resolve_model(model), edges, on_sale(CATALOG, edges))
     return [plan for plan in result.plans if plan.runnable is None]
 
 

@@ -18,6 +18,7 @@ from planner.cli import answer
 from planner.estimators.cost import disk_gib, volume_gib
 from planner.plan import Plan, SearchResult
 from planner.report import render_plan, render_result
+from planner.search.market.offers import on_sale
 from provision.account.bill import bill, kept_usd_per_month
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Tried
@@ -82,7 +83,8 @@ def test_only_a_cloud_that_can_keep_one_is_planned_and_the_plan_says_what_it_cos
         "provider": ("aws",),
         "top": 50,
     }
-    result = answer(request_of(options), search_edges(), catalog=read_catalog())
+    edges = search_edges()
+    result = answer(request_of(options), edges, on_sale(read_catalog(), edges))
     assert result.recommended is not None
     launch = launch_of(result.recommended, RunFolder(Path("/nowhere")), run_id="r", public_key="", deadline_at_s=0.0)
     assert launch.volume_name == "models"
@@ -101,8 +103,9 @@ def test_each_cloud_that_can_keep_one_says_so_before_its_sdk_is_loaded_and_has_a
 def test_while_its_box_runs_it_is_part_of_the_job_s_dollars() -> None:
     """Beside the box's own disk."""
     options: dict[str, Any] = {"model": "smollm2-135m", "examples": 100, "provider": ("aws",)}
+    edges = search_edges()
     without, beside = (
-        answer(request_of(options | more), search_edges(), catalog=read_catalog()).recommended
+        answer(request_of(options | more), edges, on_sale(read_catalog(), edges)).recommended
         for more in ({}, {"keep_volume": "models"})
     )
     assert without is not None
@@ -115,10 +118,11 @@ def test_while_its_box_runs_it_is_part_of_the_job_s_dollars() -> None:
 def test_one_that_is_there_is_used_where_it_lies_and_offers_elsewhere_say_why_not(kept: RunState) -> None:
     """As the ledger of this home knows it; under another name one is made anywhere."""
     options: dict[str, Any] = {"model": "smollm2-135m", "examples": 100, "keep_volume": "models"}
-    result = answer(request_of(options), search_edges(), catalog=read_catalog())
+    edges = search_edges()
+    result = answer(request_of(options), edges, on_sale(read_catalog(), edges))
     assert {(plan.offer.provider, plan.offer.region) for plan in result.plans} == {("aws", "us-east-1")}
     assert "not where the volume models is: aws/us-east-1" in {each.reason for each in result.rejections}
-    other = answer(request_of(options | {"keep_volume": "others"}), search_edges(), catalog=read_catalog())
+    other = answer(request_of(options | {"keep_volume": "others"}), edges, on_sale(read_catalog(), edges))
     assert len({plan.offer.provider for plan in other.plans}) > 1
 
 
