@@ -62,6 +62,17 @@ def answer(request: Request, edges: Edges, market: Market, *, cards: Cards | Non
     return msgspec.structs.replace(result, warnings=(*notes, *result.warnings), rehearsal=edges.rehearsed(request))
 
 
+def chosen_anew(options: Mapping[str, Any], plan: Plan | None, edges: Edges) -> tuple[str, ...]:
+    """What a job file marks as the planner's choice and is another now."""
+    if plan is None or not is_job_file(options):
+        return ()
+    from planner.asking.jobfile.told import dropped_choices  # only where a job file is read
+    from planner.report.anew import anew_words
+
+    words = anew_words(dropped_choices(options, edges.folder), plan, job=str(options["job"]))
+    return () if words is None else (words,)
+
+
 def _anew() -> str:
     from planner.asking.jobfile.marks import ANEW  # only where a job file holds choices that do no more
 
@@ -138,6 +149,7 @@ def run_plan(
         with at_its_place(options, edges.folder):
             market = market_for(asked)
             result = every = answer(asked, edges, market, cards=cards)
+        result = msgspec.structs.replace(result, warnings=(*chosen_anew(options, result.recommended, edges), *result.warnings))
         if options.get("html") is not None or (options.get("json") and options.get("explain")):
             # what nothing beats may be dear, or slow: it is sought among far more, which takes a second
             every = answer(msgspec.structs.replace(asked, top=EVERY), edges, market)

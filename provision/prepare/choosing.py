@@ -17,7 +17,7 @@ from planner.asking.earlier import continued
 from planner.asking.options.command_line import plan_command, spelled
 from planner.asking.policy import Rule
 from planner.asking.request import OWN_MACHINES, Request
-from planner.cli import answer
+from planner.cli import answer, chosen_anew
 from planner.edges import Edges
 from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
@@ -90,6 +90,8 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
             for note in edges.notes(located):
                 saying(quiet=options["as_json"])(f"Note: {note}.")
             plan, *others = _found(located, edges, offers, assumed_price=price, see_why=plan_command(options))
+        for note in chosen_anew(options, plan, edges):
+            saying(quiet=options["as_json"])(f"Note: {note}.")
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)

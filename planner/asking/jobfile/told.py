@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from catalogs.failure import Failure, KeyPath
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, expanded, read_text
+from planner.asking.jobfile.marks import chooses_anew, marked
 from planner.asking.jobfile.positions import Document, read_document
 from planner.asking.options.table import OPTIONS, said
 from planner.asking.request import JOB_PLACES, RequestError
@@ -66,6 +67,25 @@ def _of_job(place: KeyPath) -> KeyPath:
 def _from_whole(place: KeyPath) -> Iterable[KeyPath]:
     """The place, then those that it is in, down to a section's key: a section alone says something else."""
     return (place[:length] for length in range(len(place), min(len(place), 2) - 1, -1))
+
+
+def dropped_choices(options: Mapping[str, Any], folder: Path) -> dict[KeyPath, Any]:
+    """What a job file's lines that are marked as the planner's choice say, where these options have it chosen anew; but for
+    what an option says itself.
+    """
+    if not chooses_anew(options):
+        return {}
+    try:
+        text = read_text(folder / expanded(str(options["job"])), max_bytes=MAX_JOB_BYTES)
+        document = read_document(text, name=str(options["job"]))
+    except (FileUnusable, RequestError):  # as below
+        return {}
+    over = overruled_by(options)
+    return {
+        path: document.values[path[0]][path[1]]
+        for path in marked(text, document)
+        if not any(path[: len(place)] == place for place in over)
+    }
 
 
 def _read(job: str, folder: Path) -> Document | None:

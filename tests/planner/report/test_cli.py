@@ -21,6 +21,7 @@ from planner.choice.goals import GOALS
 from planner.cli import run_plan
 from planner.edges import Edges
 from planner.plan import Plan, Provider, SearchResult
+from planner.report.anew import TAKE_OFF
 from planner.saved import read_plan
 from planner.search.market.offers import on_sale
 from planner.view import View
@@ -488,3 +489,17 @@ def test_a_question_for_bases_names_none_and_some_card(words: tuple[str, ...], s
     """Before anything is read."""
     with pytest.raises(RequestError, match=re.escape(sentence)):
         plan(*words, "--which-model", folder=tmp_path)
+
+
+def test_a_marked_line_that_was_changed_is_told_where_it_is_chosen_anew(tmp_path: Path) -> None:
+    """It was in silence; where nothing comes out otherwise nothing is said."""
+    plan("--model", "SmolLM2-135M", "--provider", "aws", "--save", "job.yaml", folder=tmp_path)
+    job = tmp_path / "job.yaml"
+    assert "marks lines" not in plan("job.yaml", "--provider", "aws", folder=tmp_path)[1]
+    job.write_text(re.sub(r"rank: \d+ ", "rank: 64 ", job.read_text()))
+    told = " ".join(plan("job.yaml", "--provider", "aws", folder=tmp_path)[1].split())
+    assert "Note: job.yaml marks lines as the planner's choice, and they were chosen anew: rank " in told
+    assert "(there 64)" in told
+    assert TAKE_OFF in told
+    assert "marks lines" not in plan("job.yaml", "--provider", "aws", "--rank", "8", folder=tmp_path)[1]
+    assert "marks lines" not in plan("job.yaml", folder=tmp_path)[1]
