@@ -501,5 +501,5 @@ def test_a_marked_line_that_was_changed_is_told_where_it_is_chosen_anew(tmp_path
     assert "Note: job.yaml marks lines as the planner's choice, and they were chosen anew: rank " in told
     assert "(there 64)" in told
     assert TAKE_OFF in told
-    assert "marks lines" not in plan("job.yaml", "--provider", "aws", "--rank", "8", folder=tmp_path)[1]
+    assert "(there 64)" not in plan("job.yaml", "--provider", "aws", "--rank", "8", folder=tmp_path)[1]
     assert "marks lines" not in plan("job.yaml", folder=tmp_path)[1]
