@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -34,10 +34,10 @@ from planner.search.told.machines import several_machines
 from planner.search.told.mistakes import check_trained
 from planner.search.told.notebook import Notebook
 from planner.search.told.remedies import few_rows_cut, memory_rejections, ways_out
-from planner.search.ways.lengths import decisive_words, shorter_that_fits
+from planner.search.told.shorter import longest_that_does
+from planner.search.ways.lengths import decisive_words
 from planner.search.ways.strategies import check_attention, check_layers, check_method, seq_len_of
 from planner.units import SECONDS_PER_HOUR
-from remote.contract import Strategy
 
 WORTH_A_WORD: Final = 0.8  # assumed: of the dollars; less is no reason to cut rows
 
@@ -196,8 +196,8 @@ def _rejections(asked: _Asked, ranked: _Ranked) -> Iterator[Rejection]:
     """Of strategies, then of offers: what would do together, what fits nothing, what was turned down, what was not admitted."""
     question, kinds, figures = asked.question, asked.admitted.kinds, asked.figures
 
-    def shorter(strategy: Strategy, kind: Kind) -> Changes:
-        return shorter_that_fits(question.request, strategy, kind, figures)
+    def shorter(kinds: Iterable[Kind]) -> Changes:
+        return longest_that_does(kinds, question, figures)
 
     if not ranked.found:
         yield from several_machines(question, kinds, figures)

@@ -19,17 +19,17 @@ from planner.advise import Advice
 from planner.asking.checks import batch_comes_out
 from planner.asking.policy import Cap, Rule, cap
 from planner.asking.request import HOST, LOCAL, Budget, Request
-from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
-from planner.estimators.host import usable_ram_bytes
+from planner.estimators.cost import estimate_cost
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
 from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Place, Provider
+from planner.search.boxes import Box, held_by, reach_of
 from planner.search.figures import Figures, key_of
 from planner.search.floors import Floor, Floors
 from planner.search.market.offers import Asked, Kind
 from planner.search.obstacles import obstacle
-from planner.search.told.notebook import Notebook, Over, Short
-from planner.search.ways.fit import Fit, fitting
-from planner.units import GIB, SECONDS_PER_HOUR
+from planner.search.told.notebook import Notebook, Over
+from planner.search.ways.fit import Fit, Reach, fitting
+from planner.units import SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
 
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
@@ -205,18 +205,19 @@ def on_kind(
     """
     if not offers:
         return
-    fits = _fastest_first(kind, offers[0], question, figures, notebook, only_doable=only_doable)
+    boxes = [_box(offer, question) for offer in offers]
+    fits = _fastest_first(kind, boxes, question, figures, notebook, only_doable=only_doable)
     doable = tuple(fit for fit in fits if question.doable(fit.strategy))
     # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had
     placed: set[tuple[str, str, tuple[bool, ...], bool]] = set()
-    for offer in offers:
-        provider = question.provider(offer.provider)
+    for box in boxes:
+        offer, provider = box.offer, question.provider(box.offer.provider)
         can_rent = provider.runnable
         for of_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
             place = offer.provider, offer.purchase, _can_be_had(offer, provider), of_doable
             if place in placed or not choice:
                 continue
-            fit = _held(choice, kind, offer, question, figures, notebook)
+            fit = held_by(choice, box, kind, figures, notebook)
             if fit is None:
                 continue
             found = _found(fit, kind, offer, question, figures)
@@ -226,24 +227,33 @@ def on_kind(
             yield found, over
 
 
+def _box(offer: Offer, question: Question) -> Box:
+    return Box(offer, question.catalog.rule(offer), question.provider(offer.provider).asks_ram)
+
+
 def _can_be_had(offer: Offer, provider: Provider) -> tuple[bool, ...]:
     """What else of an offer decides whether it can be run."""
     return provider.is_told(offer), provider.ready(offer), by_contract(offer)
 
 
 def _fastest_first(
-    kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool
+    kind: Kind, boxes: list[Box], question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool
 ) -> tuple[Fit, ...]:
     """Everything that fits this kind, the fastest first. What is tight, or pulls a lever, comes after the rest."""
-    counts = _counts(kind, question.request)
+
+    def beside(strategy: Strategy) -> Reach:
+        return reach_of(strategy, boxes, kind, figures)
+
     fits = [
         fit
-        for each in counts
-        for fit in fitting(kind, each, figures, notebook, doable=question.doable, only_doable=only_doable)
+        for each in _counts(kind, question.request)
+        for fit in fitting(kind, each, figures, notebook, doable=question.doable, beside=beside, only_doable=only_doable)
     ]
+    if any(question.doable(fit.strategy) for fit in fits):
+        notebook.holds(kind)
 
     def order(fit: Fit) -> tuple[bool, int, float]:
-        return fit.verdict == "tight", fit.lever, figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50
+        return fit.verdict == "tight", fit.lever, figures.duration(fit.strategy, kind.gpu, boxes[0].offer).wall_s.p50
 
     return tuple(sorted(fits, key=order))
 
@@ -313,36 +323,6 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
         runnable=obstacle(fit.strategy, kind.gpu, offer, question.request, provider, question.capabilities),
         ready=provider.ready(offer),
     )
-
-
-def _held(
-    fits: tuple[Fit, ...], kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook
-) -> Fit | None:
-    """The first fit for which the box has RAM and disk enough; else what the one lacked that lacked least is written down. What
-    waits in RAM needs some that is stated.
-    """
-    billing = question.catalog.rule(offer)
-    fixed_disk = disk_is_included(offer, billing)
-    has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
-    has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
-    lacking: list[tuple[list[Short], Short]] = []
-    for fit in fits:
-        if has_ram_bytes is None and fit.strategy.offload != "none":
-            continue
-        host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
-        for page, needed, has in (
-            (notebook.short_of_ram, host.ram_peak_bytes, has_ram_bytes),
-            (notebook.short_of_disk, disk_gib(host, billing) * GIB, has_disk_bytes),
-        ):
-            if has is not None and needed > has:
-                lacking.append((page, Short(offer=offer, needed=needed, limit=has)))
-                break
-        else:
-            return fit
-    if lacking:
-        page, least = min(lacking, key=lambda each: each[1].needed - each[1].limit)
-        page.append(least)
-    return None
 
 
 def _over(found: Found, question: Question) -> Over | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from planner.strategy.precision import BITSANDBYTES
 from remote.contract import Offload, Strategy
 
 SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -26,7 +27,8 @@ def describe(strategy: Strategy) -> str:
     recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
     optimizer = "" if strategy.optimizer.startswith("adamw_torch") else f", {strategy.optimizer}"
     loss = "" if strategy.loss == "hf" else f", {strategy.loss} loss"
+    whole = strategy.quant in BITSANDBYTES and strategy.sharding in ("none", "ddp")
+    norms = ", 16-bit norms" if whole and strategy.kbit_upcast == "none" else ""  # parts have no others
+    spared = f"{recompute}{optimizer}{loss}{norms}{IN_RAM[strategy.offload]}"
     batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
-    return (
-        f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{recompute}{optimizer}{loss}{IN_RAM[strategy.offload]}"
-    )
+    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{spared}"

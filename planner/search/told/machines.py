@@ -93,7 +93,7 @@ def _on(kind: Kind, question: Question, figures: Figures) -> Iterator[Together]:
         num_gpus = number * kind.num_gpus
         if num_gpus > MAX_GPUS or not _batch_comes_out(question, num_gpus):
             return
-        fits = fitting(kind, num_gpus, figures, Notebook(), doable=lambda _strategy: True, only_doable=False)
+        fits = fitting(kind, num_gpus, figures, Notebook(), doable=lambda _: True, beside=lambda _: "all", only_doable=False)
         sure = [fit for fit in fits if fit.verdict == "fits" and fit.strategy.offload == "none"]
         of_each = (_priced(fit, kind, offers, number, question, figures) for fit in sure)
         found = [each for each in of_each if each is not None]

@@ -19,6 +19,7 @@ from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Optimizer, Strategy
 
 NAMES_SHOWN: Final = 6
+STATE_IT: Final = "state ram_gib in a list of your own (rentune catalog import), or rent it yourself and use --host"
 OF_TORCH: Final[Optimizer] = "adamw_torch_fused"  # the default, which needs no kernels of bitsandbytes'
 TENTH_OF_HOUR_S: Final = 360  # derived: a tenth of an hour in seconds
 
@@ -32,7 +33,7 @@ class TooSmall(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy
 
 
-Shorter = Callable[[Strategy, Kind], Changes]  # the length with which that would fit there; nothing where none would
+Shorter = Callable[[Iterable[Kind]], Changes]  # the longest length with which one of these would do; nothing where none would
 
 
 class Kernelless(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,9 @@ LOOKED_AT: Final = ", of those looked at"  # cheaper ones did the job, so no mor
 class Short(msgspec.Struct, frozen=True, kw_only=True):
     """An offer that holds the job on its GPU and not beside it."""
 
+    kind: Kind
     offer: Offer
+    strategy: Strategy
     needed: float
     limit: float
 
@@ -76,17 +79,23 @@ class Notebook:
         self.unsupported: dict[str, tuple[str, CaseRefused]] = {}  # by message: the first strategy that met it
         self.short_of_ram: list[Short] = []  # bytes
         self.short_of_disk: list[Short] = []
+        self.untold_ram: list[Short] = []  # bytes: of what would wait in RAM that nobody states
         self.over: list[Over] = []
+
+    def holds(self, kind: Kind) -> None:
+        """It does on a number of its GPUs, so what was written of another is no reason against it."""
+        self.too_small = [each for each in self.too_small if each.kind is not kind]
 
     def rejections(self, shorter: Shorter, *, complete: bool) -> Iterator[Rejection]:
         """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small.
 
-        `shorter`: the length with which a card that is too small would do.
+        `shorter`: the longest length with which a machine that is too small would do.
         `complete`: every machine was looked at. Else the search had what it wanted before it came to the end, and the
         cheapest and fastest of what is written here may not be the cheapest and fastest there are.
         """
-        yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib)
-        yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib)
+        yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib, shorter)
+        yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib, shorter)
+        yield from _untold(self.untold_ram, shorter)
         yield from _over(self.over, complete=complete)
         for message, (strategy, refusal) in self.unsupported.items():
             yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
@@ -112,30 +121,53 @@ def _small(entries: list[TooSmall], shorter: Shorter) -> Iterator[Rejection]:
     """One for each number of GPUs and dtype: cards without bfloat16 train in another way, and need more."""
     for num_gpus, computes_in in sorted({(entry.kind.num_gpus, entry.kind.computes_in) for entry in entries}):
         group = [entry for entry in entries if (entry.kind.num_gpus, entry.kind.computes_in) == (num_gpus, computes_in)]
-        nearest = min(group, key=lambda entry: entry.needed_bytes - entry.available_bytes)
+        nearness = sorted(group, key=lambda entry: entry.needed_bytes - entry.available_bytes)
+        nearest = nearness[0]
         place = "on each GPU" if num_gpus > 1 else "of RAM" if num_gpus == 0 else "on one GPU"
         needed, has = told_apart(nearest.needed_bytes / GIB, nearest.available_bytes / GIB)
         yield Rejection(
             what=names(entry.kind.name for entry in sorted(group, key=lambda entry: -entry.available_bytes)),
             reason=f"needs {needed} GiB {place} ({describe(nearest.strategy)}); {nearest.kind.name} has {has} usable",
-            changes=shorter(nearest.strategy, nearest.kind),
+            changes=shorter(entry.kind for entry in nearness),
             needed={"required_bytes": nearest.needed_bytes, "available_bytes": nearest.available_bytes},
             num_offers=sum(len(entry.kind.offers) for entry in group),
         )
 
 
-def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | None]) -> Iterator[Rejection]:
+def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | None], shorter: Shorter) -> Iterator[Rejection]:
     if not entries:
         return
     largest = max(entries, key=lambda entry: has(entry.offer) or 0.0)
     needed, limit = told_apart(largest.needed / GIB, largest.limit / GIB)
+    streamed = f" ({describe(largest.strategy)})" if largest.strategy.offload != "none" else ""
     yield Rejection(
         what=names(sorted({entry.offer.instance_type for entry in entries})),
-        reason=f"needs {needed} GiB of {thing}; {largest.offer.instance_type} has "
+        reason=f"needs {needed} GiB of {thing}{streamed}; {largest.offer.instance_type} has "
         f"{has(largest.offer) or 0:g} GiB, of which {limit} can be used",
+        changes=shorter([largest.kind]) if streamed else {},
         needed={f"{thing.lower()}_bytes": round(largest.needed)},
         num_offers=len(entries),
     )
+
+
+def _untold(entries: list[Short], shorter: Shorter) -> Iterator[Rejection]:
+    """One for those who can be asked for RAM, and one for those of whom nobody says how much there is."""
+    for asked in (True, False):
+        group = [entry for entry in entries if bool(entry.limit) == asked]
+        if not group:
+            continue
+        nearest = min(group, key=lambda entry: entry.needed - entry.limit)
+        needed, limit = told_apart(nearest.needed / GIB, nearest.limit / GIB)
+        changes = shorter(entry.kind for entry in sorted(group, key=lambda entry: entry.needed - entry.limit))
+        most = f", and at most {limit} are asked for there" if asked else ", and no order there asks for it"
+        yield Rejection(
+            what=names(sorted({entry.offer.instance_type for entry in group})),
+            reason=f"needs {needed} GiB of RAM ({describe(nearest.strategy)}), which nobody states{most}",
+            changes=changes,
+            remedy=None if changes else STATE_IT,
+            needed={"ram_bytes": round(nearest.needed)},
+            num_offers=len(group),
+        )
 
 
 def _over(entries: list[Over], *, complete: bool) -> Iterator[Rejection]:
@@ -189,7 +221,7 @@ def _beyond(limit: str, least: str, nearest: Over, needed: dict[str, float], *, 
         what=machines(num_offers),
         reason=f"over {limit}{f'; {least}' if complete else LOOKED_AT}",
         remedy=remedy,
-        changes=lifted(nearest) if complete and remedy is None else {},
+        changes=lifted(nearest) if remedy is None else {},
         needed=needed,
         num_offers=num_offers,
     )

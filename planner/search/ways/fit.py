@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,8 @@ from remote.contract import Strategy
 WORTH_IT: Final = 0.98  # assumed: of a step's time; what saves less is not worth a step that is led by hand
 
 Doable = Callable[[Strategy], bool]  # whether the trainer can do it
+Reach = Literal["all", "some", "none"]
+Beside = Callable[[Strategy], Reach]  # how many of the machines that are looked at have what it needs beside the GPUs
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,14 +53,14 @@ def _needing_kernels(strategy: Strategy) -> dict[str, str | None]:
 
 
 def fitting(
-    kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, doable: Doable, only_doable: bool
+    kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, doable: Doable, beside: Beside, only_doable: bool
 ) -> tuple[Fit, ...]:
-    """The best step of every ladder; a kind on which none fits is refused with the least that the usual ones needed, also where
-    it would do with RAM beside it.
+    """The best step of every ladder; a kind on which none fits, whatever is pulled, is refused with the least that is needed
+    of what is usual, and of what the trainer can do; so is one that holds it only with what he can't do, and RAM beside it.
 
     The first step of the first ladder is the fastest of all where rows are of one length, no earlier runs taught more of one
     way than of another, and gradients of whole weights cross a link once a step: where it fits nothing else is looked at.
-    Levers are pulled where nothing surely fits without. `only_doable`: nothing else is looked at.
+    Levers are pulled where nothing surely fits without, on the GPU and `beside` it. `only_doable`: nothing else is looked at.
     """
     has_bytes = capacity_bytes(kind)
     ladders = figures.ladders(num_gpus, computes_in=kind.computes_in).usual
@@ -67,17 +69,18 @@ def fitting(
         if not ladders:
             return ()
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
-        if not figures.seen and not _reduces_often(fastest.strategy):
+        if not figures.seen and not _reduces_often(fastest.strategy) and beside(fastest.strategy) == "all":
             return (fastest,)
         notebook = Notebook()  # what else does not fit is no reason against the kind
     fits, too_large = _fits(ladders, kind, has_bytes, figures, notebook)
-    if kind.gpu is not None and not any(fit.verdict == "fits" for fit in fits):
+    if kind.gpu is not None and not any(fit.verdict == "fits" and beside(fit.strategy) == "all" for fit in fits):
         notebook.without_kernels += _stateless(kind, num_gpus, figures)
-        fits += _by_levers(kind, num_gpus, figures, doable=doable, only_doable=only_doable)
+        by_levers = _by_levers(kind, num_gpus, figures, _Enough(doable, beside), only_doable=only_doable)
+        fits, too_large = fits + by_levers[0], too_large + by_levers[1]
     elif kind.gpu is not None:
         fits += _with_room_for_more(kind, num_gpus, figures, doable=doable)
-    on_the_card = [fit for fit in fits if fit.strategy.offload == "none"]
-    if not on_the_card and too_large and num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
+    holds = any(fit.strategy.offload == "none" or doable(fit.strategy) for fit in fits)
+    if not holds and too_large and num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
         needed_bytes, strategy = _least_demanding(too_large, kind, figures)
         notebook.too_small.append(TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=strategy))
     return tuple(fits)
@@ -97,21 +100,34 @@ def _stateless(kind: Kind, num_gpus: int, figures: Figures) -> Iterator[Kernelle
         yield from (Kernelless(kind=kind, **_needing_kernels(first)) for first in firsts if _has_no_kernels(first, kind))
 
 
-def _by_levers(kind: Kind, num_gpus: int, figures: Figures, *, doable: Doable, only_doable: bool) -> list[Fit]:
-    """What fits with a lever pulled: of those after the first that is enough only what the trainer can do is looked at."""
+class _Enough(NamedTuple):
+    """When no further lever is pulled."""
+
+    doable: Doable
+    beside: Beside
+
+
+def _by_levers(
+    kind: Kind, num_gpus: int, figures: Figures, enough: _Enough, *, only_doable: bool
+) -> tuple[list[Fit], list[Strategy]]:
+    """What fits with a lever pulled, and what of the trainer's does not: of those after the first that is enough only what the
+    trainer can do is looked at.
+    """
     computes_in, has_bytes, found, surely = kind.computes_in, capacity_bytes(kind), list[Fit](), list[Fit]()
+    too_large: list[Strategy] = []
     for lever in range(len(LEVERS)):
         if figures.least_resting_bytes(num_gpus, computes_in=computes_in, lever=lever) > has_bytes:
             continue
         ladders = figures.ladders(num_gpus, computes_in=computes_in).pulled(lever)
-        wanted = tuple(ladder for ladder in ladders if not (surely or only_doable) or doable(ladder[-1]))
-        fits, _ = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
-        filled = (_filled(fit, kind, has_bytes, figures) for fit in fits)
+        wanted = tuple(ladder for ladder in ladders if not (surely or only_doable) or enough.doable(ladder[-1]))
+        fits, larger = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
+        too_large += filter(enough.doable, larger)
+        filled = (fit if enough.beside(fit.strategy) == "none" else _filled(fit, kind, has_bytes, figures) for fit in fits)
         found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in filled)
         surely = [fit for fit in found if fit.verdict == "fits"]
-        if any(doable(fit.strategy) for fit in surely):
+        if any(enough.doable(fit.strategy) and enough.beside(fit.strategy) == "all" for fit in surely):
             break
-    return found
+    return found, too_large
 
 
 def _with_room_for_more(kind: Kind, num_gpus: int, figures: Figures, *, doable: Doable) -> Iterator[Fit]:

@@ -24,6 +24,10 @@ LEVERS: Final[tuple[dict[str, Any], ...]] = (
     {"optimizer": "paged_adamw_8bit", "loss": "liger"},
     {"offload": "optimizer"},
     {"offload": "stream"},
+    {"offload": "stream", "loss": "liger"},
+    {"optimizer": "adamw_8bit", "loss": "liger", "offload": "stream"},
+    {"optimizer": "adamw_8bit", "loss": "liger", "kbit_upcast": "none"},
+    {"optimizer": "adamw_8bit", "loss": "liger", "offload": "stream", "kbit_upcast": "none"},
     {"offload": "params"},
 )
 NO_LOGITS: Final = LEVERS.index({"loss": "liger"})
@@ -33,6 +37,7 @@ USUAL: Final = {
     "loss": "hf",
     "sharding": PARTS,
     "offload": "none",
+    "kbit_upcast": "norms",
 }  # what each takes the place of
 # How a job may be parted -> where that may be the quickest way
 QUICK_PARTS: Final[Mapping[str, Callable[[Strategy], bool]]] = {

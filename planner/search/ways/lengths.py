@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bisect
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from planner.asking.request import Changes, DataAsked, Request
+from planner.asking.request import DataAsked, Request
 from planner.estimators.sequences import rows_read
 from planner.notices import ESTIMATED
-from planner.refusals import CaseRefused
-from planner.search.figures import Figures
-from planner.search.market.offers import Kind
-from planner.search.ways.fit import capacity_bytes, required_bytes
 from planner.search.ways.strategies import ESTIMATE_MARGIN
-from remote.contract import RowsRead, Strategy, place_words
+from remote.contract import RowsRead, place_words
 
 LENGTHS: Final = tuple(1 << power for power in range(9, 18))  # assumed: 512 to 131,072; nobody says a length between them
+STEP: Final = 512  # assumed: so fine is the longest that fits told; with less of it nobody learns more
 FEW_ROWS: Final = 0.02  # assumed: so small a share of the rows, or a single one, should not choose the card
 MOST_ROWS: Final = 0.5  # assumed: no remedy is what shortens more of them
 SHORTER: Final = 2  # assumed: times; below it a cut gains little
@@ -49,23 +47,17 @@ def decisive_words(request: Request, seq_len: int) -> str | None:
     )
 
 
-def shorter_that_fits(request: Request, strategy: Strategy, kind: Kind, figures: Figures) -> Changes:
-    """The longest length with which the strategy fits there and most rows stay whole, as a change of the request."""
-    for length in reversed([*_shorter_than(strategy.seq_len, request.data)]):
-        lost, total = _lost(request.data, length)
-        if lost > MOST_ROWS * total:
-            return {}
-        if _fits(length, strategy, kind, figures):
-            return {"training.seq_len": length}
-    return {}
+def longest(data: DataAsked, does: Callable[[int], bool], *, below: int) -> int | None:
+    """The longest length below `below` that does, as every shorter one would, with most rows whole; None where none does."""
+    least = max(STEP, data.least_seq_len or 0)
+    lengths = [length for length in range(STEP, below, STEP) if length >= least and _leaves_most(data, length)]
+    too_long = bisect.bisect_left(lengths, 1, key=lambda length: not does(length))
+    return lengths[too_long - 1] if too_long else None
 
 
-def _fits(length: int, strategy: Strategy, kind: Kind, figures: Figures) -> bool:
-    within = figures.within(length)
-    try:
-        return required_bytes(within.cut(strategy), kind, within) <= capacity_bytes(kind)
-    except CaseRefused:
-        return False
+def _leaves_most(data: DataAsked, length: int) -> bool:
+    lost, total = _lost(data, length)
+    return lost <= MOST_ROWS * total
 
 
 def _shorter_than(seq_len: int, data: DataAsked) -> Iterator[int]:

@@ -415,7 +415,7 @@ def test_dollars_that_leave_something_out_are_called_the_least() -> None:
 @pytest.mark.parametrize("width", [80, 100, 111])
 def test_how_the_rows_train_stands_below_a_table_without_a_column_for_it(width: int) -> None:
     """In rows' numbers, the recommended one's way first; a wide table says it in each row."""
-    packed = make_plan(strategy=msgspec.structs.replace(make_plan().strategy, quant="nf4"))
+    packed = make_plan(strategy=msgspec.structs.replace(make_plan().strategy, quant="nf4", kbit_upcast="norms"))
     not_ready = {"missing": ("credentials",)}
     rows = (make_plan(**not_ready), make_plan(**not_ready), packed, make_plan(**not_ready))
     told = " ".join(shown(result(*rows), width=width).split())

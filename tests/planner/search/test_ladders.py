@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import product
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,12 +14,13 @@ from hypothesis import strategies as st
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.advise import advise
-from planner.asking.request import Request, Where
+from planner.asking.request import DataAsked, Request, Where, stated_data
 from planner.estimators.memory import available_bytes, verdict
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.ways.ladders import LEVERS
 from planner.search.ways.strategies import seq_len_of
+from planner.strategy.words import describe
 from remote.contract import CAPABILITIES, Strategy
 from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request
 
@@ -150,3 +153,54 @@ def test_a_lever_makes_of_what_is_tight_what_fits() -> None:
     found = ask(said, make_catalog(offer, gpus=(card,)))
     assert {plan.strategy.optimizer for plan in found.plans} == {"adamw_torch_fused"}
     assert [(plan.verdict, plan.strategy.offload) for plan in found.plans if plan.runnable is None] == [("fits", "stream")]
+
+
+# What a job file may say of how memory is spared, and the planner chooses where it says nothing
+SPARING: Final[dict[str, tuple[str, ...]]] = {
+    "quant": ("none", "nf4", "int8"),
+    "loss": ("chunked",),  # its own way to spare logits, beside the planner's
+    "offload": ("none", "stream"),
+    "optimizer": ("adamw_8bit",),
+    "kbit_upcast": ("norms", "none"),
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "ram_gib"),
+    [("14b", "RTX 3060 12GB", 12.0), ("70b", "RTX 4090", 64.0)],
+)
+def test_what_is_refused_fits_with_nothing_that_a_job_file_says(model: str, gpu: str, ram_gib: float) -> None:
+    """At a step more than the longest sequences that are said to fit, on this card beside this RAM."""
+    longest = 32_768
+    data = DataAsked(
+        num_examples=300,
+        mean_tokens=400.0,
+        max_tokens=longest,
+        profile=((100.0, 0.99), (float(longest), 0.01)),
+        basis="counted by the model's tokenizer",
+    )
+    market = make_catalog(make_offer(gpu=gpu, ram_gib=ram_gib), gpus=tuple(SHIPPED.gpus.values()))
+
+    def sure(**said: Any) -> list[str]:
+        try:
+            plans = ask(make_request(model=model, data=data, training=said), market).plans
+        except CaseRefused:
+            return []
+        return [describe(plan.strategy) for plan in plans if plan.runnable is None and plan.verdict == "fits"]
+
+    whole = ask(make_request(model=model, data=data), market)
+    (named,) = {each.changes["training.seq_len"] for each in whole.rejections if "training.seq_len" in each.changes}
+    assert sure(seq_len=named)
+    for said in product(*SPARING.values()):
+        assert not sure(seq_len=named + 512, **dict(zip(SPARING, said, strict=True)))
+
+
+def test_levers_are_pulled_together_where_one_is_not_enough() -> None:
+    """A stream of blocks and a loss in chunks: each alone leaves too much of a 32B with 7,024 tokens on 24 GB."""
+    request = make_request(model="32b", data=stated_data(num_examples=300, tokens_per_example=7_024))
+    market = make_catalog(make_offer(gpu="RTX 4090", ram_gib=64.0), gpus=tuple(SHIPPED.gpus.values()))
+    plan = ask(request, market).recommended
+    assert plan is not None
+    assert (plan.verdict, plan.strategy.offload, plan.strategy.loss, plan.strategy.rank) == ("fits", "stream", "liger", 16)
+    for alone in ({"loss": "hf"}, {"offload": "none"}):
+        assert ask(msgspec.structs.replace(request, training=alone), market).recommended is None

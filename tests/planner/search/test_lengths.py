@@ -6,6 +6,7 @@ import shlex
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from catalogs.catalog import read_catalog
 from planner.asking.options.command_line import spelled
@@ -13,7 +14,7 @@ from planner.asking.request import DataAsked, Request, stated_data
 from planner.plan import SearchResult
 from planner.report.words import what_would_do
 from remote.contract import Beginnings
-from tests.planner.builders import ask, make_catalog, make_offer, make_request
+from tests.planner.builders import CLOUD, ask, make_catalog, make_offer, make_request
 
 CARDS = tuple(read_catalog().gpus.values())
 MARKET = make_catalog(
@@ -21,7 +22,7 @@ MARKET = make_catalog(
     make_offer(instance_type="large", gpu="H100 SXM5", usd_per_hour=Decimal("3.00")),
     gpus=CARDS,
 )
-ONLY_SMALL = make_catalog(make_offer(instance_type="small", gpu="RTX 4090"), gpus=CARDS)
+TOO_SMALL = make_catalog(make_offer(instance_type="small", gpu="RTX A4000"), gpus=CARDS)
 ONE_LONG = DataAsked(
     num_examples=120,
     mean_tokens=200.0,
@@ -83,29 +84,45 @@ def test_estimated_rows_are_cut_with_the_margin_that_their_sequences_have() -> N
     assert "--seq-len 1024 would cut 1 of 120 rows" in note
 
 
-def test_a_card_that_is_too_small_for_that_length_says_which_it_holds() -> None:
-    result = ask(asked_of(ONE_LONG), MARKET)
-    (refused,) = [each for each in result.rejections if each.what == "1 x RTX 4090"]
+def test_a_card_that_is_too_small_for_that_length_says_the_longest_that_it_holds() -> None:
+    """Whatever is pulled to spare memory: what is named does, when it is typed, and a step more does not."""
+    (refused,) = [each for each in ask(asked_of(ONE_LONG), TOO_SMALL).rejections if each.what == "1 x RTX A4000"]
     length = refused.changes["training.seq_len"]
     assert what_would_do(refused, spelled) == f"--seq-len {length}"
-    recommended = ask(asked_of(ONE_LONG, seq_len=length), ONLY_SMALL).recommended
+    recommended = ask(asked_of(ONE_LONG, seq_len=length), TOO_SMALL).recommended
     assert recommended is not None
-    assert recommended.verdict == "fits"
+    assert (recommended.verdict, recommended.strategy.seq_len) == ("fits", length)
+    beyond = ask(asked_of(ONE_LONG, seq_len=length + 512), TOO_SMALL)
+    assert not [plan for plan in beyond.plans if plan.verdict == "fits"]
+
+
+@pytest.mark.parametrize(("ram_gib", "asks_ram"), [(12.0, False), (None, False), (None, True)])
+def test_ram_that_is_too_little_says_the_longest_that_fits_beside_it(ram_gib: float | None, asks_ram: bool) -> None:
+    """What needs RAM at that length needs none of it at a shorter one."""
+    market = make_catalog(make_offer(gpu="RTX 3060 12GB", ram_gib=ram_gib, vcpus=8.0), gpus=CARDS)
+    providers = (msgspec.structs.replace(CLOUD, asks_ram=asks_ram),)
+    request = msgspec.structs.replace(asked_of(ONE_LONG), model="14b")
+    result = ask(request, market, providers=providers)
+    named = {each.changes["training.seq_len"] for each in result.rejections if "training.seq_len" in each.changes}
+    for length in named:
+        shorter = msgspec.structs.replace(request, training={"seq_len": length})
+        assert [plan.verdict for plan in ask(shorter, market, providers=providers).plans if plan.runnable is None] == ["fits"]
+    assert bool(named) == (ram_gib is not None or asks_ram)
 
 
 def test_no_length_is_named_that_would_cut_most_rows() -> None:
-    result = ask(asked_of(stated_data(num_examples=120, tokens_per_example=30_000)), MARKET)
-    (refused,) = [each for each in result.rejections if each.what == "1 x RTX 4090"]
+    result = ask(asked_of(stated_data(num_examples=120, tokens_per_example=30_000)), TOO_SMALL)
+    (refused,) = [each for each in result.rejections if each.what == "1 x RTX A4000"]
     assert refused.changes == {}
 
 
 def test_where_nothing_fits_the_way_out_cuts_the_few_and_leads_to_the_plan_that_it_names() -> None:
-    result = ask(asked_of(ONE_LONG), ONLY_SMALL)
+    result = ask(asked_of(ONE_LONG), TOO_SMALL)
     assert result.plans == ()
     way = result.ways_out[0]
     assert way.change == "with sequences of at most 512 tokens"
     typed = shlex.split(spelled("training.seq_len", way.changes["training.seq_len"]))
     assert typed == ["--seq-len", "512"]
-    recommended = ask(asked_of(ONE_LONG, seq_len=512), ONLY_SMALL).recommended
+    recommended = ask(asked_of(ONE_LONG, seq_len=512), TOO_SMALL).recommended
     assert recommended is not None
     assert (recommended.name, recommended.cost.total_usd) == (way.plan.name, way.plan.cost.total_usd)

@@ -244,13 +244,54 @@ def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
     assert (way.plan.offer.instance_type, way.plan.runnable) == ("large", None)
 
 
-def test_what_waits_in_ram_needs_some_that_is_stated() -> None:
-    """Of a machine of untold RAM nobody knows whether the base would go there: it is refused for its card alone."""
-    for ram_gib, offloads in ((64.0, ["stream"]), (16.0, []), (None, [])):
-        small = make_offer(gpu=SMALL.name, ram_gib=ram_gib)
-        result = ask(make_request(model="32b"), market(small))
-        assert [plan.strategy.offload for plan in result.plans] == offloads
-        assert [each.num_offers for each in result.rejections if each.what == "1 x Card 16GB"] == [1]
+@pytest.mark.parametrize(
+    ("ram_gib", "offloads", "why"),
+    [
+        (64.0, ["stream"], None),
+        (16.0, [], "needs 22.5 GiB of RAM (lora r16 nf4, batch 4x4, checkpointing, streamed from RAM); one has 16 GiB"),
+        (None, [], "which nobody states, and no order there asks for it"),
+    ],
+)
+def test_what_waits_in_ram_needs_some_that_is_stated(ram_gib: float | None, offloads: list[str], why: str | None) -> None:
+    """Of a machine of untold RAM nobody knows whether the base would go there; of a card that does with RAM beside it nobody
+    is told that it is too small.
+    """
+    result = ask(make_request(model="32b"), market(make_offer(gpu=SMALL.name, ram_gib=ram_gib)))
+    assert [plan.strategy.offload for plan in result.plans] == offloads
+    assert not [each for each in result.rejections if each.what == "1 x Card 16GB"]
+    assert why is None or about(result, why).num_offers == 1
+
+
+def test_what_waits_in_ram_can_be_asked_for_where_an_order_asks() -> None:
+    """As much of it as a machine with such a card is likely to have."""
+    asking = msgspec.structs.replace(CLOUD, asks_ram=True)
+    untold = market(make_offer(gpu=SMALL.name, ram_gib=None))
+    (plan,) = ask(make_request(model="32b"), untold, providers=(asking,)).plans
+    assert (plan.strategy.offload, plan.strategy.quant, plan.verdict, plan.asks_ram) == ("stream", "nf4", "fits", True)
+    assert plan.host.ram_peak_bytes < 2 * SMALL.memory_gib * GIB
+    larger = ask(make_request(model="70b"), untold, providers=(asking,))
+    assert not larger.plans
+    assert about(larger, "which nobody states, and at most 32.0 are asked for there").remedy is not None
+
+
+def test_of_two_ways_through_ram_each_machine_takes_the_one_that_it_has_ram_for() -> None:
+    """The quicker streams 16 bits of each weight, and needs three times the RAM."""
+    rich, poor = (make_offer(gpu=SMALL.name, instance_type=f"{ram:g}", ram_gib=ram) for ram in (256.0, 32.0))
+    for offers in ([rich], [poor], [rich, msgspec.structs.replace(poor, provider="elsewhere")]):
+        plans = ask(make_request(model="32b"), market(*offers)).plans
+        assert {plan.offer.instance_type for plan in plans} == {offer.instance_type for offer in offers}
+        assert all(plan.host.ram_peak_bytes <= 0.9 * (plan.offer.ram_gib or 0) * GIB for plan in plans)
+
+
+def test_what_is_over_a_limit_says_which_limit_lets_it_in_though_something_cheaper_does_the_job() -> None:
+    """More of them may be cheaper, and were not looked at; with what is named this one is among the plans."""
+    cheap, dear = make_offer(instance_type="cheap"), make_offer(gpu=FAST.name, instance_type="dear", usd_per_hour=Decimal(9))
+    tight = make_request(budget=Budget(max_usd=Decimal(1)))
+    result = ask(tight, market(cheap, dear))
+    assert of(result) == ["cheap"]
+    refused = about(result, "over $1 at p90")
+    usd = refused.changes["budget.max_usd"]
+    assert set(of(ask(msgspec.structs.replace(tight, budget=Budget(max_usd=usd)), market(cheap, dear)))) == {"cheap", "dear"}
 
 
 def test_whoever_can_rent_a_machine_himself_is_told_first_what_the_trainer_cannot_do() -> None:

@@ -1,0 +1,87 @@
+"""What a machine has beside its GPUs for a way that they hold: RAM and disk, as stated, or RAM as an order asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+import msgspec
+
+from catalogs.hardware import Billing, Offer
+from planner.estimators.cost import disk_gib, disk_is_included
+from planner.estimators.host import least_ram_gib, usable_ram_bytes
+from planner.plan import HostEstimate
+from planner.search.figures import Figures
+from planner.search.market.offers import Kind
+from planner.search.told.notebook import Notebook, Short
+from planner.search.ways.fit import Fit, Reach
+from planner.units import GIB
+from remote.contract import Strategy
+
+# assumed: GiB of RAM for each GiB of its cards that a machine of untold RAM can be asked for, where blocks wait there; some
+# have more, and nobody says so
+MOST_ASKED: Final = 2.0
+
+
+class Box(msgspec.Struct, frozen=True):
+    """A machine on offer, how it is billed, and whether an order there says how much RAM is needed."""
+
+    offer: Offer
+    billing: Billing
+    asks_ram: bool
+
+
+def held_by(fits: Iterable[Fit], box: Box, kind: Kind, figures: Figures, notebook: Notebook) -> Fit | None:
+    """The first fit for which the box has RAM and disk enough; else what the one lacked that lacked least is written down."""
+    lacking: list[_Lack] = []
+    for fit in fits:
+        if (lack := _lack(fit.strategy, box, kind, figures)) is None:
+            return fit
+        lacking.append(lack)
+    if lacking:
+        least = min(lacking, key=lambda each: each.short.needed - each.short.limit)
+        least.page(notebook).append(least.short)
+    return None
+
+
+def reach_of(strategy: Strategy, boxes: Iterable[Box], kind: Kind, figures: Figures) -> Reach:
+    """How many of these machines have what the strategy needs beside the GPUs."""
+    have = {_lack(strategy, box, kind, figures) is None for box in boxes}
+    return "some" if len(have) > 1 else "all" if True in have else "none"
+
+
+class _Lack(NamedTuple):
+    """What there is too little of, and the page of the notebook for it."""
+
+    page: Callable[[Notebook], list[Short]]
+    short: Short
+
+
+RAM: Final = attrgetter("short_of_ram")
+DISK: Final = attrgetter("short_of_disk")
+UNTOLD: Final = attrgetter("untold_ram")
+
+
+def _lack(strategy: Strategy, box: Box, kind: Kind, figures: Figures) -> _Lack | None:
+    offer, host = box.offer, figures.host(strategy, on_cpu=kind.gpu is None)
+    if offer.ram_gib is None and strategy.offload != "none" and (short := _untold(strategy, host, box, kind)) is not None:
+        return _Lack(UNTOLD, short)
+    fixed_disk = disk_is_included(offer, box.billing)
+    has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
+    has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
+    for page, needed, has in (
+        (RAM, host.ram_peak_bytes, has_ram_bytes),
+        (DISK, disk_gib(host, box.billing) * GIB, has_disk_bytes),
+    ):
+        if has is not None and needed > has:
+            return _Lack(page, Short(kind=kind, offer=offer, strategy=strategy, needed=needed, limit=has))
+    return None
+
+
+def _untold(strategy: Strategy, host: HostEstimate, box: Box, kind: Kind) -> Short | None:
+    """Of RAM that nobody states, what waits there takes none, or as much as an order can ask for."""
+    most_gib = MOST_ASKED * kind.gpu.memory_gib * kind.num_gpus if box.asks_ram and kind.gpu is not None else 0.0
+    if least_ram_gib(host.ram_peak_bytes) <= most_gib:
+        return None
+    return Short(kind=kind, offer=box.offer, strategy=strategy, needed=host.ram_peak_bytes, limit=most_gib * GIB)
