@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,6 +38,9 @@ LINES: Final = (
     "the first line names the columns, each other states a machine: "
     "`provider,region,instance_type,gpu,on_demand_usd_per_hour`, then `acme,eu-1,a10-1,A10,0.60`"
 )
+MAX_TOLD: Final = 12  # assumed: of the rows that are wrong; more at once is no help
+PRICED: Final = re.compile(r"price|per_hour|hourly|eur|gbp|chf|sek|nok|dkk|usd|dollar|euro", re.IGNORECASE)
+DOLLARS: Final = f"prices are dollars an hour, on_demand_usd_per_hour or spot_usd_per_hour, others turned into them; {LINES}"
 OWN_MACHINES: Final = ("local", "host")  # what they cost is said with --assume-price
 
 
@@ -45,7 +49,8 @@ def read_own(path: Path, catalog: Catalog) -> tuple[Offer, ...]:
     try:
         return _read_own(path, catalog)
     except CatalogError as error:
-        error.hint = error.hint or LINES
+        of_price = error.line == 1 and error.field is not None and PRICED.search(error.field) is not None
+        error.hint = error.hint or (DOLLARS if of_price else LINES)
         raise
 
 
@@ -56,14 +61,33 @@ def _read_own(path: Path, catalog: Catalog) -> tuple[Offer, ...]:
         raise CatalogError(str(error), file=str(path)) from None
     table = _Table(catalog, read_hosts(DATA, catalog.sources))
     offers: dict[str, Offer] = {}
+    wrong: list[CatalogError] = []
     try:
         for row in rows_of(io.StringIO(text, newline=""), str(path), FIELDS, needed=NEEDED):
-            for offer in table.offers(row):
-                if offers.setdefault(offer.key, offer) is not offer:
-                    raise row.error("instance_type", f"{offer.key} is there twice")
+            try:
+                _add(offers, table, row)
+            except CatalogError as error:
+                wrong.append(error)
     except csv.Error as error:
         raise CatalogError(f"is not CSV: {error}", file=str(path)) from None
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else _of_several(wrong)
     return tuple(offers.values())
+
+
+def _add(offers: dict[str, Offer], table: _Table, row: Row) -> None:
+    for offer in table.offers(row):
+        if offers.setdefault(offer.key, offer) is not offer:
+            raise row.error("instance_type", f"{offer.key} is there twice")
+
+
+def _of_several(wrong: list[CatalogError]) -> CatalogError:
+    """One error that tells the rows that are wrong, each on its line."""
+    more = [f"and {len(wrong) - MAX_TOLD:,} more"] if len(wrong) > MAX_TOLD else []
+    told = (f"  {line}" for line in (*(error.message for error in wrong[:MAX_TOLD]), *more))
+    error = CatalogError("\n".join((f"{len(wrong):,} rows can't be read, and nothing is imported:", *told)))
+    error.hint = wrong[0].hint
+    return error
 
 
 def with_own(catalog: Catalog, offers: tuple[Offer, ...]) -> Catalog:

@@ -51,8 +51,15 @@ def parse_count(text: str) -> int:
     return int(count)
 
 
+_A_MOMENT = re.compile(r"[0-9]{1,2}:[0-9]{2}|tomorrow|today|tonight|noon|midnight|[0-9]{4}-[0-9]{2}-[0-9]{2}", re.IGNORECASE)
+
+
 def parse_hours(text: str) -> float:
     """Hours. "2", "2h", "90m", "1d" are understood. Raises ValueError."""
+    if _A_MOMENT.search(text):
+        raise ValueError(
+            f'"{text}" is a time of day, and hours from the start are meant: write how many there are until then, "15h"'
+        )
     number, unit = _split(text, HOURS_BY_UNIT, 'a time such as "2h", "90m" or "1.5"')
     return float(number) * HOURS_BY_UNIT[unit]
 

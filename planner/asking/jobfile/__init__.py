@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from shlex import quote
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +12,9 @@ import msgspec
 from catalogs.failure import KeyPath
 from planner.asking.checks import checked
 from planner.asking.contradictions import consistent
+from planner.asking.jobfile.foreign import TOP, foreign_hint
 from planner.asking.jobfile.marks import marked, outlived
-from planner.asking.jobfile.positions import Document, read_document
+from planner.asking.jobfile.positions import Document, JobFileError, read_document
 from planner.asking.jobfile.sections import (
     GLOBAL_BATCH_SIZE,
     HEADINGS,
@@ -115,16 +117,30 @@ def of_known_keys(document: Document) -> JobFile:
 
 
 def _check_keys(document: Document) -> None:
-    _check_words(document, (), JobFile.__struct_fields__)
+    """Raises JobFileError for the keys that none is called; where there are several it tells them all."""
+    wrong = list(_unknown_words(document, (), JobFile.__struct_fields__))
     for section, kind in SECTIONS.items():
         if isinstance(document.values.get(section), dict):
-            _check_words(document, (section,), kind.__struct_fields__)
+            wrong += _unknown_words(document, (section,), kind.__struct_fields__)
     training = document.values.get("training")
     if isinstance(training, dict):
-        for key in set(training) & set(ELSEWHERE):
+        for key in (each for each in training if each in ELSEWHERE):
             hint = f"write {ELSEWHERE[key].job_file}"
-            raise document.error(("training", key), f"{key} does not stand under training", hint=hint)
-        _check_words(document, ("training",), KEYS_UNDER["training"])
+            wrong.append(document.error(("training", key), f"{key} does not stand under training", hint=hint))
+        known = (*KEYS_UNDER["training"], *ELSEWHERE)
+        wrong += _unknown_words(document, ("training",), known)
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else _of_several(document, wrong)
+
+
+def _of_several(document: Document, wrong: list[JobFileError]) -> JobFileError:
+    """One error that tells each of them with its remedy, by their lines."""
+    wrong.sort(key=lambda each: document.place(each.path))
+    lines = [f"  line {document.place(each.path)[0]}, {each.path[-1]}: {each.hint}" for each in wrong[:MAX_TOLD]]
+    more = [f"  and {len(wrong) - MAX_TOLD:,} more"] if len(wrong) > MAX_TOLD else []
+    sentence = f"{document.name} has {len(wrong)} keys that no job file has there:"
+    hint = f"`rentune check {quote(document.name)}` tells the rest, once these are right; docs/job-file.md has every key"
+    return JobFileError("\n".join((sentence, *lines, *more)), hint=hint, path=wrong[0].path, parts=tuple(wrong))
 
 
 KEYS_UNDER: Final[Mapping[str, tuple[str, ...]]] = {"training": (*TRAINING_KEYS, GLOBAL_BATCH_SIZE)} | {
@@ -137,20 +153,26 @@ def _without_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None or key not in HEADINGS}
 
 
-def _check_words(document: Document, section: tuple[str, ...], known: Iterable[str]) -> None:
+def _unknown_words(document: Document, section: tuple[str, ...], known: Iterable[str]) -> Iterator[JobFileError]:
     values = document.values
     for key in section:
         values = values[key]
     known = tuple(known)
-    for key in values:
+    for key, value in values.items():
         if key not in known:
             place = f" under {section[0]}" if section else ""
-            raise document.error((*section, key), f"there is no key {key}{place}", hint=_meant(key, known))
+            hint = _meant(str(key), value, known, heading=section[0] if section else TOP)
+            yield document.error((*section, key), f"there is no key {key}{place}", hint=hint)
 
 
-def _meant(key: str, known: tuple[str, ...]) -> str | None:
-    """Where a key that is unknown at its place belongs, or which one was meant: of those there, of other sections, or all."""
+def _meant(key: str, value: Any, known: tuple[str, ...], *, heading: str) -> str | None:
+    """Where a key that is unknown at its place belongs, what it is called here where it is another tool's, or which one was
+    meant: of those there, of other sections, or all.
+    """
     home = next((heading for heading, keys in KEYS_UNDER.items() if key in keys), None)
+    theirs = foreign_hint(key, value, heading=heading)
+    if theirs is not None and (home is None or heading == TOP):
+        return theirs
     if home is not None:
         return f"write it under `{home}:`"
     if near(key, known) is None:
@@ -160,6 +182,7 @@ def _meant(key: str, known: tuple[str, ...]) -> str | None:
     return nearest(key, known)
 
 
+MAX_TOLD: Final = 30  # assumed: of the keys that are wrong; a config of another tool has as many
 TYPE_WORDS_OF_YAML: Final = TYPE_WORDS | {"object": "`key: value` lines"}
 
 

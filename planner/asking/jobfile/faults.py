@@ -9,6 +9,7 @@ import msgspec
 
 from catalogs.failure import KeyPath
 from planner.asking.jobfile import asked_by, keyed, of_known_keys
+from planner.asking.jobfile.foreign import names_model
 from planner.asking.jobfile.marks import marked, outlived
 from planner.asking.jobfile.positions import Document, JobFileError, read_on
 from planner.asking.request import DataFile, Lengths, Measure, Request
@@ -63,8 +64,11 @@ def read_through(text: str, *, name: str, measure: Measure) -> ReadThrough:
         try:
             request = asked(rest)
         except JobFileError as error:
-            faults.append(error)
-            rest = _without_value(rest, error.path)
+            if any(names_model(each.path) for each in error.parts or (error,)) and MODEL[0] not in document.values:
+                rest = _with_stand_in(rest, MODEL)  # it is named, by a key of another tool
+            for each in error.parts or (error,):
+                faults.append(each)
+                rest = _without_value(rest, each.path) if rest is not None else None
         else:
             return ReadThrough(request, _by_place(faults, document))
     return ReadThrough(None, _by_place(faults, document))

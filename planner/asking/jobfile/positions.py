@@ -28,13 +28,23 @@ Path = KeyPath  # ("training", "rank"), ("where", "gpus", 0)
 class JobFileError(RequestError):
     """A job file that can't be understood; the message starts with file, line and column, `path` is what stands there.
 
-    `at` is that line and column where no path leads to it: of what is no YAML, or stands there a second time.
+    `at` is that line and column where no path leads to it: of what is no YAML, or stands there a second time. `parts`: what is
+    wrong beside one another, each as an error of its own, where this one tells them all.
     """
 
-    def __init__(self, message: str, *, hint: str | None = None, path: KeyPath = (), at: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        path: KeyPath = (),
+        at: tuple[int, int] | None = None,
+        parts: tuple[JobFileError, ...] = (),
+    ) -> None:
         super().__init__(message, hint=hint)
         self.path = path
         self.at = at
+        self.parts = parts
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

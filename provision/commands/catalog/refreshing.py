@@ -145,6 +145,12 @@ def _imported(offers: tuple[Offer, ...], target: Path) -> str:
     told = [f"{number} of yours: {', '.join(sellers) or 'nobody'}. They stand in {target}; delete it to plan without them."]
     if unrented := [name for name in sellers if name not in KINDS]:
         told.append(f"Price only: {', '.join(unrented)}. Rent there yourself and use --host user@address.")
+    if unsaid := sum(offer.hosts is None for offer in offers):
+        which = "It does" if len(offers) == 1 else f"{unsaid} of them {'does' if unsaid == 1 else 'do'}"
+        told.append(
+            f"{which} not say in a column hosts on whose machines they run (data centre, or community), and a plan takes those "
+            "in a data centre alone, unless --overrule-policy hosts says otherwise."
+        )
     return "\n".join(told)
 
 

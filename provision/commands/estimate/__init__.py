@@ -93,6 +93,7 @@ def command(cases: str | None, as_json: bool, **said: Any) -> int:  # noqa: FBT0
         for name in filter(beside.get, BESIDE):
             raise BadInput(f"--{name} is for one case, and --from reads many.", hint="say the case by options")
         return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept, tracing=tracing))
+    _require_consistent(asked)
     if "model" not in asked:
         raise BadInput(
             "No model was named.", hint="--model 7b, or --from cases.jsonl; `rentune catalog models` lists what has a name"
@@ -129,6 +130,21 @@ def _answer_one(
     return Exit.OK
 
 
+def _require_consistent(asked: dict[str, Any]) -> None:
+    """Refuse what a plan refuses of two options that exclude each other. A line of --from keeps the contract's note."""
+    from planner.asking.case import check_quant
+    from planner.refusals import CaseError
+    from provision.errors import BadInput
+
+    try:
+        check_quant(asked.get("method", ""), asked.get("quant"))
+    except CaseError as error:
+        raise BadInput(f"{error.message}.", hint=error.hint) from None
+
+
+NO_CASES = (".yml", ".yaml", ".toml")  # suffixes of files that hold no line of JSON
+
+
 def _base(cases: str) -> Path:
     return Path.cwd() if cases == "-" else Path(cases).resolve().parent
 
@@ -138,6 +154,9 @@ def _lines(cases: str) -> list[bytes]:
     from provision.errors import BadInput
 
     name = "standard input" if cases == "-" else cases
+    if Path(cases).suffix.lower() in NO_CASES:
+        hint = f"`rentune plan {cases}` reads a job file, and tells of another tool's keys what they are called here"
+        raise BadInput(f"{name} is no file of cases, which are JSON objects, one a line.", hint=hint)
     try:
         if cases != "-":
             return require_no_wide_text(read_bytes(expanded(cases), max_bytes=MAX_CASES_BYTES)).split(b"\n")

@@ -109,3 +109,24 @@ def test_what_is_no_text_and_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_nobody_s_to_sell_is_the_same_for_the_planner() -> None:
     assert set(OWN_MACHINES) == request.OWN_MACHINES
+
+
+def test_all_rows_that_are_wrong_are_told_up_to_a_dozen(tmp_path: Path) -> None:
+    """Each on its line with its place; nothing is taken by halves."""
+    rows = "".join(f"cellar,box-{number},Zork,1,16,0.1,,,\n" for number in range(14)).replace(
+        "cellar,box-3,Zork", "cellar,box-3,T4"
+    )
+    bare = HEADER.replace("provider,region,", "provider,")
+    with pytest.raises(CatalogError) as refused:
+        read_own(written(tmp_path, f"{bare}\n{rows}"), CATALOG)
+    sentence, *lines = str(refused.value).splitlines()
+    assert sentence == "13 rows can't be read, and nothing is imported:"
+    assert [line.split(":")[1] for line in lines[:12]] == ["2", "3", "4", *map(str, range(6, 15))]
+    assert lines[12:] == ["  and 1 more"]
+
+
+@pytest.mark.parametrize("column", ["on_demand_eur_per_hour", "price", "hourly"])
+def test_a_price_that_is_called_otherwise_is_told_that_prices_are_dollars(column: str, tmp_path: Path) -> None:
+    with pytest.raises(CatalogError) as refused:
+        read_own(written(tmp_path, f"provider,instance_type,gpu,{column}\ncellar,box,T4,0.1\n"), CATALOG)
+    assert str(refused.value.hint).startswith("prices are dollars an hour")

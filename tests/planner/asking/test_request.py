@@ -267,3 +267,9 @@ def test_a_learning_rate_above_one_is_a_slip() -> None:
     """Prompts are learned at 0.3; nobody needs more than 1."""
     with pytest.raises(RequestError, match="learning_rate is 2"):
         checked(make_request(loop=Loop(learning_rate=2)))
+
+
+@pytest.mark.parametrize("text", ["tomorrow 9:00", "09:00", "2026-11-29", "tonight"])
+def test_a_moment_is_no_number_of_hours_and_that_is_said(text: str) -> None:
+    with pytest.raises(ValueError, match="hours from the start are meant"):
+        parse_hours(text)

@@ -255,3 +255,21 @@ def test_no_figure_is_cut_for_want_of_width(
         assert not size or f" {size / 2**30:.2f} " in budget
     assert all(len(line) <= columns for line in out.splitlines())
     assert ("Left out for want of width: bar" in " ".join(out.split())) == (columns < 66)
+
+
+def test_a_job_file_or_a_config_is_no_file_of_cases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence, where each of its lines was refused by itself."""
+    (tmp_path / "axolotl.yml").write_text("base_model: x\nlora_r: 8\n")
+    assert call(["estimate", "--from", str(tmp_path / "axolotl.yml")]) == Exit.REFUSED
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "is no file of cases, which are JSON objects, one a line" in told.err
+    assert "rentune plan" in told.err
+
+
+def test_options_that_a_plan_refuses_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of --from keeps the contract's note."""
+    assert call(["estimate", "--model", "7b", "--method", "qlora", "--quant", "none"]) == Exit.REFUSED
+    assert "method qlora means quant nf4, not none" in capsys.readouterr().err
+    noted = answer({"model": "7b", "method": "qlora", "quant": "none"}, read_catalog(), None)["warnings"]
+    assert any("quant none is overruled" in note for note in noted)

@@ -126,3 +126,18 @@ def test_of_an_answer_that_nothing_comes_of_programs_are_told_why(capsys: pytest
     assert (envelope["exit_code"], envelope["status"]) == (Exit.REFUSED, "partial")
     assert error["message"].startswith("No plan can be run as asked: nothing on offer does this job: ")
     assert error["hint"].startswith("rentune run --model ")
+
+
+def test_an_offer_that_does_not_say_whose_machine_it_is_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was taken without a word, and refused by every plan."""
+    file = tmp_path / "mine.csv"
+    file.write_text(FILE.replace("64,data centre", "64,"))
+    assert call(["catalog", "import", str(file)]) == Exit.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 of them does not say in a column hosts on whose machines they run (data centre, or community)" in told
+    assert call(["catalog", "show", "cellar/*/big-box/on_demand"]) == Exit.OK
+    assert "a list of your own, by `rentune catalog import`" in " ".join(capsys.readouterr().out.split())
+
+
+def test_where_all_say_it_nothing_is_said(imported: str) -> None:
+    assert "whose machines" not in imported
