@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Final
 
-from remote.contract import EndReason, Measured
+from remote.contract import EndReason, Measured, Strategy
 
 DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL_WORDS: Final = (
@@ -27,6 +27,14 @@ class Ended(Exception):
         super().__init__(message)
         self.reason = reason
         self.measured: Measured | None = None
+
+
+class LoadedAnew(Exception):
+    """A try is over: the run goes on by a strategy for which the base has to be loaded anew."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        super().__init__("the base has to be loaded anew")
+        self.strategy = strategy
 
 
 def bad_job(message: str) -> Ended:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,7 +25,7 @@ from remote.contract import (
 )
 from remote.data.batches import collated
 from remote.desk import Desk
-from remote.ends import Ended, bad_job
+from remote.ends import Ended, LoadedAnew, bad_job
 from remote.loading.load import load
 from remote.loading.loaded import Loaded
 from remote.machine import preflight
@@ -37,9 +36,10 @@ from remote.result.save import save_companions, save_manifest, save_weights
 from remote.result.verify import sums_of, verify
 from remote.shown import base_answers, samples_of
 from remote.training.best import FIGURES
-from remote.training.fitting import LoadedAnew, Training
+from remote.training.fitting import Training
 from remote.training.ladder import GIVEN_UP, changes
-from remote.training.loop import TrainingLoop, merged_peaks
+from remote.training.loop import TrainingLoop
+from remote.training.standing import merged_peaks
 
 VERIFY_ROWS, VERIFY_TOKENS = 2, 64  # enough to tell two models apart, cheap on any device
 
@@ -106,7 +106,7 @@ def _metered(loop: TrainingLoop, desk: Desk) -> EndReason:
     try:
         return loop.run()
     except Ended as end:
-        end.measured = measured(loop.step_s, loop.tokens, loop.progress.peaks, desk)
+        end.measured = measured(loop.progress, desk)
         raise
 
 
@@ -169,8 +169,7 @@ def _loop(spec: JobSpec, folder: Path, loaded: Loaded, saved: Progress | None, d
     desk.watch.check()
     desk.events.enter(Phase.EVALUATE)
     before = base_answers(spec, loaded, desk)
-    loop.progress = msgspec.structs.replace(loop.progress, answers_before=tuple(answer.text for answer in before))
-    loop.checkpoint()
+    loop.begin([answer.text for answer in before])
     return loop
 
 
@@ -240,7 +239,7 @@ def _outcome(
         message=f"{_MESSAGES[reason].format(figure=FIGURES[by][0], better='fell' if by == 'loss' else 'rose')} "
         f"({progress.step} of {loop.total_steps} steps)",
         phase_s=dict(desk.events.phase_s),
-        measured=measured(loop.step_s, loop.tokens, progress.peaks, desk),
+        measured=measured(progress, desk),
         reached=loop.reached,
         strategy=loop.strategy,
         trainable_params=loaded.trainable_params,
@@ -257,15 +256,16 @@ def _outcome(
     )
 
 
-def measured(step_s: Sequence[float], tokens: int, peaks: dict[str, int], desk: Desk) -> Measured:
+def measured(progress: Progress, desk: Desk) -> Measured:
     """What the meters say at the end, peaks of earlier starts included."""
+    step_s = progress.step_s
     return Measured(
-        tokens_per_s=tokens / sum(step_s) if step_s else None,
+        tokens_per_s=progress.tokens / sum(step_s) if step_s else None,
         step_s=statistics.median(step_s) if step_s else None,
         energy_kwh=desk.meters.energy_kwh(),
         steps=len(step_s),
-        tokens=tokens,
-        **merged_peaks(peaks, desk.meters.peaks()),
+        tokens=progress.tokens,
+        **merged_peaks(progress.peaks, desk.meters.peaks()),
     )
 
 

@@ -24,15 +24,14 @@ from remote.data.packs import packs_of, saved_by
 from remote.data.split import Data, Warn, load_data
 from remote.data.tokens import Example, ready
 from remote.desk import Desk
-from remote.ends import bad_job, first_line, is_out_of_memory
+from remote.ends import LoadedAnew, bad_job, first_line, is_out_of_memory
 from remote.loading.beside import Beside, heard
 from remote.loading.loaded import Loaded
 from remote.machine import preflight
 from remote.result.samples import prompts_of, prompts_of_pairs
 from remote.step import settings_of
 from remote.streaming import settle
-from remote.training.fitting import LoadedAnew, tell_change
-from remote.training.ladder import streamed_instead
+from remote.training.ladder import streamed_instead, tell_change
 
 
 class Tokens(NamedTuple):

@@ -29,14 +29,14 @@ from remote.contract import EndReason, JobSpec, Strategy
 from remote.data.batches import Shape, filled, longest_batch, total_steps
 from remote.data.tokens import Example
 from remote.desk import Desk
-from remote.ends import Ended, first_line, is_out_of_memory
+from remote.ends import Ended, LoadedAnew, first_line, is_out_of_memory
 from remote.losses import takes_chunks
 from remote.result.evaluate import evaluate
 from remote.step import StepSettings, scaler_of, step
-from remote.telemetry import Events
 from remote.training.forecast import Seen, forecast_of
-from remote.training.ladder import JUDGING, TRAINING, WHOLE_LOGITS, Rung, above, below, changes, streamed_instead
+from remote.training.ladder import JUDGING, TRAINING, WHOLE_LOGITS, Rung, above, below, streamed_instead, tell_change
 from remote.training.optimizers import build_optimizer, set_learning_rate
+from remote.training.standing import Standing
 
 T = TypeVar("T")
 
@@ -59,49 +59,32 @@ class Training:
     desk: Desk
 
 
-class LoadedAnew(Exception):
-    """The run goes on by a strategy for which the base has to be loaded anew."""
-
-    def __init__(self, strategy: Strategy) -> None:
-        super().__init__("the base has to be loaded anew")
-        self.strategy = strategy
-
-
-def tell_change(
-    events: Events, step: int, before: Strategy, after: Strategy, why: str, *, reason: str = EndReason.OUT_OF_MEMORY
-) -> None:
-    """Tell of another strategy, by which the same is learned."""
-    found = changes(before, after)
-    told = ", ".join(f"{name} from {was} to {now}" for name, (was, now) in found.items())
-    message = f"{why}; the run goes on with {told}, and learns the same"
-    events.emit("strategy_changed", reason=reason, step=step, changes=found, message=message)
-
-
 class Fitting:
     """Guards the model in training, its optimizer, and the strategy that is carried out."""
 
-    def __init__(self, begun: Training) -> None:
-        spec, train, shape, progress = begun.spec, begun.train, begun.shape, begun.progress
-        self._spec, self._train, self._held_out = spec, train, begun.held_out
-        self._shape, self._settings, self._checkpoints, self._desk = shape, begun.settings, begun.checkpoints, begun.desk
-        self._steps_per_epoch = len(train) / shape.sequences_per_step
+    def __init__(self, begun: Training, standing: Standing) -> None:
+        spec, train, shape = begun.spec, begun.train, begun.shape
+        self.spec, self.shape, self.settings = spec, shape, begun.settings  # as far as memory lets them be
+        self._train, self._held_out = train, begun.held_out
+        self._checkpoints, self._desk, self._standing = begun.checkpoints, begun.desk, standing
         self.total_steps = total_steps(len(train), spec.loop.epochs, spec.loop.max_steps, shape.sequences_per_step)
         self._moving = False  # whether the optimizer has begun to change weights and moments since the step began
-        self._saved: Progress | None = None  # the newest checkpoint of this process, or that it went on from
-        self._trained = self._with_optimizer(begun.model)
-        self._step_s = list(progress.step_s)
-        self._tokens = progress.tokens
-        self.progress = progress
+        self.trained = self._with_optimizer(begun.model)
+
+    def restore(self, saved: Progress) -> None:
+        """Be as that checkpoint says."""
+        restore(self._checkpoints, saved.step, self.trained)
+        self._desk.events.emit("resumed", step=saved.step, total_steps=self.total_steps)
 
     def _with_optimizer(self, model: Any) -> Trained:
         """`model` as before its first step."""
-        optimizer, tuner = build_optimizer(self._spec.strategy, model, self._spec.loop), tuner_of(model)
-        said_steps = self._spec.strategy.method_options.get("total_step")
+        optimizer, tuner = build_optimizer(self.spec.strategy, model, self.spec.loop), tuner_of(model)
+        said_steps = self.spec.strategy.method_options.get("total_step")
         ranks = None if tuner is None else Ranks(tuner, self.total_steps, said_steps)
         if ranks is not None:
             ranks.watch(optimizer)
         optimizer.register_step_pre_hook(self._note_move)
-        return Trained(model=model, optimizer=optimizer, scaler=scaler_of(self._settings), ranks=ranks)
+        return Trained(model=model, optimizer=optimizer, scaler=scaler_of(self.settings), ranks=ranks)
 
     def _note_move(self, *_: Any) -> None:
         self._moving = True
@@ -109,18 +92,18 @@ class Fitting:
     @property
     def strategy(self) -> Strategy:
         """That is carried out: the job's, or what memory has left of it."""
-        return self._spec.strategy
+        return self.spec.strategy
 
     def probe(self) -> None:
         """Step twice on the longest batch at rate 0, judge the heaviest batch of held-out rows, save; tell what it took. The
         run is as before: only fewer rows at once where memory ran out, or more where it is free and that is faster.
         """
         before = rng_state()
-        step_s, tokens = self._fitted(self._probed, TRAINING)
+        step_s, tokens = self.fitted(self._probed, TRAINING)
         step_s = self._with_headroom(step_s)
-        judging_s, judged_tokens = self._fitted(self._judged_once, JUDGING)
+        judging_s, judged_tokens = self.fitted(self._judged_once, JUDGING)
         started_s = time.monotonic()
-        size_bytes = tried_checkpoint(self._checkpoints, self._trained)
+        size_bytes = tried_checkpoint(self._checkpoints, self.trained)
         seen = Seen(
             step_s=step_s,
             tokens=tokens,
@@ -128,34 +111,34 @@ class Fitting:
             judged_tokens=judged_tokens,
             save_s=time.monotonic() - started_s,
         )
-        self._trained = self._with_optimizer(self._trained.model)
+        self.trained = self._with_optimizer(self.trained.model)
         restore_rng(before)
         self._desk.events.emit(
             "probe",
             **msgspec.structs.asdict(seen),
             save_bytes=size_bytes,
             total_steps=self.total_steps,
-            forecast_s=forecast_of(seen, self._spec.loop, self._train, self._held_out, self._shape, self.total_steps),
-            planned_step_s=self._spec.planned_step_s,
-            planned_peak_bytes=self._spec.planned_peak_bytes,
+            forecast_s=forecast_of(seen, self.spec.loop, self._train, self._held_out, self.shape, self.total_steps),
+            planned_step_s=self.spec.planned_step_s,
+            planned_peak_bytes=self.spec.planned_peak_bytes,
             **self._desk.meters.peaks(),
         )
 
     def _probed(self) -> tuple[float, int]:
         """(seconds of the last step, tokens of each)."""
-        batch = longest_batch(self._train, self._shape)
-        set_learning_rate(self._trained.optimizer, 0.0)
-        seconds = [self._timed_step(batch)[0] for _ in range(PROBE_STEPS)]
+        batch = longest_batch(self._train, self.shape)
+        set_learning_rate(self.trained.optimizer, 0.0)
+        seconds = [self.timed_step(batch)[0] for _ in range(PROBE_STEPS)]
         return seconds[-1], sum(micro.num_tokens for micro in batch)
 
     def _judged_once(self) -> tuple[float, int]:
         """(seconds, tokens) of the heaviest batch of held-out rows; no tokens where there are none."""
         if not self._held_out:
             return 0.0, 0
-        rows = [self._held_out[index] for index in filled(self._held_out, self._shape.tokens_per_micro_batch)[-1]]
+        rows = [self._held_out[index] for index in filled(self._held_out, self.shape.tokens_per_micro_batch)[-1]]
         started_s = time.monotonic()
         with self._desk.watchdog.watching():
-            evaluate(self._trained.model, rows, self._shape, self._settings, step=0, between=lambda *_: None)
+            evaluate(self.trained.model, rows, self.shape, self.settings, step=0, between=lambda *_: None)
         return time.monotonic() - started_s, sum(row.num_tokens for row in rows)
 
     def _with_headroom(self, step_s: float) -> float:
@@ -171,8 +154,8 @@ class Fitting:
                 tried_s = math.inf
             if tried_s > WORTH_IT * step_s:
                 self._carry_out(kept)
-                self._trained = self._with_optimizer(self._trained.model)
-                self._trained.optimizer.zero_grad(set_to_none=True)
+                self.trained = self._with_optimizer(self.trained.model)
+                self.trained.optimizer.zero_grad(set_to_none=True)
                 self._desk.meters.forget()
                 return step_s
             self._tell_change(
@@ -183,7 +166,7 @@ class Fitting:
 
     # ── when memory runs out ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _fitted(self, work: Callable[[], T], rungs: tuple[Rung, ...]) -> T:
+    def fitted(self, work: Callable[[], T], rungs: tuple[Rung, ...]) -> T:
         """What `work` returns. Where memory runs out in it, again from where it began, one rung further down each time.
 
         Raises `Ended` (out of memory) at the foot of the ladder.
@@ -203,7 +186,7 @@ class Fitting:
     def _step_down(self, rungs: tuple[Rung, ...], words: str) -> None:
         """Take the next rung and tell of it."""
         strategy, events = self.strategy, self._desk.events
-        lower = below(strategy, rungs if takes_chunks(self._trained.model) else WHOLE_LOGITS[rungs])
+        lower = below(strategy, rungs if takes_chunks(self.trained.model) else WHOLE_LOGITS[rungs])
         if lower is None:
             self._load_anew(words)
             raise Ended(
@@ -216,22 +199,22 @@ class Fitting:
 
     def _load_anew(self, words: str) -> None:
         """Raises `LoadedAnew` where the base, streamed, may go on from the newest checkpoint."""
-        lower = streamed_instead(self.strategy, self._spec.device, self._spec.task)
+        lower = streamed_instead(self.strategy, self.spec.device, self.spec.task)
         if lower is not None:
-            tell_change(self._desk.events, self.progress.step, self.strategy, lower, f"memory ran out ({words})")
+            tell_change(self._desk.events, self._standing.progress.step, self.strategy, lower, f"memory ran out ({words})")
             raise LoadedAnew(lower)
 
     def _tell_change(self, reason: str, before: Strategy, why: str) -> None:
-        tell_change(self._desk.events, self.progress.step, before, self.strategy, why, reason=reason)
+        tell_change(self._desk.events, self._standing.progress.step, before, self.strategy, why, reason=reason)
 
     def _carry_out(self, strategy: Strategy) -> None:
         """Go on by a strategy that makes the same steps out of the same rows."""
         if strategy.gradient_checkpointing != self.strategy.gradient_checkpointing:
-            checkpoint_activations(base_of(self._trained.model), strategy)
-        self._spec = msgspec.structs.replace(self._spec, strategy=strategy)
-        self._settings = replace(self._settings, loss=strategy.loss)
-        self._shape = replace(
-            self._shape,
+            checkpoint_activations(base_of(self.trained.model), strategy)
+        self.spec = msgspec.structs.replace(self.spec, strategy=strategy)
+        self.settings = replace(self.settings, loss=strategy.loss)
+        self.shape = replace(
+            self.shape,
             micro_batch_size=strategy.micro_batch_size,
             gradient_accumulation_steps=strategy.gradient_accumulation_steps,
         )
@@ -240,32 +223,29 @@ class Fitting:
         """Be again where the work began. Gradients alone are thrown away; an optimizer that was half done is made anew from the
         newest checkpoint, since nobody knows which weights it had moved. Before there is one, nothing moves: the rate is 0.
         """
-        self._trained.optimizer.zero_grad(set_to_none=True)
+        self.trained.optimizer.zero_grad(set_to_none=True)
         if self._moving:
-            self._trained = self._with_optimizer(self._trained.model)  # the old moments are let go of first
+            self.trained = self._with_optimizer(self.trained.model)  # the old moments are let go of first
         self._desk.meters.forget()
-        back = self._saved if self._moving and self._saved is not None else None
-        self.progress = msgspec.structs.replace(back or self.progress, peaks={})  # from here on, of what fits
+        back = self._standing.went_back(moved=self._moving)
         if back is not None:
-            restore(self._checkpoints, back.step, self._trained)
-            self._step_s, self._tokens = list(back.step_s), back.tokens
-            self._desk.events.emit("resumed", step=back.step, total_steps=self.total_steps)
+            self.restore(back)
             return
-        scaler = scaler_of(self._settings)  # one that has unscaled the gradients of the failed try would refuse the next
+        scaler = scaler_of(self.settings)  # one that has unscaled the gradients of the failed try would refuse the next
         if scaler is not None:
-            scaler.load_state_dict(self._trained.scaler.state_dict())
-        self._trained = replace(self._trained, scaler=scaler)
+            scaler.load_state_dict(self.trained.scaler.state_dict())
+        self.trained = replace(self.trained, scaler=scaler)
         restore_rng(began)
 
-    def _timed_step(self, batch: Any) -> tuple[float, float, float]:
+    def timed_step(self, batch: Any) -> tuple[float, float, float]:
         """(seconds, loss, gradient norm) of one step; reading the loss waits for the device, so the time is true."""
         started_s = time.perf_counter()
         with self._desk.watchdog.watching():
-            result = step(self._trained.model, batch, self._trained.optimizer, self._settings, scaler=self._trained.scaler)
+            result = step(self.trained.model, batch, self.trained.optimizer, self.settings, scaler=self.trained.scaler)
             loss, grad_norm = float(result.loss), float(result.grad_norm)
         seconds = time.perf_counter() - started_s
-        skipped = self._trained.scaler is not None and math.isfinite(loss)  # a scaler meets overflow now and then, and skips
+        skipped = self.trained.scaler is not None and math.isfinite(loss)  # a scaler meets overflow now and then, and skips
         if not (math.isfinite(loss) and (skipped or math.isfinite(grad_norm))):
-            where = f"step {self.progress.step + 1} of {self.total_steps}"
+            where = f"step {self._standing.progress.step + 1} of {self.total_steps}"
             raise Ended(EndReason.DIVERGED, f"the loss became {loss} at {where}; a lower learning rate is the usual cure")
         return seconds, loss, grad_norm

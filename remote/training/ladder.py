@@ -1,4 +1,4 @@
-"""What the trainer gives up when memory runs out, one rung after the other, and what it takes where memory is free. Pure.
+"""What the trainer gives up when memory runs out, one rung after the other, and what it takes where memory is free.
 
 What is learned stays the same.
 """
@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from remote.contract import CAPABILITIES, Strategy, Task
+from remote.contract import CAPABILITIES, EndReason, Strategy, Task
+from remote.telemetry import Events
 
 # A rung may change these of a Strategy and no others: which rows make a step, and all that trains, stay as they are.
 GIVEN_UP: Final = (
@@ -95,3 +96,13 @@ def changes(before: Strategy, after: Strategy) -> dict[str, list[Any]]:
         for name in Strategy.__struct_fields__
         if getattr(before, name) != getattr(after, name)
     }
+
+
+def tell_change(
+    events: Events, step: int, before: Strategy, after: Strategy, why: str, *, reason: str = EndReason.OUT_OF_MEMORY
+) -> None:
+    """Tell of another strategy, by which the same is learned."""
+    found = changes(before, after)
+    told = ", ".join(f"{name} from {was} to {now}" for name, (was, now) in found.items())
+    message = f"{why}; the run goes on with {told}, and learns the same"
+    events.emit("strategy_changed", reason=reason, step=step, changes=found, message=message)

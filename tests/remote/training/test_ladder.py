@@ -335,7 +335,7 @@ def test_where_memory_is_free_more_rows_go_at_once_as_far_as_that_is_faster(
     loop = change(LOOP, max_steps=3, evaluations=0)
     job, whole = make_job("roomy", strategy=strategy, loop=loop), make_job("whole", strategy=strategy, loop=loop)
     run(whole)
-    monkeypatch.setattr(Fitting, "_probed", lambda self: (seconds[self._shape.micro_batch_size], 96))
+    monkeypatch.setattr(Fitting, "_probed", lambda self: (seconds[self.shape.micro_batch_size], 96))
     monkeypatch.setattr(Meters, "takes_twice", lambda _self: True)
     outcome = run(job)
     assert outcome.strategy == change(strategy, micro_batch_size=rows, gradient_accumulation_steps=4 // rows)
