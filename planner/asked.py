@@ -12,10 +12,11 @@ import msgspec
 from catalogs.failure import Failure
 from catalogs.user_file import MAX_JOB_BYTES, MAX_PLAN_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.asking.checks import checked
+from planner.asking.data import DataFile, Lengths, Measure
 from planner.asking.earlier import continued
 from planner.asking.options.overlay import request_of
 from planner.asking.options.table import said
-from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError
+from planner.asking.request import Request, RequestError
 from planner.plan import Plan
 from planner.saved import read_plan, says_it_is_a_plan
 from remote.contract import with_template_at

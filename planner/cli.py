@@ -19,8 +19,9 @@ from catalogs.failure import Failure
 from catalogs.user_file import as_said, exists
 from catalogs.written import require_place, write_beside
 from planner.asked import JOB_SUFFIXES, PLAN_SUFFIX, at_its_place, is_job_file, read_asked
+from planner.asking.data import Measure
 from planner.asking.options.command_line import run_command, spelled
-from planner.asking.request import Measure, Request, RequestError
+from planner.asking.request import Request, RequestError
 from planner.asking.sent import Sent
 from planner.choice.goals import GOALS
 from planner.edges import Edges

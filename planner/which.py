@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from catalogs.bases.models import registry
 from planner.asked import read_asked
+from planner.asking.data import Measure
 from planner.asking.options.command_line import plan_command
-from planner.asking.request import Measure, Request, RequestError
+from planner.asking.request import Request, RequestError
 from planner.edges import Edges
 from planner.plan import Plan, SearchResult
 from planner.search.bases import BasesHeld, largest_held

@@ -10,8 +10,9 @@ from typing import Final
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Gpu
+from planner.asking.data import default_data
 from planner.asking.options.command_line import run_command, spelled
-from planner.asking.request import Request, Where, default_data
+from planner.asking.request import Request, Where
 from planner.edges import Edges
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
 from planner.report import render_result, words

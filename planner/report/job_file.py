@@ -10,10 +10,11 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.asking.case import Case
+from planner.asking.data import usually_held_out
 from planner.asking.jobfile.lines import written
 from planner.asking.jobfile.marks import MARK, followed
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
-from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where, usually_held_out
+from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
 from planner.asking.rules import AUTO, loop_for, said_of_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.goals import CHEAPEST

@@ -23,7 +23,8 @@ from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
-    from planner.asking.request import DataFile, Lengths, Measure, Request
+    from planner.asking.data import DataFile, Lengths, Measure
+    from planner.asking.request import Request
     from planner.estimators.time.learned import Seen
     from planner.plan import Provider
     from provision.direct.host import ExistingHost

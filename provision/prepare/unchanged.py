@@ -7,8 +7,9 @@ from typing import Final
 
 from catalogs.bases.models import resolve_model
 from catalogs.user_file import exists, expanded, shortened
+from planner.asking.data import Measure, measured_again
 from planner.asking.earlier import continued
-from planner.asking.request import DataAsked, Measure, measured_again
+from planner.asking.request import DataAsked
 from planner.estimators.memory import estimate_vram
 from planner.plan import Plan
 from provision.errors import Refused

@@ -14,9 +14,10 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
+from planner.asking.data import DataFile, Lengths, default_data
 from planner.asking.options.table import request_options, view_options
 from planner.asking.policy import Rule
-from planner.asking.request import DataFile, Lengths, Request, default_data
+from planner.asking.request import Request
 from planner.edges import Edges
 from planner.estimators.time.learned import Seen
 from planner.plan import Cards, DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate

@@ -12,7 +12,8 @@ import msgspec
 
 from catalogs.bases.models import resolve_model
 from catalogs.hardware import Billing, Offer
-from planner.asking.request import DataAsked, Request, measured_again
+from planner.asking.data import measured_again
+from planner.asking.request import DataAsked, Request
 from planner.estimators.memory import estimate_vram
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
 from provision.account.ledger import Ledger

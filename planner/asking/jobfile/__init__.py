@@ -12,6 +12,7 @@ import msgspec
 from catalogs.failure import KeyPath
 from planner.asking.checks import checked
 from planner.asking.contradictions import consistent
+from planner.asking.data import DEFAULT_TOKENS_PER_EXAMPLE, DataFile, Measure, format_of, measured_data, stated_data
 from planner.asking.jobfile.foreign import TOP, foreign_hint
 from planner.asking.jobfile.marks import marked, outlived
 from planner.asking.jobfile.positions import Document, JobFileError, read_document
@@ -25,19 +26,7 @@ from planner.asking.jobfile.sections import (
 )
 from planner.asking.mistyped import TYPE_WORDS, mistyped
 from planner.asking.quantities import parse_gib
-from planner.asking.request import (
-    DEFAULT_TOKENS_PER_EXAMPLE,
-    Budget,
-    DataAsked,
-    DataFile,
-    Measure,
-    Request,
-    RequestError,
-    Where,
-    format_of,
-    measured_data,
-    stated_data,
-)
+from planner.asking.request import Budget, DataAsked, Request, RequestError, Where
 from planner.asking.rules import with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
 from planner.nearest import near, nearest

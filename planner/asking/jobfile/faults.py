@@ -8,11 +8,12 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.failure import KeyPath
+from planner.asking.data import DataFile, Lengths, Measure
 from planner.asking.jobfile import asked_by, keyed, of_known_keys
 from planner.asking.jobfile.foreign import names_model
 from planner.asking.jobfile.marks import marked, outlived
 from planner.asking.jobfile.positions import Document, JobFileError, read_on
-from planner.asking.request import DataFile, Lengths, Measure, Request
+from planner.asking.request import Request
 
 MODEL: Final[KeyPath] = ("model",)
 ROWS: Final[KeyPath] = ("data", "file")

@@ -9,23 +9,18 @@ import msgspec
 
 from planner.asking.checks import checked
 from planner.asking.contradictions import consistent
-from planner.asking.options.table import DATA_FIELDS, said
-from planner.asking.request import (
+from planner.asking.data import (
     DEFAULT_TOKENS_PER_EXAMPLE,
-    HOST,
-    LOCAL,
-    Changes,
-    DataAsked,
     DataFile,
     Measure,
-    Request,
-    RequestError,
     default_data,
     format_of,
     measured_again,
     measured_data,
     stated_data,
 )
+from planner.asking.options.table import DATA_FIELDS, said
+from planner.asking.request import HOST, LOCAL, Changes, DataAsked, Request, RequestError
 from planner.asking.rules import said_of_loop, with_loop
 from planner.asking.training_keys import check_training
 from remote.contract import Reading

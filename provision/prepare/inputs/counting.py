@@ -20,7 +20,8 @@ import click
 import msgspec
 
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
-from planner.asking.request import OF_TASK, DataAsked, DataFile, Lengths, RequestError
+from planner.asking.data import OF_TASK, DataFile, Lengths
+from planner.asking.request import DataAsked, RequestError
 from planner.nearest import near
 from provision.errors import BadInput
 from provision.home.whole import write_whole

@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 import pytest
 
+from planner.asking.data import DataFile, Lengths
 from planner.asking.jobfile import read_job
 from planner.asking.options.command_line import run_command
 from planner.asking.options.kinds import COLUMN
 from planner.asking.options.overlay import request_of
-from planner.asking.request import DataFile, Lengths, RequestError
+from planner.asking.request import RequestError
 from planner.report.job_file import write_job
 from tests.planner.builders import counted, parsed
 

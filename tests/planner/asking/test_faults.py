@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from planner.asking.data import DataFile, Lengths
 from planner.asking.jobfile.faults import MAX_FAULTS, read_through
 from planner.asking.jobfile.positions import JobFileError
-from planner.asking.request import DataFile, Lengths, RequestError
+from planner.asking.request import RequestError
 from tests.planner.builders import counted
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from planner.asking.data import DataFile, Lengths
 from planner.asking.jobfile import KEYS_UNDER, asked_by, job_document
 from planner.asking.jobfile.faults import read_through
 from planner.asking.jobfile.foreign import FOREIGN, WITHOUT, foreign_hint
 from planner.asking.jobfile.positions import JobFileError
 from planner.asking.jobfile.sections import JobFile
-from planner.asking.request import DataFile, Lengths
 
 AXOLOTL = """\
 base_model: NousResearch/Meta-Llama-3-8B

@@ -20,12 +20,13 @@ from planner.asked import read_asked
 from planner.asking.case import check_quant
 from planner.asking.checks import TAKEN_TAGS
 from planner.asking.contradictions import CONTRADICTIONS
+from planner.asking.data import DataFile, measured_data
 from planner.asking.jobfile import read_job
 from planner.asking.jobfile.marks import CHOSEN
 from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
 from planner.asking.options.overlay import request_of
-from planner.asking.request import Budget, DataAsked, DataFile, Keep, Purpose, Request, RequestError, Where, measured_data
+from planner.asking.request import Budget, DataAsked, Keep, Purpose, Request, RequestError, Where
 from planner.asking.rules import AUTO, said_of_loop, with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES

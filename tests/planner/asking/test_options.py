@@ -11,11 +11,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from planner.asking.data import DataFile, Lengths, measured_data
 from planner.asking.jobfile import read_job
 from planner.asking.options.command_line import YOUR_DATA, plan_command, run_command
 from planner.asking.options.overlay import request_of
 from planner.asking.options.table import OPTIONS, request_options, said
-from planner.asking.request import DataFile, Lengths, RequestError, Where, measured_data
+from planner.asking.request import RequestError, Where
 from planner.refusals import CaseRefused
 from remote.contract import Reading
 from tests.planner.builders import counted, make_request, parsed

@@ -14,19 +14,9 @@ from hypothesis import strategies as st
 from catalogs.bases.models import ModelUnknown, resolve_model
 from planner.asking.bounds import REQUEST_BOUNDS
 from planner.asking.checks import checked
+from planner.asking.data import DataFile, Lengths, default_data, measured_data, stated_data
 from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
-from planner.asking.request import (
-    Budget,
-    DataAsked,
-    DataFile,
-    Lengths,
-    Request,
-    RequestError,
-    Where,
-    default_data,
-    measured_data,
-    stated_data,
-)
+from planner.asking.request import Budget, DataAsked, Request, RequestError, Where
 from remote.contract import Loop, Reading
 from tests.planner.builders import make_request
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from catalogs.bases.models import resolve_model
-from planner.asking.request import default_data
+from planner.asking.data import default_data
 from planner.estimators.time.duration import GPU_STACK, estimate_duration
 from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.plan import DurationEstimate

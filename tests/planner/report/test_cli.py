@@ -15,8 +15,9 @@ import pytest
 from catalogs.catalog import read_catalog
 from catalogs.failure import Failure
 from planner.asked import read_asked
+from planner.asking.data import DataFile, Lengths
 from planner.asking.jobfile.marks import ANEW, MARK
-from planner.asking.request import DataFile, Lengths, Request, RequestError
+from planner.asking.request import Request, RequestError
 from planner.choice.goals import GOALS
 from planner.cli import run_plan
 from planner.edges import Edges

@@ -7,7 +7,8 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.advise import GLOBAL_BATCH_SIZE, MINIMUM_STEPS, Advice, advise
-from planner.asking.request import Purpose, Request, stated_data
+from planner.asking.data import stated_data
+from planner.asking.request import Purpose, Request
 from planner.asking.rules import loop_for, with_loop
 from planner.choice.recipes import ACCURACIES, DEPLOYMENTS, MEANINGS, OF_THE_LOOP, RULES, SERVING_RULES, USE_CASES, UseCase
 from remote.contract import Loop, Strategy

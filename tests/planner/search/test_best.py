@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.hardware import Gpu, Interconnect
-from planner.asking.request import Budget, Where, stated_data
+from planner.asking.data import stated_data
+from planner.asking.request import Budget, Where
 from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.time.duration import GPU_STACK
 from planner.estimators.time.learned import Seen, machine_of

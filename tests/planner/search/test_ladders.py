@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.advise import advise
-from planner.asking.request import DataAsked, Request, Where, stated_data
+from planner.asking.data import stated_data
+from planner.asking.request import DataAsked, Request, Where
 from planner.estimators.memory import available_bytes, verdict
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures

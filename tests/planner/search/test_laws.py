@@ -18,9 +18,10 @@ from catalogs.bases.models import resolve_model
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
 from planner.asking.case import read_case, strategy_of
+from planner.asking.data import stated_data
 from planner.asking.options.overlay import request_of
 from planner.asking.options.table import OPTIONS, request_options
-from planner.asking.request import Budget, Purpose, Request, Where, stated_data
+from planner.asking.request import Budget, Purpose, Request, Where
 from planner.choice.recipes import ACCURACIES, DEPLOYMENTS, USE_CASES
 from planner.estimators.memory import estimate_vram
 from planner.methods import supported_methods

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from catalogs.catalog import read_catalog
+from planner.asking.data import stated_data
 from planner.asking.options.command_line import spelled
-from planner.asking.request import DataAsked, Request, stated_data
+from planner.asking.request import DataAsked, Request
 from planner.plan import SearchResult
 from planner.report.words import what_would_do
 from remote.contract import Beginnings

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from planner.asking.request import Budget, Where, stated_data
+from planner.asking.data import stated_data
+from planner.asking.request import Budget, Where
 from planner.plan import SearchResult
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 

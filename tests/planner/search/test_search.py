@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer
+from planner.asking.data import stated_data
 from planner.asking.jobfile import read_job
-from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data
+from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where
 from planner.estimators.memory import estimate_vram
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.asking.request import DataFile, RequestError
+from planner.asking.data import DataFile
+from planner.asking.request import RequestError
 from provision.prepare.inputs.counting import Data, has_tokenizer, look_through, measured, trains_on_bytes
 from remote.contract import Reading
 from remote.data.byte_tokenizer import byte_tokenizer

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from planner.asking.request import DataFile, RequestError
+from planner.asking.data import DataFile
+from planner.asking.request import RequestError
 from provision.cli import call
 from provision.prepare.inputs.counting import measured
 from provision.prepare.inputs.foreseen import foreseen, lacks_own_template

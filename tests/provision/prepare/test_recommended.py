@@ -10,7 +10,8 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
-from planner.asking.request import Budget, Request, Where, default_data
+from planner.asking.data import default_data
+from planner.asking.request import Budget, Request, Where
 from planner.edges import Edges
 from planner.plan import Plan
 from planner.search import search

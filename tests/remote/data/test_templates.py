@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from planner.asking.request import DataFile, RequestError
+from planner.asking.data import DataFile
+from planner.asking.request import RequestError
 from provision.prepare.inputs.counting import measured
 from remote.contract import NO_TEMPLATE, PLAIN, EndReason, JobSpec, ModelSource, Reading, decode, encode
 from remote.data.byte_tokenizer import byte_tokenizer
