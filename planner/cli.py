@@ -60,7 +60,13 @@ def answer(request: Request, edges: Edges, market: Market, *, cards: Cards | Non
         *_sent(result, sent),
         *_part(architecture),
     )
-    return msgspec.structs.replace(result, warnings=(*notes, *result.warnings), rehearsal=edges.rehearsed(request))
+    chosen = result.recommended
+    return msgspec.structs.replace(
+        result,
+        warnings=(*notes, *result.warnings),
+        overdue=None if chosen is None else edges.overdue(chosen),
+        rehearsal=edges.rehearsed(request),
+    )
 
 
 def chosen_anew(options: Mapping[str, Any], plan: Plan | None, edges: Edges) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     line: TimeLine
     model: str
     available_bytes: int | None  # None: the case names no card and no memory
+    required_bytes: int | None = None  # of the card: the peak with a margin, and what lies outside of torch; None = not told
     untraced: str | None  # why the closed form's instants are drawn instead of a trace's events; None = they aren't
 
 

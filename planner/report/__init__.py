@@ -91,6 +91,8 @@ def _answer(
     yield ""
     yield from _kept(_central(result))
     yield from result.attributions
+    if result.overdue is not None:
+        yield result.overdue
     yield from _closing(result, command)
 
 

@@ -34,6 +34,12 @@ def _memory(plans: Sequence[Plan]) -> str | None:
     return "need/has: GiB of one GPU's memory that the job takes, with a margin (--explain), and that torch finds there."
 
 
+def _between(plans: Sequence[Plan]) -> str | None:
+    """What stands in brackets behind hours and dollars."""
+    ranged = any(plan.duration.wall_s.p10 < plan.duration.wall_s.p90 for plan in plans)
+    return "In brackets from where to where it may lie: one job in ten is below, one above." if ranged else None
+
+
 def _ram(plans: Sequence[Plan]) -> str | None:
     on_cpu = any(plan.gpu is None for plan in plans)
     return "RAM: the machine's own cores train, so need/has is of its memory." if on_cpu else None
@@ -154,6 +160,7 @@ def _free(plans: Sequence[Plan]) -> str | None:
 WORDS: Final[tuple[Explained, ...]] = (
     _memory,
     _ram,
+    _between,
     _scaling,
     _spot,
     _tight,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from planner.asking.data import DataFile, Lengths, Measure
     from planner.asking.request import Request
     from planner.estimators.time.learned import Seen
-    from planner.plan import Provider
+    from planner.plan import Plan, Provider
     from provision.direct.host import ExistingHost
 
 
@@ -45,6 +45,7 @@ def search_edges() -> Edges:
         kept_at=_kept_at,
         sent=_sent,
         notes=_notes,
+        overdue=_overdue,
         rehearsed=_rehearsed,
     )
 
@@ -69,6 +70,14 @@ def _notes(request: Request) -> Iterator[str]:
 
     if (card := idle_card(shipped())) is not None:
         yield f"this machine has a card ({card}), and its cores are planned for; --gpu here plans with the card"
+
+
+def _overdue(plan: Plan) -> str | None:
+    if not plan.offer.usd_per_hour:
+        return None
+    from provision.prepare.deadline import overdue_words  # only where something is paid for
+
+    return overdue_words(plan)
 
 
 def _rehearsed(request: Request) -> bool:

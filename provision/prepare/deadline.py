@@ -11,6 +11,7 @@ import msgspec
 from planner.asking.request import LOCAL
 from planner.estimators.cost import buyable_s, round_to_bill
 from planner.plan import Plan
+from planner.report.words import usd as usd_shown
 from provision.errors import Refused
 from provision.prepare.outlay import UNTOUCHED, Taken, outlay_of
 from provision.providers import ended_from_home, unwatched_words
@@ -112,6 +113,16 @@ def deadline_words(plan: Plan, *, now_s: float, taken: Taken = UNTOUCHED) -> str
     return (
         f"{_clock(now_s + limit.seconds, now_s=now_s)}, {seconds_words(limit.seconds)} after the start: {limit.why}.{paid} "
         f"A training that is not through by then is cut short, and what is trained comes home. More time: {limit.longer}."
+    )
+
+
+def overdue_words(plan: Plan) -> str:
+    """What a plan says of a job that takes longer than it: when its box ends all the same, and for how much at the most."""
+    limit = limit_of(plan)
+    usd = outlay_of(plan).usd(round_to_bill(limit.seconds, plan.billing))
+    return (
+        f"If it takes longer: {seconds_words(limit.seconds)} after the start the box ends itself ({limit.why}), having cost "
+        f"{usd_shown(usd)} at the most, and what is trained comes home; {limit.longer} gives more time."
     )
 
 

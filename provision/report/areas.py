@@ -44,7 +44,8 @@ STYLE: Final = (
     "text{{font:13px system-ui,sans-serif;fill:var(--soft)}}.title{{font-size:16px;font-weight:600;fill:var(--ink)}}"
     ".grid{{stroke:var(--line)}}.stage{{stroke:var(--soft);stroke-dasharray:2 3}}"
     ".reserved{{fill:none;stroke:var(--ink);stroke-width:1.5;stroke-dasharray:5 3}}"
-    ".card{{stroke:var(--ink);stroke-width:2}}.strong{{fill:var(--ink);font-weight:600}}"
+    ".card{{stroke:var(--ink);stroke-width:2}}.required{{stroke:var(--ink);stroke-dasharray:8 4}}"
+    ".strong{{fill:var(--ink);font-weight:600;paint-order:stroke;stroke:var(--ground);stroke-width:3px}}"
 )
 
 
@@ -61,7 +62,7 @@ def render_page(course: Course) -> str:
 def render_svg(course: Course) -> str:
     """An `<svg>` that stands for itself: what is allocated, by component, what is reserved, and what the card has."""
     line, title, subtitle = course.line, _title(course), _subtitle(course)
-    frame = _frame(line, course.available_bytes)
+    frame = _frame(line, course.available_bytes, course.required_bytes)
     parts = [
         f"<style>{_style()}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="var(--ground)"/>',
@@ -71,7 +72,8 @@ def render_svg(course: Course) -> str:
         *_areas(line, frame),
         *_stages(line, frame),
         *_reserved(line, frame),
-        *_card(course.available_bytes, frame),
+        *_level(course.required_bytes, frame, "required", at=WIDTH - RIGHT - 6, anchor="end", css="required"),
+        *_level(course.available_bytes, frame, "the card has", at=LEFT + 6, anchor="start", css="card"),
         *_peak(line, frame),
         *_legend(line),
     ]
@@ -103,9 +105,9 @@ class _Frame(NamedTuple):
         return HEIGHT - BOTTOM - num_bytes / self.top_bytes * (HEIGHT - TOP - BOTTOM)
 
 
-def _frame(line: TimeLine, card_bytes: int | None) -> _Frame:
+def _frame(line: TimeLine, card_bytes: int | None, required_bytes: int | None) -> _Frame:
     """Each stretch as wide as its points ask for, but none too narrow for its name."""
-    peak = max(*line.allocated, *line.reserved, 0)
+    peak = max(*line.allocated, *line.reserved, required_bytes or 0, 0)
     shown = card_bytes if card_bytes is not None and card_bytes <= 4 * peak else 0  # far above, it would flatten all else
     return _Frame(tuple(_edges(line.stretches)), 1.06 * max(peak, shown))
 
@@ -180,11 +182,12 @@ def _reserved(line: TimeLine, frame: _Frame) -> Iterator[str]:
         yield f'<polyline class="reserved" points="{points}"><title>reserved by the caching allocator</title></polyline>'
 
 
-def _card(card_bytes: int | None, frame: _Frame) -> Iterator[str]:
-    if card_bytes is not None and card_bytes <= frame.top_bytes:
-        y = frame.y(card_bytes)
-        yield f'<line class="card" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield _text(LEFT + 6, y - 5, f"the card has {card_bytes / GIB:.2f}", css="strong")
+def _level(num_bytes: int | None, frame: _Frame, name: str, *, at: float, anchor: str, css: str) -> Iterator[str]:
+    """A line across, named on its own side: the two may lie close to one another."""
+    if num_bytes is not None and num_bytes <= frame.top_bytes:
+        y = frame.y(num_bytes)
+        yield f'<line class="{css}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield _text(at, y - 5, f"{name} {num_bytes / GIB:.2f}", css="strong", anchor=anchor)
 
 
 def _peak(line: TimeLine, frame: _Frame) -> Iterator[str]:

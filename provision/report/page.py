@@ -20,6 +20,7 @@ from remote.contract import Sample
 STYLE_FILE = Path(__file__).with_name("page.css")
 # From where to where a figure may lie, with the unit behind it: never broken, so that it stands below its middle at the most
 RANGE: Final = re.compile(r"\([^()\s]*–[^()\s]*\)( \w+)?")
+COMMAND: Final = re.compile(r"`([^`]*)`")
 WHOLE: Final = r'<span class="range">\g<0></span>'
 
 
@@ -54,13 +55,18 @@ def _head(receipt: Receipt) -> str:
     )
 
 
+def marked(text: str) -> str:
+    """Words as HTML, with what stands between backticks as code."""
+    return COMMAND.sub(r"<code>\1</code>", escape(text))
+
+
 def render_table(table: Table) -> str:
     """One table under its heading; it scrolls by itself where the window is narrow."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     body = "".join(_row(row) for row in table.rows)
     foot = f"<tfoot>{_row(table.total)}</tfoot>" if table.total else ""
     words = ' class="words"' if table.of_words else ""
-    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    note = f'<p class="note">{marked(table.note)}</p>' if table.note else ""
     return (
         f'<h2>{escape(table.title)}</h2><div class="wide"><table{words}><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody>{foot}</table></div>{note}"
@@ -68,7 +74,7 @@ def render_table(table: Table) -> str:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return "<tr>" + "".join(f"<td>{RANGE.sub(WHOLE, escape(cell))}</td>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td>{RANGE.sub(WHOLE, marked(cell))}</td>" for cell in cells) + "</tr>"
 
 
 def _plots(plan: Plan, curves: Curves) -> str:

@@ -11,15 +11,17 @@ from planner.plan import Plan, SearchResult
 from planner.report import job_line, words
 from planner.report.groups import grouped
 from planner.report.layouts import cell, way
+from planner.report.legend import legend
 from planner.report.tables import time_rows
 from planner.search.pareto import pareto, risks
 from planner.units import SECONDS_PER_HOUR
-from provision.report.page import document, render_table
+from provision.report.page import document, marked, render_table
 from provision.report.scatter import Dot, render_scatter
 from provision.report.tables import Table
 
+RECOMMENDED: Final = "recommended"
 KEYS: Final = (
-    ("recommended", "recommended"),
+    (RECOMMENDED, "recommended"),
     ("best", "no other beats it in dollars, hours and risk"),
     ("can", "can be run by this version"),
     ("other", "price only, or not yet runnable"),
@@ -37,6 +39,7 @@ def render_plan_page(result: SearchResult, wide: SearchResult, *, command: str |
         _head(result, command),
         _plot(result, wide, best),
         *(render_table(table) for table in _tables(result, best, spelled)),
+        _legend(result, best),
         _foot(result, wide.attributions),
     ]
     return document(f"rentune plan {result.request.model}", "".join(parts))
@@ -53,7 +56,8 @@ def _head(result: SearchResult, command: str | None) -> str:
     typed = f"<p>{escape(change)} <code>{escape(command)}</code></p>" if command is not None else ""
     given_up = next((each.given_up for each in result.ways_out[:1] if plan is None and each.given_up is not None), None)
     typed += f"<p>Given up: {escape(given_up)}.</p>" if given_up is not None else ""
-    notes = "".join(f"<p>{escape(words.note(each))}</p>" for each in result.warnings)
+    typed += f"<p>{marked(result.overdue)}</p>" if result.overdue is not None else ""
+    notes = "".join(f"<p>{marked(words.note(each))}</p>" for each in result.warnings)
     return f"<h1>{escape(result.request.model)}</h1><p>{escape(job_line(result))}.</p>{verdict}{typed}{notes}"
 
 
@@ -63,7 +67,7 @@ def _plot(result: SearchResult, wide: SearchResult, best: tuple[Plan, ...]) -> s
 
     def css(plan: Plan) -> str:
         if chosen is not None and plan.name == chosen.name:
-            return "recommended"
+            return RECOMMENDED
         return "best" if id(plan) in on_line else "can" if plan.runnable is None else "other"
 
     order = [css for css, _ in reversed(KEYS)]  # what matters most is drawn last, above the rest
@@ -99,6 +103,7 @@ def _dot(plan: Plan, css: str) -> Dot:
         y=plan.cost.total_usd.p50,
         words=f"{words.offer(plan)}, {words.machine(plan)}: {figures}; {words.status(plan)}",
         css=css,
+        label=words.offer(plan) if css == RECOMMENDED else "",
     )
 
 
@@ -175,8 +180,15 @@ def _three(plan: Plan) -> tuple[float, float, float]:
     return wall_s.p10, wall_s.p50, wall_s.p90
 
 
+def _legend(result: SearchResult, best: tuple[Plan, ...]) -> str:
+    """What the words and marks of the tables mean, and how old the prices are."""
+    shown = {plan.name: plan for plan in (*result.plans, *(way.plan for way in result.ways_out), *best)}
+    sentences = "".join(f"<li>{marked(each)}</li>" for each in legend([*shown.values()], width=0) if each)
+    return f"<h2>What the words mean</h2><ul>{sentences}</ul>" if sentences else ""
+
+
 def _foot(result: SearchResult, attributions: tuple[str, ...]) -> str:
     plan = result.recommended
-    rests = "".join(f"<li>{escape(sentence)}</li>" for sentence in (plan.assumptions if plan is not None else ()))
+    rests = "".join(f"<li>{marked(sentence)}</li>" for sentence in (plan.assumptions if plan is not None else ()))
     credit = "".join(f'<p class="soft">{escape(each)}</p>' for each in attributions)
     return f"{f'<h2>This rests on</h2><ul>{rests}</ul>' if rests else ''}{credit}"

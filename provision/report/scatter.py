@@ -22,6 +22,7 @@ class Dot(msgspec.Struct, frozen=True, kw_only=True):
     y: float
     words: str
     css: str  # a class of the page's
+    label: str = ""  # stands beside it
 
 
 def render_scatter(
@@ -98,4 +99,13 @@ def _steps(line: tuple[tuple[float, float], ...], across: _Axis, up: _Axis) -> I
 
 def _dot(dot: Dot, across: _Axis, up: _Axis) -> str:
     place = f'cx="{across.place(dot.x):.1f}" cy="{up.place(dot.y):.1f}"'
-    return f'<circle class="{escape(dot.css, quote=True)}" {place} r="4"><title>{escape(dot.words)}</title></circle>'
+    drawn = f'<circle class="{escape(dot.css, quote=True)}" {place} r="4"><title>{escape(dot.words)}</title></circle>'
+    return drawn + (_label(dot, across, up) if dot.label else "")
+
+
+def _label(dot: Dot, across: _Axis, up: _Axis) -> str:
+    """Below it, on the side where there is more room: what is cheaper than the recommended one is seldom there."""
+    x, y = across.place(dot.x), up.place(dot.y)
+    to_the_left = x > (LEFT + WIDTH - RIGHT) / 2
+    side = f'x="{x - 8:.1f}" text-anchor="end"' if to_the_left else f'x="{x + 8:.1f}"'
+    return f'<text class="label" {side} y="{y + 14:.1f}">{escape(dot.label)}</text>'

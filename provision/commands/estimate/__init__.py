@@ -126,7 +126,7 @@ def _answer_one(
     else:
         _draw(made, why, seen)
     if plot is not None and draw is not None:
-        click.echo(write_plot(asked, catalog, plot, draw, tracing), err=True)
+        click.echo(write_plot(asked, catalog, plot, draw, tracing, required_bytes=made["vram"]["required_bytes"]), err=True)
     return Exit.OK
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.user_file import as_said
@@ -50,9 +52,12 @@ def _unwritten(plot: str, error: OSError) -> BadInput:
     return BadInput(f"{as_said(plot)} can't be written: {error.strerror}.", hint="name another file")
 
 
-def write_plot(asked: dict[str, Any], catalog: Catalog, plot: str, draw: Callable[[Course], str], tracing: Tracing) -> str:
-    """Draw the course of a step into a file, and say from what."""
+def write_plot(
+    asked: dict[str, Any], catalog: Catalog, plot: str, draw: Callable[[Course], str], tracing: Tracing, *, required_bytes: int
+) -> str:
+    """Draw the course of a step into a file, beside what the answer requires of the card, and say from what."""
     course = course_of(read_within_reach(asked, base=Path.cwd()), catalog, base=Path.cwd(), tracing=tracing)
+    course = msgspec.structs.replace(course, required_bytes=required_bytes)
     try:
         write_beside(Path(plot), draw(course).encode())
     except OSError as error:

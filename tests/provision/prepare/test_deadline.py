@@ -15,7 +15,7 @@ from planner.asking.request import Budget, Keep
 from planner.estimators.cost import round_to_bill
 from planner.plan import Plan, Range
 from provision.errors import Refused
-from provision.prepare.deadline import allowed_s, deadline_words, forsaken_words, require_time_to_train
+from provision.prepare.deadline import allowed_s, deadline_words, forsaken_words, overdue_words, require_time_to_train
 from provision.prepare.outlay import Taken, outlay_of
 from provision.seam import DEADLINE_GRACE_S
 from remote.contract import MAX_CHECKPOINTS, Phase
@@ -240,3 +240,13 @@ def test_and_what_becomes_of_the_box_where_this_machine_dies(plan: Plan, provide
     """Not every cloud stops billing what has switched itself off, and nobody is to think so."""
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
     assert forsaken_words(rented, now_s=noon_s()).startswith(words)
+
+
+def test_a_plan_says_when_a_run_that_takes_longer_ends_and_what_it_cost_by_then(plan: Plan) -> None:
+    """With the seconds that `run` will allow it, and what lengthens them."""
+    told = overdue_words(plan)
+    assert told.startswith("If it takes longer: 10 min 31 s after the start the box ends itself (1.5 ×")
+    usd = outlay_of(plan).usd(round_to_bill(allowed_s(plan), plan.billing))
+    assert f"having cost ${usd:.2f} at the most, and what is trained comes home; --max-hours gives more time." in told
+    within = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=Budget(max_hours=1)))
+    assert "1 h 00 min after the start the box ends itself (--max-hours says so)" in overdue_words(within)

@@ -110,3 +110,17 @@ def test_a_plot_that_can_t_be_made_is_one_sentence(
     options = ["--model", "8b", "--engine", "closed_form", "--plot", str(tmp_path / name)]
     assert call(["estimate", *options]) == Exit.REFUSED
     assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_required_of_the_card_stands_beside_the_peak(tmp_path: Path) -> None:
+    """The peak alone is less than what must be there: a margin, and what lies outside of torch."""
+    said = [word for key, value in CASE.items() for word in (f"--{key}", value)]
+    assert call(["estimate", *said, "--plot", str(tmp_path / "memory.svg")]) == Exit.OK
+    drawn = (tmp_path / "memory.svg").read_text()
+    required = answer(CASE, CATALOG, None)["vram"]["required_bytes"] / 2**30
+    assert f">required {required:.2f}</text>" in drawn
+    root = ET.fromstring(drawn)
+    [line] = [each for each in root.findall(f"{SVG}line") if each.get("class") == "required"]
+    [card] = [each for each in root.findall(f"{SVG}line") if each.get("class") == "card"]
+    [peak] = root.findall(f"{SVG}circle")
+    assert float(card.attrib["y1"]) < float(line.attrib["y1"]) < float(peak.attrib["cy"])

@@ -150,3 +150,30 @@ def test_an_answer_without_plans_is_a_page_as_well() -> None:
 def test_marks_are_round_numbers(low: float, high: float, expected: tuple[float, ...]) -> None:
     """One, two and five times powers of ten."""
     assert marks(low, high) == pytest.approx(expected)
+
+
+def test_the_page_explains_its_words_and_how_old_its_prices_are() -> None:
+    """As the terminal does, whose lines it shares; a command is set as one."""
+    words = page(planned(1.0, 1.0), planned(2.0, 0.5, name="two"))
+    legend = words[words.index("What the words mean") :]
+    assert "need/has: GiB of one GPU&#x27;s memory that the job takes" in legend
+    assert "Prices" in legend
+    noted = render_plan_page(
+        msgspec.structs.replace(result(planned(1.0, 1.0)), warnings=("`rentune quantize` makes a folder smaller",)),
+        result(planned(1.0, 1.0)),
+        command=None,
+        spelled=spelled,
+    )
+    assert "<code>rentune quantize</code> makes a folder smaller" in noted
+    assert "`" not in noted
+
+
+def test_the_recommended_dot_has_its_name_beside_it() -> None:
+    words = page(planned(1.0, 1.0), planned(2.0, 0.5, name="two"))
+    assert re.findall(r'<text class="label"[^>]*>([^<]*)</text>', words) == ["cloud north one"]
+
+
+def test_what_becomes_of_a_run_that_takes_longer_stands_under_the_command() -> None:
+    late = msgspec.structs.replace(result(planned(1.0, 1.0)), overdue="If it takes longer: 2 h after the start it ends itself.")
+    drawn = render_plan_page(late, late, command="rentune run --model x", spelled=spelled)
+    assert "If it takes longer: 2 h after the start" in drawn[drawn.index("rentune run --model x") :]
