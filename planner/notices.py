@@ -120,6 +120,7 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
             yield _vain(key, WITHOUT_EFFECT[key][1])
     yield from _overruled(this.case, said)
     yield from _cut_to_reach(this, said)
+    yield from _upcast_by_default(this, said)
     yield from unprofiled(this.case.versions)
     yield from departures(this.architecture, this.strategy, stack_of(this.case))
     for applies, sentence in ASSUMPTIONS:
@@ -142,6 +143,16 @@ def _cut_to_reach(this: Understood, said: Iterable[str]) -> Iterator[str]:
     said, read, usual = tuple(said), this.strategy.seq_len, Case(model="").seq_len
     if said and "seq_len" not in said and read < usual:
         yield f"seq_len: none was said, and {read:,} is estimated, not {usual:,}: {this.architecture.name} reads no more"
+
+
+def _upcast_by_default(this: Understood, said: Iterable[str]) -> Iterator[str]:
+    """What the contract's default of a quantized base stands for, where it was not said: a plan trains otherwise."""
+    said, strategy = tuple(said), this.strategy
+    if said and "kbit_upcast" not in said and strategy.quant in BITSANDBYTES and strategy.kbit_upcast == "full":
+        yield (
+            "kbit_upcast: none was said, and full is estimated, as peft's prepare_model_for_kbit_training casts to fp32; "
+            "`rentune plan` and its trainer cast the norms alone: say kbit_upcast norms for what they need"
+        )
 
 
 def held_out_words(data: DataAsked) -> str:

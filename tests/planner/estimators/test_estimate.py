@@ -512,3 +512,15 @@ def test_a_size_that_cards_are_sold_with_is_said_to_be_more_than_they_leave(said
     words = [each for each in answer({"model": "1b", **said}, CATALOG, None)["warnings"] if each.startswith("gpu_memory_gib:")]
     assert bool(words) == warned
     assert not warned or "leave it 21.8 GiB to 23.7 GiB" in words[0]
+
+
+def test_what_the_default_of_a_quantized_base_stands_for_is_said_where_it_was_not() -> None:
+    """A plan of the same words needs less: its trainer casts the norms alone."""
+    said = {"model": "8b", "quant": "nf4"}
+    full, norms = (ask(**said, **more) for more in ({}, {"kbit_upcast": "norms"}))
+    [note] = [note for note in full["warnings"] if note.startswith("kbit_upcast: ")]
+    assert "prepare_model_for_kbit_training" in note
+    assert "say kbit_upcast norms" in note
+    assert full["vram"]["required_bytes"] > norms["vram"]["required_bytes"] + 2**30
+    for quiet in (norms, ask(model="8b")):
+        assert not any(note.startswith("kbit_upcast: ") for note in quiet["warnings"])
