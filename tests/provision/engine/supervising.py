@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from catalogs.hardware import Offer
 from planner.asking.request import Where
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
@@ -21,10 +23,11 @@ from provision.charge.driving import drive
 from provision.charge.ends.ending import end
 from provision.charge.supervise import die_of
 from provision.clouds.engine.runner import living_engines
+from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import RentuneError
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.seam import Teardown
+from provision.seam import Box, Launch, Teardown
 from provision.state.shared import Place
 from provision.walk.edges import Edges
 from provision.watch.progress import LineDisplay
@@ -32,6 +35,7 @@ from tests.doubles.bench import ROOT, Bench
 from tests.provision.engine.killing import log_folder
 from tests.provision.plans import tiny_files, tiny_plan
 
+DISCARD: Final = 9  # the port of a service that no machine runs any more
 Start = Callable[[str], subprocess.Popen[bytes]]  # "supervise" or "down" → who does it
 
 
@@ -56,8 +60,15 @@ def ended(bench: Bench) -> Teardown:
     return end(bench.run_id, _edges(bench))
 
 
+class OnLoopback(PulumiProvisioner):
+    """Whose machines answer nowhere: the addresses that the emulated cloud hands out are somebody's on the internet."""
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        return msgspec.structs.replace(super().up(offer, launch), host="127.0.0.1", port=DISCARD)
+
+
 def _edges(bench: Bench) -> Edges:
-    return Edges(bench.places, LineDisplay(sys.stdout), make=lambda _: bench.provisioner())
+    return Edges(bench.places, LineDisplay(sys.stdout), make=lambda _: bench.provisioner(OnLoopback))
 
 
 @contextmanager
