@@ -166,7 +166,7 @@ SPREADS: Final[Mapping[RunClass, float]] = {
     "link_bound": 2.11,  # derived (6, 83 %); nobody knows a rented box's topology before it is measured
     "host_bound": 2.07,  # derived (23, 83 %); moves with the day and the host
     "other_vendor": 1.61,  # derived (1, 100 %); other libraries of kernels
-    "other_card": 1.33,  # derived (5, 80 %); the matmul rate of other cards is often an assumption itself
+    "other_card": 1.33,  # derived (5, 80 %); other cards' matmul rate is often assumed; other adapters too, as wide
     "experts": 1.31,  # derived (63, 81 %); how they are multiplied moves with the release
     "full": 1.18,  # derived (252, 81 %)
     "several_gpus": 1.16,  # derived (158, 81 %)
@@ -175,6 +175,7 @@ SPREADS: Final[Mapping[RunClass, float]] = {
 # How many times as long as planned a slow host takes for what it does: the 80th percentile over the 60 steps of our own
 # campaign that their host held up, on two rented virtual machines.
 SLOW_HOST: Final = 2.1  # derived by benchmarks/fit_constants.py from benchmarks/data, 2026-11-27
+MEASURED_ADAPTERS: Final = frozenset({"lora"})  # of the fitted runs; what others ask of a card is counted, and never was timed
 MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200, with HBM
 
 # ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,6 @@
 """The ways to tune: the table of methods, the linears that they reach, and what they train."""
 
-from planner.methods.adapters import ADAPTERS, LAUNCHES
+from planner.methods.adapters import ADAPTERS, LAUNCHES, WORK
 from planner.methods.counts import (
     NUM_LABELS,
     adapted_names,
@@ -27,7 +27,7 @@ from planner.methods.experts import Fused, Parameter, adapted_experts
 from planner.methods.layers import LAYERS, chosen_layers, require_layers
 from planner.methods.limits import require_within
 from planner.methods.linears import dials_of
-from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind, Launches
+from planner.methods.method import DEFAULT_RANK, EVERYTHING, Both, Dials, Kind, Launches, Work
 from planner.methods.parts import TOP_BLOCKS
 from planner.methods.prompts import NUM_VIRTUAL_TOKENS
 from planner.methods.table import (
@@ -55,11 +55,14 @@ __all__ = [
     "QLORA",
     "QLORA_MEANS",
     "TOP_BLOCKS",
+    "WORK",
+    "Both",
     "Dials",
     "Fused",
     "Kind",
     "Launches",
     "Parameter",
+    "Work",
     "adapted_experts",
     "adapted_linears",
     "adapted_names",

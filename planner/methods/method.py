@@ -43,6 +43,24 @@ class Launches(msgspec.Struct, frozen=True):
         return Launches(number * self.forward, number * self.backward, number * self.once)
 
 
+Both = tuple[float, float]  # forward, and in backward
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What an adapter asks of a card for one linear, beside that one's own products and those with its own trained tensors."""
+
+    products: Both = (0, 0)  # multiply-adds for each of its weights and each token
+    squares: Both = (0, 0)  # the same for each square of its inputs
+    thin: Both = (0, 0)  # the same for each input or output and each rank: frozen factors
+    cubes: Both = (0, 0)  # multiply-adds for each cube of its inputs, whatever the tokens
+    ranked_weights: Both = (0, 0)  # the same for each of its weights and each rank
+    ranked_squares: Both = (0, 0)  # the same for each square of its inputs and each rank
+    weight_bytes: Both = (0, 0)  # moved for each of its weights, whatever the tokens
+    square_bytes: Both = (0, 0)  # the same for each square of its inputs
+    input_bytes: float = 0  # moved for each input and token, forward and backward together
+    output_bytes: float = 0  # the same for each output
+
+
 Places = tuple[tuple[Linear, int], ...]  # linears that carry an adapter, with how often each occurs
 
 

@@ -10,12 +10,13 @@ block is computed again (Kaplan et al., arXiv:2001.08361, for the count of 6 per
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from catalogs.bases.architectures import Architecture
+from catalogs.bases.architectures import Architecture, Linear
 from planner.estimators import calibration as known
 from planner.estimators.memory.held.optimizers import matrices_of, state_bytes
 from planner.estimators.memory.step.numerics import AttentionKernel, attention_kernel
@@ -25,6 +26,9 @@ from planner.estimators.time.links import fetched_bytes, linked_bytes, reduced_b
 from planner.estimators.time.timed import Job, timed
 from planner.methods import (
     METHODS,
+    WORK,
+    Both,
+    Work,
     adapted_linears,
     adapter_params,
     expert_params,
@@ -38,6 +42,7 @@ from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 SPOKEN: Final[frozenset[Task]] = frozenset({"causal_lm", "seq2seq"})  # tasks that score the whole vocabulary at each token
+OF_LORA_BYTES: Final = WORK["lora"].input_bytes  # what β was fitted for
 LOGITS_MADE_AGAIN: Final = frozenset({"chunked"})  # losses that multiply by the head once more in backward
 
 
@@ -71,7 +76,7 @@ def demand_of(
         job=job,
         kernel=kernel,
         flops=_flops_by_kernel(job),
-        moved_bytes=_traffic_bytes(job) + scored_bytes(job, kernel) + _dequantized_bytes(job),
+        moved_bytes=_traffic_bytes(job) + scored_bytes(job, kernel) + _dequantized_bytes(job) + _made_bytes(job),
         linked_bytes=linked_bytes(job),
         waited_bytes=waited_bytes(job),
         fetched_bytes=fetched_bytes(job),
@@ -126,10 +131,42 @@ def _flops_by_kernel(job: Job) -> Flops:
     per_head_weight = 4 + 2 * trains_head(a, strategy) + 2 * (strategy.loss in LOGITS_MADE_AGAIN)
     dense = linears * per_weight + _head_params(job) * per_head_weight + _adapter_params(job) * (6 + 2 * job.recomputes)
     return Flops(
-        dense=job.tokens * dense,
+        dense=job.tokens * dense + _hung_flops(job),
         experts=job.tokens * (active_weights(a) - linears) * per_weight,
         attention=job.tokens * attention_flops(job) * (1 + known.ATTENTION_BACKWARD + job.recomputes),
     )
+
+
+def _hung_flops(job: Job) -> float:
+    """What adapters multiply beside their own trained tensors: by updates as large as the weights, or to make these."""
+    rank, flops = job.strategy.rank or 0, 0.0
+    for linear, times, work in _hung(job):
+        inputs, outputs = linear.in_features, linear.out_features
+        by_tokens = (
+            _both(work.products, job) * inputs * outputs
+            + _both(work.squares, job) * inputs**2
+            + _both(work.thin, job) * rank * (inputs + outputs)
+        )
+        to_make = (
+            _both(work.cubes, job) * inputs**3
+            + _both(work.ranked_weights, job) * rank * inputs * outputs
+            + _both(work.ranked_squares, job) * rank * inputs**2
+        )
+        flops += 2 * times * (job.tokens * by_tokens + to_make)
+    return flops
+
+
+def _hung(job: Job) -> Iterator[tuple[Linear, int, Work]]:
+    """Each linear with an adapter, how often it occurs, and what the adapter asks there."""
+    adapter = METHODS[job.strategy.method].adapter
+    if adapter is not None:
+        yield from ((linear, times, WORK[adapter.kind]) for linear, times in adapted_linears(job.architecture, job.strategy))
+
+
+def _both(work: Both, job: Job) -> float:
+    """Forward, again where blocks are computed again, and backward."""
+    forward, backward = work
+    return forward * (1 + job.recomputes) + backward
 
 
 @lru_cache
@@ -160,9 +197,10 @@ def _traffic_bytes(job: Job) -> float:
     """Elementwise work: on hidden-sized tensors, on the MLP's, on logits, and the adapters' on what they wrap."""
     a = job.architecture
     beta = known.BETA_FUSED if job.fused else known.BETA_EAGER
-    wrapped = 0
-    if job.strategy.rank:
-        wrapped = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(a, job.strategy))
+    wrapped = sum(
+        times * (work.input_bytes * linear.in_features + work.output_bytes * linear.out_features) / OF_LORA_BYTES
+        for linear, times, work in _hung(job)
+    )
     items = items_of(job.strategy)
     wide = 2 if items.norm > items.weight else 1  # norms and the stream between blocks in fp32 instead of 16 bits
     own = known.OWN_LOGIT_BYTES if job.strategy.kernels == "eager" else {}
@@ -180,6 +218,16 @@ def _elements_per_block(a: Architecture, job: Job) -> float:
     active = known.GATED_MLP if a.gated_mlp else known.PLAIN_MLP
     ffn = a.intermediate_size * max(1, a.experts_per_token)
     return (alpha + 2 * norm) * a.hidden_size + rotated + active * ffn
+
+
+def _made_bytes(job: Job) -> float:
+    """Updates as large as the weights, and what they are made of, whatever the tokens."""
+    return sum(
+        times
+        * linear.in_features
+        * (_both(work.weight_bytes, job) * linear.out_features + _both(work.square_bytes, job) * linear.in_features)
+        for linear, times, work in _hung(job)
+    )
 
 
 def _dequantized_bytes(job: Job) -> float:

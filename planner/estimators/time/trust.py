@@ -26,12 +26,18 @@ def run_class(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: St
         "other_vendor": gpu.vendor != "nvidia",
         "host_bound": step.bound == "host" and not architecture.num_experts,
         "experts": architecture.num_experts > 0,
-        "other_card": gpu.architecture not in known.MEASURED_ARCHITECTURES or gpu.memory_type != "HBM",
+        "other_card": gpu.architecture not in known.MEASURED_ARCHITECTURES or gpu.memory_type != "HBM" or _is_untimed(strategy),
         "full": "weights" in METHODS[strategy.method].moves,
         "several_gpus": strategy.num_gpus > 1,
         "one_gpu": True,
     }
     return next(name for name in known.SPREADS if applies[name])
+
+
+def _is_untimed(strategy: Strategy) -> bool:
+    """Whether its adapters are of a kind that no fitted run had."""
+    adapter = METHODS[strategy.method].adapter
+    return adapter is not None and adapter.kind not in known.MEASURED_ADAPTERS
 
 
 def spread_of(kind: known.RunClass, step: StepTime, accumulation: int) -> Spread:

@@ -308,3 +308,24 @@ def test_a_visit_for_several_micro_batches_takes_the_link_once_and_kept_blocks_a
     spared = [once.compute_s - timed(1, depth * part // 4).compute_s for part in (1, 2, 4)]
     assert spared == pytest.approx([spared[0], 2 * spared[0], 4 * spared[0]])
     assert 0 < spared[2] < once.compute_s / 3
+
+
+# ── adapters that are not LoRA's ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("method", ["dora", "adalora", "loha", "lokr", "boft", "vera", "fourierft"])
+def test_what_makes_or_norms_an_update_takes_a_card_longer_than_lora(method: str) -> None:
+    """Each asks for more than the products with its own few parameters, and is trusted as a card that nobody measured."""
+    said = {"seq_len": 4096, "target_modules": "all-linear"}
+    plain, other = (step("7b", "H100 SXM5", method=name, **said) for name in ("lora", method))
+    assert other.compute_s + other.memory_s > 1.1 * (plain.compute_s + plain.memory_s)
+    strategy = strategy_of(read_case({"model": "7b", "method": method, **said}))
+    assert run_class(resolve_model("7b"), strategy, CATALOG.gpu("H100 SXM5").gpu, other) in ("other_card", "host_bound")
+
+
+def test_an_update_that_is_made_each_time_weighs_less_the_more_tokens_meet_it() -> None:
+    def slower(tokens: int) -> float:
+        plain, other = (step("7b", "H100 SXM5", method=name, seq_len=tokens) for name in ("lora", "dora"))
+        return (other.compute_s + other.memory_s) / (plain.compute_s + plain.memory_s)
+
+    assert slower(512) > slower(4096) > slower(16_384) > 1
