@@ -58,7 +58,7 @@ KERNEL: Final = {"eager": "eager"}  # else sdpa: torch's own, of which the train
 OPTIMIZER: Final = {"adamw_bnb_8bit": "adamw_8bit", "adamw_hf": "adamw_torch", "adamw_torch_8bit": "adamw_8bit"}
 SCHEDULE: Final = {"constant_with_warmup": "constant"}
 DTYPES: Final = {"auto": "bfloat16", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-BITS: Final = {4: "nf4", 8: "int8", "4": "nf4", "8": "int8"}
+BITS: Final = {4: "nf4", 8: "int8", "4": "nf4", "8": "int8"}  # derived: bitsandbytes has one kind of each
 
 _MODEL = Ours(TOP, "model")
 _QUANT = Ours("training", "quant", _of(BITS))

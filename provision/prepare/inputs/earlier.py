@@ -17,7 +17,7 @@ from remote.contract import ADAPTER_CONFIG, CHECKPOINT_FILES, MANIFEST_FILE, PRO
 from remote.digest import sha256_of
 
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
-HEADER_BYTES: Final = 8  # of a safetensors file, which say how long the JSON behind them is
+HEADER_BYTES: Final = 8  # derived: of a safetensors file, which say how long the JSON behind them is
 TAKE_ANOTHER: Final = "Take another, or leave init_adapter out."
 
 

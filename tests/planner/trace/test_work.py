@@ -35,7 +35,7 @@ MULTIPLIES: Final = frozenset({"mm", "bmm", "addmm", "baddbmm"})
 THEIR_OWN: Final = {"lora": 1, "dora": 1, "adalora": 1}
 
 
-class Base(torch.nn.Module):
+class Base(torch.nn.Module):  # type: ignore[misc]
     """One frozen linear in 16 bits."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ def tensors_in(value: object) -> Iterator[torch.Tensor]:
             yield from tensors_in(each)
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[misc]
     """Bytes that are read and written by what multiplies nothing, and multiply-adds."""
 
     moved_bytes = 0
@@ -73,7 +73,7 @@ class Counting(TorchDispatchMode):
 
 def counted(kind: str, tokens: int) -> tuple[Counting, Counting]:
     """Forward and backward, as a trainer does them: bfloat16 autocast, adapters in fp32."""
-    model = peft.get_peft_model(Base(), CONFIGS[kind]).train()  # type: ignore[arg-type]
+    model = peft.get_peft_model(Base(), CONFIGS[kind]).train()
     x = torch.randn(tokens, INPUTS, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16), Counting() as forward:
         y = model(x)
