@@ -49,6 +49,11 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the planner chose it, because nobody said it."""
         return any(choice.key == key for choice in self.choices)
 
+    def spreads_over(self, num_gpus: int) -> bool:
+        """Whether a step's sequences spread over so many GPUs; a number that the planner chose may grow to one on each."""
+        size = self.global_batch_size
+        return size % num_gpus == 0 or (num_gpus % size == 0 and self.chose("global_batch_size"))
+
 
 OF_TRL: Final = "a default of TRL 1.10 (r 16, alpha 32)"
 LORA_DEFAULTS: Final = (

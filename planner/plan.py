@@ -186,7 +186,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubts(self) -> Doubts:
         """What speaks against recommending it."""
-        return not self.ready, self.verdict == "tight"
+        return Doubts(not self.ready, self.verdict == "tight")
 
     @property
     def ready(self) -> bool:
@@ -194,9 +194,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not self.missing and self.quota is None
 
 
-# Each for which a plan comes after all without it: its provider lacks something here, its memory is tight. What can't be begun
-# weighs more than what may fail.
-Doubts = tuple[bool, bool]
+class Doubts(msgspec.Struct, frozen=True, order=True):
+    """What speaks against recommending a plan, which comes after all without it. What can't be begun weighs more than what may
+    fail.
+    """
+
+    unready: bool  # its provider lacks something here
+    tight: bool  # its memory is
+
+
+Rank = tuple[Doubts, float]
+
+
+def rank_of(doubts: Doubts, least: float) -> Rank:
+    """By what plans that can be run are compared, the lowest first, where so much is to be the least. What is tight, say, comes
+    after everything that fits: the cheapest hour is none that ends out of memory.
+    """
+    return doubts, least
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,11 +337,9 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.plans) and (self.recommended is not None or bool(self.ways_out))
 
     def best(self, goal: Goal) -> Plan | None:
-        """Of the plans that this version can run as asked the one with the fewest doubts and the least of what the goal counts.
-        What is tight, say, comes after everything that fits: the cheapest hour is none that ends out of memory.
-        """
+        """Of the plans that this version can run as asked the best for the goal; see `rank_of`."""
         return min(
             (plan for plan in self.plans if plan.runnable is None),
-            key=lambda plan: (plan.doubts, MEASURES[goal](plan.cost.held_usd.p50, plan.duration.wall_s.p50)),
+            key=lambda plan: rank_of(plan.doubts, MEASURES[goal](plan.cost.held_usd.p50, plan.duration.wall_s.p50)),
             default=None,
         )

@@ -11,6 +11,7 @@ import msgspec
 
 from catalogs.hardware import ANYWHERE, Hosts, Offer
 from planner.asking.request import OWN_MACHINES, Budget, RequestError
+from planner.units import SECONDS_PER_HOUR
 
 Key = Literal["providers", "regions", "hosts", "max_usd_per_hour", "max_usd_per_run"]
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
@@ -64,6 +65,26 @@ class Cap(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule | None = None
 
 
+class Broken(msgspec.Struct, frozen=True):
+    """What of a job's limits does not hold: one of money, one of time, or both."""
+
+    cap: Cap | None
+    max_s: float | None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a whole job on one offer may cost and take at p90."""
+
+    caps: tuple[Cap, ...]  # a rule's before the job's own, which is easier to lift
+    max_s: float | None  # None: as long as it takes
+
+    def broken(self, *, usd: float, seconds: float) -> Broken | None:
+        """What of them so much at p90 breaks; None where all hold."""
+        dear = next((each for each in self.caps if usd > each.usd), None)
+        slow = self.max_s if self.max_s is not None and seconds > self.max_s else None
+        return None if dear is None and slow is None else Broken(dear, slow)
+
+
 def in_force(rules: Iterable[Rule], overruled: Iterable[str]) -> tuple[Rule, ...]:
     """The rules without those that the user sets aside. Raises RequestError where that is not the user's to decide."""
     aside = frozenset(overruled)
@@ -89,6 +110,13 @@ def cap(budget: Budget, rules: Iterable[Rule], offer: Offer) -> Cap | None:
     if offer.provider not in OWN_MACHINES:
         caps += [Cap(usd=rule.allows, rule=rule) for rule in rules if isinstance(rule.allows, Decimal) and rule.key == PER_RUN]
     return min(caps, key=lambda each: each.usd, default=None)
+
+
+def limits_of(budget: Budget, rules: Iterable[Rule], offer: Offer, *, usual_max_s: float | None = None) -> Limits:
+    """Of a job on this offer; `usual_max_s` where nobody said how long it may take."""
+    ruled, own = cap(Budget(), rules, offer), cap(budget, (), offer)
+    max_s = usual_max_s if budget.max_hours is None else budget.max_hours * SECONDS_PER_HOUR
+    return Limits(tuple(each for each in (ruled, own) if each is not None), max_s)
 
 
 def matches(region: str, patterns: Iterable[str]) -> bool:

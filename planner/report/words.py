@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final
 
+from msgspec.structs import astuple
+
 from catalogs.bases.models import hub_id_of
 from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.failure import ended_once
@@ -235,7 +237,7 @@ def is_untold(plan: Plan) -> bool:
 def doubt(plan: Plan, beside: Plan) -> str:
     """What speaks against a plan, and not against the one beside it."""
     sayings = (readiness(plan), "tight")
-    pairs = zip(plan.doubts, beside.doubts, sayings, strict=True)
+    pairs = zip(astuple(plan.doubts), astuple(beside.doubts), sayings, strict=True)
     return next((saying for here, there, saying in pairs if here and not there), readiness(plan))
 
 

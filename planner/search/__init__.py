@@ -20,7 +20,7 @@ from planner.estimators.memory.refused.support import require_apart, require_tra
 from planner.methods import QLORA, QLORA_MEANS
 from planner.notices import cut_words
 from planner.plan import Cards, Considered, Layout, Place, Plan, Rejection, SearchResult, WayOut
-from planner.search.best import AIMS, Aim, best, by_the_hour, rank_of
+from planner.search.best import AIMS, Aim, best, by_the_hour, rank_by
 from planner.search.figures import Figures
 from planner.search.floors import Floors
 from planner.search.market.idle import Told, idle_wishes
@@ -252,8 +252,8 @@ def _streams_at_best(ranked: tuple[Found, ...]) -> bool:
 
 def _beats(found: Found, ranked: tuple[Found, ...], aim: Aim) -> bool:
     """Whether who streams is told of it: it holds its blocks on the card, and its command leads to nothing streamed."""
-    streamed = [rank_of(each, aim) for each in ranked if each.runnable is None]
-    return found.fit.strategy.offload == "none" and (not streamed or rank_of(found, aim) < min(streamed))
+    streamed = [rank_by(each, aim) for each in ranked if each.runnable is None]
+    return found.fit.strategy.offload == "none" and (not streamed or rank_by(found, aim) < min(streamed))
 
 
 def _layouts(

@@ -7,13 +7,12 @@ from typing import Final, NamedTuple
 
 from catalogs.hardware import Offer
 from planner.choice.goals import CHEAPEST, MEASURES, Goal
-from planner.plan import Doubts
+from planner.plan import Doubts, Rank, rank_of
 from planner.search.floors import Floor, Floors
 from planner.search.market.offers import Kind
 from planner.search.ranking import Found, Name, Question, doable_floor, on_kind
 from planner.search.told.notebook import Notebook
 
-Rank = tuple[Doubts, float]
 Aim = Callable[[float, float, float], float]  # dollars and seconds of the job, dollars of an hour -> what is to be least
 
 
@@ -29,9 +28,10 @@ def by_the_hour(_usd: float, _seconds: float, usd_per_hour: float) -> float:
     return usd_per_hour
 
 
-def rank_of(found: Found, aim: Aim) -> Rank:
-    """By what plans that can be run are compared, the least first."""
-    return found.doubts, aim(found.cost.held_usd.p50, found.duration.wall_s.p50, float(found.offer.usd_per_hour))
+def rank_by(found: Found, aim: Aim) -> Rank:
+    """By what plans that can be run are compared, the lowest first."""
+    usd_per_hour = float(found.offer.usd_per_hour)
+    return rank_of(found.doubts, aim(found.cost.held_usd.p50, found.duration.wall_s.p50, usd_per_hour))
 
 
 class Best(NamedTuple):
@@ -45,8 +45,8 @@ def best(question: Question, kinds: tuple[Kind, ...], floors: Floors, aim: Aim =
     """Of the plans that this version can run the one with the fewest doubts and, of those, the least of what `aim` counts."""
 
     def rank_at_best(floor: Floor, offer: Offer) -> Rank:
-        surely = not question.provider(offer.provider).ready(offer), False
-        return surely, aim(floor.usd(offer), floor.wall_s, float(offer.usd_per_hour))
+        surely = Doubts(not question.provider(offer.provider).ready(offer), tight=False)
+        return rank_of(surely, aim(floor.usd(offer), floor.wall_s, float(offer.usd_per_hour)))
 
     found, least, priced = None, None, set[Name]()
     reach = [(kind, doable_floor(kind, question, floors), offers) for kind in kinds if (offers := _rentable(kind, question))]
@@ -54,7 +54,7 @@ def best(question: Question, kinds: tuple[Kind, ...], floors: Floors, aim: Aim =
         wanted = [offer for offer in offers if least is None or rank_at_best(floor, offer) <= least]
         for each, over in on_kind(kind, wanted, question, floors.figures, Notebook(), only_doable=True):
             priced.add(each.name)
-            rank = rank_of(each, aim)
+            rank = rank_by(each, aim)
             is_one = each.runnable is None and over is None
             if is_one and (least is None or found is None or (rank, each.order) < (least, found.order)):
                 found, least = each, rank

@@ -34,9 +34,9 @@ class Box(msgspec.Struct, frozen=True):
 
 def held_by(fits: Iterable[Fit], box: Box, kind: Kind, figures: Figures, notebook: Notebook) -> Fit | None:
     """The first fit for which the box has RAM and disk enough; else what the one lacked that lacked least is written down."""
-    lacking: list[_Lack] = []
+    lacking: list[Lack] = []
     for fit in fits:
-        if (lack := _lack(fit.strategy, box, kind, figures)) is None:
+        if (lack := lack_of(fit.strategy, _host(fit.strategy, kind, figures), box, kind)) is None:
             return fit
         lacking.append(lack)
     if lacking:
@@ -47,11 +47,12 @@ def held_by(fits: Iterable[Fit], box: Box, kind: Kind, figures: Figures, noteboo
 
 def reach_of(strategy: Strategy, boxes: Iterable[Box], kind: Kind, figures: Figures) -> Reach:
     """How many of these machines have what the strategy needs beside the GPUs."""
-    have = {_lack(strategy, box, kind, figures) is None for box in boxes}
+    host = _host(strategy, kind, figures)
+    have = {lack_of(strategy, host, box, kind) is None for box in boxes}
     return "some" if len(have) > 1 else "all" if True in have else "none"
 
 
-class _Lack(NamedTuple):
+class Lack(NamedTuple):
     """What there is too little of, and the page of the notebook for it."""
 
     page: Callable[[Notebook], list[Short]]
@@ -63,10 +64,15 @@ DISK: Final = attrgetter("short_of_disk")
 UNTOLD: Final = attrgetter("untold_ram")
 
 
-def _lack(strategy: Strategy, box: Box, kind: Kind, figures: Figures) -> _Lack | None:
-    offer, host = box.offer, figures.host(strategy, on_cpu=kind.gpu is None)
+def _host(strategy: Strategy, kind: Kind, figures: Figures) -> HostEstimate:
+    return figures.host(strategy, on_cpu=kind.gpu is None)
+
+
+def lack_of(strategy: Strategy, host: HostEstimate, box: Box, kind: Kind) -> Lack | None:
+    """What the box has too little of for a strategy that takes so much, RAM before disk; None where it has enough."""
+    offer = box.offer
     if offer.ram_gib is None and strategy.offload != "none" and (short := _untold(strategy, host, box, kind)) is not None:
-        return _Lack(UNTOLD, short)
+        return Lack(UNTOLD, short)
     fixed_disk = disk_is_included(offer, box.billing)
     has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
     has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
@@ -75,7 +81,7 @@ def _lack(strategy: Strategy, box: Box, kind: Kind, figures: Figures) -> _Lack |
         (DISK, disk_gib(host, box.billing) * GIB, has_disk_bytes),
     ):
         if has is not None and needed > has:
-            return _Lack(page, Short(kind=kind, offer=offer, strategy=strategy, needed=needed, limit=has))
+            return Lack(page, Short(kind=kind, offer=offer, strategy=strategy, needed=needed, limit=has))
     return None
 
 

@@ -17,8 +17,8 @@ from catalogs.hardware import Billing, Offer
 from catalogs.sellers import by_contract
 from planner.advise import Advice
 from planner.asking.checks import batch_comes_out
-from planner.asking.policy import Cap, Rule, cap
-from planner.asking.request import HOST, LOCAL, Budget, Request
+from planner.asking.policy import Limits, Rule, limits_of
+from planner.asking.request import HOST, LOCAL, Request
 from planner.estimators.cost import estimate_cost
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
 from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Place, Provider
@@ -79,7 +79,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubts(self) -> Doubts:
         """As those of the plan that it becomes."""
-        return not self.ready, self.fit.verdict == "tight"
+        return Doubts(not self.ready, self.fit.verdict == "tight")
 
     @property
     def order(self) -> tuple[float, float, str, str]:
@@ -205,7 +205,7 @@ def on_kind(
     """
     if not offers:
         return
-    boxes = [_box(offer, question) for offer in offers]
+    boxes = [box_of(offer, question) for offer in offers]
     fits = _fastest_first(kind, boxes, question, figures, notebook, only_doable=only_doable)
     doable = tuple(fit for fit in fits if question.doable(fit.strategy))
     # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had
@@ -221,13 +221,14 @@ def on_kind(
             if fit is None:
                 continue
             found = _found(fit, kind, offer, question, figures)
-            over = _over(found, question)
+            over = over_of(found, question)
             if over is None:
                 placed.add(place)
             yield found, over
 
 
-def _box(offer: Offer, question: Question) -> Box:
+def box_of(offer: Offer, question: Question) -> Box:
+    """The machine on offer, as its seller rents it out."""
     return Box(offer, question.catalog.rule(offer), question.provider(offer.provider).asks_ram)
 
 
@@ -325,34 +326,26 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
     )
 
 
-def _over(found: Found, question: Question) -> Over | None:
+def over_of(found: Found, question: Question) -> Over | None:
     """What of time and money does not hold at p90; None where both do."""
     usd, seconds = found.cost.held_usd.p90, found.duration.wall_s.p90
-    limit_s, dear = _limit_s(found, question), _broken_cap(found, question)
-    slow = limit_s is not None and seconds > limit_s
-    if not slow and dear is None:
+    broken = limits_on(found.kind, found.offer, question).broken(usd=usd, seconds=seconds)
+    if broken is None:
         return None
     return Over(
         offer=found.offer,
         needed_usd=usd,
         needed_s=seconds,
-        cap=dear,
-        limit_s=limit_s if slow else None,
+        cap=broken.cap,
+        limit_s=broken.max_s,
         runnable=found.runnable is None,
         is_told=question.provider(found.offer.provider).is_told(found.offer),
         fits=found.fit.verdict == "fits",
     )
 
 
-def _broken_cap(found: Found, question: Question) -> Cap | None:
-    """The limit of money that the plan breaks; a rule's before the job's own, which is easier to lift."""
-    caps = (cap(budget, question.rules, found.offer) for budget in (Budget(), question.request.budget))
-    return next((each for each in caps if each is not None and found.cost.held_usd.p90 > each.usd), None)
-
-
-def _limit_s(found: Found, question: Question) -> float | None:
-    """Seconds that the job may take: as said; without a word, what anybody waits for a machine without a GPU."""
-    if (max_hours := question.request.budget.max_hours) is not None:
-        return max_hours * SECONDS_PER_HOUR
-    named = found.offer.provider in (*question.request.where.providers, HOST)
-    return MAX_CPU_HOURS * SECONDS_PER_HOUR if found.kind.gpu is None and not named else None
+def limits_on(kind: Kind, offer: Offer, question: Question) -> Limits:
+    """What the job may cost and take there: without a word as long as anybody waits for a machine without a GPU."""
+    budget, named = question.request.budget, (*question.request.where.providers, HOST)
+    usual_max_s = MAX_CPU_HOURS * SECONDS_PER_HOUR if kind.gpu is None and offer.provider not in named else None
+    return limits_of(budget, question.rules, offer, usual_max_s=usual_max_s)

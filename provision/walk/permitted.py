@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from planner.asking.policy import Rule, cap, in_force, refusal
+from planner.asking.policy import Rule, cap, in_force, limits_of, refusal
+from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
 from provision.errors import Refused
@@ -70,8 +71,9 @@ def _refused(plan: Plan, rules: tuple[Rule, ...], past: Past) -> str | None:
     reasons = (reason for rule in rules if (reason := refusal(rule, plan.offer)) is not None)
     if (reason := next(reasons, None)) is not None:
         return f"{plan.offer.key} can't be rented any more: {reason}."
-    limit = cap(plan.request.budget, rules, plan.offer)
     usd = float(past.spent_usd) + usd_to_come(plan, past)
-    if limit is None or limit.rule is None or usd <= float(limit.usd):
+    broken = limits_of(Budget(), rules, plan.offer).broken(usd=usd, seconds=plan.duration.wall_s.p90)
+    if broken is None or broken.cap is None or broken.cap.rule is None:
         return None
-    return f"{plan.offer.key} can't be rented any more: the run may cost ${usd:.2f}, over ${limit.usd} ({limit.rule.place})."
+    limit, place = broken.cap.usd, broken.cap.rule.place
+    return f"{plan.offer.key} can't be rented any more: the run may cost ${usd:.2f}, over ${limit} ({place})."

@@ -11,17 +11,16 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.asking.policy import cap
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import estimate_cost
-from planner.estimators.host import usable_ram_bytes
 from planner.estimators.time.interruptions import sent_bytes
 from planner.estimators.time.phases import scaled
 from planner.plan import NOT_YET, Range, Rejection
 from planner.refusals import CaseRefused
+from planner.search.boxes import lack_of
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
-from planner.search.ranking import Question
+from planner.search.ranking import Question, box_of, limits_on
 from planner.search.told.notebook import Notebook
 from planner.search.ways.fit import Fit, capacity_bytes, fitting
 from planner.strategy.words import describe
@@ -91,7 +90,7 @@ def _on(kind: Kind, question: Question, figures: Figures) -> Iterator[Together]:
         return
     for number in MACHINES:
         num_gpus = number * kind.num_gpus
-        if num_gpus > MAX_GPUS or not _batch_comes_out(question, num_gpus):
+        if num_gpus > MAX_GPUS or not question.advice.spreads_over(num_gpus):
             return
         fits = fitting(kind, num_gpus, figures, Notebook(), doable=lambda _: True, beside=lambda _: "all", only_doable=False)
         sure = [fit for fit in fits if fit.verdict == "fits" and fit.strategy.offload == "none"]
@@ -102,20 +101,14 @@ def _on(kind: Kind, question: Question, figures: Figures) -> Iterator[Together]:
             return
 
 
-def _batch_comes_out(question: Question, num_gpus: int) -> bool:
-    """Whether a step's sequences can be spread over so many; one that the planner chose may grow to one on each."""
-    size = question.advice.global_batch_size
-    return size % num_gpus == 0 or (num_gpus % size == 0 and question.advice.chose("global_batch_size"))
-
-
 def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Question, figures: Figures) -> Together | None:
-    """On the cheapest of the offers with RAM enough; None where none has, or a limit of money or time breaks at p90."""
+    """On the cheapest of the offers with RAM and disk enough; None where none has, or a limit breaks at p90."""
     strategy: Strategy = msgspec.structs.replace(fit.strategy, num_nodes=number)
     try:
         duration, host = figures.apart(strategy, kind.gpu, offers[0])
     except CaseRefused:
         return None
-    offer = next((each for each in offers if host.ram_peak_bytes <= usable_ram_bytes(each.ram_gib or 0)), None)
+    offer = next((each for each in offers if lack_of(strategy, host, box_of(each, question), kind) is None), None)
     if offer is None:
         return None
     sent = sent_bytes(
@@ -125,10 +118,7 @@ def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Qu
     cost = estimate_cost(
         duration, host, offer=offer, billing=billing, sent_bytes=sent, dearest=figures.dearest(question.catalog.billing)
     ).held_usd
-    limit, max_hours = cap(question.request.budget, question.rules, offer), question.request.budget.max_hours
-    if limit is not None and number * cost.p90 > limit.usd:
-        return None
-    if max_hours is not None and duration.wall_s.p90 > max_hours * SECONDS_PER_HOUR:
+    if limits_on(kind, offer, question).broken(usd=number * cost.p90, seconds=duration.wall_s.p90) is not None:
         return None
     scaling = figures.scaling(strategy, kind.gpu, offer, tokens_per_s=duration.tokens_per_s.p50)
     return Together(

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from planner.asking.options.overlay import changed
-from planner.asking.request import OWN_MACHINES, Budget, Changes, Request, Where
+from planner.asking.request import OWN_MACHINES, Changes, Request, Where
 from planner.methods import METHODS
 from planner.plan import Rejection
 from planner.refusals import CaseRefused
@@ -17,13 +17,13 @@ from planner.search.best import AIMS, best
 from planner.search.figures import Figures
 from planner.search.floors import Floors
 from planner.search.market.offers import Kind, Market, admit
-from planner.search.ranking import Found, Question
+from planner.search.ranking import Found, Question, over_of
 from planner.search.told.conceded import Conceded, Way
-from planner.search.told.notebook import Over, enough_hours, enough_usd, lifted, nearest_of, told_apart
+from planner.search.told.notebook import Over, lifted, nearest_of, told_apart
 from planner.search.ways.fit import capacity_bytes, floor_bytes, required_bytes
 from planner.search.ways.lengths import few_cut
 from planner.strategy.words import describe
-from planner.units import GIB, SECONDS_PER_HOUR
+from planner.units import GIB
 from remote.contract import Dtype, Strategy
 
 STREAMED: Final = "stream"
@@ -57,7 +57,7 @@ def ways_out(question: Question, market: Market, floors: Floors, over: Iterable[
     if nearest is not None and nearest.conceded.words not in told:
         yield nearest
     if nearest is None and not told:
-        ways = (_way(relaxed, question, market, among, floors) for relaxed in _without_limits(question.request))
+        ways = (_way(relaxed, question, market, among, floors) for relaxed in _without_limits(question))
         yield from (way for way in ways if way is not None)
 
 
@@ -122,30 +122,22 @@ def _lifted_limits(over: Iterable[Over]) -> Iterator[Relaxed]:
     return (_known(Conceded(changes=changes, words=_limit_words(changes))) for changes in limits)
 
 
-def _without_limits(request: Request) -> Iterator[Relaxed]:
+def _without_limits(question: Question) -> Iterator[Relaxed]:
     """The request with a wish less, and with as much money and time as the plan then needs."""
-    budget = request.budget
+    budget = question.request.budget
     if budget.max_usd is None and budget.max_hours is None:
         return
     free = {"budget.max_usd": None, "budget.max_hours": None}
-    for relaxed in _relaxations(request):
-        yield Relaxed(free | relaxed.without, partial(_within_limits, relaxed, budget))
+    for relaxed in _relaxations(question.request):
+        yield Relaxed(free | relaxed.without, partial(_within_limits, relaxed, question))
 
 
-def _within_limits(relaxed: Relaxed, budget: Budget, found: Found) -> Conceded:
+def _within_limits(relaxed: Relaxed, question: Question, found: Found) -> Conceded:
     """The same, told with the limits that the plan breaks."""
-    conceded, limits = relaxed.conceded(found), _limits_broken(budget, found)
+    conceded, over = relaxed.conceded(found), over_of(found, question)
+    limits = {} if over is None else lifted(over)
     words = " ".join(filter(None, (conceded.words, _limit_words(limits))))
     return msgspec.structs.replace(conceded, changes=conceded.changes | limits, words=words)
-
-
-def _limits_broken(budget: Budget, found: Found) -> Changes:
-    """The limits of money and time that a plan breaks, as high as it needs them."""
-    usd, seconds = found.cost.held_usd.p90, found.duration.wall_s.p90
-    is_dear = budget.max_usd is not None and usd > budget.max_usd
-    is_slow = budget.max_hours is not None and seconds > budget.max_hours * SECONDS_PER_HOUR
-    hours = {"budget.max_hours": enough_hours(seconds)} if is_slow else {}
-    return hours | ({"budget.max_usd": enough_usd(usd)} if is_dear else {})
 
 
 def _limit_words(changes: Changes) -> str:

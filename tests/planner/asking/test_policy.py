@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from planner.asking.policy import KEYS, Cap, Key, Rule, cap, in_force, refusal
+from planner.asking.policy import KEYS, Broken, Cap, Key, Rule, cap, in_force, limits_of, refusal
 from planner.asking.request import Budget, RequestError, Where
 from planner.plan import Rejection
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
@@ -85,6 +85,16 @@ def test_the_lowest_limit_in_dollars_counts() -> None:
     assert cap(Budget(max_usd=Decimal(5)), (theirs, ours), OFFER) == Cap(usd=Decimal(5))
     assert cap(Budget(max_usd=Decimal(10)), (ours,), OFFER) == Cap(usd=Decimal(10))
     assert cap(Budget(), (), OFFER) is None
+
+
+def test_what_a_job_breaks_of_its_limits_is_named() -> None:
+    """A rule's limit before the job's own, which is easier to lift. What holds to the cent, and to the second, breaks none."""
+    budget, ours = Budget(max_usd=Decimal(5), max_hours=2.0), rule("max_usd_per_run", Decimal(10), said_in=OURS)
+    limits = limits_of(budget, (ours,), OFFER)
+    assert limits.broken(usd=5.0, seconds=7_200.0) is None
+    assert limits.broken(usd=5.01, seconds=7_200.0) == Broken(Cap(usd=Decimal(5)), None)
+    assert limits.broken(usd=10.01, seconds=7_201.0) == Broken(Cap(usd=Decimal(10), rule=ours), 7_200.0)
+    assert limits_of(Budget(), (), OFFER, usual_max_s=60.0).broken(usd=1e9, seconds=61.0) == Broken(None, 60.0)
 
 
 def test_a_plan_over_the_users_own_limit_says_how_to_go_on() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from catalogs.hardware import Billing
 from planner.asking.data import stated_data
 from planner.asking.request import Budget, Where
 from planner.plan import SearchResult
@@ -24,9 +25,10 @@ EIGHT: dict[str, Any] = {
 }
 
 
-def asked(*offers: dict[str, Any], model: str = "70b", **request: Any) -> SearchResult:
+def asked(*offers: dict[str, Any], model: str = "70b", billing: Billing | None = None, **request: Any) -> SearchResult:
     """Tuning all weights of a base that no eight cards hold, on machines of eight."""
-    catalog = make_catalog(*(make_offer(**each) for each in offers or (EIGHT,)), gpus=(CARD,), billing=(make_billing(),))
+    sold = (make_offer(**each) for each in offers or (EIGHT,))
+    catalog = make_catalog(*sold, gpus=(CARD,), billing=(billing or make_billing(),))
     training = {"method": "full", "offload": "none"} | request.pop("training", {})
     return ask(make_request(model=model, data=DATA, training=training, **request), catalog)
 
@@ -85,6 +87,13 @@ def test_nor_of_machines_that_may_not_be_there_at_once_or_may_not_hold_the_base(
     assert together(asked(EIGHT | change)) == []
     cheap, dear = EIGHT | change | {"instance_type": "cheap"}, EIGHT | {"usd_per_hour": Decimal(25)}
     assert "2 x cloud eight together" in asked(cheap, dear).rejections[0].what
+
+
+@pytest.mark.parametrize(("disk_gib", "told"), [(2_000.0, 0), (5_000.0, 1)])
+def test_nor_of_machines_whose_disk_is_too_small(disk_gib: float, told: int) -> None:
+    """A machine that comes with its disk has no more of it: what it trains from and writes has to lie there."""
+    result = asked(EIGHT | {"local_disk_gib": disk_gib}, billing=make_billing(disk_usd_per_gib_month=None))
+    assert len(together(result)) == told
 
 
 @pytest.mark.parametrize(("sequences", "used"), [(16, 8), (8, 8), (4, 4), (2, 2), (12, 4), (3, 1)])
