@@ -25,7 +25,9 @@ from planner.asking.request import Request, RequestError
 from planner.asking.sent import Sent
 from planner.choice.goals import GOALS
 from planner.edges import Edges
-from planner.notices import sent_words, short_words, unread, unread_labels
+from planner.notices.machine import sent_words
+from planner.notices.rows import short_words, unread_labels
+from planner.notices.vain import unread
 from planner.plan import Cards, Plan, SearchResult
 from planner.saved import write_plan
 from planner.search import search

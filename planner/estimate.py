@@ -24,7 +24,8 @@ from planner.estimators.memory.card.remedy import Judge, nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
 from planner.estimators.time.duration import pace_of
 from planner.methods import total_params, trainable_params
-from planner.notices import Understood, cache_notice, notices_of
+from planner.notices.assumed import cache_notice, notices_of
+from planner.notices.vain import Understood
 from planner.plan import Bound, Engine, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
 from planner.strategy.stack import EVALUATION_BATCH, PINNED_VERSIONS, EvaluationAsked, Stack

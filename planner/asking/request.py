@@ -38,6 +38,7 @@ Basis = Literal[
     "counted as bytes, for the model has no tokenizer",
     "estimated from characters",
 ]
+ESTIMATED: Final[Basis] = "estimated from characters"
 
 Changes = dict[str, Any]  # fields of a Request ("budget.max_usd") and what they would have to be; None = left out
 

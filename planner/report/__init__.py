@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from planner.asking.request import OWN_MACHINES, Purpose
-from planner.notices import cut_words, electricity_words, held_out_words, kept_words, packed_words, unread
+from planner.notices.machine import electricity_words, kept_words
+from planner.notices.rows import cut_words, held_out_words, packed_words
+from planner.notices.vain import unread
 from planner.plan import Considered, Plan, Rejection, SearchResult
 from planner.report import tables, words
 from planner.report.goals import goal_lines

@@ -10,7 +10,7 @@ from catalogs.sellers import by_contract
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.host import least_ram_gib, vcpus_of
 from planner.estimators.time.interruptions import TAKEN_PER_HOUR
-from planner.notices import electricity_words
+from planner.notices.machine import electricity_words
 from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Plan
 from planner.report import tables, words
 

@@ -18,7 +18,7 @@ from planner.asking.training_keys import check_training
 from planner.edges import Edges
 from planner.estimators.memory.refused.support import require_apart, require_trainable, require_unpacked, require_unquantized
 from planner.methods import QLORA, QLORA_MEANS
-from planner.notices import cut_words
+from planner.notices.rows import cut_words
 from planner.plan import Cards, Considered, Layout, Place, Plan, Rejection, SearchResult, WayOut
 from planner.search.best import AIMS, Aim, best, by_the_hour, rank_by
 from planner.search.figures import Figures

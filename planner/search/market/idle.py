@@ -1,6 +1,6 @@
 """Wishes that change nothing about this very job, and why: each is told in a sentence and never passed over in silence.
 
-Keys of the training that no strategy reads have their own table, UNREAD in planner/notices.py.
+Keys of the training that no strategy reads have their own table, UNREAD in planner/notices/vain.py.
 """
 
 from __future__ import annotations

@@ -144,9 +144,9 @@ def admit(
     `kept_at`: where the volume is that the request wants to use again; nowhere = one is made. `among`: None = all offers.
     """
     catalog, where = market.catalog, request.where
-    matches = [catalog.gpu(name) for name in where.cards]
+    cards = [catalog.gpu(name) for name in where.cards]
     wishes = (
-        *_wishes(where, catalog, frozenset(match.gpu.name for match in matches), market.sellers),
+        *_wishes(where, catalog, frozenset(card.gpu.name for card in cards), market.sellers),
         *_beside_volume(request, tuple(kept_at)),
         *_limits(where),
     )
@@ -166,7 +166,7 @@ def admit(
     return Asked(
         kinds=market.kinds(kept),
         rejections=tuple(rejections),
-        warnings=tuple(match.warning for match in matches if match.warning),
+        warnings=tuple(card.warning for card in cards if card.warning),
         num_offers=len(offered),
     )
 

@@ -9,7 +9,8 @@ from catalogs.catalog import age_days, is_stale
 from planner.estimators.cost import unpriced_line
 from planner.estimators.host import least_ram_gib
 from planner.estimators.time.interruptions import TAKEN_PER_HOUR
-from planner.notices import cut_words, electricity_words, kept_words, packed_words
+from planner.notices.machine import electricity_words, kept_words
+from planner.notices.rows import cut_words, packed_words
 from planner.search.ranking import Found, Question
 from planner.units import GIB, SECONDS_PER_MINUTE
 

@@ -6,9 +6,8 @@ import bisect
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from planner.asking.request import DataAsked, Request
+from planner.asking.request import ESTIMATED, DataAsked, Request
 from planner.estimators.sequences import rows_read
-from planner.notices import ESTIMATED
 from planner.search.ways.strategies import ESTIMATE_MARGIN
 from remote.contract import RowsRead, place_words
 

@@ -10,11 +10,10 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.advise import Advice, advise
 from planner.asking.case import read_case, strategy_of
-from planner.asking.request import DataAsked, Request, RequestError
+from planner.asking.request import ESTIMATED, DataAsked, Request, RequestError
 from planner.estimators.sequences import packed_rows, share_used
 from planner.estimators.time.duration import steps_of
 from planner.methods import LAYERS, METHODS, adapter_params, require_within
-from planner.notices import ESTIMATED
 from planner.refusals import CaseRefused
 from planner.search.ways.ladders import Ladder
 from planner.strategy.stack import PINNED_STACK

@@ -11,7 +11,7 @@ import msgspec
 
 from planner.asked import read_whole
 from planner.asking.options.overlay import on_host
-from planner.notices import cut_words, held_out_words, packed_words, short_words
+from planner.notices.rows import cut_words, held_out_words, packed_words, short_words
 from planner.report.epoch import epoch_words
 from planner.report.words import note
 from provision.commands.check.rows import most_tokens

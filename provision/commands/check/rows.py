@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from planner.asking.options.kinds import TASKS
 from planner.asking.request import DataAsked
-from planner.notices import cut_words, unread_labels
+from planner.notices.rows import cut_words, unread_labels
 from planner.report.words import note
 from provision.commands.check.twins import twins_words
 from provision.envelope import Problem

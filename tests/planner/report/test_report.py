@@ -13,7 +13,8 @@ import pytest
 from planner.asking.options.command_line import spelled
 from planner.asking.request import DataAsked, Where
 from planner.asking.sent import Sent
-from planner.notices import sent_words, short_words
+from planner.notices.machine import sent_words
+from planner.notices.rows import short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range, why_none

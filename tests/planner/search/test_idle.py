@@ -11,7 +11,7 @@ from catalogs.bases.models import resolve_model
 from planner.asking.options.table import OPTIONS
 from planner.asking.policy import Rule
 from planner.asking.request import Keep, Purpose, Request, Where
-from planner.notices import UNREAD
+from planner.notices.vain import UNREAD
 from planner.search.market.idle import IDLE
 from remote.contract import Loop
 from tests.planner.builders import ask, make_catalog, make_offer, make_request

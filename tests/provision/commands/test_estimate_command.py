@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case
 from planner.estimate import answer, estimate
-from planner.notices import cache_notice
+from planner.notices.assumed import cache_notice
 from planner.units import MIB
 from provision.cli import call
 from provision.commands.estimate import command

@@ -1,0 +1,1 @@
+"""Sentences beside an answer, each by its subject: the `warnings` of a plan or an estimate, and notes of a report."""

@@ -1,0 +1,43 @@
+"""What a job's machine takes beside its hours: a volume that is kept, electricity, a base that goes there from here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from catalogs.hardware import Billing
+from planner.asking.request import LOCAL, Where
+from planner.asking.sent import Sent
+from planner.estimators.cost import volume_gib
+from planner.plan import HostEstimate, Plan
+from planner.units import SECONDS_PER_MINUTE, gib
+from remote.contract import Phase
+
+SENT_SHARE: Final = 0.05  # assumed: of a machine's seconds; what takes less is not worth a sentence
+
+
+def kept_words(name: str, host: HostEstimate, billing: Billing) -> str:
+    """What a volume that is kept costs, as a sentence. No part of the job's dollars: it is billed until somebody ends it."""
+    size_gib, price = volume_gib(host), billing.volume_usd_per_gib_month
+    usd = "at a price that is not known" if price is None else f"at ${size_gib * price:.2f} a month"
+    return f"the volume {name} is kept: {size_gib} GiB {usd}, beside the job's dollars, until `rentune down --volumes {name}`"
+
+
+def electricity_words(where: Where) -> str:
+    """What is counted of the electricity of a card of one's own."""
+    if where.power_usd_per_kwh is None:
+        return "this machine's electricity is not counted; --power-price 0.30 counts it"
+    return f"electricity at ${where.power_usd_per_kwh} per kWh, for all that the card may draw and 100 W beside it"
+
+
+def sent_words(plan: Plan, sent: Sent) -> str | None:
+    """That a base goes to the plan's machine from here while that bills, where it takes much of its time; else None."""
+    if sent.base_bytes is None or plan.offer.provider == LOCAL:
+        return None
+    brought, whole = plan.duration.phase_s[Phase.DOWNLOAD], plan.duration.wall_s
+    if brought.p50 < SENT_SHARE * whole.p50:
+        return None
+    least, most = (max(1, round(seconds / SECONDS_PER_MINUTE)) for seconds in (brought.p50, brought.p90))
+    return (
+        f"the base goes there from this machine ({gib(sent.base_bytes)}), {least} to {most} min of the machine's time by an "
+        "assumed uplink; one on the hub (--model OWNER/NAME) is fetched there, and `rentune quantize` makes a folder smaller"
+    )

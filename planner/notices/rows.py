@@ -1,0 +1,78 @@
+"""What becomes of a job's rows: cut, packed, held out, fewer than asked for, with a label that nothing learns."""
+
+from __future__ import annotations
+
+from planner.asking.request import ESTIMATED, DataAsked
+from planner.estimators.sequences import packed_rows, rows_read
+from remote.contract import MAX_HELD_OUT_SHARE, RowsRead
+
+
+def cut_words(data: DataAsked, seq_len: int) -> str | None:
+    """How many rows the trainer will cut at that length or leave out, as a sentence; None for none. Documents are split."""
+    read = rows_read(data, seq_len)
+    split = read.split if data.reading.long_rows is not None else 0
+    number, total = read.cut + read.left_out + split, read.used + read.left_out
+    if not number:
+        return None
+    exact = number == total or (
+        data.basis != ESTIMATED and data.beginnings is not None and number < len(data.beginnings.longest)
+    )
+    rows = f"{'' if exact else 'about '}{number:,} of {total:,} rows {'is' if number == 1 else 'are'}"
+    longest = f"the longest has {data.max_tokens:,}{', as estimated' if data.basis == ESTIMATED else ''}"
+    return f"{rows} longer than {seq_len:,} tokens{_fate(read, split, documents=data.documents)} (--seq-len); {longest}"
+
+
+def packed_words(data: DataAsked, seq_len: int) -> str | None:
+    """How many rows the trainer will lay into how many, as a sentence; None where none are packed."""
+    if not data.reading.packing or not data.profile:
+        return None
+    rows, packs = packed_rows(data, seq_len)
+    return (
+        f"packing lays {rows.number:,} rows of {rows.mean:,.0f} tokens in the mean into about {packs.number:,} of at most "
+        f"{seq_len:,}, which are {packs.mean / seq_len:.1%} full; a step's batch counts these"
+    )
+
+
+def _fate(read: RowsRead, split: int, *, documents: bool) -> str:
+    """What becomes of them: as one clause, or each number with its own."""
+    why = "nothing to learn is left of " + ("it" if read.left_out == 1 else "them")
+    if read.too_long:
+        why = "long_rows: drop says so"
+    where = f" ({read.lines_words})" if read.left_out_lines else ""
+    fates = [
+        (number, words)
+        for number, words in (
+            (split, "split" if documents else "split between turns"),
+            (read.cut, "cut"),
+            (read.left_out, f"left out, for {why}{where}"),
+        )
+        if number
+    ]
+    if len(fates) == 1:
+        return f" and will be {fates[0][1]}"
+    (first, words), *others = fates
+    return f": {first:,} will be {words} and " + " and ".join(f"{number:,} {words}" for number, words in others)
+
+
+def held_out_words(data: DataAsked) -> str:
+    """How many rows are kept back to be judged on, and why fewer than was said."""
+    words = f"{data.held_out_rows:,} rows held out"
+    if data.held_out_wanted is None:
+        return words
+    return f"{words}, not {data.held_out_wanted:,}: at most {MAX_HELD_OUT_SHARE:.0%} of the rows are"
+
+
+def short_words(data: DataAsked) -> str | None:
+    """That fewer rows are there than were asked for, as a sentence; None where as many are, or none were named."""
+    there = data.num_examples + (data.held_out_rows if data.held_out_path is None else 0)
+    if data.reading.max_rows is None or there >= data.reading.max_rows:
+        return None
+    return f"{data.reading.max_rows:,} rows were asked for and the data has {there:,}: all of them count, and no more"
+
+
+def unread_labels(task: str, num_rows: int) -> tuple[str, ...]:
+    """That labels stand in the rows, and are learned by no task but another."""
+    if task == "classification" or not num_rows:
+        return ()
+    rows = "1 row has" if num_rows == 1 else f"{num_rows:,} rows have"
+    return (f"{rows} a label beside the text, which task {task} does not learn; --task classification does",)
