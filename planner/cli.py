@@ -158,7 +158,9 @@ def run_plan(
         with at_its_place(options, edges.folder):
             market = market_for(asked)
             result = every = answer(asked, edges, market, cards=cards)
-        result = msgspec.structs.replace(result, warnings=(*chosen_anew(options, result.recommended, edges), *result.warnings))
+        result = every = msgspec.structs.replace(
+            result, warnings=(*chosen_anew(options, result.recommended, edges), *result.warnings)
+        )
         if options.get("html") is not None or (options.get("json") and options.get("explain")):
             # what nothing beats may be dear, or slow: it is sought among far more, which takes a second
             every = answer(msgspec.structs.replace(asked, top=EVERY), edges, market)
