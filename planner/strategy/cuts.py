@@ -20,6 +20,11 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
     spreads_blocks: bool = False  # whole blocks lie here and there, and one process walks over all GPUs
     engine: Engine = "torch"
 
+    @property
+    def keeps_whole(self) -> bool:
+        """Whether each GPU has the whole model, with all that belongs to it."""
+        return not self.states and not self.spreads_blocks
+
 
 # derived: torch's FSDP, and the three stages of ZeRO (Rajbhandari et al., arXiv:1910.02054)
 CUTS: Final[dict[str, Cut]] = {

@@ -18,7 +18,7 @@ from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.told.notebook import Kernelless, Notebook, TooSmall
-from planner.search.ways.ladders import LEVERS, NO_LOGITS, Ladder
+from planner.search.ways.ladders import LEVERS, NO_LOGITS, SMALL_STATES, Ladder
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.words import describe
 from remote.contract import Strategy
@@ -96,7 +96,7 @@ def _stateless(kind: Kind, num_gpus: int, figures: Figures) -> Iterator[Kernelle
     """That smaller optimizer states are out of reach, where these are the most of what a job takes."""
     ladders = figures.ladders(num_gpus, computes_in=kind.computes_in)
     if METHODS[ladders.usual[0][0].method].moves_all:
-        firsts = (ladder[0] for ladder in ladders.pulled(0))
+        firsts = (ladder[0] for ladder in ladders.pulled(SMALL_STATES))
         yield from (Kernelless(kind=kind, **_needing_kernels(first)) for first in firsts if _has_no_kernels(first, kind))
 
 

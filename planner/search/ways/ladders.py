@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from planner.estimators.memory.card.moves import MOVES, MoveName
 from planner.estimators.memory.held.optimizers import is_paged
 from planner.methods import METHODS
 from planner.strategy.cuts import cut_of
@@ -15,22 +16,24 @@ from remote.contract import Strategy
 Ladder = tuple[Strategy, ...]  # strategies that differ only in their micro-batch, the largest first
 
 # Pulled where no ladder fits as it stands, from what is nearest to the usual to what is furthest: the first that does is taken
-LEVERS: Final[tuple[dict[str, Any], ...]] = (
-    {"optimizer": "adamw_8bit"},
-    {"optimizer": "paged_adamw_8bit"},
-    {"loss": "liger"},
-    {"sharding": "zero3"},
-    {"optimizer": "adamw_8bit", "loss": "liger"},
-    {"optimizer": "paged_adamw_8bit", "loss": "liger"},
-    {"offload": "optimizer"},
-    {"offload": "stream"},
-    {"offload": "stream", "loss": "liger"},
-    {"optimizer": "adamw_8bit", "loss": "liger", "offload": "stream"},
-    {"optimizer": "adamw_8bit", "loss": "liger", "kbit_upcast": "none"},
-    {"optimizer": "adamw_8bit", "loss": "liger", "offload": "stream", "kbit_upcast": "none"},
-    {"offload": "params"},
+LEVERS: Final[tuple[tuple[MoveName, ...], ...]] = (
+    ("states of 8 bits",),
+    ("paged states",),
+    ("no logits",),
+    ("parted by ZeRO",),
+    ("states of 8 bits", "no logits"),
+    ("paged states", "no logits"),
+    ("states in RAM",),
+    ("streamed",),
+    ("streamed", "no logits"),
+    ("states of 8 bits", "no logits", "streamed"),
+    ("states of 8 bits", "no logits", "no upcast"),
+    ("states of 8 bits", "no logits", "streamed", "no upcast"),
+    ("weights in RAM",),
 )
-NO_LOGITS: Final = LEVERS.index({"loss": "liger"})
+SETS: Final = tuple({key: value for name in lever for key, value in MOVES[name].sets.items()} for lever in LEVERS)
+SMALL_STATES: Final = LEVERS.index(("states of 8 bits",))
+NO_LOGITS: Final = LEVERS.index(("no logits",))
 PARTS: Final = "fsdp"
 USUAL: Final = {
     "optimizer": "adamw_torch_fused",
@@ -101,7 +104,7 @@ class Ladders:
         """The first step of a ladder by each optimizer, with every lever pulled but those that never spare time: a paged
         optimizer is as quick as the same unpaged, which stands beside it.
         """
-        usual, pulled = self.usual[place][0], [LEVERS[lever] for lever in self._levers[place]]
+        usual, pulled = self.usual[place][0], [SETS[lever] for lever in self._levers[place]]
         spared = {key: value for lever in pulled for key, value in lever.items() if key not in SLOWER}
         tried = (lever["optimizer"] for lever in pulled if "optimizer" in lever)
         optimizers = {usual.optimizer, *(each for each in tried if not is_paged(each))}
@@ -111,27 +114,20 @@ class Ladders:
         return (ladder for ladder, levers in zip(self.usual, self._levers, strict=True) if lever in levers)
 
 
-def _keeps(step: Strategy) -> bool:
-    """Whether each GPU has the whole model, with all that belongs to it."""
-    return not cut_of(step).states and not cut_of(step).spreads_blocks
-
-
-# What may wait in RAM -> whether it makes sense. Of adapters the states are small, and a paged optimizer's are there already.
-OFFLOADS: Final[Mapping[str, Callable[[Strategy], bool]]] = {
-    "none": lambda _step: True,
-    "optimizer": lambda step: METHODS[step.method].moves_all and cut_of(step).engine != PARTS,
-    "stream": lambda step: not METHODS[step.method].moves and _keeps(step),
-    "params": lambda step: METHODS[step.method].moves_all and (cut_of(step).weights or step.sharding == "none"),
+# Whether a move that may be made is worth it. Of adapters the states are small, and a paged optimizer's are in RAM already
+WORTH: Final[Mapping[MoveName, Callable[[Strategy], bool]]] = {
+    "states in RAM": lambda step: METHODS[step.method].moves_all and cut_of(step).engine != PARTS,
+    "weights in RAM": lambda step: METHODS[step.method].moves_all and (cut_of(step).weights or step.sharding == "none"),
 }
 
 
 def _free(step: Strategy, said: Collection[str]) -> Iterator[int]:
     """The levers that a strategy has not pulled, and may."""
     for place, lever in enumerate(LEVERS):
-        unsaid = all(key not in said and getattr(step, key) == USUAL[key] for key in lever)
-        if unsaid and OFFLOADS[lever.get("offload", USUAL["offload"])](step):
+        unsaid = all(key not in said and getattr(step, key) == USUAL[key] for key in SETS[place])
+        if unsaid and all(MOVES[name].may(step) and (name not in WORTH or WORTH[name](step)) for name in lever):
             yield place
 
 
 def _with(step: Strategy, lever: int) -> Strategy:
-    return msgspec.structs.replace(step, **LEVERS[lever])
+    return msgspec.structs.replace(step, **SETS[lever])

@@ -11,8 +11,8 @@ import msgspec
 from catalogs.hardware import Gpu, Offer
 from planner.asking.case import check_quant
 from planner.estimators.memory import as_sold_bytes, available_bytes, verdict
+from planner.estimators.memory.card.moves import may_stream
 from planner.estimators.time.links import host_bytes_per_s
-from planner.methods import METHODS
 from planner.plan import Cards, Layout, LayoutKind, Streamed
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
@@ -111,7 +111,7 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
     """
     steps = [_changed(step, way, question.advice.global_batch_size) for step in base]
     streams = way.kind == "streamed"
-    if streams and METHODS[steps[-1].method].moves:
+    if streams and not may_stream(steps[-1]):
         return None
     try:
         check_quant(steps[-1].method, steps[-1].quant)

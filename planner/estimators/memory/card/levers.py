@@ -1,6 +1,6 @@
 """The levers that lower a job's GPU memory, from what its result does not feel to what it does.
 
-One table for all who ask what would change an estimate; a search pulls those of its own ladders.
+For all who ask what would change an estimate. A search has an order of its own: ladders, whose steps are of the same `MOVES`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from planner.estimators.memory.card.moves import MOVES, MoveName
 from planner.methods import DEFAULT_RANK, DEFAULT_TARGETS, METHODS, NF4, QLORA_MEANS
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import FOUR_BIT, usual_upcast
@@ -59,6 +60,13 @@ def _set(strategy: Strategy, words: str | None = None, **changes: Any) -> Iterat
         yield Change(words or _typed(changes), changes, changed)
 
 
+def _moved(strategy: Strategy, *names: MoveName) -> Iterator[Change]:
+    """Those of these moves that may be made, each by itself."""
+    for name in names:
+        if MOVES[name].may(strategy):
+            yield from _set(strategy, **MOVES[name].sets)
+
+
 def _typed(changes: dict[str, Any]) -> str:
     """Every key with its value: one of them, and what goes with it."""
     first, *others = (key if value is True else f"{key} {_said(value)}" for key, value in changes.items())
@@ -86,9 +94,7 @@ def _attention(strategy: Strategy, architecture: Architecture, _: Stack) -> Iter
 
 
 def _loss(strategy: Strategy, *_: object) -> Iterator[Change]:
-    if strategy.loss in ("hf", "hf_shifted"):
-        yield from _set(strategy, loss="liger")
-        yield from _set(strategy, loss="chunked")
+    yield from _moved(strategy, "no logits", "logits in chunks")
 
 
 def _micro_batch(strategy: Strategy, *_: object) -> Iterator[Change]:
@@ -101,9 +107,7 @@ def _micro_batch(strategy: Strategy, *_: object) -> Iterator[Change]:
 
 
 def _optimizer(strategy: Strategy, *_: object) -> Iterator[Change]:
-    if strategy.optimizer.startswith("adamw_torch"):
-        yield from _set(strategy, optimizer="adamw_8bit")
-        yield from _set(strategy, optimizer="paged_adamw_8bit")
+    yield from _moved(strategy, "states of 8 bits", "paged states")
 
 
 def _adapter_dtype(strategy: Strategy, *_: object) -> Iterator[Change]:
@@ -119,17 +123,13 @@ def _quant(strategy: Strategy, *_: object) -> Iterator[Change]:
 
 def _upcast(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.kbit_upcast == "full":
-        yield from _set(strategy, kbit_upcast="none")
+        yield from _moved(strategy, "no upcast")
 
 
 def _offloaded(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.gradient_checkpointing != "off":
         yield from _set(strategy, gradient_checkpointing="offloaded")
-    if strategy.offload == "none":
-        yield from _set(strategy, offload="optimizer")
-        cut = cut_of(strategy)
-        frozen, whole = not METHODS[strategy.method].moves, not (cut.states or cut.spreads_blocks)
-        yield from _set(strategy, offload="stream" if frozen and whole else "params")
+    yield from _moved(strategy, "states in RAM", "streamed", "weights in RAM")
 
 
 def _rank(strategy: Strategy, *_: object) -> Iterator[Change]:

@@ -135,7 +135,7 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
     ),
     Impossible(
         "offload",
-        lambda _, strategy, __: strategy.offload == "stream" and (cut_of(strategy).states or cut_of(strategy).spreads_blocks),
+        lambda _, strategy, __: strategy.offload == "stream" and not cut_of(strategy).keeps_whole,
         "streaming passes whole blocks through each GPU, and {strategy.sharding} leaves none whole or together",
         {"sharding": "ddp"},
     ),
