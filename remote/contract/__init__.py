@@ -48,10 +48,12 @@ from remote.contract.job import (
     NoticeFrom,
     Report,
     Task,
+    WarmUp,
     best_by_of,
     read_every,
     rhythm_of,
     steps_sorted,
+    warm_up_of,
 )
 from remote.contract.outcome import (
     LINES_TOLD,
@@ -200,6 +202,7 @@ __all__ = [
     "Streaming",
     "Task",
     "Value",
+    "WarmUp",
     "arena_bytes",
     "arenas",
     "best_by_of",
@@ -222,5 +225,6 @@ __all__ = [
     "rhythm_of",
     "steps_sorted",
     "stranger",
+    "warm_up_of",
     "with_template_at",
 ]

@@ -93,6 +93,22 @@ def rhythm_of(loop: Loop) -> Every:
     return said
 
 
+class WarmUp(NamedTuple):
+    """For how long the learning rate rises."""
+
+    amount: float
+    unit: Literal["steps", "epochs", "share"]  # share = of the run's steps
+
+
+def warm_up_of(loop: Loop) -> WarmUp:
+    """How long the rate rises, by which of the three is said."""
+    if loop.warmup_steps is not None:
+        return WarmUp(loop.warmup_steps, "steps")
+    if loop.warmup_epochs is not None:
+        return WarmUp(loop.warmup_epochs, "epochs")
+    return WarmUp(loop.warmup_ratio, "share")
+
+
 class ModelSource(Value, frozen=True, kw_only=True):
     """Where the box finds the base model."""
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from remote.adapters import is_adapter, way_of
 from remote.checkpoints.checkpoint import Progress
-from remote.contract import Balance, Evaluation, JobSpec, Loop, RowsRead, Sample
+from remote.contract import Balance, Evaluation, JobSpec, Loop, RowsRead, Sample, warm_up_of
 from remote.data.labelled import Class
 from remote.result.licence import licence_of
 from remote.result.saved import base_name
@@ -220,8 +220,8 @@ def _cost(spec: JobSpec, progress: Progress) -> list[str]:
 
 def _schedule_words(loop: Loop) -> str:
     schedule = f"cosine in {loop.cycles} cycles" if loop.schedule == "cosine_with_restarts" else loop.schedule
-    if loop.warmup_steps is not None:
-        return f"{schedule}, warmed up over {loop.warmup_steps:,} steps"
-    if loop.warmup_epochs is not None:
-        return f"{schedule}, warmed up over {loop.warmup_epochs:g} epochs"
-    return f"{schedule}, warmed up over {loop.warmup_ratio:.0%} of the steps"
+    warm_up = warm_up_of(loop)
+    return f"{schedule}, warmed up over {_WARMED_UP[warm_up.unit].format(warm_up.amount)}"
+
+
+_WARMED_UP: Final = {"steps": "{:,.0f} steps", "epochs": "{:g} epochs", "share": "{:.0%} of the steps"}

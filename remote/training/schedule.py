@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from remote.contract import Loop
+from remote.contract import Loop, warm_up_of
 
 # Share of the peak rate at `progress` (0 … 1) of the way between warm-up and end, in so many cycles.
 _DECAY: Final[Mapping[str, Callable[[float, int], float]]] = {
@@ -23,11 +23,9 @@ def _half_wave(progress: float) -> float:
 
 def warmup_steps(loop: Loop, total_steps: int, steps_per_epoch: float) -> int:
     """Optimizer steps until the rate is whole: said in steps, in epochs, or as a share of the run; never more than that."""
-    if loop.warmup_steps is not None:
-        return min(loop.warmup_steps, total_steps)
-    if loop.warmup_epochs is not None:
-        return min(_whole(loop.warmup_epochs * steps_per_epoch), total_steps)
-    return _whole(loop.warmup_ratio * total_steps)
+    said = warm_up_of(loop)
+    steps_of = {"steps": 1.0, "epochs": steps_per_epoch, "share": total_steps}
+    return min(_whole(said.amount * steps_of[said.unit]), total_steps)
 
 
 def _whole(steps: float) -> int:

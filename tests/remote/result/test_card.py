@@ -62,6 +62,20 @@ def test_a_name_stays_in_its_cell(tmp_path: Path) -> None:
     assert "# c.jsonl" not in card.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"warmup_ratio": 0.06}, "constant, warmed up over 6% of the steps"),
+        ({"warmup_steps": 1_200}, "constant, warmed up over 1,200 steps"),
+        ({"warmup_epochs": 0.5}, "constant, warmed up over 0.5 epochs"),
+    ],
+)
+def test_the_warm_up_is_told_as_it_was_said(tmp_path: Path, said: dict[str, float], words: str) -> None:
+    write_gguf(tmp_path / "inputs/base/tiny.gguf")
+    spec = msgspec.structs.replace(job(tmp_path), loop=msgspec.structs.replace(LOOP, schedule="constant", **said))
+    assert words in card_of(spec)
+
+
 def test_it_holds_what_somebody_needs_who_was_not_there(tmp_path: Path) -> None:
     """Base, licence, data, how it was trained, how well it does, what it says, how to use it, where the bill is."""
     write_gguf(tmp_path / "inputs/base/tiny.gguf", license="apache-2.0")
