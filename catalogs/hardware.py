@@ -20,6 +20,7 @@ CpuArchitecture = Literal["x86_64", "arm64"]
 Purchase = Literal["on_demand", "spot"]
 Hosts = Literal["data centre", "community"]  # whose machines they are: a provider's own kind, or anybody's
 SourceKind = Literal["data", "fact", "assumption"]
+OWN_LIST: Final = "own-list"  # of Offer.source: from a list of the user's own
 ANYWHERE: Final = "*"  # of Offer.region: one price everywhere, so whoever rents or the cloud finds the place
 
 

@@ -21,7 +21,7 @@ from catalogs.written import require_place, write_beside
 from planner.asked import JOB_SUFFIXES, PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.data import Measure
 from planner.asking.options.command_line import run_command, spelled
-from planner.asking.request import Request, RequestError
+from planner.asking.request import HERE, Request, RequestError
 from planner.asking.sent import Sent
 from planner.choice.goals import GOALS
 from planner.edges import Edges
@@ -171,12 +171,13 @@ def run_plan(
     if options.get("html") is not None:
         written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
-        view.write(enclose(_for_programs(result, every), command))
+        view.write(enclose(_for_programs(result, every), command or next(iter(_by_hand(options, result)), None)))
     else:
         from planner.report import render_result
 
         explain = bool(options.get("explain"))
         how: dict[str, Any] = {"explain": explain, "width": view.width, "colour": view.colour}
+        how |= {"by_hand": _by_hand(options, result)}
         view.write(render_result(result, command=command, spelled=spelling, **how))
         for line in written:
             view.write(line)
@@ -261,10 +262,37 @@ def _command(options: Mapping[str, Any], result: SearchResult) -> str | None:
     if result.recommended is None and way is None:
         return None
     request = result.request
-    has_data = request.data.path is not None
     changes = way.changes if result.recommended is None and way is not None else {}
+    return run_command(options, changes=changes, has_data=request.data.path is not None, model=_weights_named(request))
+
+
+ADDRESS: Final = "user@address"  # stands in the command for that of a machine which nobody knows here
+# What was said of machines to choose from: nothing of a machine that is named
+OF_THE_MARKET: Final = dict.fromkeys(
+    f"where.{key}"
+    for key in ("providers", "regions", "instance_types", "spot", "gpus", "num_gpus", "gpu_memory_gib", "host", "allow_from")
+)
+
+
+def _by_hand(options: Mapping[str, Any], result: SearchResult) -> tuple[str, ...]:
+    """The commands on a machine that is there, or that its user rents himself: a card of this one's, and another machine."""
+    has_data, model = result.request.data.path is not None, _weights_named(result.request)
+
+    def run(**where: Any) -> str:
+        changes = OF_THE_MARKET | {f"where.{key}": value for key, value in where.items()}
+        return run_command(options, changes=changes, has_data=has_data, model=model)
+
+    if result.cards is not None:
+        holds = any(each.verdict == "fits" and not each.missing for each in result.layouts)
+        return (run(gpus=(HERE,)), run(host=ADDRESS)) if holds else ()
+    plan = result.rented_by_hand
+    return () if plan is None else (f"{run(host=ADDRESS)} --assume-price {plan.offer.usd_per_hour}",)
+
+
+def _weights_named(request: Request) -> str | None:
+    """The base that `run` fetches for a word that is only its size; None where the word names weights."""
     weights = hub_id_of(request.model)
-    return run_command(options, changes=changes, has_data=has_data, model=weights if weights != request.model else None)
+    return weights if weights != request.model else None
 
 
 def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -294,6 +294,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     available_bytes: int  # on each card, as torch totals it
     verdict: Verdict
     missing: tuple[str, ...]  # what the trainer cannot do of it; empty where it can be run
+    ram_bytes: int | None = None  # of the node, all that the job needs there, where blocks wait in it
     streamed: Streamed | None = None  # only of what is streamed through a card that is known
 
 
@@ -332,14 +333,28 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.best(self.request.budget.goal)
 
     @property
+    def rented_by_hand(self) -> Plan | None:
+        """Where nothing can be run as asked and sellers are named: the best of what does the job there and nothing but renting
+        keeps from it. Whoever rents it himself runs it with --host.
+        """
+        if self.recommended is not None or not self.request.where.providers:
+            return None
+        priced = (plan for plan in self.plans if plan.verdict == "fits" and (plan.runnable or "").startswith(PRICE_ONLY))
+        return self._best_of(priced, self.request.budget.goal)
+
+    @property
     def is_of_use(self) -> bool:
         """Whether something does the job as asked, and this version can run that or what comes near it."""
         return bool(self.plans) and (self.recommended is not None or bool(self.ways_out))
 
     def best(self, goal: Goal) -> Plan | None:
         """Of the plans that this version can run as asked the best for the goal; see `rank_of`."""
+        return self._best_of((plan for plan in self.plans if plan.runnable is None), goal)
+
+    @staticmethod
+    def _best_of(plans: Iterable[Plan], goal: Goal) -> Plan | None:
         return min(
-            (plan for plan in self.plans if plan.runnable is None),
+            plans,
             key=lambda plan: rank_of(plan.doubts, MEASURES[goal](plan.cost.held_usd.p50, plan.duration.wall_s.p50)),
             default=None,
         )

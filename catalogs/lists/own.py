@@ -14,13 +14,12 @@ from typing import Final, get_args
 import msgspec
 
 from catalogs.catalog import DATA, Catalog, read_hosts
-from catalogs.hardware import Billing, Hosts, Offer
+from catalogs.hardware import OWN_LIST, Billing, Hosts, Offer
 from catalogs.read import CatalogError, Row, fee, one_of, rows_of
 from catalogs.rows import INSTANCE_FIELDS, PRICE_FIELDS, HostsRow, instance_of, offers_of
 from catalogs.user_file import MIB, FileUnusable, read_text
 
 MAX_OWN_BYTES: Final = 16 * MIB  # assumed: a hundred thousand offers
-SOURCE: Final = "own-list"
 ASSUMED_HOUR_S: Final = 3600  # assumed, as for every provider whose rule is not known: the dearest that is usual
 NEEDED: Final = ("provider", "instance_type")
 FIELDS: Final = tuple(
@@ -31,7 +30,7 @@ UNSAID: Final = {
     "region": "*",
     "interconnect": "unknown",
     "cpu_architecture": "x86_64",
-    "source": SOURCE,
+    "source": OWN_LIST,
     "confidence": "medium",
 }
 LINES: Final = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices.machine import electricity_words, kept_words
@@ -34,10 +34,21 @@ BEFORE: Final[Mapping[LongRows, str]] = {  # what the tokens are counted before
 
 
 def render_result(
-    result: SearchResult, *, command: str | None, spelled: words.Spelling, explain: bool, width: int, colour: bool
+    result: SearchResult,
+    *,
+    command: str | None,
+    by_hand: Sequence[str] = (),
+    spelled: words.Spelling,
+    explain: bool,
+    width: int,
+    colour: bool,
 ) -> str:
-    """The whole answer: the job in the first line, plans by verdict and price, the refused, and the command that runs it."""
-    return _rendered(_answer(result, command, spelled, explain=explain, width=width, colour=colour), width=width, colour=colour)
+    """The whole answer: the job in the first line, plans by verdict and price, the refused, and the command that runs it.
+
+    `by_hand`: the commands on a machine that nobody rents by this version.
+    """
+    parts = _answer(result, Commands(command, by_hand), spelled, explain=explain, width=width, colour=colour)
+    return _rendered(parts, width=width, colour=colour)
 
 
 def render_plan(plan: Plan, *, width: int, colour: bool) -> str:
@@ -50,8 +61,15 @@ def _rendered(parts: Iterator[Part], *, width: int, colour: bool) -> str:
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
+class Commands(NamedTuple):
+    """What there is to type: what rents, and what runs on a machine that is there."""
+
+    rents: str | None
+    by_hand: Sequence[str]
+
+
 def _answer(
-    result: SearchResult, command: str | None, spelled: words.Spelling, *, explain: bool, width: int, colour: bool
+    result: SearchResult, commands: Commands, spelled: words.Spelling, *, explain: bool, width: int, colour: bool
 ) -> Iterator[Part]:
     yield job_line(result)
     if (plan := _central(result)) is not None and plan.request.purpose != Purpose() and plan.choices:
@@ -95,7 +113,7 @@ def _answer(
     yield from result.attributions
     if result.overdue is not None:
         yield result.overdue
-    yield from _closing(result, command)
+    yield from _closing(result, commands)
 
 
 def _layouts(result: SearchResult) -> Iterator[Part]:
@@ -144,7 +162,7 @@ def _plain(value: object) -> str:
 def _central(result: SearchResult) -> Plan | None:
     """The plan that the answer is about: the recommended one, else the nearest that can be run, else the cheapest."""
     ways = [way.plan for way in result.ways_out]
-    return result.recommended or next(iter([*ways, *result.plans]), None)
+    return result.recommended or result.rented_by_hand or next(iter([*ways, *result.plans]), None)
 
 
 def _plans_heading(result: SearchResult, *, colour: bool) -> str:
@@ -238,15 +256,27 @@ def _stuck(rejections: tuple[Rejection, ...]) -> str:
     return f"Nothing here can be run as asked; “what would do” {where} says what to change."
 
 
-def _closing(result: SearchResult, command: str | None) -> Iterator[Part]:
-    if command is None:
+def _closing(result: SearchResult, commands: Commands) -> Iterator[Part]:
+    if commands.by_hand:
+        if (plan := result.rented_by_hand) is not None:
+            whole = words.total_at_p50(plan)
+            yield f"Rent {words.offer(plan)} yourself ({words.hourly(plan)}), and run it there ({whole} in all):"
+        else:
+            yield "Run it on your own card, on its machine or from another:"
+        yield from (Words(f"  {command}", "bold", whole=True) for command in commands.by_hand)
+    if commands.rents is not None:
+        yield from _renting(result, commands.rents)
+    elif not commands.by_hand:
         yield _stuck(result.rejections)
-        return
-    plan = _central(result)
+
+
+def _renting(result: SearchResult, command: str) -> Iterator[Part]:
+    way = next(iter(result.ways_out), None)
+    plan = result.recommended or (None if way is None else way.plan)
     if plan is None:
         yield "Run it:"
     else:
-        change = next((f" all the same, {way.change}" for way in result.ways_out if way.plan is plan), "")
+        change = f" all the same, {way.change}" if way is not None and way.plan is plan else ""
         warning = f"; tight: {TIGHT}" if plan.verdict == "tight" else ""
         warning += REHEARSAL if result.rehearsal else ""
         yield f"Run it{change} ({words.offer(plan)}, {words.total_at_p50(plan)}{warning}):"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
+from planner.estimators.calibration import TOTAL_SHARE
 from planner.plan import NOT_YET, Cards, Layout, LayoutKind, Streamed
 from planner.report import lines, words
 from planner.report.lines import Table
+from planner.strategy.words import sparing
 from planner.units import GIB
 
 NAMES: Final[Mapping[LayoutKind, str]] = {
@@ -38,14 +40,24 @@ ON_ONE: Final[Mapping[LayoutKind, str]] = {  # of a single card, which has nothi
 
 def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
     """One way a row: what of the cards' memory it adds up, and whether that does."""
-    yield f"{_heading(cards)} What a job needs of each, with what torch is assumed to find there:"
+    found = f"{TOTAL_SHARE:.0%} of what it is sold with, where no name (--gpu) says more"
+    yield f"{_heading(cards)} What a job needs of each, with what torch is assumed to find there: {found}."
     words, heading = (ON_ONE, "what lies where") if cards.number == 1 else (ADDS_UP, "what adds up")
     table = Table((lines.Column("way", wraps=True), lines.Column(heading, wraps=True), lines.Column("GiB", wraps=True)))
     for each in layouts:
-        table.add(way(each), words[each.kind], cell(each), style=None if each.verdict == "does_not_fit" else "bold")
+        table.add(
+            way(each),
+            f"{words[each.kind]}{_in_ram(each)}",
+            cell(each),
+            style=None if each.verdict == "does_not_fit" else "bold",
+        )
     yield table
     yield from _cannot(layouts)
     yield "Tensor and context parallel cut weights and rows, too: `rentune estimate` counts them, and nothing here runs them."
+
+
+def _in_ram(each: Layout) -> str:
+    return "" if each.ram_bytes is None else f"; the job needs {each.ram_bytes / GIB:.0f} GiB of RAM"
 
 
 def _heading(cards: Cards) -> str:
@@ -61,7 +73,8 @@ def way(each: Layout, held: Iterable[str] = ()) -> str:
     name = NAMES[each.kind]
     if strategy.num_gpus > 1:
         name = f"{strategy.num_gpus} cards, {name} ({strategy.sharding})"
-    return f"{name}, {kinds.pop()}" if len(kinds) == 1 else name
+    name = f"{name}, {kinds.pop()}" if len(kinds) == 1 else name
+    return f"{name}{sparing(strategy)}"
 
 
 def cell(each: Layout) -> str:

@@ -7,13 +7,13 @@ visited in the order of their floors, and passed over once the floor is above ev
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
 from catalogs.catalog import Catalog
-from catalogs.hardware import Billing, Offer
+from catalogs.hardware import OWN_LIST, Billing, Offer
 from catalogs.sellers import by_contract
 from planner.advise import Advice
 from planner.asking.checks import batch_comes_out
@@ -110,7 +110,7 @@ def rank(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: 
     best, together in one order.
     """
     top = question.request.top
-    every, runnable, by_name, priced = _Cheapest(top), _Cheapest(top), _Named(question), set[Name]()
+    every, runnable, by_name, priced = _Cheapest(top), _Cheapest(top), _Named(question, kinds), set[Name]()
     reach = [(kind, floors.of(kind, max(1, kind.num_gpus))) for kind in kinds]
     for kind, fastest in sorted(reach, key=lambda each: min(map(each[1].usd, each[0].offers))):
         doable = doable_floor(kind, question, floors)
@@ -155,14 +155,16 @@ class _Cheapest:
 
 
 class _Named:
-    """The best of each seller, and of each card, where several were asked for by name: who names two compares them. What can
-    be run is better than what cannot, else the cheaper.
+    """The best of each seller, and of each card, where several were asked for by name: who names two compares them. So does who
+    has a list of his own. What can be run is better than what can be once somebody rents it himself, that than what cannot,
+    else the cheaper.
     """
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, kinds: Iterable[Kind]) -> None:
         self._question, where = question, question.request.where
         cards = {question.catalog.gpu(name).gpu.name for name in where.cards}
-        self._sellers = frozenset((*(where.providers if len(where.providers) > 1 else ()), *(LOCAL,) * where.own_card))
+        ours = (offer.provider for kind in kinds for offer in kind.offers if by_hand(offer, question))
+        self._sellers = frozenset((*(where.providers if len(where.providers) > 1 else ()), *(LOCAL,) * where.own_card, *ours))
         self._cards = frozenset(cards if len(cards) > 1 else ())
         self._best: dict[str, Found] = {}
 
@@ -178,17 +180,28 @@ class _Named:
     def _beats(self, offer: Offer, floor_usd: float, best: Found | None) -> bool:
         if best is None or floor_usd <= best.order[0]:
             return True
-        return best.runnable is not None and self._question.provider(offer.provider).runnable
+        return _standing(best) > 0 and (self._question.provider(offer.provider).runnable or _standing(best) > 1)
 
     def take(self, found: Found) -> None:
         for name in self._names(found.offer):
             best = self._best.get(name)
-            if best is None or (found.runnable is not None, found.order) < (best.runnable is not None, best.order):
+            if best is None or (_standing(found), found.order) < (_standing(best), best.order):
                 self._best[name] = found
 
     @property
     def found(self) -> tuple[Found, ...]:
         return tuple(self._best.values())
+
+
+def _standing(found: Found) -> int:
+    """0 where it can be run, 1 where nothing but renting keeps from it, else 2."""
+    return 0 if found.runnable is None else 1 if found.runnable.startswith(PRICE_ONLY) else 2
+
+
+def by_hand(offer: Offer, question: Question) -> bool:
+    """Whether its seller is of a list of the user's own, or named, and rents nothing to this version."""
+    named = offer.provider in question.request.where.providers and not question.provider(offer.provider).runnable
+    return offer.source == OWN_LIST or named
 
 
 def doable_floor(kind: Kind, question: Question, floors: Floors) -> Floor:
@@ -212,7 +225,7 @@ def on_kind(
     placed: set[tuple[str, str, tuple[bool, ...], bool]] = set()
     for box in boxes:
         offer, provider = box.offer, question.provider(box.offer.provider)
-        can_rent = provider.runnable
+        can_rent = provider.runnable or by_hand(offer, question)
         for of_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
             place = offer.provider, offer.purchase, _can_be_had(offer, provider), of_doable
             if place in placed or not choice:

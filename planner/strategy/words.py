@@ -25,10 +25,15 @@ def describe(strategy: Strategy) -> str:
         dtypes.append("f16")  # bfloat16 is the rule, and goes without saying
     gpus = f", {strategy.num_gpus} GPUs {strategy.sharding}" if strategy.num_gpus > 1 else ""
     recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
+    batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
+    spared = f"{recompute}{sparing(strategy)}{IN_RAM[strategy.offload]}"
+    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{spared}"
+
+
+def sparing(strategy: Strategy) -> str:
+    """What spares memory beside where the weights lie, each behind a comma: ", adamw_8bit, liger loss"; else nothing."""
     optimizer = "" if strategy.optimizer.startswith("adamw_torch") else f", {strategy.optimizer}"
     loss = "" if strategy.loss == "hf" else f", {strategy.loss} loss"
     whole = strategy.quant in BITSANDBYTES and strategy.sharding in ("none", "ddp")
     norms = ", 16-bit norms" if whole and strategy.kbit_upcast == "none" else ""  # parts have no others
-    spared = f"{recompute}{optimizer}{loss}{norms}{IN_RAM[strategy.offload]}"
-    batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
-    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{spared}"
+    return f"{optimizer}{loss}{norms}"

@@ -47,6 +47,15 @@ OF_A_BUDGET: Final[tuple[tuple[LayoutKind, int], ...]] = (
 MOST_CARDS: Final = 3  # assumed: of a budget: one that people have, and the two that are sold most often without bfloat16
 
 
+# What spares memory of a card and nothing that is learned, from what is nearest to the usual; the first that fits is told
+SPARED: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"loss": "liger"},
+    {"loss": "liger", "optimizer": "adamw_8bit"},
+    {"loss": "liger", "optimizer": "adamw_8bit", "kbit_upcast": "none"},
+)
+
+
 class _Way(msgspec.Struct, frozen=True):
     """One way, as far as cards differ by it."""
 
@@ -63,17 +72,37 @@ class _Card(msgspec.Struct, frozen=True):
 
 
 def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iterator[Layout]:
-    """Each way on so many cards of that memory, with the lightest quantization that fits, else the strongest."""
+    """Each way on so many cards of that memory, with the lightest quantization that fits, else what needs least. Of blocks that
+    wait in RAM the strongest that fits, too: it needs far less of that, and nobody says how much there is.
+    """
     card = _Card(None, as_sold_bytes(cards.memory_gib))
     for kind in OF_CARDS:
         num_gpus = cards.number if kind in ON_SEVERAL else 1
         if kind in ON_SEVERAL and num_gpus == 1:
             continue
         for changes in WAYS[kind]:
-            way = _Way(kind, changes, num_gpus)
-            tried = (_laid(way, base, card, question, figures) for base in _recomputing(figures, "bfloat16"))
-            if laid := [each for each in tried if each is not None]:
-                yield next((each for each in laid if each.verdict == "fits"), laid[-1])
+            bases = _recomputing(figures, "bfloat16")
+            by_base = [_spared(_Way(kind, changes, num_gpus), base, card, question, figures) for base in bases]
+            if laid := [each for each in by_base if each is not None]:
+                fits = [each for each in laid if each.verdict == "fits"]
+                yield fits[0] if fits else min(laid, key=lambda each: each.required_bytes)
+                yield from fits[-1:] if kind == "streamed" and len(fits) > 1 else ()
+
+
+def _spared(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question, figures: Figures) -> Layout | None:
+    """The way as it is usual, else with the first that makes it fit of what spares memory and was not said otherwise, else with
+    what spares most.
+    """
+    least: Layout | None = None
+    for spared in SPARED:
+        if spared.keys() & question.advice.training.keys():
+            continue
+        laid = _laid(_Way(way.kind, {**way.changes, **spared}, way.num_gpus), base, card, question, figures)
+        if laid is not None and (least is None or laid.required_bytes < least.required_bytes):
+            least = laid
+        if least is not None and least.verdict == "fits":
+            break
+    return least
 
 
 def layouts_of_budget(question: Question, market: Iterable[Offer], figures: Figures) -> Iterator[Layout]:
@@ -129,6 +158,7 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
         available_bytes=card.has_bytes,
         verdict=word,
         missing=question.missing(strategy),
+        ram_bytes=figures.host(strategy, on_cpu=False).ram_peak_bytes if streams else None,
         streamed=streamed,
     )
 
@@ -136,7 +166,8 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
 def _changed(step: Strategy, way: _Way, global_batch_size: int) -> Strategy:
     packed = step.quant != "none"
     dtype = step.param_dtype
-    said = {key: dtype if value == HALF else value for key, value in way.changes.items() if packed or key != "quant_storage"}
+    of_packed = ("quant_storage", "kbit_upcast")
+    said = {key: dtype if value == HALF else value for key, value in way.changes.items() if packed or key not in of_packed}
     passes = max(1, global_batch_size // (step.micro_batch_size * way.num_gpus))
     return msgspec.structs.replace(step, num_gpus=way.num_gpus, gradient_accumulation_steps=passes, **said)
 

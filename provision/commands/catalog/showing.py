@@ -215,7 +215,7 @@ def _seller_rows(seller: Seller, today: dt.date) -> Iterator[tuple[str, str]]:
 
 
 def _sold_rows(sold: Sold, catalog: Catalog, today: dt.date) -> Iterator[tuple[str, str]]:
-    from catalogs.lists.own import SOURCE
+    from catalogs.hardware import OWN_LIST
 
     offer = sold.offer
     memory_gib = catalog.gpu_memory_gib(offer)
@@ -229,7 +229,7 @@ def _sold_rows(sold: Sold, catalog: Catalog, today: dt.date) -> Iterator[tuple[s
     yield "price", f"{offer.usd_per_hour.normalize():f} $/h, {_age(offer, today)}, {offer.confidence} confidence"
     yield from _billing_rows(sold.billing, ())
     if offer.source not in catalog.sources:
-        yield "source", YOUR_OWN if offer.source == SOURCE else offer.source
+        yield "source", YOUR_OWN if offer.source == OWN_LIST else offer.source
 
 
 def _billing_rows(rule: Billing, storage: tuple[StoragePrice, ...]) -> Iterator[tuple[str, str]]:

@@ -61,6 +61,29 @@ def test_32b_on_16_gb_is_answered_as_it_is(tmp_path: Path) -> None:
     assert last.startswith("  rentune run --model Qwen/Qwen2.5-32B --gpu-budget 16GB --data YOUR_DATA.jsonl")
 
 
+def test_where_a_seller_is_named_that_only_its_user_rents_from_the_command_for_his_machine_is_printed(tmp_path: Path) -> None:
+    """Without what was said of the market: a machine that is named is not chosen."""
+    code, text = plan("--model", "7b", "--provider", "hyperstack", folder=tmp_path)
+    assert code == 0
+    assert "per million tokens on hyperstack" in text.splitlines()[0]
+    (line,) = [each for each in text.splitlines() if each.startswith("Rent hyperstack")]
+    (price,) = re.findall(r"\$([0-9.]+)/h", line)
+    command = "rentune run --model Qwen/Qwen2.5-7B --data YOUR_DATA.jsonl --host user@address"
+    assert f"  {command} --assume-price {price}" in text.splitlines()
+    assert "--provider" in text.splitlines()[-1]  # the way out stands below
+
+
+def test_what_cards_of_ones_own_hold_ends_with_the_commands_on_them(tmp_path: Path) -> None:
+    """On this machine, or by its address; where they hold nothing that can be run there is none."""
+    _, text = plan("--model", "7b", "--gpus", "1x24GB", folder=tmp_path)
+    commands = [line.split(" --data ")[1] for line in text.splitlines() if line.startswith("  rentune run")]
+    assert commands[:2] == ["YOUR_DATA.jsonl --gpu here", "YOUR_DATA.jsonl --host user@address"]
+    _, text = plan(
+        "--model", "70b", "--seq-len", "8192", "--examples", "1000", "--tokens", "8192", "--gpus", "8GB", folder=tmp_path
+    )
+    assert "--gpu here" not in text
+
+
 def test_the_command_under_the_answer_plans_the_same_machine(tmp_path: Path) -> None:
     """What is printed leads to what was shown, way out or not."""
     for words in (("--model", "7b"), ("--model", "32b", "--gpu-budget", "16GB"), ("--model", "7b", "--max-cost", "0.01")):

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs.hardware import Gpu, Interconnect
+from catalogs.catalog import read_catalog
+from catalogs.hardware import OWN_LIST, Gpu, Interconnect
 from planner.asking.data import stated_data
 from planner.asking.request import Budget, Where
 from planner.choice.goals import GOALS, MEASURES, Goal
@@ -259,6 +260,29 @@ def test_what_an_account_may_rent_comes_before_what_needs_a_quota_first() -> Non
         chosen = ask(make_request(top=1), make_catalog(SLOW, other, gpus=CARDS), providers=(cloud,)).recommended
         assert chosen is not None
         assert chosen.offer.key == other.key
+
+
+def test_of_a_list_of_ones_own_each_seller_has_its_best_row_whatever_is_cheaper() -> None:
+    """Who imported it wants to see it, and first what nothing but renting keeps from being run."""
+    dear = msgspec.structs.replace(SLOW, provider="cellar", usd_per_hour=Decimal(50), source=OWN_LIST)
+    older = msgspec.structs.replace(dear, gpu="V100-SXM2-16GB", instance_type="older", usd_per_hour=Decimal(40))
+    cards = (*CARDS, read_catalog().gpus["V100-SXM2-16GB"])
+    plans = ask(make_request(top=1), make_catalog(SLOW, dear, older, gpus=cards)).plans
+    assert [(plan.offer.provider, plan.offer.gpu) for plan in plans] == [("cloud", SLOW.gpu), ("cellar", dear.gpu)]
+    listed = msgspec.structs.replace(dear, source="elsewhere")
+    assert [plan.offer.provider for plan in ask(make_request(top=1), make_catalog(SLOW, listed, gpus=CARDS)).plans] == ["cloud"]
+
+
+def test_where_a_seller_is_named_that_nobody_can_rent_from_the_answer_is_about_its_machine() -> None:
+    """And not about the way out to another's; what cannot be trained on its card comes after what can."""
+    mine = msgspec.structs.replace(SLOW, provider="cellar", source=OWN_LIST)
+    request = make_request(where=Where(providers=("cellar",)))
+    result = ask(request, make_catalog(SLOW, mine, gpus=CARDS))
+    assert result.recommended is None
+    assert [way.plan.offer.provider for way in result.ways_out] == ["cloud"]
+    assert result.rented_by_hand is not None
+    assert result.rented_by_hand.offer.provider == "cellar"
+    assert ask(make_request(), make_catalog(SLOW, mine, gpus=CARDS)).rented_by_hand is None
 
 
 def test_what_can_be_begun_now_comes_before_what_needs_credentials_first() -> None:

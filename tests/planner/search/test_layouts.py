@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from catalogs.catalog import read_catalog
+from planner.asking.data import stated_data
 from planner.asking.quantities import parse_cards
 from planner.asking.request import RequestError, Where
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
@@ -23,9 +24,12 @@ MARKET = make_catalog(
 )
 
 
-def asked(model: str = "32b", *, cards: Cards | None = None, budget_gib: float | None = None, **training: Any) -> SearchResult:
-    """The answer on a market of a few machines."""
-    request = make_request(model=model, where=Where(gpu_memory_gib=budget_gib), training=training)
+def asked(
+    model: str = "32b", *, cards: Cards | None = None, budget_gib: float | None = None, long: int = 512, **training: Any
+) -> SearchResult:
+    """The answer on a market of a few machines, about rows of so many tokens."""
+    data = stated_data(num_examples=1_000, tokens_per_example=long)
+    request = make_request(model=model, data=data, where=Where(gpu_memory_gib=budget_gib), training=training)
     return ask(request, MARKET, cards=cards)
 
 
@@ -99,6 +103,24 @@ def test_streamed_through_a_card_a_job_needs_less_of_it_than_lying_there_whole(m
     (whole,), (streamed,) = of(result, "whole"), of(result, "streamed")
     assert streamed.strategy.micro_batch_size == whole.strategy.micro_batch_size
     assert streamed.required_bytes < whole.required_bytes
+
+
+def test_cards_hold_what_fits_with_what_spares_memory_as_a_plan_on_them_does() -> None:
+    """32B with 7,024 tokens through a card of 24 GB: with a loss in chunks, in 16 bits and, of far less RAM, in 4."""
+    result = asked(cards=Cards(1, 24.0), long=7_024)
+    streamed = of(result, "streamed")
+    assert [(each.strategy.quant, each.strategy.loss, each.verdict) for each in streamed] == [
+        ("none", "liger", "fits"),
+        ("nf4", "liger", "fits"),
+    ]
+    rams = [each.ram_bytes or 0 for each in streamed]
+    assert rams[0] > 3 * rams[1] > 0
+    text = "\n".join(
+        line for part in cards_lines(Cards(1, 24.0), result.layouts) for line in render(part, width=240, colour=False)
+    )
+    assert f"the job needs {rams[1] / GIB:.0f} GiB of RAM" in text
+    assert "streamed from RAM, nf4, liger loss" in text
+    assert {each.strategy.loss for each in asked(cards=Cards(1, 24.0), long=7_024, loss="hf").layouts} == {"hf"}
 
 
 def test_of_one_card_no_other_is_spoken_of() -> None:
