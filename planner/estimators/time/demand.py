@@ -139,6 +139,8 @@ def _flops_by_kernel(job: Job) -> Flops:
 
 def _hung_flops(job: Job) -> float:
     """What adapters multiply beside their own trained tensors: by updates as large as the weights, or to make these."""
+    if _adds_nothing(job):
+        return 0.0
     rank, flops = job.strategy.rank or 0, 0.0
     for linear, times, work in _hung(job):
         inputs, outputs = linear.in_features, linear.out_features
@@ -161,6 +163,12 @@ def _hung(job: Job) -> Iterator[tuple[Linear, int, Work]]:
     adapter = METHODS[job.strategy.method].adapter
     if adapter is not None:
         yield from ((linear, times, WORK[adapter.kind]) for linear, times in adapted_linears(job.architecture, job.strategy))
+
+
+def _adds_nothing(job: Job) -> bool:
+    """Whether its adapters are LoRA's, or none: of these nothing is looked for, for most plans ask for no others."""
+    adapter = METHODS[job.strategy.method].adapter
+    return adapter is None or adapter.kind == "lora"
 
 
 def _both(work: Both, job: Job) -> float:
@@ -222,6 +230,8 @@ def _elements_per_block(a: Architecture, job: Job) -> float:
 
 def _made_bytes(job: Job) -> float:
     """Updates as large as the weights, and what they are made of, whatever the tokens."""
+    if _adds_nothing(job):
+        return 0.0
     return sum(
         times
         * linear.in_features
