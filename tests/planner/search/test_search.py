@@ -546,7 +546,7 @@ def test_of_many_names_those_that_can_be_rented_from_come_first_and_the_rest_is_
         check_names(Where(providers=("qqq",)), market(*offers), tuple(offers), first=("seller11",))
     known = sorted({offer.provider for offer in offers} | set(market(*offers).billing))
     assert str(refused.value.hint).startswith("known are seller11, ")
-    assert str(refused.value.hint).endswith(f", and {len(known) - 8} more")
+    assert str(refused.value.hint).endswith(f", and {len(known) - 8} more (`rentune catalog list`)")
 
 
 @pytest.mark.parametrize("word", ["europe", "eu", "EU", "eu-*", "europe*-"])
