@@ -129,7 +129,11 @@ def rows_read(data: DataAsked, seq_len: int) -> RowsRead:
     num_late = len(late) if _all_known(late, known.latest, num_rows) else _share_over(seq_len, known.profile, num_rows)
     longer = _over(seq_len, known.longest)
     profile = data.profile or ((float(data.max_tokens), 1.0),)
-    num_longer = len(longer) if _all_known(longer, known.longest, num_rows) else _share_over(seq_len, profile, num_rows)
+    if _all_known(longer, known.longest, num_rows):
+        num_longer = len(longer)
+    else:
+        counted = _counted_over(seq_len, known.longer)
+        num_longer = _share_over(seq_len, profile, num_rows) if counted is None else min(num_rows, counted)
     fate = data.fate_of_long
     if fate == "drop":
         lost = sorted({*late, *longer})
@@ -212,6 +216,25 @@ def _over(seq_len: int, rows: Sequence[tuple[int, int | None]]) -> list[int]:
 def _all_known(found: list[int], known: Sequence[tuple[int, int | None]], num_rows: int) -> bool:
     """Whether no row beyond the known ones can be among those found."""
     return len(found) < len(known) or len(known) == num_rows
+
+
+def counts_exactly(data: DataAsked, seq_len: int) -> bool:
+    """Whether it is known of each row if it is longer: all of those are kept by their lines, or were counted at that length."""
+    known = data.beginnings or UNCOUNTED
+    longer, late = _over(seq_len, known.longest), _over(seq_len, known.latest)
+    is_counted = len(longer) < len(known.longest) or any(tokens == seq_len for tokens, _ in known.longer)
+    return is_counted and len(late) < len(known.latest)
+
+
+def _counted_over(seq_len: int, counts: Sequence[tuple[int, int]]) -> int | None:
+    """How many rows are longer, as counted at that length or between the round ones beside it; None where none was counted."""
+    after = bisect_left(counts, seq_len, key=lambda pair: pair[0])
+    if after < len(counts) and counts[after][0] == seq_len:
+        return counts[after][1]
+    if not 0 < after < len(counts):
+        return None
+    (low, more), (high, fewer) = counts[after - 1], counts[after]
+    return round(more - (more - fewer) * (seq_len - low) / (high - low))
 
 
 def _share_over(seq_len: int, profile: Profile, num_rows: int) -> int:

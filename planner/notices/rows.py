@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.asking.request import ESTIMATED, DataAsked
-from planner.estimators.sequences import packed_rows, rows_read
+from planner.estimators.sequences import counts_exactly, packed_rows, rows_read
 from remote.contract import MAX_HELD_OUT_SHARE, RowsRead
 
 
@@ -14,9 +14,7 @@ def cut_words(data: DataAsked, seq_len: int) -> str | None:
     number, total = read.cut + read.left_out + split, read.used + read.left_out
     if not number:
         return None
-    exact = number == total or (
-        data.basis != ESTIMATED and data.beginnings is not None and number < len(data.beginnings.longest)
-    )
+    exact = number == total or (data.basis != ESTIMATED and counts_exactly(data, seq_len))
     rows = f"{'' if exact else 'about '}{number:,} of {total:,} rows {'is' if number == 1 else 'are'}"
     longest = f"the longest has {data.max_tokens:,}{', as estimated' if data.basis == ESTIMATED else ''}"
     return f"{rows} longer than {seq_len:,} tokens{_fate(read, split, documents=data.documents)} (--seq-len); {longest}"

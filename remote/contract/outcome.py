@@ -49,6 +49,7 @@ class Beginnings(Value, frozen=True, kw_only=True):
     longest: tuple[tuple[int, int], ...]  # (line, tokens), the longest row first; a few
     latest: tuple[tuple[int, int | None], ...]  # (line, tokens to its first that teaches; None = none does), the latest first
     profile: tuple[tuple[float, float], ...]  # of the latter: (mean tokens, share of the rows), shortest first
+    longer: tuple[tuple[int, int], ...] = ()  # (tokens, rows that have more), at round lengths; fewer are in `longest`
 
 
 class RowsRead(Value, frozen=True, kw_only=True):

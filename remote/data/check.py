@@ -6,10 +6,11 @@ Loads no tokenizer and no numpy until a model is named, so that the planning sid
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter as Histogram
 from collections.abc import Callable, Iterator, Sequence
 from heapq import nlargest
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -241,7 +242,18 @@ def _beginnings(lines: Sequence[int], sizes: Sequence[Size]) -> Beginnings:
         longest=tuple((line, size.tokens) for line, size in longest),
         latest=tuple((line, size.to_first_target) for line, size in latest),
         profile=profile_of([size.to_first_target for size in sizes if size.to_first_target is not None]),
+        longer=tuple(_longer([size.tokens for size in sizes])),
     )
+
+
+ROUND: Final = (*range(64, 8_192, 64), *range(8_192, 131_073, 1_024))  # assumed: at such lengths rows are cut, by who says one
+
+
+def _longer(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """How many rows are longer than each round length; fewer than are kept by their lines are counted from those."""
+    ordered = sorted(lengths)
+    counts = ((tokens, len(ordered) - bisect_right(ordered, tokens)) for tokens in ROUND)
+    yield from takewhile(lambda pair: pair[1] >= MAX_SHOWN, counts)
 
 
 def _exchanges(rows: Sequence[Row], lengths: Sequence[int]) -> tuple[float, ...]:

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.estimators.sequences import MOST_DRAWN, Sequences, in_packs, laid_out, padded_mean
+from planner.asking.request import DataAsked
+from planner.estimators.sequences import MOST_DRAWN, Sequences, counts_exactly, in_packs, laid_out, padded_mean, rows_read
+from planner.notices.rows import cut_words
 from remote.contract import packed, steps_sorted
 from remote.data.batches import EVENLY, Drawn, rows_of_step
-from remote.data.check import profile_of
+from remote.data.check import Size, _beginnings, profile_of
 
 DRAWN = random.Random(7)
 LENGTHS = {
@@ -113,3 +115,24 @@ def test_a_step_of_any_size_is_answered() -> None:
         for number in (MOST_DRAWN, 1_000 * MOST_DRAWN)
     )
     assert beyond == pytest.approx(at_limit)
+
+
+def test_rows_that_are_cut_are_counted_and_not_shared_out_of_a_profile() -> None:
+    """At round lengths exactly, between two of them near it, above them by the longest rows' lines."""
+    lengths = [40 * number for number in range(1, 301)]  # up to 12,000 tokens
+    sizes = [Size(tokens=tokens, to_first_target=1) for tokens in lengths]
+    data = DataAsked(
+        num_examples=300,
+        mean_tokens=6_020.0,
+        max_tokens=12_000,
+        profile=profile_of(lengths),
+        basis="counted by the model's tokenizer",
+        beginnings=_beginnings(range(1, 301), sizes),
+    )
+    for seq_len in (512, 2_048, 3_008, 4_096, 8_192, 11_264, 11_970):
+        assert counts_exactly(data, seq_len)
+        assert rows_read(data, seq_len).cut == sum(tokens > seq_len for tokens in lengths), seq_len
+        assert str(cut_words(data, seq_len)).startswith(f"{sum(tokens > seq_len for tokens in lengths)} of 300 rows")
+    assert not counts_exactly(data, 3_000)
+    assert rows_read(data, 3_000).cut == pytest.approx(sum(tokens > 3_000 for tokens in lengths), abs=1)
+    assert str(cut_words(data, 3_000)).startswith("about ")
