@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from catalogs.failure import ended_once
-from planner.report.lines import wrapped
 from provision.envelope import Problem, enclose, refusal_of, render_json
 from provision.errors import Exit
 
@@ -65,6 +64,8 @@ def tracing() -> AbstractContextManager[object]:
 
 def say(sentence: str, *, indent: str = "", err: bool = False) -> None:
     """Print what is to be read, broken between words; what is to be copied is echoed whole."""
+    from planner.report.lines import wrapped  # only where something is said: it costs start-up time
+
     for line in wrapped(ended_once(sentence), width_columns() - len(indent)):
         click.echo(f"{indent}{line}", err=err)
 

@@ -14,7 +14,6 @@ from catalogs.hardware import Offer
 from catalogs.user_file import exists, expanded
 from planner.asking.request import HOST, LOCAL
 from planner.asking.sent import NOTHING, Sent
-from planner.edges import Edges
 from provision.home.places import Places, read_places
 from provision.prepare.policy import read_rules
 from provision.prepare.versions import RENTUNE
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from catalogs.catalog import Catalog
     from planner.asking.data import DataFile, Lengths, Measure
     from planner.asking.request import Request
+    from planner.edges import Edges
     from planner.estimators.time.learned import Seen
     from planner.plan import Plan, Provider
     from provision.direct.host import ExistingHost
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 def search_edges() -> Edges:
     """The world as it is here and now."""
+    from planner.edges import Edges  # only where there is a search: it costs start-up time
+
     places = read_places()
     today = dt.datetime.now(tz=dt.UTC).date()
     return Edges(
