@@ -112,6 +112,7 @@ def deberta_v2(config: Config) -> Fields:
         "normed_embeddings": True,
         "rotary": False,
         "scores": "disentangled",
+        "dense_classifier": True,
         "relative_span": 2 * reach,
         "fused_attention": False,
         "flash_attention_2": False,

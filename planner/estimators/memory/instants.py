@@ -190,8 +190,8 @@ def _waiting_for_embedding(scene: Scene) -> int:
 
 
 def _tied(scene: Scene) -> bool:
-    """Whether embedding and head train as one matrix: what peft saves are copies, each by itself."""
-    return scene.architecture.tied_embeddings and METHODS[scene.strategy.method].moves_all
+    """Whether embedding and head train as one matrix: what peft saves are copies, and labels have a head apart."""
+    return scene.writes and scene.architecture.tied_embeddings and METHODS[scene.strategy.method].moves_all
 
 
 def _gradients_before(scene: Scene) -> int:

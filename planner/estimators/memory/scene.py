@@ -12,7 +12,7 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights, weights_of
-from planner.estimators.memory.step.head import head_asked
+from planner.estimators.memory.step.head import VOCABULARY_TASKS, head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, cut, highest
 from planner.estimators.memory.step.numerics import Numerics, entered, frozen, has_flash, numerics_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
@@ -88,6 +88,7 @@ class Scene(msgspec.Struct, frozen=True):
     in_flight: Peak  # saved tensors on their way to the host and back
     resident: dict[str, int]  # component -> bytes that are alive through the whole step
     embedding_trains: bool  # whether it gets a gradient of its own size
+    writes: bool  # whether the head is one over the vocabulary
 
     @property
     def hidden_bytes(self) -> int:
@@ -171,6 +172,7 @@ def scene_of(
         in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),
         resident=_resident(strategy, share, sizes.workspaces),
         embedding_trains=trains_embedding(architecture, strategy),
+        writes=task in VOCABULARY_TASKS,
     )
 
 

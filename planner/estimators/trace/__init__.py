@@ -22,6 +22,7 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.card.process import available_bytes, outside_of, required_bytes
 from planner.estimators.trace.cache import installed, key_of, read_cached, write_cached
+from planner.estimators.trace.heads import require_headed
 from planner.methods.others import OTHERS
 from planner.plan import Instant, VramEstimate
 from planner.refusals import OTHERWISE, Untraceable
@@ -92,7 +93,7 @@ def trace_counted(
     """
     require_traceable(config, strategy, task=task, stack=stack)
     capability = None if gpu is None else gpu.compute_capability
-    found = _cached(config, strategy, stack, capability, cache, tracing)
+    found = _cached(config, strategy, task, stack, capability, cache, tracing)
     outside = outside_of(gpu, strategy)
     allocated, reserved = found.allocated_peak_bytes, found.reserved_peak_bytes
     if gpu is not None:  # near the card's limit the allocator gives its cache back
@@ -120,6 +121,7 @@ def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Ta
     if missing:
         why = f"a trace runs the trainer's own step, which has no {missing[0]} yet"
         raise Untraceable(missing[0].partition("=")[0], why, OTHERWISE)
+    require_headed(strategy, task)
     if stack.name != "transformers" or stack.matmul_dtype != "as_compute":
         raise Untraceable("stack", f"a trace runs our own trainer, not the loop of {stack.name}", OTHERWISE)
     if stack.evaluation is not None and stack.evaluation.generate_tokens:
@@ -141,6 +143,7 @@ def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Ta
 def _cached(
     config: Mapping[str, Any],
     strategy: Strategy,
+    task: Task,
     stack: Stack,
     capability: tuple[int, int] | None,
     cache: Path | None,
@@ -148,10 +151,11 @@ def _cached(
 ) -> Traced:
     if cache is None:
         with tracing():
-            return _traced(config, strategy, stack, capability)
+            return _traced(config, strategy, task, stack, capability)
     key = key_of(
         config,
         strategy=msgspec.to_builtins(strategy),
+        task=task,
         keep_outputs=stack.keep_outputs,
         evaluation=msgspec.to_builtins(stack.evaluation),
         compute_capability=capability,
@@ -159,13 +163,15 @@ def _cached(
     found: Traced | None = read_cached(cache, key, Traced)
     if found is None:
         with tracing():
-            found = _traced(config, strategy, stack, capability)
+            found = _traced(config, strategy, task, stack, capability)
         write_cached(cache, key, found)
     return found
 
 
-def _traced(config: Mapping[str, Any], strategy: Strategy, stack: Stack, capability: tuple[int, int] | None) -> Traced:
+def _traced(
+    config: Mapping[str, Any], strategy: Strategy, task: Task, stack: Stack, capability: tuple[int, int] | None
+) -> Traced:
     from planner.estimators.trace.timeline import summary  # these import torch when they are used
     from planner.estimators.trace.tracing import traced
 
-    return summary(traced(config, strategy, stack=stack, compute_capability=capability))
+    return summary(traced(config, strategy, task=task, stack=stack, compute_capability=capability))

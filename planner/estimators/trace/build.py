@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from planner.estimators.trace.heads import fresh_of, language_maker, maker_of
 from planner.estimators.trace.others import by_default
 from planner.estimators.trace.recorder import Recorder, Role, Stage
 from planner.refusals import OTHERWISE, CaseError, Untraceable
 from planner.strategy.stack import KeptOutputs
-from remote.contract import Loop, Strategy
+from remote.contract import Loop, Strategy, Task
 
 DEVICE: Final = "meta"
 LOOP: Final = Loop()  # what an optimizer needs beside the Strategy moves no memory
@@ -34,43 +35,35 @@ def configured(config: Mapping[str, Any]) -> Any:
 
     said = dict(config)
     model_type = said.pop("model_type", "")
-    if model_type not in CONFIG_MAPPING or _auto_class(found := AutoConfig.for_model(model_type, **said)) is None:
+    if model_type not in CONFIG_MAPPING or language_maker(found := AutoConfig.for_model(model_type, **said)) is None:
         raise Untraceable("model", f"transformers has no language model of type {model_type}", OTHERWISE)
     if found.is_encoder_decoder:
+        found.parted_head = config.get("tie_word_embeddings") is False  # transformers 5 calls T5's and MT5's tied, always
         found.decoder_start_token_id = 0  # which word it is changes no size, and a shape may state none
     return found
 
 
-def _auto_class(config: Any) -> Any:
-    """Of transformers' makers of language models the first that knows this configuration: of two stacks both, of one a
-    decoder before an encoder. None = none does.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
-
-    whole = (AutoModelForSeq2SeqLM,) if config.is_encoder_decoder else ()
-    makers = (*whole, AutoModelForCausalLM, AutoModelForMaskedLM)
-    # _model_mapping is the table that from_config itself looks into
-    return next((maker for maker in makers if type(config) in maker._model_mapping), None)  # noqa: SLF001
-
-
-def skeleton(config: Any, strategy: Strategy, recorder: Recorder) -> Any:
+def skeleton(config: Any, strategy: Strategy, recorder: Recorder, task: Task = "causal_lm") -> Any:
     """The base model before its weights come: modules and shapes, counted, then quantized linears in their places."""
     import torch
     from transformers.initialization import no_init_weights
 
     from remote.bases.base import put_in_linears, quantization_config
+    from remote.bases.heads import NEVER_QUANTIZED
 
     dtype = getattr(torch, strategy.param_dtype)
     with torch.device(DEVICE), no_init_weights():
-        model = _auto_class(config).from_config(config, dtype=dtype, attn_implementation=strategy.attention)
+        model = maker_of(config, task).from_config(config, dtype=dtype, attn_implementation=strategy.attention)
         model.tie_weights()
-        if not getattr(config, "scale_decoder_outputs", True):
+        if task != "classification" and getattr(config, "parted_head", False):
             _part_head(model)
     if not hasattr(model, "prepare_inputs_for_generation"):
         model.prepare_inputs_for_generation = None  # peft wants to hold what an encoder does not have, and calls it never
     recorder.num_base = model.num_parameters()
     quantization = quantization_config(strategy)
     if quantization is not None:
+        if task == "classification":
+            quantization.llm_int8_skip_modules = list(NEVER_QUANTIZED)
         put_in_linears(model, quantization, dtype)
     return model
 
@@ -164,17 +157,21 @@ def _quantize_int8(module: Any, strategy: Strategy) -> None:
 _QUANTIZE: Final = {"Linear4bit": _quantize_4bit, "Linear8bitLt": _quantize_int8}
 
 
-def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
+def adapted(model: Any, strategy: Strategy, recorder: Recorder, task: Task = "causal_lm") -> Any:
     """`model` with what the Strategy trains, in training mode; trained tensors and their gradients get their roles."""
     import torch
 
     from remote.adapters import ADAPTERS, adapt, base_of
     from remote.bases.base import checkpoint_activations
+    from remote.bases.heads import settled, with_head
     from remote.ends import Ended
 
     try:
         with torch.device(DEVICE):
-            model = adapt(model, strategy, LOOP) if strategy.method in ADAPTERS else by_default(model, strategy)
+            fresh = fresh_of(model, task)
+            said = with_head(strategy, fresh)
+            model = adapt(model, said, LOOP) if strategy.method in ADAPTERS else by_default(model, said)
+            model = settled(model, said, fresh)
     except Ended as end:
         raise CaseError("method", str(end)) from end
     checkpoint_activations(base_of(model), strategy)
@@ -187,7 +184,7 @@ def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
     return model.train()
 
 
-def with_optimizer(model: Any, strategy: Strategy, recorder: Recorder) -> Subject:
+def with_optimizer(model: Any, strategy: Strategy, recorder: Recorder, task: Task = "causal_lm") -> Subject:
     """All that a step takes. The optimizer's states are there, as after an earlier step, and what AdaLoRA remembers."""
     import torch
 
@@ -207,14 +204,14 @@ def with_optimizer(model: Any, strategy: Strategy, recorder: Recorder) -> Subjec
         Ranks(tuner, total_steps=None).take_note()
     optimizer.zero_grad(set_to_none=True)
     return Subject(
-        model=model, optimizer=optimizer, scaler=scaler_of(settings), batch=_batch(strategy, recorder), settings=settings
+        model=model, optimizer=optimizer, scaler=scaler_of(settings), batch=_batch(strategy, recorder, task), settings=settings
     )
 
 
-def _batch(strategy: Strategy, recorder: Recorder) -> Any:
+def _batch(strategy: Strategy, recorder: Recorder, task: Task) -> Any:
     """The micro-batches of a step, all of them on the device from the start."""
     batch = tuple(
-        micro_batch(strategy.micro_batch_size, strategy.seq_len, padded=strategy.padded)
+        micro_batch(strategy.micro_batch_size, strategy.seq_len, padded=strategy.padded, task=task)
         for _ in range(strategy.gradient_accumulation_steps)
     )
     for micro in batch:
@@ -224,20 +221,24 @@ def _batch(strategy: Strategy, recorder: Recorder) -> Any:
     return batch
 
 
-def micro_batch(size: int, length: int, *, padded: bool, apart: bool = False) -> Any:
-    """Token ids and labels of `size` sequences; every label counts. `apart`: those are a text of their own."""
+def micro_batch(size: int, length: int, *, padded: bool, apart: bool = False, task: Task = "causal_lm") -> Any:
+    """Token ids of `size` sequences and as many labels, or a class of each; every label counts. `apart`: labels are a text of
+    their own.
+    """
     import torch
 
     from remote.data.batches import MicroBatch
+
+    is_of_classes = task == "classification"
 
     def tokens() -> Any:
         return torch.empty((size, length), dtype=torch.int64, device=DEVICE)
 
     return MicroBatch(
         input_ids=tokens(),
-        labels=tokens(),
+        labels=torch.empty(size, dtype=torch.int64, device=DEVICE) if is_of_classes else tokens(),
         attention_mask=tokens() if padded else None,
-        num_targets=size * max(1, length - 1),
+        num_targets=size if is_of_classes else size * max(1, length - 1),
         apart=apart,
     )
 

@@ -10,17 +10,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from planner.estimators.trace.autocast import Casts
-
-
-class Answer(NamedTuple):
-    """An attribute of a module, and what stands there meanwhile."""
-
-    place: Any
-    name: str
-    value: Any
+from planner.estimators.trace.readers import Answer, readers
 
 
 @contextmanager
@@ -41,7 +34,6 @@ def posing_as_cuda(casts: Casts) -> Iterator[None]:
 def _answers(casts: Casts) -> list[Answer]:
     import torch
     import torch.utils.checkpoint
-    from peft.tuners.boft.layer import BOFTLayer
 
     optimizers = import_module("torch.optim.optimizer")  # torch.optim takes the name away from itself
     leave_autocast, autocast_dtype = torch.clear_autocast_cache, torch.get_autocast_dtype
@@ -63,7 +55,7 @@ def _answers(casts: Casts) -> list[Answer]:
             torch, "get_autocast_dtype", lambda device_type: autocast_dtype("cuda" if device_type == "meta" else device_type)
         ),
         Answer(torch, "clear_autocast_cache", cleared),
-        Answer(BOFTLayer, "perm2mat", lambda _, indices: torch.empty(len(indices), len(indices))),  # it reads the indices
+        *readers(),
     ]
 
 

@@ -24,7 +24,7 @@ from planner.estimators.trace.pose import posing_as_cuda
 from planner.estimators.trace.recorder import Recorder, Role, Stage, Trace
 from planner.refusals import OTHERWISE, CaseRefused, Untraceable
 from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
-from remote.contract import Strategy
+from remote.contract import Strategy, Task
 from remote.training.collector import uncollected
 
 # What foreign code says when it gives up -> what to ask for instead
@@ -37,6 +37,7 @@ def traced(
     *,
     stack: Stack = PINNED_STACK,
     compute_capability: tuple[int, int] | None = None,
+    task: Task = "causal_lm",
 ) -> Trace:
     """The log of loading, preparing, one step and one evaluation batch. None = some present card.
 
@@ -52,15 +53,15 @@ def traced(
         try:
             found = configured(config)
             recorder = Recorder(device_type=DEVICE, vocabulary=found.vocab_size, tokens=tokens)
-            model = skeleton(found, strategy, recorder)
+            model = skeleton(found, strategy, recorder, task)
             with recording(recorder, padded=strategy.padded):
-                subject = _subject(model, strategy, recorder)
+                subject = _subject(model, strategy, recorder, task)
                 keep_outputs(subject.model, stack.keep_outputs)
                 for _ in range(NUM_WORKSPACES):
                     recorder.keep(workspace_bytes(compute_capability), Role.WORKSPACES)
                 with as_cuda(recorder, casts, compute_capability):
                     _step(subject, recorder)
-                    _evaluate(subject, strategy, stack.evaluation, recorder)
+                    _evaluate(subject, strategy, stack.evaluation, recorder, task)
         except (CaseRefused, MemoryError):
             raise
         except Exception as error:  # what foreign code raises on tensors without values is of any kind
@@ -70,9 +71,9 @@ def traced(
         return recorder.trace()
 
 
-def _subject(model: Any, strategy: Strategy, recorder: Recorder) -> Subject:
+def _subject(model: Any, strategy: Strategy, recorder: Recorder, task: Task) -> Subject:
     load(model, strategy, recorder)
-    return with_optimizer(adapted(model, strategy, recorder), strategy, recorder)
+    return with_optimizer(adapted(model, strategy, recorder, task), strategy, recorder, task)
 
 
 def _step(subject: Subject, recorder: Recorder) -> None:
@@ -84,15 +85,24 @@ def _step(subject: Subject, recorder: Recorder) -> None:
     entered.remove()
 
 
-def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | None, recorder: Recorder) -> None:
+def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | None, recorder: Recorder, task: Task) -> None:
     """One batch, every position being labelled: which are is a matter of values."""
+    import torch
+
+    from remote.losses import class_logits, class_losses
     from remote.result.evaluate import answers_to, losses_in_chunks
+    from remote.step import autocast
 
     recorder.enter(Stage.EVALUATION)
     size = (asked.micro_batch_size if asked else None) or strategy.micro_batch_size
     length = (asked.seq_len if asked else None) or strategy.seq_len
     subject.model.eval()
-    micro = micro_batch(size, length, padded=strategy.padded, apart=subject.model.config.is_encoder_decoder)
+    apart = subject.model.config.is_encoder_decoder
+    micro = micro_batch(size, length, padded=strategy.padded, apart=apart, task=task)
+    if task == "classification":
+        with torch.no_grad(), autocast(subject.settings):
+            class_losses(class_logits(subject.model, micro), micro.labels)
+        return
     if strategy.loss != "hf":
         losses_in_chunks(subject.model, micro, subject.settings)
         return

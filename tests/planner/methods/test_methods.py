@@ -89,7 +89,7 @@ def test_what_cannot_be_counted_is_refused_at_its_key(model: str, said: dict[str
 
 @pytest.mark.parametrize("method", ["lora", "dora", "adalora", "loha", "lokr", "vera"])
 def test_a_higher_rank_trains_no_less_but_for_lokr(method: str) -> None:
-    """peft keeps LoKr's large factor whole from half of its longer side on, which is less than just below: 38 of 76 here."""
+    """Peft keeps LoKr's large factor whole from half of its longer side on, which is less than just below: 38 of 76 here."""
     ranks = range(30, 46)
     counts = [trained("qwen2.5-0.5b", method=method, rank=rank, target_modules=["up_proj"]) for rank in ranks]
     falls = [rank for rank, before, after in zip(ranks[1:], counts, counts[1:], strict=False) if after < before]

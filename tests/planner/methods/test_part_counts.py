@@ -69,13 +69,14 @@ def test_biases_norms_and_the_whole_are_as_many_as_there_are(name: str) -> None:
     """One count: what an estimate tells, what its memory is of, and what the model itself has."""
     import torch
 
-    from planner.estimators.trace.build import _auto_class, configured
+    from planner.estimators.trace.build import configured
+    from planner.estimators.trace.heads import language_maker
 
     architecture, config = resolve_model(CONFIGS[name]), configured(CONFIGS[name])
     for method in ("bitfit", "ln_tuning", "full"):
         strategy = Strategy(method=method)
         with torch.device("meta"):
-            model = _auto_class(config).from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
+            model = language_maker(config).from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
             model.tie_weights()
         assert sum(parameter.numel() for parameter in model.parameters()) == total_params(architecture, "causal_lm")
         try:

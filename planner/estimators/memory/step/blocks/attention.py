@@ -213,7 +213,10 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, se
     asked, pairs = block.items[query], a.num_heads * (n.seq_len + n.prefix)
     item = n.autocast or asked
     query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item, tokens=n.keys)
-    scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
+    if a.scores == "disentangled":
+        scores = _disentangled(block, query, key, pairs)
+    else:
+        scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
     weights = _biased(block, scores, pairs, seen) if a.position_bias else SCORES[a.scores](block, scores, pairs)
     if a.scores not in STAY_WIDE:
         weights = block.cast(weights, pairs, asked)
@@ -332,21 +335,36 @@ def weights_item(architecture: Architecture, n: Numerics) -> int:
     return normed if architecture.scores in UNCAST_SCORES else n.product(normed)
 
 
-def _disentangled(block: Block, scores: Tensor, pairs: int) -> Tensor:
-    """DeBERTa (arXiv:2006.03654): to the scores come those of contents with positions, and of positions with contents."""
-    a, item = block.architecture, block.items[scores]
-    total = scores
-    for _ in ("c2p", "p2c"):
-        by_position = block.op((scores,), a.num_heads * a.relative_span, item)
-        index = INDEX_BYTES * block.n.seq_len * block.n.seq_len  # one for all heads and sequences
+def _disentangled(block: Block, query: Tensor, key: Tensor, pairs: int) -> Tensor:
+    """DeBERTa (arXiv:2006.03654): to the scores come those of contents with positions, and of positions with contents.
+
+    Keys are scaled before they meet queries, and what stands for positions is repeated for every sequence of the batch; both
+    are kept. Sums begin at the number 0, so that the first is a copy as well.
+    """
+    n, a, item = block.n, block.architecture, block.items[query]
+    scaled = block.op((key,), a.query_size, item)
+    scores = block.op((query, scaled), pairs, item, saves=(query, scaled))
+    bias: Tensor | None = None
+    positions = [block.op((), a.relative_span * a.query_size, item, tokens=n.batch.sequences, grads=()) for _ in range(2)]
+    for content, position in zip((query, key), positions, strict=True):
+        both = (content, position)
+        by_position = block.op(both, a.num_heads * a.relative_span, item, saves=both)
+        index = INDEX_BYTES * n.seq_len * n.seq_len  # one for all heads and sequences
         picked = block.op((by_position,), pairs, item, saves=(by_position,), keeps=index)
-        total = block.op((total, block.op((picked,), pairs, item)), pairs, item, passes=True)
-    total = block.op((total,), pairs, item)  # what is masked out is filled
-    return _softmax(block, total, pairs, FP32 if block.n.autocast else item)
+        divided = block.op((picked,), pairs, item)
+        bias = block.op((divided,) if bias is None else (bias, divided), pairs, item, passes=True)
+    return block.op((scores, bias), pairs, item, passes=True)
+
+
+def _filled(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """What is masked out is filled; softmax in the scores' own dtype, which autocast makes fp32."""
+    item = block.items[scores]
+    filled = block.op((scores,), pairs, item)
+    return _softmax(block, filled, pairs, FP32 if block.n.autocast else item)
 
 
 SCORES = {
-    "disentangled": _disentangled,
+    "disentangled": _filled,
     "wide": _wide,
     "narrow": _narrow,
     "as_values": _narrow,
