@@ -341,19 +341,21 @@ def _disentangled(block: Block, query: Tensor, key: Tensor, pairs: int) -> Tenso
     Keys are scaled before they meet queries, and what stands for positions is repeated for every sequence of the batch; both
     are kept. Sums begin at the number 0, so that the first is a copy as well.
     """
-    n, a, item = block.n, block.architecture, block.items[query]
+    a, item = block.architecture, block.items[query]
     scaled = block.op((key,), a.query_size, item)
     scores = block.op((query, scaled), pairs, item, saves=(query, scaled))
-    bias: Tensor | None = None
-    positions = [block.op((), a.relative_span * a.query_size, item, tokens=n.batch.sequences, grads=()) for _ in range(2)]
-    for content, position in zip((query, key), positions, strict=True):
-        both = (content, position)
-        by_position = block.op(both, a.num_heads * a.relative_span, item, saves=both)
-        index = INDEX_BYTES * n.seq_len * n.seq_len  # one for all heads and sequences
-        picked = block.op((by_position,), pairs, item, saves=(by_position,), keeps=index)
-        divided = block.op((picked,), pairs, item)
-        bias = block.op((divided,) if bias is None else (bias, divided), pairs, item, passes=True)
+    to_positions = block.op((_by_position(block, query, pairs),), pairs, item, passes=True)
+    bias = block.op((to_positions, _by_position(block, key, pairs)), pairs, item, passes=True)
     return block.op((scores, bias), pairs, item, passes=True)
+
+
+def _by_position(block: Block, content: Tensor, pairs: int) -> Tensor:
+    """Scores of queries or keys with every position in reach, and of these the one that each pair of tokens is apart."""
+    n, a, item = block.n, block.architecture, block.items[content]
+    repeated = block.op((), a.relative_span * a.query_size, item, tokens=n.batch.sequences, grads=())
+    reached = block.op((content, repeated), a.num_heads * a.relative_span, item, saves=(content, repeated))
+    index = INDEX_BYTES * n.seq_len * n.seq_len  # one for all heads and sequences
+    return block.op((block.op((reached,), pairs, item, saves=(reached,), keeps=index),), pairs, item)
 
 
 def _filled(block: Block, scores: Tensor, pairs: int) -> Tensor:
