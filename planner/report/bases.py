@@ -8,6 +8,7 @@ from typing import Final
 from catalogs.bases.models import is_gated
 from planner.asking.options.command_line import spelled
 from planner.asking.request import Request
+from planner.notices.rows import cut_words
 from planner.report import NOT_OFFERED, words
 from planner.report.legend import legend
 from planner.report.lines import Column, Table, render
@@ -51,15 +52,27 @@ def _answer(result: BasesHeld, request: Request, command: str | None, *, width: 
         return
     such = "one such GPU holds" if num_gpus == 1 else f"{num_gpus} such GPUs hold"
     yield f"Of each family of bases the largest that {such} whole, and its best plan. Smaller ones train there, too."
+    if all(base.plan.runnable is not None for base in result.bases):
+        yield "None of them can be run by this version; what stands in the way is told below the table."
     yield _table(result.bases, width=width)
     if any(map(_gated, result.bases)):
         yield GATED
+    yield from _cut(result.bases, request)
     yield from legend([base.plan for base in result.bases], width=width)
     yield ""
     yield from result.attributions
     if command is not None:
         yield "The whole plan of one, here of the first:"
         yield f"  {command}"
+
+
+def _cut(bases: tuple[BaseHeld, ...], request: Request) -> Iterator[str]:
+    """Of which bases rows are cut, by what they read: they learn from less than those beside them."""
+    cuts: dict[str, list[str]] = {}
+    for base in bases:
+        if (cut := cut_words(request.data, base.plan.strategy.seq_len)) is not None:
+            cuts.setdefault(cut, []).append(base.name)
+    yield from (words.note(f"with {', '.join(names)} {cut}") for cut, names in cuts.items())
 
 
 COLUMNS: Final[tuple[tuple[Column, Callable[[BaseHeld], str], int], ...]] = (  # with the least width for it

@@ -13,7 +13,7 @@ import pytest
 from catalogs.bases.models import registry, resolve_model
 from catalogs.catalog import Catalog
 from catalogs.failure import Failure
-from planner.asking.request import Budget, Keep, Where
+from planner.asking.request import Budget, DataAsked, Keep, Where
 from planner.edges import Edges
 from planner.plan import Provider
 from planner.report.bases import render_bases, why_none
@@ -153,3 +153,31 @@ def test_beside_a_volume_that_is_kept_a_base_is_trained_where_it_lies() -> None:
         for place in ((), (("cloud", "north"),))
     }
     assert regions == {(): {"south"}, (("cloud", "north"),): {"north"}}
+
+
+def test_bases_that_read_less_are_told_with_what_they_cut_and_so_is_that_none_can_be_run() -> None:
+    """Else the one that learns from less looks like the cheaper one."""
+    plan = next(iter(usual().values())).plan
+    data = counted_data(max_tokens=5_000)
+    cutting = msgspec.structs.replace(plan, strategy=msgspec.structs.replace(plan.strategy, seq_len=2_048))
+    whole = msgspec.structs.replace(plan, strategy=msgspec.structs.replace(plan.strategy, seq_len=5_000))
+    bases = [msgspec.structs.replace(base, plan=each) for base, each in zip(usual().values(), (cutting, whole), strict=False)]
+    result, request = BasesHeld(bases=tuple(bases), num_offers=1), msgspec.structs.replace(make_request(), data=data)
+    text = render_bases(result, request, command=None, width=200, colour=False)
+    assert f"Note: with {bases[0].name} about 3 of 300 rows are longer than 2,048 tokens" in text
+    assert f"with {bases[1].name}" not in text
+    assert "None of them can be run" not in text
+    unrunnable = [msgspec.structs.replace(each, plan=msgspec.structs.replace(each.plan, runnable="not yet")) for each in bases]
+    stuck = msgspec.structs.replace(result, bases=tuple(unrunnable))
+    assert "None of them can be run by this version" in render_bases(stuck, request, command=None, width=200, colour=False)
+
+
+def counted_data(*, max_tokens: int) -> DataAsked:
+    """300 rows, of which one in a hundred is that long."""
+    return DataAsked(
+        num_examples=300,
+        mean_tokens=150.0,
+        max_tokens=max_tokens,
+        profile=((100.0, 0.99), (float(max_tokens), 0.01)),
+        basis="counted by the model's tokenizer",
+    )
