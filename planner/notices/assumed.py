@@ -10,7 +10,7 @@ from planner.estimators.calibration import MULTIPLIES_IN
 from planner.methods import METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.notices.vain import Understood, unread, without_effect
 from planner.plan import VramEstimate
-from planner.strategy.as_run import departures
+from planner.strategy.as_run import as_run, departures
 from planner.strategy.cuts import cut_of, cuts_weights
 from planner.strategy.precision import BITSANDBYTES, FOUR_BIT
 from planner.strategy.stack import unprofiled
@@ -53,7 +53,7 @@ def _cut_to_reach(this: Understood, said: Iterable[str]) -> Iterator[str]:
 
 def _upcast_by_default(this: Understood, said: Iterable[str]) -> Iterator[str]:
     """What the contract's default of a quantized base stands for, where it was not said: a plan trains otherwise."""
-    said, strategy = tuple(said), this.strategy
+    said, strategy = tuple(said), as_run(this.architecture, this.strategy, stack_of(this.case))
     if said and "kbit_upcast" not in said and strategy.quant in BITSANDBYTES and strategy.kbit_upcast == "full":
         yield (
             "kbit_upcast: none was said, and full is estimated, as peft's prepare_model_for_kbit_training casts to fp32; "
