@@ -64,7 +64,7 @@ STRATEGY: Final = Strategy(
     gradient_checkpointing="off",
 )
 LOOP: Final = Loop(
-    epochs=3, learning_rate=2e-3, schedule="linear", warmup_ratio=0.06, evaluations=2, num_samples=0, row_order="by_length"
+    epochs=6, learning_rate=2e-3, schedule="linear", warmup_ratio=0.06, evaluations=2, num_samples=0, row_order="by_length"
 )
 
 Floats = npt.NDArray[np.float64]
