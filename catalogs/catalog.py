@@ -178,11 +178,6 @@ def read_rules(folder: Path = DATA) -> Rules:
     return Rules(billing=billing, disks=_read_disks(folder, billing, sources), disk_kinds=_read_disk_kinds(folder, sources))
 
 
-def read_billing(folder: Path = DATA) -> dict[str, Billing]:
-    """The same by provider, whatever kinds of disks it sells and wherever. Raises CatalogError."""
-    return _read_billing(folder, read_sources(folder))
-
-
 def _read_billing(folder: Path, sources: dict[str, Source]) -> dict[str, Billing]:
     rules = (billing_of(cited(row, sources)) for row in read_rows(folder / "billing.csv", BILLING_FIELDS))
     return {rule.provider: rule for rule in rules}

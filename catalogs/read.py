@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -65,23 +65,29 @@ def read_rows(path: Path, fields: tuple[str, ...]) -> Iterator[Row]:
         yield from rows_of(stream, path.name, fields, needed=fields)
 
 
-def rows_of(stream: Iterable[str], file: str, fields: tuple[str, ...], *, needed: tuple[str, ...]) -> Iterator[Row]:
-    """The lines of a CSV text whose header has some of these columns, and those that are needed; what it has not is empty."""
+def rows_of(stream: Iterable[str], file: str, fields: tuple[str, ...] | None, *, needed: tuple[str, ...]) -> Iterator[Row]:
+    """The lines of a CSV text whose header has some of these columns, and those that are needed; what it has not is empty.
+
+    Without `fields` columns that are new to us are there too: a format of others' grows. Raises CatalogError.
+    """
     reader = csv.reader(stream)
-    header = next(reader, [])
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-        wrong = "separates its columns with semicolons or tabs; save it with commas, and with a point in its numbers"
-        raise CatalogError(wrong, file=file, line=1)
-    _check_header(file, header, fields, needed)
-    unsaid = dict.fromkeys(fields, "") if len(header) < len(fields) else {}
-    for cells in reader:
-        if len(cells) != len(header):
-            wrong = f"has {len(cells)} cells where the header has {len(header)}; quote a cell that holds a comma"
-            raise CatalogError(wrong, file=file, line=reader.line_num)
-        yield Row(file, reader.line_num, unsaid | dict(zip(header, cells)))  # noqa: B905  (as long as each other: see above)
+    try:
+        header = next(reader, [])
+        if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+            wrong = "separates its columns with semicolons or tabs; save it with commas, and with a point in its numbers"
+            raise CatalogError(wrong, file=file, line=1)
+        _check_header(file, header, header if fields is None else fields, needed)
+        unsaid = dict.fromkeys(fields, "") if fields is not None and len(header) < len(fields) else {}
+        for cells in reader:
+            if len(cells) != len(header):
+                wrong = f"has {len(cells)} cells where the header has {len(header)}; quote a cell that holds a comma"
+                raise CatalogError(wrong, file=file, line=reader.line_num)
+            yield Row(file, reader.line_num, unsaid | dict(zip(header, cells)))  # noqa: B905  (as long as each other: see above)
+    except csv.Error as error:
+        raise CatalogError(f"is not CSV: {error}", file=file) from None
 
 
-def _check_header(file: str, header: list[str], fields: tuple[str, ...], needed: tuple[str, ...]) -> None:
+def _check_header(file: str, header: list[str], fields: Sequence[str], needed: tuple[str, ...]) -> None:
     for field in needed:
         if field not in header:
             raise CatalogError("column is missing from the header", file=file, line=1, field=field)

@@ -1,4 +1,4 @@
-"""One case of the estimate contract in, one answer out. Nothing is printed and nothing is read here."""
+"""One case of the estimate contract in, one answer out. Nothing is printed; a model on disk is read, and a kept trace."""
 
 from __future__ import annotations
 

@@ -6,21 +6,19 @@ could not use only that there are no offers. So its files are fetched and judged
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
 from catalogs.catalog import DATA, Catalog, CatalogError, read_hosts
-from catalogs.hardware import Confidence, CpuArchitecture, Offer, Purchase
+from catalogs.hardware import ANYWHERE, Confidence, CpuArchitecture, Offer, Purchase
 from catalogs.names import key_of
-from catalogs.read import Row, count, not_negative, positive, price, rate
+from catalogs.read import Row, count, not_negative, positive, price, rate, rows_of
 from catalogs.sellers import RUNPOD_GPU_IDS
 
 SOURCE: Final = "gpuhunt"
@@ -78,7 +76,7 @@ def read_hunted(text: str, provider: str, catalog: Catalog, *, observed_on: dt.d
     table = _Table(provider, catalog, observed_on)
     cheapest: dict[str, Offer] = {}
     num_rows = 0
-    for row in _rows(text, f"{provider}.csv"):
+    for row in rows_of(io.StringIO(text, newline=""), f"{provider}.csv", None, needed=NEEDED):
         num_rows += 1
         if (offer := table.offer(row)) is not None:
             best = cheapest.setdefault(offer.key, offer)
@@ -87,23 +85,6 @@ def read_hunted(text: str, provider: str, catalog: Catalog, *, observed_on: dt.d
     return Hunted(
         offers=tuple(cheapest.values()), num_rows=num_rows, passed_over=dict(table.passed_over), free=tuple(table.free)
     )
-
-
-def _rows(text: str, file: str) -> Iterator[Row]:
-    """Columns that are new to us are passed over: the format grows."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = next(reader, [])
-        for field in NEEDED:
-            if field not in header:
-                raise CatalogError("column is missing from the header", file=file, line=1, field=field)
-        for cells in reader:
-            if len(cells) != len(header):
-                wrong = f"has {len(cells)} cells where the header has {len(header)}"
-                raise CatalogError(wrong, file=file, line=reader.line_num)
-            yield Row(file, reader.line_num, dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise CatalogError(f"is not CSV: {error}", file=file) from None
 
 
 class _Table:
@@ -203,7 +184,8 @@ def _names(provider: str, row: Row) -> tuple[str, str]:
     instance_name, location = row.get("instance_name", str), row.get("location", str)
     if provider == "runpod":
         cloud = "secure" if RUNPOD_CENTRE.fullmatch(location) else "community"
-        return f"{row.cells['gpu_count']}x-{_RUNPOD_WORDS.get(instance_name, instance_name)}-{cloud}".replace(" ", "-"), "*"
+        word = _RUNPOD_WORDS.get(instance_name, instance_name)
+        return f"{row.cells['gpu_count']}x-{word}-{cloud}".replace(" ", "-"), ANYWHERE
     if provider == "gcp":
         location = ZONE.sub("", location)
     return "-".join(re.split(r"[\s/]+", instance_name.strip())), "-".join(re.split(r"[\s/]+", location.strip()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Iterator
@@ -61,14 +60,11 @@ def _read_own(path: Path, catalog: Catalog) -> tuple[Offer, ...]:
     table = _Table(catalog, read_hosts(DATA, catalog.sources))
     offers: dict[str, Offer] = {}
     wrong: list[CatalogError] = []
-    try:
-        for row in rows_of(io.StringIO(text, newline=""), str(path), FIELDS, needed=NEEDED):
-            try:
-                _add(offers, table, row)
-            except CatalogError as error:
-                wrong.append(error)
-    except csv.Error as error:
-        raise CatalogError(f"is not CSV: {error}", file=str(path)) from None
+    for row in rows_of(io.StringIO(text, newline=""), str(path), FIELDS, needed=NEEDED):
+        try:
+            _add(offers, table, row)
+        except CatalogError as error:
+            wrong.append(error)
     if wrong:
         raise wrong[0] if len(wrong) == 1 else _of_several(wrong)
     return tuple(offers.values())

@@ -1,9 +1,8 @@
-"""The base model: brought onto the disk in a form that loads fast, then into memory exactly as the Strategy says."""
+"""The base model in memory, exactly as the Strategy says."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +11,6 @@ from remote.adapters.targets import is_norm
 from remote.contract import PACKED_KEY, Strategy, Task
 from remote.ends import bad_job
 from remote.streaming import stream
-
-log = logging.getLogger(__name__)
-
-SUMS: Final = "SHA256SUMS"  # in a folder that was made here
 
 
 def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal_lm") -> Any:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from catalogs.catalog import read_billing, read_catalog
+from catalogs.catalog import read_catalog, read_rules
 from catalogs.hardware import WhileOff
 from planner.asking.options.overlay import request_of
 from planner.cli import answer
@@ -39,7 +39,7 @@ def test_who_ends_a_machine_follows_from_what_its_power_off_does(cloud: str) -> 
     row = CLOUDS[cloud]
     ends, while_off = FOLLOWS[load_cloud(cloud).POWER_OFF]
     assert row.ends is ends
-    assert read_billing()[cloud].while_off is while_off
+    assert read_rules().billing[cloud].while_off is while_off
     assert row.ends_itself == (row.ends in (Ends.POWER_OFF, Ends.LIMIT))
     assert row.ends_early == has_idle_limit(cloud) == (load_cloud(cloud).POWER_OFF in ENDS_EARLY)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from catalogs.catalog import read_billing
+from catalogs.catalog import read_rules
 from provision.account.upkeep import Spent, spent, upkeep
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.clouds.programs.accounts import runpod_api
@@ -93,7 +93,7 @@ def the_machine(at: Emulator) -> Resource:
 
 def test_it_is_seen_to_be_off_and_costs_what_is_said(at: Emulator) -> None:
     """By the hour from then on, against the fake's own bill; so far as exactly as the cloud tells since when."""
-    rule = read_billing()[at.cloud]
+    rule = read_rules().billing[at.cloud]
     id = rented(at)
     running = the_machine(at)
     assert running.runs is Answer.YES
@@ -136,7 +136,7 @@ def test_a_word_that_tells_neither_is_unknown(cloud: str) -> None:
     assert UNTOLD[cloud] not in words
     assert set(words.values()) == {Answer.YES, Answer.NO}
     box = Resource(kind="instance", id="i", usd_per_hour=Decimal(1), since_s=0.0)
-    assert spent(box, read_billing()[cloud], now_s=HOUR_S) == Spent(usd=Decimal(1), bound="at most")
+    assert spent(box, read_rules().billing[cloud], now_s=HOUR_S) == Spent(usd=Decimal(1), bound="at most")
 
 
 def test_a_volume_that_is_kept_is_not_on_its_machines_bill() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from catalogs.catalog import Rules, read_billing
+from catalogs.catalog import Rules, read_rules
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
@@ -41,7 +41,7 @@ MACHINE = Resource(
 
 def strays(*machines: Resource, kept: tuple[Resource, ...] = ()) -> Orphans:
     owned = Owned(resources=machines, complete=Answer.YES, kept=kept)
-    return find_orphans({}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_billing()))
+    return find_orphans({}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing))
 
 
 def answered(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:

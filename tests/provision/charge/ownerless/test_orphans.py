@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import pytest
 
-from catalogs.catalog import Rules, read_billing, read_rules
+from catalogs.catalog import Rules, read_rules
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled, Ended
 from provision.account.runs import Standing
@@ -311,7 +311,7 @@ def test_one_that_is_switched_off_costs_what_its_provider_bills_then(
         "lost", installation="here", usd_per_hour=Decimal("3.60"), since_s=0.0, runs=Answer.NO, off_gib=100, **since
     )
     owned = {provider: seen(lost)["aws"]}
-    found = find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0, rules=Rules(billing=read_billing()))
+    found = find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing))
     assert stray_sentences(found) == (f"{provider}: instance i-lost of run lost, in no ledger: {costs}",)
 
 
@@ -341,7 +341,7 @@ def test_a_disk_is_priced_by_its_region_and_kind_or_not_at_all(
 def test_a_box_of_the_ledger_that_is_switched_off_is_named_with_what_it_costs_on(run_id: str, ledger: Ledger) -> None:
     """`ls --orphans` has its run in a table, whose dollars are those of a machine that runs."""
     box = resource(run_id, usd_per_hour=Decimal("3.60"), runs=Answer.NO, off_gib=100)
-    found = find_orphans(ledger.runs(), seen(box), installation="here", now_s=1000.0, rules=Rules(billing=read_billing()))
+    found = find_orphans(ledger.runs(), seen(box), installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing))
     its_disk = "it is off, and its disk of 100 GiB is billed: $0.0110 an hour, $8.00 a month"
     assert off_sentences(found) == (f"aws: instance i-{run_id} of run {run_id}: {its_disk}; `rentune down {run_id}` ends it.",)
     assert off_sentences(orphans(ledger, seen(msgspec.structs.replace(box, runs=Answer.YES)))) == ()

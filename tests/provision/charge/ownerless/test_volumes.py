@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from catalogs.catalog import Rules, read_billing, read_catalog
+from catalogs.catalog import Rules, read_catalog, read_rules
 from planner.asking.options.command_line import spelled
 from planner.asking.options.overlay import request_of
 from planner.asking.request import RequestError
@@ -163,7 +163,7 @@ def test_a_receipt_names_it_in_bill_and_teardown(kept: RunState, plan: Plan) -> 
 
 def found_at(ledger: Ledger, *volumes: Resource) -> Orphans:
     owned = {"aws": Owned(resources=(), complete=Answer.YES, kept=volumes)}
-    return find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0, rules=Rules(billing=read_billing()))
+    return find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing))
 
 
 def test_a_search_for_orphans_shows_it_and_ends_none(ledger: Ledger) -> None:
@@ -215,7 +215,7 @@ def tried_in_vain(run_id: str, ledger: Ledger) -> None:
 def end_all_kept(kept: RunState, monkeypatch: pytest.MonkeyPatch, *named: str) -> int:
     owned = Owned(resources=(), complete=Answer.YES, kept=(of(kept.run_id),))
     found = find_orphans(
-        {kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_billing())
+        {kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing)
     )
     monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _places: found)
     monkeypatch.setattr("provision.clouds.kept.GRACE_S", 0.0)
@@ -321,7 +321,7 @@ def test_one_that_is_not_ended_is_told_with_what_it_costs_on(
     """By `down --volumes`, beside the command that tries again."""
     volume, owned = of(kept.run_id), Owned(resources=(), complete=Answer.YES, kept=(of(kept.run_id),))
     found = find_orphans(
-        {kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_billing())
+        {kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing)
     )
     monkeypatch.setattr(aws, "destroy_stray", lambda *_asked: None)
     monkeypatch.setattr(aws, "owned", lambda *_asked: owned)

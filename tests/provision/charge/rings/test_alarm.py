@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from catalogs.catalog import Rules, read_billing
+from catalogs.catalog import Rules, read_rules
 from provision.account.ledger import Ledger
 from provision.charge.ownerless.orphans import Orphans, find_orphans
 from provision.cli import call
@@ -37,7 +37,7 @@ NAMELESS = msgspec.structs.replace(LOST, id="i-nameless", run_id="no run/s id")
 def found(places: Places, *resources: Resource) -> Orphans:
     owned = {"aws": Owned(resources=resources, complete=Answer.YES)}
     runs = Ledger(places.ledger).runs()
-    return find_orphans(runs, owned, installation="here", now_s=NOW_S, rules=Rules(billing=read_billing()))
+    return find_orphans(runs, owned, installation="here", now_s=NOW_S, rules=Rules(billing=read_rules().billing))
 
 
 def told_of(places: Places, monkeypatch: pytest.MonkeyPatch, *resources: Resource) -> Paper:
