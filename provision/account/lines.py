@@ -86,6 +86,7 @@ class Attempted(Line, frozen=True, kw_only=True, tag="attempted"):
     disk_gib: Annotated[int, msgspec.Meta(ge=0, le=MOST_GIB)]
     volume_gib: Annotated[int, msgspec.Meta(ge=0, le=MOST_GIB)] = 0  # of a disk beside it that is kept
     deadline_at_s: Moment  # of this box; the run's from now on
+    more_time: str | None = None  # what would have moved it: "a larger --max-cost"; None in older lines
     account: str | None = None  # whose it is rented in, as the provisioner names it; None = not known, and in older lines
 
     def __post_init__(self) -> None:

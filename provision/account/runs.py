@@ -107,6 +107,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     phase_s: dict[str, float] = {}  # by the controller's clock, restarts added up
     rentals: tuple[Rental, ...] = ()
     deadline_at_s: float
+    more_time: str | None = None  # what would have moved it; None = no box was asked for yet, and in older ledgers
     teardown: Teardown | None = None
     billed: Billed | None = None
     goes_on: bool = False  # whether another attempt may follow the last one
@@ -245,7 +246,7 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
             )
             rentals = (*state.rentals, asked)
             fresh = {"box": None, "teardown": None, "goes_on": False, "fetched": False}
-            return fresh | {"rentals": rentals, "deadline_at_s": line.deadline_at_s}
+            return fresh | {"rentals": rentals, "deadline_at_s": line.deadline_at_s, "more_time": line.more_time}
         case PhaseStarted():
             return {"phase": line.phase}
         case Created():

@@ -26,6 +26,7 @@ DEADLINE_SLACK_S: Final = 600.0  # assumed likewise
 FREE_SLACK_S: Final = 7200.0
 # assumed: of the money, for what no plan foresees; more where a slow teardown takes more
 RESERVE_SHARE: Final = 0.05
+MORE_USD: Final = "a larger --max-cost"  # what to say for more dollars, where no policy allows fewer
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +37,14 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     longer: str
 
 
-def limit_of(plan: Plan, taken: Taken = UNTOUCHED) -> Limit:
+def limit_of(plan: Plan, taken: Taken = UNTOUCHED, *, more_usd: str = MORE_USD) -> Limit:
     """The bound that comes first: the hours that were asked for, or else the plan's p90 with slack; never past the money.
 
-    `taken`: what earlier attempts have used up of the budget's dollars and hours.
+    `taken`: what earlier attempts have used up of the budget's dollars and hours. `more_usd`: what would allow more dollars.
     """
     limits = [_of_time(plan, taken.elapsed_s)]
     if plan.request.budget.max_usd is not None and plan.offer.usd_per_hour > 0:
-        limits.append(_of_money(plan, plan.request.budget.max_usd, taken))
+        limits.append(_of_money(plan, plan.request.budget.max_usd, taken, more_usd))
     return min(limits, key=lambda limit: limit.seconds)
 
 
@@ -65,7 +66,7 @@ def _of_time(plan: Plan, elapsed_s: float) -> Limit:
     return Limit(seconds=p90_s * DEADLINE_FACTOR + slack_s, why=why, longer="--max-hours")
 
 
-def _of_money(plan: Plan, max_usd: Decimal, taken: Taken) -> Limit:
+def _of_money(plan: Plan, max_usd: Decimal, taken: Taken, more_usd: str) -> Limit:
     """Seconds until a box must begin to go, so that what is billed until it is gone, and what leaves it, stay below the budget.
 
     Whole increments alone are bought: a box that ends a minute into its second hour costs two. Kept back: what the unforeseen
@@ -82,7 +83,7 @@ def _of_money(plan: Plan, max_usd: Decimal, taken: Taken) -> Limit:
     return Limit(
         seconds=bought_s - max(float(max_usd) / outlay.usd_per_s * RESERVE_SHARE, ending_s),
         why=f"${max_usd:f} at most pays no more, with what its end takes",
-        longer="a larger --max-cost",
+        longer=more_usd,
     )
 
 

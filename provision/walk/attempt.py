@@ -30,7 +30,7 @@ from provision.errors import (
 from provision.home.faults import keep_fault
 from provision.home.places import RunFolder
 from provision.home.whole import CURES
-from provision.prepare.deadline import allowed_s
+from provision.prepare.deadline import limit_of
 from provision.prepare.quotas import remember_refused, strike_out
 from provision.providers import boot_wait_s
 from provision.redact import redact
@@ -38,6 +38,7 @@ from provision.seam import Box, Teardown
 from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import lease
+from provision.walk.attempts import Past
 from provision.walk.driven import Run
 from provision.walk.job.carrying import meter_pushes
 from provision.walk.job.console import told_with_console
@@ -47,13 +48,14 @@ from provision.walk.job.patience import (
     armed_again,
     gone_too_soon,
     has_gone,
+    limit_that_stands,
     listed,
     patiently,
     require_box,
 )
 from provision.walk.job.training import require_inputs, train
 from provision.walk.lease import Lease, leased
-from provision.walk.permitted import past_of, permitted_plan
+from provision.walk.permitted import PermittedPlan, past_of, permitted_plan
 from provision.walk.phases import Phases
 from remote.contract import Phase
 
@@ -263,17 +265,13 @@ def confirm(run: Run, phases: Phases) -> None:
 def _write_down(run: Run, plan: Plan) -> None:
     """What the ledger must know before the provider is asked. Raises MissingPart where that provider can't be asked here.
 
-    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off. The same offer
-    has no later one than before, and an earlier one where the dollars end sooner: a policy allows fewer by now, or what was
-    made and declined was billed by the hour. Raises Refused where a policy forbids it.
+    Raises Refused where a policy forbids it.
     """
-    plan, state, now_s = permitted_plan(run, plan), run.state, run.clocks.wall()
+    now_s, past = run.clocks.wall(), past_of(run)
+    allowed = permitted_plan(run, plan, past)
+    plan, state = allowed.plan, run.state
     account = run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider)).account()
-    pays_until_s = now_s + allowed_s(plan, past_of(run).taken)
-    is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
-    as_agreed = state.rental is None and plan.request.budget.max_usd == state.opened.max_usd
-    latest_s = math.inf if is_another else state.deadline_at_s
-    deadline_at_s = state.deadline_at_s if as_agreed else min(latest_s, pays_until_s)
+    deadline_at_s, more_time = _deadline(run, allowed, past, now_s=now_s)
     _set_aside(run.folder, number=len(state.rentals))
     run.ledger.append(
         Attempted(
@@ -284,9 +282,26 @@ def _write_down(run: Run, plan: Plan) -> None:
             disk_gib=disk_gib(plan.host, plan.billing),
             volume_gib=volume_gib(plan.host) if plan.request.keep.volume_name is not None else 0,
             deadline_at_s=deadline_at_s,
+            more_time=more_time,
             account=account,
         )
     )
+
+
+def _deadline(run: Run, allowed: PermittedPlan, past: Past, *, now_s: float) -> tuple[float, str]:
+    """When a box of this plan is to end, wall clock, and the limit that says so.
+
+    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off. The same offer
+    has no later one than before, and an earlier one where the dollars end sooner: a policy allows fewer by now, or what was
+    made and declined was billed by the hour.
+    """
+    plan, state = allowed.plan, run.state
+    limit = limit_of(plan, past.taken, more_usd=allowed.more_usd)
+    is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
+    as_agreed = state.rental is None and plan.request.budget.max_usd == state.opened.max_usd
+    if as_agreed or (not is_another and state.deadline_at_s <= now_s + limit.seconds):
+        return state.deadline_at_s, limit_that_stands(run, more_usd=allowed.more_usd)
+    return now_s + limit.seconds, limit.longer
 
 
 def _set_aside(folder: RunFolder, *, number: int) -> None:

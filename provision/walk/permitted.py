@@ -10,9 +10,17 @@ from planner.plan import Plan
 from provision.account.bill import usd_so_far
 from provision.errors import Refused
 from provision.home.checkpoints import steps_at_home
+from provision.prepare.deadline import MORE_USD
 from provision.prepare.policy import read_rules
 from provision.walk.attempts import Past, usd_to_come
 from provision.walk.driven import Run
+
+
+class PermittedPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One plan as it may be rented now."""
+
+    plan: Plan
+    more_usd: str  # what would allow it more dollars: the rule that limits them, else the job's own limit
 
 
 class Permitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,19 +46,23 @@ def past_of(run: Run) -> Past:
 
 def permitted(run: Run, past: Past) -> Permitted:
     """What is allowed of the run's plans, with what was spent. Raises BadInput for a file that can't be read."""
-    rules = _standing(read_rules(run.places), run.state.opened.overruled)
+    rules = _rules(run)
     return Permitted(
         plans=tuple(_capped(plan, rules) for plan in run.plans),
         refused={plan.offer.key: why for plan in run.plans if (why := _refused(plan, rules, past)) is not None},
     )
 
 
-def permitted_plan(run: Run, plan: Plan) -> Plan:
+def permitted_plan(run: Run, plan: Plan, past: Past) -> PermittedPlan:
     """The plan as it may be rented now. Raises Refused where it may not, BadInput for a policy that can't be read."""
-    allowed = permitted(run, past_of(run))
-    if (why := allowed.refused.get(plan.offer.key)) is not None:
+    rules, plan = _rules(run), next(each for each in run.plans if each.offer.key == plan.offer.key)
+    if (why := _refused(plan, rules, past)) is not None:
         raise Refused(why)
-    return next(each for each in allowed.plans if each.offer.key == plan.offer.key)
+    return PermittedPlan(plan=_capped(plan, rules), more_usd=_more_usd(plan, rules))
+
+
+def _rules(run: Run) -> tuple[Rule, ...]:
+    return _standing(read_rules(run.places), run.state.opened.overruled)
 
 
 def _standing(rules: tuple[Rule, ...], overruled: tuple[str, ...]) -> tuple[Rule, ...]:
@@ -65,6 +77,14 @@ def _capped(plan: Plan, rules: tuple[Rule, ...]) -> Plan:
         return plan
     budget = msgspec.structs.replace(plan.request.budget, max_usd=limit.usd)
     return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+
+def _more_usd(plan: Plan, rules: tuple[Rule, ...]) -> str:
+    """A plan may have been made under the rule that limits it: its own limit is as low then, and moving it moves nothing."""
+    own_usd, ruled = plan.request.budget.max_usd, cap(Budget(), rules, plan.offer)
+    if ruled is None or ruled.rule is None or (own_usd is not None and own_usd < ruled.usd):
+        return MORE_USD
+    return f"a larger {ruled.rule.place}"
 
 
 def _refused(plan: Plan, rules: tuple[Rule, ...], past: Past) -> str | None:

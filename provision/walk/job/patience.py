@@ -19,7 +19,7 @@ from provision.errors import (
     WrongHostKey,
 )
 from provision.home.whole import at_home
-from provision.prepare.deadline import limit_of
+from provision.prepare.deadline import MORE_USD, limit_of
 from provision.prepare.outlay import Taken
 from provision.providers import has_idle_limit
 from provision.seam import DEADLINE_GRACE_S, Box, Owned, seen
@@ -202,8 +202,14 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
 def more_time(run: Run) -> str:
     """What to type: the limit that set the deadline, and when that came."""
     given_s = run.state.deadline_at_s - run.state.opened.at_s
-    longer = limit_of(run.plan, Taken(pushes=run.pushed is not None)).longer
-    return f"It came {seconds_words(given_s)} after the start: run it again with {longer}."
+    return f"It came {seconds_words(given_s)} after the start: run it again with {limit_that_stands(run)}."
+
+
+def limit_that_stands(run: Run, *, more_usd: str = MORE_USD) -> str:
+    """The limit that set the deadline, as the ledger has it since a box was asked for; before that, and in older ledgers, the
+    one of the plan as it was agreed to. `more_usd`: what would allow that plan more dollars.
+    """
+    return run.state.more_time or limit_of(run.plan, Taken(pushes=run.pushed is not None), more_usd=more_usd).longer
 
 
 def has_gone(run: Run) -> bool:

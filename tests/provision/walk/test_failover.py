@@ -29,14 +29,16 @@ from provision.report.page import render_page
 from provision.report.tables import tries_table
 from provision.seam import Answer, Box, Claim, Launch, Owned, Provisioner, Resource
 from provision.walk.books import read_receipt
+from provision.walk.driven import read_run
 from provision.walk.edges import Edges
+from provision.walk.job.patience import more_time
 from provision.walk.phases import Display
 from provision.walk.run import UNCONFIRMED
 from provision.watch.curves import trace_curves
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Market
-from tests.provision.plans import about, attempted
+from tests.provision.plans import about, attempted, between_attempts
 
 At = Callable[..., Plan]
 Opened = Callable[..., str]
@@ -484,3 +486,52 @@ def test_a_lower_limit_in_a_policy_brings_the_deadline_forward(
     driven(run_id, Market({HERE: full(HERE)}))
     (attempted,) = (line for line in ledger.lines() if isinstance(line, Attempted))
     assert 1300 < attempted.deadline_at_s - attempted.at_s < 1500
+
+
+# ── the limit that set the deadline ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def told(places: Places, ledger: Ledger) -> Callable[[str], str]:
+    """What whoever ran out of time is told to type."""
+
+    def of(run_id: str) -> str:
+        return more_time(read_run(run_id, Edges(places, Quiet(), make=lambda _claim: Market({})), ledger=ledger))
+
+    return of
+
+
+def test_dollars_that_an_earlier_box_took_are_named_where_they_end_the_next(
+    at: At, opened: Opened, driven: Driven, told: Callable[[str], str]
+) -> None:
+    """$12 at $3.60 for each hour begun outlast two and a half hours at first, and no more once an hour was paid for nothing."""
+    first = at(HERE, budget=Budget(max_usd=Decimal(12), max_hours=2.5))
+    by_the_hour = msgspec.structs.replace(first, billing=msgspec.structs.replace(first.billing, increment_s=3600))
+    untouched, taxed = opened(by_the_hour), opened(by_the_hour)
+    driven(untouched, Market({HERE: full(HERE)}))
+    driven(taxed, Market({HERE: full(HERE)}, leaves=(HERE,), zones=("a",)))
+    assert told(untouched).endswith("run it again with a larger --max-hours.")
+    assert told(taxed).endswith("run it again with a larger --max-cost.")
+
+
+def test_hours_that_have_passed_are_named_where_they_end_the_next(
+    at: At, places: Places, ledger: Ledger, driven: Driven, told: Callable[[str], str]
+) -> None:
+    """$3 pay 50 minutes, and of an hour and a half only half an hour is left."""
+    plan = at(HERE, budget=Budget(max_usd=Decimal(3), max_hours=1.5))
+    run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=lambda: time.time() - 3600)
+    assert told(run_id).endswith("run it again with a larger --max-cost.")
+    between_attempts(run_id, ledger)
+    driven(run_id, Market({HERE: full(HERE)}))
+    assert told(run_id).endswith("run it again with a larger --max-hours.")
+
+
+@pytest.mark.parametrize("agreed_usd", ["20", "1.5"], ids=["lower by now", "planned under it"])
+def test_a_policy_is_named_where_its_dollars_set_the_deadline(
+    at: At, opened: Opened, driven: Driven, places: Places, told: Callable[[str], str], agreed_usd: str
+) -> None:
+    """A plan that was made under the policy has its dollars as its own: a larger --max-cost would move nothing."""
+    run_id = opened(at(HERE, budget=Budget(max_usd=Decimal(agreed_usd), max_hours=5)))
+    places.user_policy.write_text("max_usd_per_run = 1.5")
+    driven(run_id, Market({HERE: full(HERE)}))
+    assert told(run_id).endswith(f"run it again with a larger max_usd_per_run in {places.user_policy}.")
