@@ -144,6 +144,15 @@ def test_cases_in_bulk_load_neither_the_search_nor_what_it_tells() -> None:
     assert {"planner.search", "planner.report", "planner.edges"} & loaded == set()
 
 
+def test_who_drives_or_ends_a_run_goes_by_the_clocks_that_it_is_handed() -> None:
+    """A date by one clock and a wait by another disagree once a machine sleeps, or its clock is set. The real ones come in at
+    one place, with all else that lies outside of a run.
+    """
+    rooms = {name: imports(path) for name, path in MODULES.items() if name.startswith(("provision.walk", "provision.charge"))}
+    assert [name for name, taken in rooms.items() if "time" in taken] == []
+    assert [name for name, taken in rooms.items() if "provision.home.clocks.CLOCKS" in taken] == ["provision.walk.edges"]
+
+
 def test_the_trace_is_read_without_torch() -> None:
     """It imports torch inside functions, so that reading a kept trace, or a table of its, needs none."""
     traces = [name for name in MODULES if name.startswith("planner.estimators.trace")]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +15,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
 from provision.account.runs import RunState
 from provision.errors import Refused
+from provision.home.clocks import Clocks
 from provision.home.places import RunFolder
 from provision.home.processes import boot_id, machine_id, machine_ids, start_of, still_runs, still_runs_by_clock
 from provision.seam import DEADLINE_GRACE_S
@@ -25,18 +25,18 @@ POLL_S = 0.02  # assumed: as often as nobody notices
 
 
 @contextmanager
-def lock_of(folder: RunFolder, *, patience_s: float = LOOK_S) -> Iterator[bool]:
+def lock_of(folder: RunFolder, clocks: Clocks, *, patience_s: float = LOOK_S) -> Iterator[bool]:
     """Hold the run's lock, waiting for it so long; whether it could be had."""
-    with hold_alone(folder.lock, patience_s=patience_s) as held:
+    with hold_alone(folder.lock, clocks, patience_s=patience_s) as held:
         yield held
 
 
 @contextmanager
-def hold_alone(lock: Path, *, patience_s: float = LOOK_S) -> Iterator[bool]:
+def hold_alone(lock: Path, clocks: Clocks, *, patience_s: float = LOOK_S) -> Iterator[bool]:
     """Hold a lock that one process can, waiting for it so long; whether it could be had."""
     descriptor = opened_lock(lock)
     try:
-        yield _locks(descriptor, patience_s)
+        yield _locks(descriptor, clocks, patience_s)
     finally:
         os.close(descriptor)
 
@@ -56,19 +56,17 @@ def opened_lock(lock: Path) -> int:
 
 
 @contextmanager
-def in_control(
-    run_id: str, folder: RunFolder, ledger: Ledger, *, clock: Callable[[], float], detached: bool = False
-) -> Iterator[None]:
+def in_control(run_id: str, folder: RunFolder, ledger: Ledger, *, clocks: Clocks, detached: bool = False) -> Iterator[None]:
     """Hold the run's lock, and a shared run against other machines, and say so in the ledger.
 
     Raises Refused while another process or machine holds it, StoreFailed where its state can't be reached.
     """
-    with lock_of(folder) as held:
+    with lock_of(folder, clocks) as held:
         state = ledger.runs().get(run_id)
         if not held or lives_on(state):
             raise controlled_by_another(run_id, state)
         with ledger.charge():
-            ledger.append(this_process(run_id, at_s=clock(), detached=detached))
+            ledger.append(this_process(run_id, at_s=clocks.wall(), detached=detached))
             yield
 
 
@@ -88,16 +86,16 @@ def lives_on(state: RunState | None) -> bool:
     return is_alive(state.controlled)
 
 
-def _locks(descriptor: int, patience_s: float) -> bool:
+def _locks(descriptor: int, clocks: Clocks, patience_s: float) -> bool:
     """Whether the lock could be had. Somebody who only looks (`is_locked`) holds it for a moment, and is waited for."""
-    ends_at_s = time.monotonic() + patience_s
+    ends_at_s = clocks.steady() + patience_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= ends_at_s:
+            if clocks.steady() >= ends_at_s:
                 return False
-            time.sleep(POLL_S)
+            clocks.sleep(POLL_S)
         else:
             return True
 

@@ -48,7 +48,7 @@ def drive(run_id: str, edges: Edges, *, detached: bool = False, attendant: Atten
     run = with_steady_clock(run)
     with bell(run) as ringing:
         driven, answers = leaving(ringing, attendant)
-        with interruptible(answers), in_control(run_id, run.folder, ledger, clock=run.clocks.wall, detached=detached):
+        with interruptible(answers), in_control(run_id, run.folder, ledger, clocks=run.clocks, detached=detached):
             ringing.started()
             _set_sentinel(run, edges.environment)
             receipt = walk(driven)

@@ -5,7 +5,6 @@ Nothing is changed by it, and nobody is asked twice. What could not be seen is u
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -58,7 +57,7 @@ def examine_layers(
     environment: Mapping[str, str],
     make: MakeProvisioner | None = None,
     connect: Connect = Shell.connect,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float],
 ) -> Layers:
     """Look at the run of this id, or part of one. Raises BadInput for a run that is not known, MissingPart where its provider
     can't be asked from here.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,12 +25,11 @@ from provision.charge.ownerless.strays import end_stray
 from provision.charge.rings.knell import How, tell_end
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
-from provision.home.clocks import CLOCKS, Clocks
+from provision.home.clocks import Clocks
 from provision.home.places import Places, read_places
 from provision.prepare.papers import read_claim
 from provision.seam import CLOCKS_AGREE_S, DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
 from provision.walk.edges import Edges, provisioners
-from provision.walk.phases import Display
 from provision.watch.progress import LineDisplay
 
 LOOK_S: Final = 2.0  # assumed: a look at the ledger's size costs nothing
@@ -44,7 +42,7 @@ def watch(
     end_run: Callable[[RunState], bool],
     *,
     grace_s: Callable[[RunState], float] = lambda _state: DEADLINE_GRACE_S,
-    clocks: Clocks = CLOCKS,
+    clocks: Clocks,
 ) -> None:
     """Return once nothing of the run can bill; after its deadline and the grace, end it, as often as that takes.
 
@@ -74,6 +72,10 @@ def grace_for(state: RunState, places: Places, *, now_s: float) -> float:
     return 0.0 if hands_of(state, places.run(state.run_id).lock, now_s=now_s) is Hands.NOBODY else DEADLINE_GRACE_S
 
 
+def _grace_now_s(state: RunState, *, places: Places, clocks: Clocks) -> float:
+    return grace_for(state, places, now_s=clocks.wall())
+
+
 def is_over(end_at_s: float, listed: Owned, *, now_s: float) -> bool:
     """Whether that moment has passed by the provider's clock too, where it tells the time: this machine's may have been set
     hours ahead, and the box trains.
@@ -86,15 +88,15 @@ def _listed(state: RunState, places: Places) -> Owned:
     return seen(lambda: provisioners(places, os.environ)(claim).owned(claim))
 
 
-def _ended(state: RunState, ledger: Ledger, places: Places, display: Display) -> Teardown:
+def _ended(state: RunState, ledger: Ledger, edges: Edges) -> Teardown:
     """End it as `down` does; where the ledger has lost the run, by what its provider lists with its tag."""
     if _known(state.run_id, ledger) is not None:
         try:
-            return ended_or_told(state.run_id, lambda: end(state.run_id, Edges(places, display)))
+            return ended_or_told(state.run_id, lambda: end(state.run_id, edges))
         except HeldElsewhere as error:
             return Teardown.unknown(state.run_id, str(error))
-    display.note(f"{ledger.path} has lost it: what {state.provider} lists of it is ended by its tag.")
-    by_tag = partial(end_stray, state.run_id, state.provider, Edges(places, display), meant=True)
+    edges.display.note(f"{ledger.path} has lost it: what {state.provider} lists of it is ended by its tag.")
+    by_tag = partial(end_stray, state.run_id, state.provider, edges, meant=True)
     return ended_or_told(state.run_id, by_tag)
 
 
@@ -108,20 +110,21 @@ def main(arguments: list[str]) -> int:
     """Watch over one run, unless somebody does already."""
     (run_id,) = arguments
     places, display = read_places(os.environ), LineDisplay(sys.stdout)
-    folder = places.run(run_id)
-
+    edges, folder = Edges(places, display), places.run(run_id)
+    clocks = edges.clocks
     ledger, said = Ledger(places.ledger), set[str]()
 
     def end_run(state: RunState) -> bool:
         listed = _listed(state, places)
-        if not is_over(state.deadline_at_s, listed, now_s=time.time()):
+        if not is_over(state.deadline_at_s, listed, now_s=clocks.wall()):
             display.note(f"{clock_trouble(listed.ahead_s) or ''} By theirs the deadline has not passed.".strip())
             return False
         display.note("The deadline has passed and the run is not seen to be over: ending it.")
-        teardown = _ended(state, ledger, places, display)
+        teardown = _ended(state, ledger, edges)
         if teardown.verdict not in said:  # once, however often it is tried
             said.add(teardown.verdict)
-            tell_end(teardown, _known(run_id, ledger) or state, folder, how=How.DEADLINE, note=display.note, at_s=time.time())
+            known = _known(run_id, ledger) or state
+            tell_end(teardown, known, folder, how=How.DEADLINE, note=display.note, at_s=clocks.wall())
         return teardown.clean and _known(run_id, ledger) is None
 
     def end_run_or_tell(state: RunState) -> bool:
@@ -133,9 +136,10 @@ def main(arguments: list[str]) -> int:
             return False
 
     try:
-        with hold_alone(folder.sentinel) as alone:
+        with hold_alone(folder.sentinel, clocks) as alone:
             if alone:
-                watch(run_id, ledger, end_run_or_tell, grace_s=lambda state: grace_for(state, places, now_s=time.time()))
+                grace_s = partial(_grace_now_s, places=places, clocks=clocks)
+                watch(run_id, ledger, end_run_or_tell, grace_s=grace_s, clocks=clocks)
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
         return tell(error, [])
     return 0

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -26,6 +25,7 @@ from provision.charge.driving import drive
 from provision.charge.finding import find_run
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
+from provision.home.clocks import Clocks
 from provision.home.interrupt import answered, interruptible
 from provision.home.places import Places, read_places
 from provision.state.shared import ledger_of
@@ -44,6 +44,7 @@ def start_supervisor(
     run_id: str,
     *,
     places: Places,
+    clocks: Clocks,
     environment: Mapping[str, str] = os.environ,
     command: Sequence[str] = SUPERVISOR,
     start_s: float = START_S,
@@ -59,46 +60,46 @@ def start_supervisor(
     try:
         with interruptible({signal.SIGHUP: lambda: True}):  # a closed terminal is what a supervisor is for
             pid = spawn_apart(command, run_id, places, environment)
-            if _takes_charge(ledger, run_id, pid, start_s):
+            if _takes_charge(ledger, run_id, pid, start_s, clocks):
                 return pid
     except KeyboardInterrupt:
         LineDisplay(sys.stderr).note(ENDED_FIRST)
         with answered(SHIELDED, lambda _number, _frame: None):  # what was asked for takes its time
-            _give_up(pid, run_id, places, ledger)
+            _give_up(pid, run_id, places, ledger, clocks)
         raise
-    _give_up(pid, run_id, places, ledger)
+    _give_up(pid, run_id, places, ledger, clocks)
     log = places.run(run_id).controller_log
     words = f"Its words are in {log}; rentune ls" if log.exists() else "rentune ls"
     raise TrainingFailed("The supervisor did not take charge.", hint=words)
 
 
-def _give_up(pid: int | None, run_id: str, places: Places, ledger: Ledger) -> None:
+def _give_up(pid: int | None, run_id: str, places: Places, ledger: Ledger, clocks: Clocks) -> None:
     """End a supervisor that is not in charge, and the run, unless it has rented: then it has ended that on its way out."""
     if pid is not None:
         _end_process(pid)
-    _end_unless_rented(ledger, run_id, places)
+    _end_unless_rented(ledger, run_id, places, clocks)
 
 
-def _takes_charge(ledger: Ledger, run_id: str, pid: int, start_s: float) -> bool:
+def _takes_charge(ledger: Ledger, run_id: str, pid: int, start_s: float, clocks: Clocks) -> bool:
     """Wait for it so long; whether the process is in charge of the run then."""
-    ends_at_s = time.monotonic() + start_s
-    while time.monotonic() < ends_at_s and not _has_ended(pid):
+    ends_at_s = clocks.steady() + start_s
+    while clocks.steady() < ends_at_s and not _has_ended(pid):
         controlled = find_run(ledger, run_id).controlled
         if controlled is not None and controlled.pid == pid:
             return True
-        time.sleep(POLL_S)
+        clocks.sleep(POLL_S)
     return False
 
 
-def _end_unless_rented(ledger: Ledger, run_id: str, places: Places) -> None:
+def _end_unless_rented(ledger: Ledger, run_id: str, places: Places, clocks: Clocks) -> None:
     """A run for which nothing was asked is over; what was rented a supervisor has ended on its way out."""
     state = find_run(ledger, run_id)
     if state.rentals or state.teardown is not None:
         return
     folder = places.run(run_id)
     mirrored = ledger_of(run_id, places, note=LineDisplay(sys.stdout).note)
-    with in_control(run_id, folder, mirrored, clock=time.time):
-        lease.end_unrented(run_id, ledger=mirrored)
+    with in_control(run_id, folder, mirrored, clocks=clocks):
+        lease.end_unrented(run_id, ledger=mirrored, clock=clocks.wall)
 
 
 def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> None:

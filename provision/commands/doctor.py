@@ -103,12 +103,13 @@ def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
     from provision.charge.layers import examine_layers
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
+    from provision.home.clocks import CLOCKS
     from provision.home.places import read_places
     from provision.seam import Answer
 
     if install:
         raise BadInput("--install is for this machine, not for a run.", hint=f"rentune doctor {run}")
-    found = examine_layers(run, places=read_places(), environment=os.environ)
+    found = examine_layers(run, places=read_places(), environment=os.environ, clock=CLOCKS.wall)
     code = {Answer.YES: Exit.OK, Answer.NO: Exit.FAILED, Answer.UNKNOWN: Exit.UNSEEN}[found.whole]
     return show("doctor", found, lambda: _draw_layers(found), as_json=as_json, exit_code=code)
 

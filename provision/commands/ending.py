@@ -44,6 +44,7 @@ from provision.commands.turns import Turn, in_turn
 from provision.envelope import Problem
 from provision.envelope.show import columns_of
 from provision.errors import BadInput, HeldElsewhere, Refused
+from provision.home.clocks import CLOCKS
 from provision.home.installation import known_installation
 from provision.home.places import Places, is_run_id
 from provision.prepare.papers import lost_papers
@@ -142,9 +143,9 @@ def end_by_word(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     def says(question: str) -> bool:
         return str(click.prompt(question, default="", show_default=False, err=True)).strip() == run_id
 
-    display = _said()
-    act = partial(close_by_word, run_id, Edges(places, display), says=says)
-    return Ended(teardowns=(ended_and_told(run_id, act, places=places, note=display.note),))
+    edges = Edges(places, _said())
+    act = partial(close_by_word, run_id, edges, says=says)
+    return Ended(teardowns=(ended_and_told(run_id, act, edges),))
 
 
 def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - no volume holds a result
@@ -152,7 +153,7 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
 
     Raises Held where that is all that was asked for.
     """
-    found = look_for_orphans(places)
+    found = look_for_orphans(places, CLOCKS)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
     edges, teardowns, held = Edges(places, _said()), list[Teardown](), list[str]()
     turns = (Turn(each.run_id or "", partial(end_volume, provider, each, edges)) for provider, each in volumes)
@@ -180,7 +181,7 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
     """
     if run in Ledger(places.ledger).runs():
         raise BadInput(f"{run} was opened here.", hint=f"rentune down {run}")
-    found = look_for_orphans(places)
+    found = look_for_orphans(places, CLOCKS)
     if run is not None:
         found = only_run(found, run)
         if found.nothing and not found.kept:
@@ -302,7 +303,7 @@ def _is_stray(places: Places, run: str) -> bool:
     """Whether what carries the tag of a run that the ledger does not know is the user's to end."""
     if fitting(run, Ledger(places.ledger).runs()):
         return False
-    return any(run == run_id for run_id, _ in stray_runs(look_for_orphans(places)))
+    return any(run == run_id for run_id, _ in stray_runs(look_for_orphans(places, CLOCKS)))
 
 
 def _said() -> LineDisplay:
@@ -312,24 +313,24 @@ def _said() -> LineDisplay:
 
 def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
     """Of a run that this ledger knows also told to whom that run tells."""
-    said = _said()
+    edges = Edges(places, _said())
 
     def ended() -> Teardown:
-        return ended_or_told(run_id, lambda: end_stray(run_id, provider, Edges(places, said)))
+        return ended_or_told(run_id, lambda: end_stray(run_id, provider, edges))
 
     if run_id not in Ledger(places.ledger).runs():
         return ended()
-    return ended_and_told(run_id, ended, places=places, note=said.note)
+    return ended_and_told(run_id, ended, edges)
 
 
 def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
     ledger = Ledger(places.ledger)
     run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
-    display = _said()
-    act = partial(end, run_id, Edges(places, display), discard=discard, meant=meant)
+    edges = Edges(places, _said())
+    act = partial(end, run_id, edges, discard=discard, meant=meant)
 
     def ended() -> Teardown:
         with told_if_cut_off(run_id, ledger):
             return told_if_it_bills(run_id, ledger, act)
 
-    return ended_and_told(run_id, ended, places=places, note=display.note)
+    return ended_and_told(run_id, ended, edges)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from provision.errors import BadInput, Exit
+from provision.home.clocks import CLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,7 @@ def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # no
     from provision.commands.problems import ledger_problems
     from provision.envelope.show import show
 
-    elsewhere = in_other_hands(places, ask_stores(places), now_s=time.time())
+    elsewhere = in_other_hands(places, ask_stores(places, CLOCKS), now_s=time.time())
     ledger = Ledger(places.ledger)
     runs = list(ledger.runs().values())
     shown = runs if everything else runs[-SHOWN:]
@@ -126,7 +127,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
     from provision.commands.problems import unseen_problems
     from provision.envelope.show import say, show
 
-    found = look_for_orphans(places)
+    found = look_for_orphans(places, CLOCKS)
     ring_for_strays(found.strays, found, places=places, note=partial(say, err=True))
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data: dict[str, Any] = {

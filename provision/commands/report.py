@@ -106,6 +106,7 @@ def _brought(state: RunState, places: Places) -> Receipt | None:
     """
     from provision.charge.controller import lock_of
     from provision.errors import Refused, RentuneError
+    from provision.home.clocks import CLOCKS
     from provision.state.link import read_link
     from provision.state.shared import refresh_papers
     from provision.walk.books import read_receipt
@@ -115,7 +116,7 @@ def _brought(state: RunState, places: Places) -> Receipt | None:
     if link is None:
         return None
     try:
-        with lock_of(folder) as alone:  # a controller that lives here has it all
+        with lock_of(folder, CLOCKS) as alone:  # a controller that lives here has it all
             if alone:
                 refresh_papers(state.run_id, places)
     except RentuneError as error:

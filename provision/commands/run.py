@@ -171,12 +171,13 @@ def _publish(place: Place, run_id: str, places: Places) -> None:
     """Before anything is rented. Where the store does not take it the run is over, and nothing was rented."""
     from provision.account.ledger import Ledger
     from provision.errors import RentuneError
+    from provision.home.clocks import CLOCKS
     from provision.walk import lease
 
     try:
         place.publish(run_id, places)
     except (RentuneError, OSError):
-        lease.end_unrented(run_id, ledger=Ledger(places.ledger))
+        lease.end_unrented(run_id, ledger=Ledger(places.ledger), clock=CLOCKS.wall)
         raise
 
 
@@ -294,9 +295,10 @@ def _detach(run_id: str, places: Places, *, as_json: bool) -> int:
     from provision.charge.ends.verdicts import told_if_cut_off
     from provision.charge.supervise import start_supervisor
     from provision.envelope.show import show
+    from provision.home.clocks import CLOCKS
 
     with told_if_cut_off(run_id, Ledger(places.ledger)):
-        pid = start_supervisor(run_id, places=places)
+        pid = start_supervisor(run_id, places=places, clocks=CLOCKS)
 
     def draw() -> None:
         for line in (f"In charge: process {pid}", f"Watch:     rentune logs -f {run_id}", f"End:       rentune down {run_id}"):

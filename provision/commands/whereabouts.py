@@ -7,6 +7,7 @@ from provision.account.runs import RunState
 from provision.charge.controller import lock_of
 from provision.charge.finding import find_run
 from provision.errors import BadInput
+from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.prepare.policy import state_place
 from provision.state.shared import bring, refresh
@@ -27,7 +28,7 @@ def run_brought(name: str, url: str | None, places: Places, *, least_letters: in
         run_id = bring(name, place, places)
     else:
         if up_to_date:
-            with lock_of(places.run(run_id)) as alone:  # a controller that lives here has it all, and its files under way
-                if alone:
+            with lock_of(places.run(run_id), CLOCKS) as alone:
+                if alone:  # a controller that lives here has it all, and its files under way
                     refresh(run_id, places)
     return ledger.runs()[run_id]

@@ -16,7 +16,7 @@ from planner.saved import read_plan
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger
 from provision.account.runs import Rental, RunState
-from provision.home.clocks import CLOCKS, Clocks
+from provision.home.clocks import Clocks
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import asked_ram_gib
@@ -60,10 +60,10 @@ class Run:
     ledger: Ledger
     make: MakeProvisioner
     display: Display
+    clocks: Clocks
     agrees: Agrees = lambda _question: False
     pushed: PushedCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
-    clocks: Clocks = CLOCKS
     reach: Reach = REACH
 
     @property

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ class Renting:
 
     provisioner: Provisioner
     ledger: Ledger
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float]  # wall
     note: Note = _unheard
     teardown_s: float | None = None  # as it is planned; None = by no plan
 
@@ -151,19 +150,19 @@ def _with_used_volumes(claim: Claim, ledger: Ledger) -> Claim:
     return claim
 
 
-def end_unrented(run_id: str, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
+def end_unrented(run_id: str, *, ledger: Ledger, clock: Callable[[], float]) -> Teardown:
     """The verdict on a run that never asked for a box."""
     teardown = Teardown.destroyed(run_id, "Nothing was rented.")
     _write(teardown, ledger, clock())
     return teardown
 
 
-def give_up(teardown: Teardown, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+def give_up(teardown: Teardown, *, ledger: Ledger, clock: Callable[[], float]) -> None:
     """The verdict on the last attempt once more: no other follows it."""
     _write(teardown, ledger, clock())
 
 
-def take_back(teardown: Teardown, owned: Owned, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+def take_back(teardown: Teardown, owned: Owned, *, ledger: Ledger, clock: Callable[[], float]) -> None:
     """A clean verdict that a later look does not bear out: something is listed, or nobody could be asked."""
     run_id, left = teardown.run_id, tuple(ResourceEnd(resource=each, gone=Answer.NO, at_s=clock()) for each in owned.resources)
     if left:

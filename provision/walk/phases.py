@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from provision.account.ledger import Ledger
 from provision.account.lines import PhaseEnded, PhaseStarted
 from provision.errors import ControlLost
+from provision.home.clocks import Clocks
 from provision.walk.crash import crash_if
 from remote.contract import Event, Phase
 
@@ -33,13 +33,11 @@ class Display(Protocol):
 class Phases:
     """A stopwatch that writes what it measures. At most one phase of the controller runs at a time."""
 
-    def __init__(
-        self, run_id: str, ledger: Ledger, display: Display, *, clock: Callable[[], float], crash_point: str | None
-    ) -> None:
+    def __init__(self, run_id: str, ledger: Ledger, display: Display, *, clocks: Clocks, crash_point: str | None) -> None:
         self._run_id = run_id
         self._ledger = ledger
         self._display = display
-        self._clock = clock
+        self._clocks = clocks
         self._crash_point = crash_point
         self._open: tuple[Phase, float] | None = None
 
@@ -60,8 +58,8 @@ class Phases:
 
     def begin(self, phase: Phase) -> None:
         """Enter a phase that ends elsewhere."""
-        self._ledger.append(PhaseStarted(run_id=self._run_id, at_s=self._clock(), phase=phase.value))
-        self._open = (phase, time.monotonic())
+        self._ledger.append(PhaseStarted(run_id=self._run_id, at_s=self._clocks.wall(), phase=phase.value))
+        self._open = (phase, self._clocks.steady())
         crash_if(self._crash_point, phase, "before")
         self._display.phase(phase.value)
 
@@ -71,9 +69,9 @@ class Phases:
             return
         phase, started_s = self._open
         self._open = None
-        duration_s = time.monotonic() - started_s
+        duration_s = self._clocks.steady() - started_s
         self._ledger.append(
-            PhaseEnded(run_id=self._run_id, at_s=self._clock(), phase=phase.value, duration_s=duration_s, ok=ok)
+            PhaseEnded(run_id=self._run_id, at_s=self._clocks.wall(), phase=phase.value, duration_s=duration_s, ok=ok)
         )
         crash_if(self._crash_point, phase, "after")
 

@@ -43,7 +43,7 @@ def walk(run: Run) -> Receipt:
 
     What fails is told in the receipt, after the teardown. Raises ControlLost alone: another machine has the run.
     """
-    phases = Phases(run.run_id, run.ledger, run.display, clock=run.clocks.wall, crash_point=run.crash_point)
+    phases = Phases(run.run_id, run.ledger, run.display, clocks=run.clocks, crash_point=run.crash_point)
     telling, end = Telling(run), None
     with telling.caught():
         end = _settled(run, phases)

@@ -214,7 +214,7 @@ class Stage(JudgedRun):
         act: Callable[[Run], object] = walk if controller.command == "resume" else end_with_books
         try:
             run = with_steady_clock(held)
-            with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clock=run.clocks.wall):
+            with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clocks=run.clocks):
                 act(run)
         except Killed:
             return True

@@ -131,7 +131,7 @@ def test_a_box_that_was_silent_at_first_and_never_started_is_started(rehearsal: 
     with connected(run, box) as shell:
         line.cut()
         later(1.5, line.heal)
-        train(run, Phases(run.run_id, run.ledger, run.display, clock=run.clocks.wall, crash_point=None), shell, box)
+        train(run, Phases(run.run_id, run.ledger, run.display, clocks=run.clocks, crash_point=None), shell, box)
     assert (run.folder.adapter / "adapter.safetensors").exists()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from contextlib import suppress
 from typing import Final
 
@@ -54,9 +53,9 @@ def end(run_id: str, edges: Edges, *, discard: bool = False, meant: bool = True,
     if patience_s is None:
         patience_s = longest_end_s(_made_if_rented(edges, folder, state)) if meant else LOOK_S
     ask = Ask.NOTHING if not meant else Ask.STOP_AT_ONCE if discard else Ask.STOP
-    with handed_over(run_id, folder, ledger, note, ask=ask, patience_s=patience_s) as held:
+    with handed_over(run_id, folder, ledger, note, edges.clocks, ask=ask, patience_s=patience_s) as held:
         if not meant:
-            require_nobody(run_id, find_run(ledger, run_id), held=held)
+            require_nobody(run_id, find_run(ledger, run_id), held=held, now_s=edges.clocks.wall())
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
         with ledger.charge(ending=meant):
@@ -83,15 +82,15 @@ def _end_locked(run_id: str, edges: Edges, ledger: Ledger, *, discard: bool) -> 
         return _ended_before(state, state.teardown, edges, ledger)
     provisioner = _made_if_rented(edges, folder, state)
     try:
-        ledger.append(this_process(run_id, at_s=time.time(), ending=True))
+        ledger.append(this_process(run_id, at_s=edges.clocks.wall(), ending=True))
     except OSError as error:  # who ends it can't be written down; what bills is ended first
         note(f"{ledger.path} takes no line ({error.strerror}). The run is ended all the same.")
     if lost := set(lost_papers(folder)) - {folder.launch}:
         note(f"Its books stay open: {min(lost)} is missing or damaged.")
         if state.may_bill and state.box is not None and not state.box.ours and not discard:
             why = f"Without {min(lost).name} your host can't be asked for a result, so nothing there is removed."
-            return _left(state, why, at_s=time.time())
-        return lease.end(read_claim(folder, state), Renting(provisioner, ledger, note=note))
+            return _left(state, why, at_s=edges.clocks.wall())
+        return lease.end(read_claim(folder, state), Renting(provisioner, ledger, edges.clocks.wall, note))
     run = read_run(run_id, edges.by(lambda _claim: provisioner), ledger=ledger)
     run = dataclasses.replace(with_steady_clock(run), pushed=_pushed_if_seen(run_id, folder))
     return end_with_books(run, discard=discard)
@@ -110,7 +109,7 @@ def _ended_before(state: RunState, verdict: Teardown, edges: Edges, ledger: Ledg
     if not listed.resources and {each.id for each in listed.kept} <= state.volumes.keys():
         return verdict
     edges.display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
-    return lease.end(claim, Renting(provisioner, ledger, note=edges.display.note))
+    return lease.end(claim, Renting(provisioner, ledger, edges.clocks.wall, edges.display.note))
 
 
 def _pushed_if_seen(run_id: str, folder: RunFolder) -> PushedCheckpoints | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -26,6 +25,7 @@ from provision.charge.controller import (
 )
 from provision.charge.ends.afterwards import goes_on
 from provision.errors import Held, Refused
+from provision.home.clocks import Clocks
 from provision.home.interrupt import SAME_MOMENT_S
 from provision.home.places import RunFolder
 from provision.words import Note, seconds_words
@@ -46,7 +46,9 @@ class Ask(StrEnum):
 
 
 @contextmanager
-def handed_over(run_id: str, folder: RunFolder, ledger: Ledger, note: Note, *, ask: Ask, patience_s: float) -> Iterator[bool]:
+def handed_over(
+    run_id: str, folder: RunFolder, ledger: Ledger, note: Note, clocks: Clocks, *, ask: Ask, patience_s: float
+) -> Iterator[bool]:
     """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said.
 
     Whoever holds it is asked once to stop, as soon as the ledger says who that is: one that has just taken the lock has not
@@ -61,27 +63,27 @@ def handed_over(run_id: str, folder: RunFolder, ledger: Ledger, note: Note, *, a
         note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
         yield True
         return
-    began_at_s, asked, told = time.monotonic(), set[int](), False
+    began_at_s, asked, told = clocks.steady(), set[int](), False
     look_s = 0.0
     while True:
-        with lock_of(folder, patience_s=look_s) as locked:
+        with lock_of(folder, clocks, patience_s=look_s) as locked:
             state = ledger.runs().get(run_id)
             has_it = lives_on(state)
-            waited_s = time.monotonic() - began_at_s
+            waited_s = clocks.steady() - began_at_s
             if (locked and not has_it) or waited_s >= patience_s:
                 yield locked and not has_it
                 return
         if state is not None and ask is not Ask.NOTHING and (has_it or is_locked(folder.lock)):  # else somebody only looked
-            _ask(state, note, at_once=ask is Ask.STOP_AT_ONCE, asked=asked)
+            _ask(state, note, clocks, at_once=ask is Ask.STOP_AT_ONCE, asked=asked)
         if locked:  # its lock says nothing of it: the file was deleted
-            time.sleep(POLL_S)
+            clocks.sleep(POLL_S)
         if waited_s >= SILENCE_S and not told:
             told = True
             note(_waited_for(state.controlled if state else None, patience_s - waited_s))
         look_s = min(LOOK_S, SILENCE_S, patience_s - waited_s)
 
 
-def _ask(state: RunState, note: Note, *, at_once: bool, asked: set[int]) -> None:
+def _ask(state: RunState, note: Note, clocks: Clocks, *, at_once: bool, asked: set[int]) -> None:
     """To stop with what is finished, each process once; a second time, a moment later, means at once."""
     controlled = state.controlled
     if controlled is None or controlled.pid in asked or not is_alive(controlled):
@@ -93,7 +95,7 @@ def _ask(state: RunState, note: Note, *, at_once: bool, asked: set[int]) -> None
     note(f"Asking its controller (process {controlled.pid}) to stop and tear down.")
     _terminate(controlled)
     if at_once:
-        time.sleep(ANOTHER_MOMENT_S)
+        clocks.sleep(ANOTHER_MOMENT_S)
         _terminate(controlled)
 
 
@@ -125,15 +127,15 @@ def _waited_for(controlled: Controlled | None, patience_s: float) -> str:
     return f"Waiting for process {controlled.pid}, {limit}: {ending}."
 
 
-def require_nobody(run_id: str, state: RunState | None, *, held: bool) -> None:
+def require_nobody(run_id: str, state: RunState | None, *, held: bool, now_s: float) -> None:
     """Raises Held where somebody has taken the run up since the look that found nobody. `held`: whether its lock is ours."""
-    if not held or (state is not None and hands_of(state, None, now_s=time.time()) is Hands.HELD):
+    if not held or (state is not None and hands_of(state, None, now_s=now_s) is Hands.HELD):
         who = f"process {state.controlled.pid}" if state and state.controlled else "a process that has just taken it up"
         raise Held(f"Run {run_id} is controlled by {who}.")
 
 
 @contextmanager
-def alone_with(run_id: str, folder: RunFolder, ledger: Ledger, note: Note) -> Iterator[None]:
+def alone_with(run_id: str, folder: RunFolder, ledger: Ledger, note: Note, clocks: Clocks) -> Iterator[None]:
     """Hold the lock of a run of this home that is over. One that this home never had has none, and nobody to hold it.
 
     Raises Held where it goes on, or a process here has it in hand: nobody is asked to let go.
@@ -141,9 +143,9 @@ def alone_with(run_id: str, folder: RunFolder, ledger: Ledger, note: Note) -> It
     if not folder.root.exists() and run_id not in ledger.runs():
         yield
         return
-    with handed_over(run_id, folder, ledger, note, ask=Ask.NOTHING, patience_s=LOOK_S) as held:
+    with handed_over(run_id, folder, ledger, note, clocks, ask=Ask.NOTHING, patience_s=LOOK_S) as held:
         state = ledger.runs().get(run_id)
-        require_nobody(run_id, state, held=held)
+        require_nobody(run_id, state, held=held, now_s=clocks.wall())
         if state is not None and goes_on(state):
             raise Held(f"Run {run_id} is not over.")
         yield

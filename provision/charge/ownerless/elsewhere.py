@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
@@ -20,6 +19,7 @@ from provision.account.ledger import Ledger
 from provision.account.runs import RunState
 from provision.charge.controller import Hands, hands_of, lock_of
 from provision.errors import RentuneError
+from provision.home.clocks import Clocks
 from provision.home.installation import known_installation
 from provision.home.places import Places
 from provision.state.book import Book
@@ -64,17 +64,17 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ask_stores(
-    places: Places, *, environment: Mapping[str, str] = os.environ, patience_s: float = ASK_S
+    places: Places, clocks: Clocks, *, environment: Mapping[str, str] = os.environ, patience_s: float = ASK_S
 ) -> dict[str, Elsewhere]:
     """Runs of this home that look left behind and are, or may be, in other hands; by their id.
 
     What other machines have written of such a run comes into this home's ledger. All are asked at once, and waited for so long.
     """
     ledger, home = Ledger(places.ledger), known_installation(places)
-    left_behind = _left_behind(ledger.runs().values(), places, now_s=time.time())
-    asked = [_Asked(run_id, places, environment) for run_id in left_behind if places.run(run_id).state.exists()]
-    ends_at_s = time.monotonic() + patience_s
-    found = (each.answer(ledger, places, home, patience_s=max(0.0, ends_at_s - time.monotonic())) for each in asked)
+    left_behind = _left_behind(ledger.runs().values(), places, now_s=clocks.wall())
+    asked = [_Asked(run_id, places, environment, clocks) for run_id in left_behind if places.run(run_id).state.exists()]
+    ends_at_s = clocks.steady() + patience_s
+    found = (each.answer(ledger, places, home, patience_s=max(0.0, ends_at_s - clocks.steady())) for each in asked)
     return {each.run_id: each for each in found if each is not None}
 
 
@@ -96,7 +96,8 @@ def _left_behind(states: Iterable[RunState], places: Places, *, now_s: float) ->
 class _Asked:
     """A question that is under way, in a thread: a store that is not there keeps whoever asks for minutes."""
 
-    def __init__(self, run_id: str, places: Places, environment: Mapping[str, str]) -> None:
+    def __init__(self, run_id: str, places: Places, environment: Mapping[str, str], clocks: Clocks) -> None:
+        self._clocks = clocks
         self._run_id = run_id
         self._link: Link | None = None
         self._seen: tuple[Book, bool] | None = None
@@ -118,7 +119,8 @@ class _Asked:
         if self._thread.is_alive() or self._seen is None:
             return Elsewhere(run_id=self._run_id, url=url, why=self._why)
         book, is_heard = self._seen
-        with suppress(OSError), lock_of(places.run(self._run_id), patience_s=0.0) as alone:  # a full disk: it is asked again
+        at_once = lock_of(places.run(self._run_id), self._clocks, patience_s=0.0)
+        with suppress(OSError), at_once as alone:  # a full disk: it is asked again
             if alone:
                 ledger.copy_in(*(bytes(line) for line in book.lines))
         state = ledger.runs()[self._run_id]

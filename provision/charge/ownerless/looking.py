@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +12,7 @@ from provision.account.ledger import Ledger, damage
 from provision.charge.controller import hands_of
 from provision.charge.ownerless.elsewhere import ask_stores, in_other_hands
 from provision.charge.ownerless.orphans import Orphans, clock_ahead_s, find_orphans, lists_of, providers_to_ask
+from provision.home.clocks import Clocks
 from provision.home.installation import known_installation
 from provision.parts import clouds_in_reach
 from provision.prepare.papers import read_claim
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from provision.home.places import Places
 
 
-def look_for_orphans(places: Places) -> Orphans:
+def look_for_orphans(places: Places, clocks: Clocks) -> Orphans:
     """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here.
 
     The ledger is read once more when they have answered. What they list was written down before it was asked for, so nothing is
     a stray of a run that was opened meanwhile; nor is what was listed of one that has come to its end since.
     """
-    by_store = ask_stores(places)
+    by_store = ask_stores(places, clocks)
     ledger = Ledger(places.ledger)
     before = ledger.runs()
     owned: dict[str, Owned] = {}
@@ -45,7 +45,7 @@ def look_for_orphans(places: Places) -> Orphans:
     owned = {name: _without(found, ended) for name, found in owned.items()}
     if sentence := damage(ledger):
         owned["ledger"] = Owned(resources=(), complete=Answer.UNKNOWN, message=sentence)
-    now_s = time.time()
+    now_s = clocks.wall()
     told_s = now_s - (clock_ahead_s(owned.values()) or 0.0)
     return find_orphans(
         runs,

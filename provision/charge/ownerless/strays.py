@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 
 from catalogs.user_file import printable, shortened
@@ -37,7 +36,7 @@ def end_stray(run_id: str, provider: str, edges: Edges, *, meant: bool = False) 
         way = by_hand_words(provider)
         said = f"Something at {provider} carries the tag '{shortened(run_id)}', which is no run's id: {way}."
         return Teardown.unknown(printable(run_id), said)
-    with nullcontext() if meant else alone_with(run_id, places.run(run_id), Ledger(places.ledger), note):
+    with nullcontext() if meant else alone_with(run_id, places.run(run_id), Ledger(places.ledger), note, edges.clocks):
         teardown = edges.provisioners()(claim).destroy(claim)
-        write_stray_end(teardown, provider, at_s=time.time(), places=places, note=note)
+        write_stray_end(teardown, provider, at_s=edges.clocks.wall(), places=places, note=note)
     return teardown

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 
 from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE
@@ -64,8 +64,10 @@ def _unused(volume: Resource, edges: Edges) -> Iterator[None]:
         raise Held(f"Run {user.run_id} goes on with {volume.words} ({volume.name}).", hint=f"rentune down {user.run_id}")
     if volume.in_use:
         raise Held(f"A machine has {volume.words} ({volume.name}).", hint="rentune ls --orphans tells whose")
-    of_run = run_id is not None and volume.names_run
-    with alone_with(run_id, places.run(run_id), ledger, edges.display.note) if run_id and of_run else nullcontext():
+    if not run_id or not volume.names_run:
+        yield
+        return
+    with alone_with(run_id, places.run(run_id), ledger, edges.display.note, edges.clocks):
         yield
 
 

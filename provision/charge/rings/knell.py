@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -15,8 +14,9 @@ from provision.charge.rings.bell import alert_of, share_words, still_bills_words
 from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import EndUnseen, Exit
 from provision.home.faults import apart
-from provision.home.places import Places, RunFolder
+from provision.home.places import RunFolder
 from provision.seam import Teardown
+from provision.walk.edges import Edges
 from provision.watch.alerts import Alert, Post
 from provision.words import Note
 
@@ -55,29 +55,30 @@ def _end_of(teardown: Teardown, state: RunState, how: How, at_s: float) -> Alert
     return msgspec.structs.replace(alert, exit_code=state.billed.exit_code if state.billed else None)
 
 
-def ended_and_told(run_id: str, act: Callable[[], Teardown], *, places: Places, note: Note) -> Teardown:
+def ended_and_told(run_id: str, act: Callable[[], Teardown], edges: Edges) -> Teardown:
     """The verdict of `act`, which ends a run of this home or waits for whoever is at it; what nobody else tells rings.
 
     Raises what `act` raises; one that was cut off may have left a box that bills.
     """
-    ledger = Ledger(places.ledger)
+    ledger = Ledger(edges.places.ledger)
     ledger.remember(run_id)
     before = ledger.runs()[run_id]
     try:
         teardown = act()
     except EndUnseen as error:
-        _tell(Teardown.unknown(run_id, str(error)), before, ledger.runs()[run_id], places, note)
+        _tell(Teardown.unknown(run_id, str(error)), before, ledger.runs()[run_id], edges)
         raise
-    _tell(teardown, before, ledger.runs()[run_id], places, note)
+    _tell(teardown, before, ledger.runs()[run_id], edges)
     return teardown
 
 
-def _tell(teardown: Teardown, before: RunState, after: RunState, places: Places, note: Note) -> None:
+def _tell(teardown: Teardown, before: RunState, after: RunState, edges: Edges) -> None:
     """Nothing where a verdict stands as it stood, and where its own controller ended the run and has told it."""
     if teardown.clean and (teardown == before.teardown if before.over else not _is_this_process(after)):
         return
     how = How.AGAIN if before.over else How.DOWN
-    tell_end(teardown, after, places.run(after.run_id), how=how, note=note, at_s=time.time())
+    folder, now_s = edges.places.run(after.run_id), edges.clocks.wall()
+    tell_end(teardown, after, folder, how=how, note=edges.display.note, at_s=now_s)
 
 
 def _is_this_process(state: RunState) -> bool:

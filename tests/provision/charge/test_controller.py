@@ -18,6 +18,7 @@ from provision.account.ledger import Ledger
 from provision.charge.controller import Hands, hands_of, in_control, is_alive, is_locked, this_process
 from provision.errors import Refused
 from provision.home import processes
+from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.home.processes import start_of
 from provision.seam import DEADLINE_GRACE_S
@@ -27,9 +28,9 @@ from provision.seam import DEADLINE_GRACE_S
 def test_one_process_is_in_charge_and_the_next_is_refused(run_id: str, places: Places, ledger: Ledger) -> None:
     """The refusal names the process that holds the run."""
     folder = places.run(run_id)
-    with in_control(run_id, folder, ledger, clock=time.time):
+    with in_control(run_id, folder, ledger, clocks=CLOCKS):
         assert is_locked(folder.lock)
-        with pytest.raises(Refused, match="Another process controls run"), in_control(run_id, folder, ledger, clock=time.time):
+        with pytest.raises(Refused, match="Another process controls run"), in_control(run_id, folder, ledger, clocks=CLOCKS):
             pass
     assert not is_locked(folder.lock)
 
@@ -50,12 +51,12 @@ def test_who_lives_is_in_charge_though_its_lock_was_deleted(
     shutil.rmtree(folder.root)
     with (
         pytest.raises(Refused, match=rf"controls run {run_id} \(process {other_process.pid}\)"),
-        in_control(run_id, folder, ledger, clock=time.time),
+        in_control(run_id, folder, ledger, clocks=CLOCKS),
     ):
         pass
     other_process.kill()
     other_process.wait()
-    with in_control(run_id, folder, ledger, clock=time.time):
+    with in_control(run_id, folder, ledger, clocks=CLOCKS):
         assert is_locked(folder.lock)
 
 
@@ -100,7 +101,7 @@ def test_a_look_at_the_lock_refuses_nobody(run_id: str, places: Places, ledger: 
     with folder.lock.open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
-        with in_control(run_id, folder, ledger, clock=time.time):
+        with in_control(run_id, folder, ledger, clocks=CLOCKS):
             assert is_locked(folder.lock)
 
 

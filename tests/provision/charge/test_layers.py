@@ -21,6 +21,7 @@ from provision.cli import call
 from provision.direct.local import REAPING, LocalBox
 from provision.direct.processes import SERVER_FOLDER
 from provision.errors import Exit
+from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.seam import Answer, Claim, Layer, Owned, Resource
 from provision.walk.driven import read_run
@@ -51,7 +52,7 @@ def rented(run_id: str, places: Places, ledger: Ledger, local: LocalBox) -> Iter
 
 
 def look(run_id: str, places: Places, provisioner: LocalBox | Paper) -> Layers:
-    return examine_layers(run_id, places=places, environment={}, make=lambda _claim: provisioner)
+    return examine_layers(run_id, places=places, environment={}, make=lambda _claim: provisioner, clock=CLOCKS.wall)
 
 
 def by_name(found: Layers) -> dict[str, Layer]:
@@ -68,7 +69,7 @@ def test_a_run_that_is_followed_has_all_of_its_layers(
     rented: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The reaper with the deadline that it was told, and the controller; nothing is written for the look."""
-    with in_control(rented, places.run(rented), ledger, clock=time.time):
+    with in_control(rented, places.run(rented), ledger, clocks=CLOCKS):
         before = state_of(places.home)
         assert call(["doctor", rented[-4:], "--json"]) == Exit.OK
         assert state_of(places.home) == before
@@ -129,7 +130,7 @@ class Away(Paper):
 def test_what_cannot_be_seen_is_unknown_and_nothing_is_missing_by_it(run_id: str, places: Places, ledger: Ledger) -> None:
     """Neither the provider answers nor the box; whoever follows it is seen all the same. What is missing outweighs it."""
     ledger.append(attempted(run_id, at_s=time.time()))
-    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+    with in_control(run_id, places.run(run_id), ledger, clocks=CLOCKS):
         found = look(run_id, places, Away())
     assert (found.box, found.whole) == (Answer.UNKNOWN, Answer.UNKNOWN)
     assert look(run_id, places, Away()).whole is Answer.NO  # nobody follows it any more
@@ -138,7 +139,7 @@ def test_what_cannot_be_seen_is_unknown_and_nothing_is_missing_by_it(run_id: str
 
 def test_what_could_not_be_seen_has_a_code_of_its_own(rented: str, places: Places, ledger: Ledger) -> None:
     """Everything there that answers, and a box whose key is not here: neither "all is well" nor "something is missing"."""
-    with in_control(rented, places.run(rented), ledger, clock=time.time):
+    with in_control(rented, places.run(rented), ledger, clocks=CLOCKS):
         assert call(["doctor", rented]) == Exit.OK
         told = places.home / "boxes" / rented / SERVER_FOLDER / REAPING
         told.write_text("{")
@@ -154,7 +155,7 @@ def test_where_a_machine_is_billed_that_is_off_somebody_here_must_wait_for_it(
     paper = Paper()
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     assert by_name(look(run_id, places, paper))["sentinel"].there is Answer.NO
-    with hold_alone(places.run(run_id).sentinel):
+    with hold_alone(places.run(run_id).sentinel, CLOCKS):
         assert by_name(look(run_id, places, paper))["sentinel"].there is Answer.YES
 
 

@@ -27,7 +27,7 @@ from provision.charge.ownerless.forsaken import forsaken_runs
 from provision.charge.sentinel import AGAIN_S, grace_for, is_over, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
-from provision.home.clocks import Clocks
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
@@ -291,7 +291,7 @@ def test_a_run_that_nobody_controls_gets_its_sentinel_back(plan: Plan, places: P
 
 def test_a_second_one_leaves_to_the_first(run_id: str, places: Places, ledger: Ledger) -> None:
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
-    with hold_alone(places.run(run_id).sentinel):
+    with hold_alone(places.run(run_id).sentinel, CLOCKS):
         assert subprocess.run([*SENTINEL, run_id], check=False, timeout=60).returncode == 0
     assert not ledger.runs()[run_id].over
 

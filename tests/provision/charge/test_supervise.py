@@ -16,6 +16,7 @@ from provision.charge.finding import find_run
 from provision.charge.supervise import start_supervisor
 from provision.cli import call
 from provision.errors import Exit, TrainingFailed
+from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.walk.books import read_receipt
 from tests.faults.rehearsal import Rehearsal, wait_until
@@ -57,7 +58,7 @@ def test_a_supervisor_that_cannot_take_charge_is_told(places: Places, tmp_path: 
     run_id = rehearsal.open()
     places.run(run_id).plan.write_text("{}")
     with pytest.raises(TrainingFailed, match="did not take charge"):
-        start_supervisor(run_id, places=places)
+        start_supervisor(run_id, places=places, clocks=CLOCKS)
     assert find_run(Ledger(places.ledger), run_id).over
     assert "is not a plan" in places.run(run_id).controller_log.read_text()
 
@@ -70,7 +71,7 @@ def test_whoever_does_not_wait_for_the_supervisor_has_ended_the_run(
     run_id = Rehearsal(places, tmp_path).open()
     threading.Timer(0.5, os.kill, (os.getpid(), asked)).start()
     with pytest.raises(KeyboardInterrupt):
-        start_supervisor(run_id, places=places, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"))
+        start_supervisor(run_id, places=places, clocks=CLOCKS, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"))
     assert not psutil.pid_exists(int(places.run(run_id).controller_log.read_text()))
     assert find_run(Ledger(places.ledger), run_id).over
 
@@ -79,6 +80,8 @@ def test_a_supervisor_that_is_late_is_ended_and_rents_nothing(places: Places, tm
     """What was reported as failed must not come to life afterwards."""
     run_id = Rehearsal(places, tmp_path).open()
     with pytest.raises(TrainingFailed, match="did not take charge"):
-        start_supervisor(run_id, places=places, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"), start_s=0.5)
+        start_supervisor(
+            run_id, places=places, clocks=CLOCKS, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"), start_s=0.5
+        )
     assert not psutil.pid_exists(int(places.run(run_id).controller_log.read_text()))
     assert find_run(Ledger(places.ledger), run_id).over

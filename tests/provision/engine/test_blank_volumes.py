@@ -13,6 +13,7 @@ from provision.account.ledger import Ledger
 from provision.account.runs import RunState
 from provision.clouds.programs import CLOUDS
 from provision.errors import ProvisionError
+from provision.home.clocks import CLOCKS
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Answer, Launch
@@ -47,7 +48,7 @@ class Attempt:
 
     def rent(self) -> None:
         self.ledger.append(attempted(self.bench.run_id, self.plan, at_s=time.time()))
-        with leased(self.bench.row.offer, self.launch, Renting(self.bench.provisioner(), self.ledger)):
+        with leased(self.bench.row.offer, self.launch, Renting(self.bench.provisioner(), self.ledger, CLOCKS.wall)):
             pass
 
     def made_though_the_answer_is_no(self) -> None:

@@ -19,6 +19,7 @@ from provision.clouds.programs import load_cloud
 from provision.clouds.programs.order import Order
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ControlLost, OwnEnded
+from provision.home.clocks import CLOCKS
 from provision.home.installation import installation_id
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
@@ -116,7 +117,7 @@ def test_whoever_slept_through_a_takeover_ends_what_it_ordered_and_no_more(bench
     it declined at a name that is taken.
     """
     pair = Pair(bench_at_each, apart=names == "apart")
-    lease = leased(pair.bench.row.offer, pair.launch, Renting(pair.sleeper, pair.ledger))
+    lease = leased(pair.bench.row.offer, pair.launch, Renting(pair.sleeper, pair.ledger, CLOCKS.wall))
     with pytest.raises(ControlLost) as raised, lease:
         pytest.fail("its ledger took no line")
     assert pair.second is not None

@@ -18,6 +18,7 @@ from provision.charge.ownerless import looking
 from provision.charge.ownerless.elsewhere import ask_stores
 from provision.cli import call
 from provision.errors import ControlLost, Exit
+from provision.home.clocks import CLOCKS
 from provision.seam import Teardown
 from provision.state.shared import bring, refresh
 from provision.walk.books import billed
@@ -102,7 +103,7 @@ def test_what_only_the_store_knows_is_unknown_while_it_can_not_be_asked(team: Te
 
 def test_a_store_that_keeps_silent_is_not_waited_for(team: Team) -> None:
     """Who types `ls` gets an answer: this one is unknown."""
-    [unknown] = ask_stores(team.here, patience_s=0.0).values()
+    [unknown] = ask_stores(team.here, CLOCKS, patience_s=0.0).values()
     assert (unknown.machine, unknown.why) == (None, "no answer within 5 s")
 
 
@@ -110,7 +111,7 @@ def test_a_run_that_is_known_to_be_over_asks_no_store(team: Team) -> None:
     """Plain `ls` stays as quick as it is."""
     end(team.run_id, Edges(team.here, Quiet()))
     team.storage.away = True
-    assert ask_stores(team.here) == {}
+    assert ask_stores(team.here, CLOCKS) == {}
 
 
 @pytest.mark.fault("F15", tier="code")

@@ -18,6 +18,7 @@ from provision.account.lines import Opened, PhaseEnded
 from provision.account.runs import RunState
 from provision.direct.here import local_offer
 from provision.errors import BadInput, BoxLost, NotOrdered, ProvisionError
+from provision.home.clocks import CLOCKS
 from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import Renting, end, leased
 from tests.provision.plans import attempted
@@ -148,7 +149,7 @@ def test_books_that_cannot_be_read_after_the_destroy_lose_no_verdict(
             monkeypatch.setattr(ledger, "runs", broken)
             return super().destroy(claim, in_charge)
 
-    told = end(launch, Renting(Destroyed(), ledger))
+    told = end(launch, Renting(Destroyed(), ledger, CLOCKS.wall))
     assert told.verdict == "destroyed"
     assert told.message.startswith(f"Gone. {ledger.path} could not take this line: ")
 
@@ -156,7 +157,7 @@ def test_books_that_cannot_be_read_after_the_destroy_lose_no_verdict(
 @pytest.mark.parametrize("way_out", [ValueError("a bug"), KeyboardInterrupt(), SystemExit(3)])
 def test_whatever_is_raised_ends_the_box_and_goes_on(launch: Launch, ledger: Ledger, way_out: BaseException) -> None:
     rented = Rented()
-    with pytest.raises(type(way_out)), leased(local_offer(), launch, Renting(rented, ledger)):
+    with pytest.raises(type(way_out)), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         raise way_out
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
@@ -164,7 +165,7 @@ def test_whatever_is_raised_ends_the_box_and_goes_on(launch: Launch, ledger: Led
 
 def test_an_up_that_failed_halfway_is_destroyed_all_the_same(launch: Launch, ledger: Ledger) -> None:
     rented = Rented(up_fails=True)
-    with pytest.raises(ProvisionError), leased(local_offer(), launch, Renting(rented, ledger)):
+    with pytest.raises(ProvisionError), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
@@ -183,7 +184,7 @@ def test_what_was_never_ordered_is_no_orphan_and_costs_nothing(launch: Launch, l
     rented = Unasked()
     ledger.append(attempted("run-1", at_s=2.0))
     ledger.append(PhaseEnded(run_id="run-1", at_s=5.0, phase="create", duration_s=3.0, ok=False))
-    with pytest.raises(NotOrdered), leased(local_offer(), launch, Renting(rented, ledger)):
+    with pytest.raises(NotOrdered), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up"]
     assert _state(ledger).over
@@ -194,7 +195,7 @@ def test_what_an_earlier_attempt_may_have_left_is_ended_before(launch: Launch, l
     rented = Unasked()
     ledger.append(attempted("run-1", at_s=2.0))
     ledger.append(attempted("run-1", at_s=3.0))
-    with pytest.raises(NotOrdered), leased(local_offer(), launch, Renting(rented, ledger)):
+    with pytest.raises(NotOrdered), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up", "destroy"]
 
@@ -212,14 +213,14 @@ def test_what_had_gone_before_anybody_looked_is_billed_until_its_deadline(launch
         def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
             return Teardown.destroyed(claim.run_id, "Gone.", resources=ends)
 
-    written = end(launch, Renting(Late(), ledger))
+    written = end(launch, Renting(Late(), ledger, CLOCKS.wall))
 
     assert {each.resource.id: each.at_s for each in written.resources} == {"taken by its deadline": 50.0, "still there": 90.0}
     assert _state(ledger).teardown == written
 
 
 def test_a_destroy_that_breaks_is_a_verdict_with_the_command_to_type(launch: Launch, ledger: Ledger) -> None:
-    with leased(local_offer(), launch, Renting(Rented(destroy_fails=True), ledger)):
+    with leased(local_offer(), launch, Renting(Rented(destroy_fails=True), ledger, CLOCKS.wall)):
         pass
     teardown = _state(ledger).teardown
     assert teardown is not None
@@ -230,7 +231,7 @@ def test_a_destroy_that_breaks_is_a_verdict_with_the_command_to_type(launch: Lau
 
 def test_ctrl_c_during_the_destroy_is_answered_after_it(launch: Launch, ledger: Ledger) -> None:
     rented = Rented(interrupt_destroy=True)
-    with pytest.raises(KeyboardInterrupt), leased(local_offer(), launch, Renting(rented, ledger)):
+    with pytest.raises(KeyboardInterrupt), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pass
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
@@ -247,13 +248,13 @@ def test_ctrl_c_during_a_destroy_that_fails_is_answered_all_the_same(
 
     monkeypatch.setattr(ledger, "append", broken)
     with pytest.raises(KeyboardInterrupt):
-        end(launch, Renting(Rented(interrupt_destroy=True), ledger))
+        end(launch, Renting(Rented(interrupt_destroy=True), ledger, CLOCKS.wall))
 
 
 def test_a_box_that_an_earlier_controller_left_is_taken_over_and_ended(launch: Launch, ledger: Ledger) -> None:
     rented = Rented()
     earlier = Rented().up(local_offer(), launch)
-    with leased(local_offer(), launch, Renting(rented, ledger), box=earlier) as lease:
+    with leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), box=earlier) as lease:
         assert lease.box is earlier
     assert rented.asked == ["destroy"]
 
@@ -262,7 +263,7 @@ def test_on_request_a_failed_block_keeps_its_box_until_the_deadline(launch: Laun
     rented = Rented()
     with (
         pytest.raises(ValueError, match="a bug"),
-        leased(local_offer(), launch, Renting(rented, ledger), spare_on_failure=True),
+        leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True),
     ):
         raise ValueError("a bug")
     assert rented.asked == ["up"]
@@ -273,7 +274,7 @@ def test_a_user_who_stops_the_run_keeps_no_box(launch: Launch, ledger: Ledger) -
     rented = Rented()
     with (
         pytest.raises(KeyboardInterrupt),
-        leased(local_offer(), launch, Renting(rented, ledger), spare_on_failure=True),
+        leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True),
     ):
         raise KeyboardInterrupt
     assert rented.asked == ["up", "destroy"]
@@ -284,7 +285,7 @@ def test_a_box_that_is_gone_is_not_kept_to_be_looked_at(launch: Launch, ledger: 
     rented = Rented()
     with (
         pytest.raises(BoxLost),
-        leased(local_offer(), launch, Renting(rented, ledger), spare_on_failure=True) as lease,
+        leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True) as lease,
     ):
         raise BoxLost("It is gone.")
     assert not lease.spared

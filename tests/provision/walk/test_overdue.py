@@ -79,7 +79,7 @@ def driven(run_id: str, places: Places, ledger: Ledger, monkeypatch: pytest.Monk
 
 
 def trained_on(run: Run, lying: LyingBox) -> None:
-    phases = Phases(run.run_id, run.ledger, run.display, clock=run.clocks.wall, crash_point=None)
+    phases = Phases(run.run_id, run.ledger, run.display, clocks=run.clocks, crash_point=None)
     training.train(run, phases, cast("Shell", lying), BOX)
 
 

@@ -16,6 +16,7 @@ from provision.account.lines import AnyLine, Created, Ended, Late, Opened, Phase
 from provision.account.runs import fold
 from provision.direct.here import local_offer
 from provision.errors import ControlLost, Declined, OwnEnded, ProvisionError, Reason, RentuneError, Scope, StoreFailed
+from provision.home.clocks import CLOCKS, Clocks
 from provision.seam import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.lease import Renting, end, leased
 from provision.walk.overtaken import SEVERAL
@@ -91,7 +92,7 @@ def gone(*resources: Resource, kept: tuple[Resource, ...] = ()) -> Teardown:
 
 def raised(cloudy: Cloudy, ledger: Ledger, launch: Launch, *, box: Box | None = None, spares: bool = False) -> ControlLost:
     """What a lease ends with, of which every line comes too late."""
-    lease = leased(local_offer(), launch, Renting(cloudy, ledger), box=box, spare_on_failure=spares)
+    lease = leased(local_offer(), launch, Renting(cloudy, ledger, CLOCKS.wall), box=box, spare_on_failure=spares)
     with pytest.raises(ControlLost) as error, lease:
         ledger.append(attempted("r1", at_s=1.0))
     return error.value
@@ -139,7 +140,7 @@ def test_what_it_cost_stands_in_this_homes_ledger(tmp_path: Path, launch: Launch
     made = msgspec.structs.replace(MACHINE, since_s=160.0)
     ends = tuple(ResourceEnd(resource=each, gone=Answer.YES, at_s=1_160.0) for each in (made, KEY))
     cloudy = Cloudy(Teardown.destroyed("r1", "Nothing is listed.", resources=ends))
-    with pytest.raises(OwnEnded), leased(offer, launch, Renting(cloudy, ledger)):
+    with pytest.raises(OwnEnded), leased(offer, launch, Renting(cloudy, ledger, CLOCKS.wall)):
         pass
     *_, late = ledger.lines()
     assert isinstance(late, Late)
@@ -240,7 +241,7 @@ def test_what_became_of_the_order_is_not_hidden_by_the_line_about_its_phase(tmp_
             if isinstance(line, PhaseEnded):
                 raise LOST
 
-    phases = Phases("r1", Late(tmp_path / "ledger", THERE), Quiet(), clock=lambda: 1.0, crash_point=None)
+    phases = Phases("r1", Late(tmp_path / "ledger", THERE), Quiet(), clocks=Clocks(wall=lambda: 1.0), crash_point=None)
     error = OwnEnded("An order came too late.", bills=True)
     with pytest.raises(ControlLost) as caught, phases.timed(Phase.CREATE):
         raise error
@@ -260,6 +261,6 @@ def test_a_teardown_that_slept_ends_nothing_more_and_writes_no_verdict(tmp_path:
 
     cloudy, ledger = Cloudy(gone(MACHINE)), SoonOvertaken(tmp_path / "ledger", THERE)
     with pytest.raises(ControlLost):
-        end(launch, Renting(cloudy, ledger))
+        end(launch, Renting(cloudy, ledger, CLOCKS.wall))
     assert cloudy.ended == []
     assert not any(isinstance(line, Created | Ended) for line in ledger.lines())

@@ -29,7 +29,7 @@ from provision.charge.ends.verdicts import ended_or_told, told_if_cut_off, told_
 from provision.charge.rings.knell import ended_and_told
 from provision.cli import call
 from provision.errors import ConnectionFailed, EndUnseen, Exit, Held, MissingPart, RentuneError
-from provision.home.clocks import Clocks
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
@@ -97,7 +97,7 @@ def test_ctrl_c_once_too_often_says_what_may_bill(run_id: str, ledger: Ledger) -
 
 def test_a_controller_that_does_not_let_go_is_an_unknown_end(run_id: str, places: Places, ledger: Ledger) -> None:
     """It may go on billing: a verdict that reaches the exit code, and the command to repeat."""
-    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+    with in_control(run_id, places.run(run_id), ledger, clocks=CLOCKS):
         ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id="another boot"))
         teardown = end(run_id, Edges(places, Quiet(), make=lambda _launch: Paper()), hand_over_s=0.1)
     assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {run_id}")
@@ -395,7 +395,7 @@ def test_a_verdict_outlives_the_ledger(run_id: str, places: Places, ledger: Ledg
         with told_if_cut_off(run_id, ledger):
             return told_if_it_bills(run_id, ledger, refused)
 
-    assert ended_and_told(run_id, ended, places=places, note=Quiet().note) == left
+    assert ended_and_told(run_id, ended, Edges(places, Quiet())) == left
 
 
 def test_a_fault_of_ours_while_a_run_is_driven_says_what_may_bill(run_id: str, ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.direct.here import local_offer
 from provision.errors import ControlLost, Exit
+from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.prepare.papers import read_claim
 from provision.seam import Box, Resource
@@ -197,8 +198,8 @@ def test_only_another_machine_that_took_the_run_over_stops_a_destroy(run_id: str
     claim = read_claim(places.run(run_id), ledger.runs()[run_id])
     faulty.error = ControlLost("taken over")
     with pytest.raises(ControlLost):
-        lease.end(claim, Renting(paper, faulty))
+        lease.end(claim, Renting(paper, faulty, CLOCKS.wall))
     assert paper.boxes
     faulty.error = RuntimeError("a fault of ours")
-    assert lease.end(claim, Renting(paper, faulty)).clean
+    assert lease.end(claim, Renting(paper, faulty, CLOCKS.wall)).clean
     assert not paper.boxes

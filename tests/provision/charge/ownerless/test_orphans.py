@@ -36,6 +36,7 @@ from provision.cli import call
 from provision.clouds.programs import CLOUDS
 from provision.clouds.programs.order import PRICE_TAG, tagged_resource
 from provision.errors import Exit
+from provision.home.clocks import CLOCKS
 from provision.home.installation import installation_id
 from provision.home.places import Places
 from provision.home.processes import boot_id
@@ -119,9 +120,9 @@ def test_a_run_whose_lock_is_held_is_controlled_from_wherever_one_looks(
     run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two machines share a home, or two containers a volume: what the ledger says of the process means nothing here."""
-    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+    with in_control(run_id, places.run(run_id), ledger, clocks=CLOCKS):
         ledger.append(msgspec.structs.replace(this_process(run_id, at_s=time.time()), pid=1, **ELSEWHERE))
-        assert [state.run_id for state in look_for_orphans(places).controlled] == [run_id]
+        assert [state.run_id for state in look_for_orphans(places, CLOCKS).controlled] == [run_id]
         assert call(["down", "--orphans"]) == Exit.OK
         assert call(["ls"]) == Exit.OK
     told = capsys.readouterr()
@@ -171,12 +172,12 @@ def test_what_is_rented_while_one_looks_is_no_stray(
         def rented() -> None:
             if "r-new" not in sky.boxes:
                 ledger.append(msgspec.structs.replace(ledger.runs()[run_id].opened, run_id="r-new", provider="aws"))
-                held.enter_context(in_control("r-new", places.run("r-new"), ledger, clock=time.time))
+                held.enter_context(in_control("r-new", places.run("r-new"), ledger, clocks=CLOCKS))
                 ledger.append(attempted("r-new", at_s=1.0))
                 sky.boxes["r-new"] = resource("r-new", installation=installation_id(places))
 
         sky = at_aws(Sky(rented))
-        found = look_for_orphans(places)
+        found = look_for_orphans(places, CLOCKS)
         assert (found.strays, [state.run_id for state in found.controlled]) == ((), ["r-new"])
         assert call(["down", "--orphans"]) == Exit.OK
         assert (sky.ended, list(sky.boxes)) == ([run_id], ["r-new"]), "of the other nobody was in charge"
@@ -193,8 +194,8 @@ def test_what_ends_while_one_looks_is_no_stray(
             ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")))
 
     at_aws(Sky(gone)).boxes[run_id] = resource(run_id)
-    assert look_for_orphans(places).nothing
-    assert stray_runs(look_for_orphans(places)) == ((run_id, "aws"),), "what is still there at another look is one"
+    assert look_for_orphans(places, CLOCKS).nothing
+    assert stray_runs(look_for_orphans(places, CLOCKS)) == ((run_id, "aws"),), "what is still there at another look is one"
 
 
 def test_between_two_attempts_a_run_is_its_controllers(
@@ -204,7 +205,7 @@ def test_between_two_attempts_a_run_is_its_controllers(
     sky = at_aws(Sky())
     sky.boxes[run_id] = resource(run_id)
     between_attempts(run_id, ledger)
-    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+    with in_control(run_id, places.run(run_id), ledger, clocks=CLOCKS):
         assert call(["ls", "--orphans"]) == Exit.OK
         assert call(["down", "--orphans"]) == Exit.OK
         assert f"left alone; to end it: rentune down {run_id}" in " ".join(capsys.readouterr().out.split())
@@ -218,7 +219,7 @@ def test_between_two_attempts_a_run_whose_controller_died_is_an_orphan(
     sky = at_aws(Sky())
     sky.boxes[run_id] = resource(run_id)
     between_attempts(run_id, ledger)
-    found = look_for_orphans(places)
+    found = look_for_orphans(places, CLOCKS)
     assert (found.strays, [state.run_id for state in found.runs]) == ((), [run_id])
     assert call(["down", "--orphans"]) == Exit.OK
     assert (sky.ended, ledger.runs()[run_id].over) == ([run_id], True)
@@ -478,10 +479,10 @@ def test_a_host_of_the_users_is_asked_for_each_run_that_is_not_ended(run_id: str
     """Only the run's own papers say where it is; one that can't be reached is named with its run."""
     opened = ledger.runs()[run_id].opened
     ledger.append(msgspec.structs.replace(opened, run_id="on-a-host", provider="host"))
-    found = look_for_orphans(places)
+    found = look_for_orphans(places, CLOCKS)
     assert found.unseen == {"host of on-a-host": "The provider host needs an address."}
     ledger.append(Ended(run_id="on-a-host", at_s=1.0, teardown=Teardown.destroyed("on-a-host", "")))
-    assert look_for_orphans(places).unseen == {}
+    assert look_for_orphans(places, CLOCKS).unseen == {}
 
 
 def test_one_provider_whose_answer_breaks_hides_no_other(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,7 +496,7 @@ def test_one_provider_whose_answer_breaks_hides_no_other(places: Places, monkeyp
 
     monkeypatch.setattr("provision.charge.ownerless.looking.make_provisioner", made)
     monkeypatch.setattr("provision.charge.ownerless.looking.clouds_in_reach", lambda _: ("runpod",))
-    assert look_for_orphans(places).unseen == {"runpod": "it could not be asked (RuntimeError: no such attribute)"}
+    assert look_for_orphans(places, CLOCKS).unseen == {"runpod": "it could not be asked (RuntimeError: no such attribute)"}
 
 
 @pytest.mark.parametrize("words", [["ls", "--orphans"], ["down", "--orphans"], ["down", "--volumes", "models"]])

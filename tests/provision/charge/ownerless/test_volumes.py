@@ -32,7 +32,7 @@ from provision.clouds.patience import GRACE_S
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.commands.ls import describe, stands
 from provision.errors import Exit, Held, ProvisionError, Reason, Refused, Scope
-from provision.home.clocks import Clocks
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
@@ -217,7 +217,7 @@ def end_all_kept(kept: RunState, monkeypatch: pytest.MonkeyPatch, *named: str) -
     found = find_orphans(
         {kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing)
     )
-    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _places: found)
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_: found)
     monkeypatch.setattr("provision.clouds.kept.GRACE_S", 0.0)
     return call(["down", "--volumes", *named])
 
@@ -256,7 +256,7 @@ def test_a_disk_that_a_machine_has_is_left(kept: RunState, deleted: list[str], p
 
 def test_a_disk_is_ended_under_the_lock_of_its_run(kept: RunState, deleted: list[str], places: Places) -> None:
     """A process that has just taken the run up, and has written nothing yet, keeps its disk."""
-    with lock_of(places.run(kept.run_id)), pytest.raises(Held, match="just taken it up"):
+    with lock_of(places.run(kept.run_id), CLOCKS), pytest.raises(Held, match="just taken it up"):
         end_volume("aws", of(kept.run_id), Edges(places, Quiet(), environment={}))
     assert not deleted
 
@@ -325,7 +325,7 @@ def test_one_that_is_not_ended_is_told_with_what_it_costs_on(
     )
     monkeypatch.setattr(aws, "destroy_stray", lambda *_asked: None)
     monkeypatch.setattr(aws, "owned", lambda *_asked: owned)
-    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _places: found)
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_: found)
     assert call(["down", "--volumes"]) == Exit.STILL_BILLS
     said = f"volume {volume.id} is there; 100 GiB: $0.0110 an hour, $8.00 a month."
     assert said in " ".join(capsys.readouterr().out.split())

@@ -32,6 +32,7 @@ from provision.clouds.programs.order import KeptVolume, PowerOff, run_tags
 from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import Exit, ProvisionError, Refused
+from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.providers import make_provisioner
 from provision.seam import Answer, Resource
@@ -469,5 +470,5 @@ def test_a_log_that_can_not_be_had_is_empty(reached: Emulator) -> None:
 def test_another_computer_finds_a_pod_by_the_account_alone(reached: Emulator, tmp_path: Path) -> None:
     """No ledger, no state: only the account's key is here. Its deadline has passed, so whoever finds it may end it."""
     pod = rent()
-    found = look_for_orphans(Places(home=tmp_path / "home", cache=tmp_path / "cache"))
+    found = look_for_orphans(Places(home=tmp_path / "home", cache=tmp_path / "cache"), CLOCKS)
     assert [(provider, resource.id, resource.run_id) for provider, resource in found.strays] == [("runpod", pod, "r1")]
