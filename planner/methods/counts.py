@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from catalogs.bases.architectures import Architecture
 from planner.methods import parts
 from planner.methods.experts import adapted_experts
@@ -159,6 +161,21 @@ def head_params(architecture: Architecture, task: Task) -> int:
             return 0
 
 
+def of_task(architecture: Architecture, task: Task) -> Architecture:
+    """The base as a task that tells classes apart trains it: an encoder's pooler is left out where nothing reads it, and so
+    carries no adapter and trains no bias. Other tasks have the base as it is.
+    """
+    tells_apart = task in ("classification", "token_classification") and architecture.kind == "encoder"
+    poolless = tells_apart and architecture.outer_linears and not _pools(architecture, task)
+    return _without_pooler(architecture) if poolless else architecture
+
+
+@lru_cache(maxsize=16)
+def _without_pooler(architecture: Architecture) -> Architecture:
+    rest = architecture.other_params - _pooler_params(architecture)
+    return msgspec.structs.replace(architecture, other_params=rest, outer_linears=())
+
+
 def base_params(architecture: Architecture, task: Task) -> int:
     """Parameters that are loaded: an untied output head is left out where the task has none, a pooler where it reads none."""
     drops_head = task in ("classification", "token_classification", "embedding") and not architecture.tied_embeddings
@@ -190,6 +207,7 @@ def trainable_params(architecture: Architecture, strategy: Strategy, *, task: Ta
     """How many parameters get a gradient, over all GPUs."""
     if METHODS[strategy.method].moves_all:
         return total_params(architecture, task)
+    architecture = of_task(architecture, task)
     own = adapter_params(architecture, strategy) + saved_module_params(architecture, strategy)
     if chosen_layers(strategy) is None:
         own += _moved_of_head(architecture, METHODS[strategy.method].moves_in_every_block, task)
@@ -211,6 +229,7 @@ SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in
 @lru_cache  # a search asks for the same on every machine
 def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
     """Bytes of the file that comes home: the adapter's parameters in the dtype they are trained in, and its header."""
+    architecture = of_task(architecture, task)
     held = strategy.param_dtype if METHODS[strategy.method].moves else strategy.adapter_dtype
     tensors = sum(times for _, times in adapter_tensors(architecture, strategy)) or architecture.depth
     params = trainable_params(architecture, strategy, task=task) + resting_entries(architecture, strategy)

@@ -12,6 +12,7 @@ from planner.estimators.memory.held.offloading import OFFLOADS, Leaving
 from planner.estimators.memory.held.optimizers import states_on_gpu_bytes, step_scratch_bytes
 from planner.estimators.memory.held.share import Share, Stage
 from planner.estimators.memory.held.weights import FP32, Trained, Weights, trained_in_block, trained_of, weights_of
+from planner.methods import of_task
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT
 from planner.strategy.stack import Stack
@@ -54,6 +55,7 @@ class Held(NamedTuple):
 
 def held_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Held:
     """The part of the model that the fullest GPU computes, and its share of that under the strategy's sharding and offload."""
+    architecture = of_task(architecture, task)
     stage = stage_of(architecture, strategy, stack)
     weights = weights_of(architecture, strategy, task=task, stack=stack).on(stage)
     trained = trained_of(architecture, strategy, task=task).on(stage)
