@@ -10,7 +10,7 @@ from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.letters import cut
 from planner.estimators.memory.step.numerics import BIASED_SCORES
 from planner.estimators.memory.step.operations import FP32
-from planner.methods import METHODS, adapted_names
+from planner.methods import METHODS, adapted_names, chosen_layers
 
 EMBEDS_WHOLE: Final = frozenset({"opt"})  # derived: its decoder drops nothing behind its embeddings
 BEFORE_BLOCKS: Final = frozenset({"project_in"})  # derived: OPT-350m's, by its decoder's forward
@@ -77,7 +77,8 @@ def _of_visits(scene: Scene) -> int:
 
 def idle_bytes(scene: Scene) -> int:
     """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
-    reached = scene.checkpointed or scene.embedding_trains or _learned_in_sequence(scene) or _learned_before(scene)
+    learned = scene.embedding_trains or _learned_in_sequence(scene) or _learned_before(scene) or _norms_learned(scene)
+    reached = scene.checkpointed or learned
     stacks = scene.kinds if scene.architecture.kind == "encoder_decoder" else scene.kinds[-1:]
     return 0 if reached else sum(kind.played.idle_bytes for kind in stacks)
 
@@ -85,6 +86,15 @@ def idle_bytes(scene: Scene) -> int:
 def _learned_before(scene: Scene) -> bool:
     """Whether a linear between embedding and first block carries an adapter."""
     return not BEFORE_BLOCKS.isdisjoint(adapted_names(scene.architecture, scene.strategy))
+
+
+def _norms_learned(scene: Scene) -> bool:
+    """Whether the norm between embedding and first block trains, or its bias alone: with the others, where no blocks are
+    chosen. A decoder's first block begins with a norm of its own, and what is learned there is learned in it.
+    """
+    n, chosen = scene.numerics, chosen_layers(scene.strategy)
+    biased = n.trains_biases and scene.architecture.norm == "layer" and scene.architecture.norms_have_biases
+    return scene.architecture.normed_embeddings and chosen is None and (n.trains_norms or biased)
 
 
 def _learned_in_sequence(scene: Scene) -> bool:
@@ -101,7 +111,7 @@ def _embedding_bytes(scene: Scene) -> int:
     """
     a, n = scene.architecture, scene.numerics
     leaf = scene.checkpointed and not scene.embedding_trains
-    if not leaf and not scene.embedding_trains:
+    if not leaf and not scene.embedding_trains and not _norms_learned(scene):
         return 0
     embeds_alone = a.rotary or (
         a.scores in BIASED_SCORES and not a.normed_embeddings

@@ -23,6 +23,8 @@ CASES: Final[tuple[tuple[str, dict[str, Any], float, float], ...]] = (  # how lo
     ("roberta-base", NAMED | NARROW, 0.03, 0.01),
     ("roberta-base", {"method": "full"} | NARROW, 0.03, 0.01),
     ("bert-large-uncased", {"method": "bitfit"} | NARROW, 0.03, 0.01),
+    ("deberta-v3-base", {"method": "ln_tuning"} | NARROW | EAGER, 0.03, 0.01),
+    ("distilbert-base-uncased", {"method": "ln_tuning"} | NARROW, 0.01, 0.01),
     ("distilbert-base-uncased", NAMED | {"target_modules": ["q_lin", "v_lin"]} | NARROW, 0.03, 0.01),
     ("deberta-v3-base", NAMED | {"target_modules": "default"} | NARROW | EAGER, 0.05, 0.01),
     ("deberta-v3-base", {"method": "full"} | NARROW | EAGER, 0.05, 0.01),
