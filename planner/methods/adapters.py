@@ -118,9 +118,17 @@ def _fourierft(_linear: Linear, dials: Dials) -> tuple[int, ...]:
     return (dials["n_frequency"],)
 
 
+def scaled_before(linear: Linear) -> bool:
+    """Whether IA³ scales what comes into a linear: the last of an MLP, and what is named like BERT's, which ends attention too.
+
+    derived: `feedforward_modules`, which peft 0.21 compares with the end of a path (tuners/ia3/model.py).
+    """
+    return linear.role == "down" or linear.name.endswith("output.dense")
+
+
 def _ia3(linear: Linear, _dials: Dials) -> tuple[int, ...]:
     """One factor per output of an attention module, per input of a feed-forward module."""
-    return (linear.in_features if linear.role == "down" else linear.out_features,)
+    return (linear.in_features if scaled_before(linear) else linear.out_features,)
 
 
 # `method_options` of peft's configurations that change neither what hangs on a linear nor its memory

@@ -10,7 +10,8 @@ from remote.ends import bad_job
 ALL_LINEAR: Final = "all-linear"
 DEFAULT: Final = "default"
 BLOCK_NUMBER: Final = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")  # how transformers' models name their blocks
-FEED_FORWARD_ENDS: Final = ("down_proj", "output_linear")  # by transformers' names, of those that peft lacks
+# by transformers' names, of those that peft lacks; "output.dense" ends attention as well, as where peft knows it (BERT)
+FEED_FORWARD_ENDS: Final = ("down_proj", "output_linear", "output.dense", "lin2", "mlp.c_proj", "DenseReluDense.wo")
 NORM_WORDS: Final = ("norm", "ln_", "layernorm")  # how transformers' models name their normalisation modules
 
 
@@ -70,10 +71,10 @@ def feed_forward_ends(model: Any) -> list[str] | None:
     """The last linears of feed-forward modules, which IA³ scales before and not behind; None where peft itself knows them."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as KNOWN
 
-    if model.config.model_type in KNOWN:
+    if KNOWN.get(model.config.model_type):  # of MT5 it knows that it has none
         return None
-    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    return [end for end in FEED_FORWARD_ENDS if end in names]
+    names = [f".{name}" for name, _ in model.named_modules()]
+    return [end for end in FEED_FORWARD_ENDS if any(name.endswith(f".{end}") for name in names)]
 
 
 def routers_in(model: Any) -> list[str]:

@@ -51,7 +51,7 @@ FAMILIES = (
     *("roberta-base", "electra-base-discriminator", "distilbert-base-uncased", "bert-base-uncased", "deberta-v3-base"),
     *("xlm-roberta-base", "gpt2", "opt-1.3b", "qwen2.5-0.5b", "llama-3.2-1b"),
 )
-WAYS = ("lora", "dora", "adalora", "loha", "vera", "bitfit", "ln_tuning", "full")
+WAYS = ("lora", "dora", "adalora", "loha", "vera", "ia3", "bitfit", "ln_tuning", "full")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from catalogs.bases.architectures import Linear
 from planner.estimators.memory.step.operations import FP32, Block, plain_product
 from planner.estimators.memory.step.tape import Tensor
+from planner.methods.adapters import scaled_before
 from planner.strategy.precision import BITSANDBYTES
 
 
@@ -19,7 +20,7 @@ def ia3(block: Block, x: Tensor, module: Linear) -> Tensor:
     before = block.items[x]
     if bits and not n.autocast:
         x = block.cast(x, module.in_features, FP32)
-    if module.role == "down":
+    if scaled_before(module):
         scaled = _factor(block, x if bits else block.cast(x, module.in_features, n.adapter), module.in_features)
         y = plain_product(block, scaled if bits else block.cast(scaled, module.in_features, before), module)
         return block.op((y,), module.out_features, block.items[y]) if bits else y
