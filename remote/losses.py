@@ -76,9 +76,10 @@ def mean_loss(model: torch.nn.Module, micro: MicroBatch, loss: Loss, autocast: A
 
 
 def class_logits(model: torch.nn.Module, micro: MicroBatch) -> torch.Tensor:
-    """float32 [sequences, classes]."""
+    """float32 [sequences, classes]. Nothing is written after them, so no keys and values are kept for it."""
     types = {} if micro.token_type_ids is None else {"token_type_ids": micro.token_type_ids}
-    logits: torch.Tensor = model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, **types).logits
+    read = {"input_ids": micro.input_ids, "attention_mask": micro.attention_mask, **types}
+    logits: torch.Tensor = model(**read, use_cache=False).logits
     return logits.float()
 
 

@@ -154,7 +154,7 @@ def head_params(architecture: Architecture, task: Task) -> int:
         case "classification", "encoder" if architecture.dense_classifier:
             return h * h + h + NUM_LABELS * (h + 1)
         case "classification", "decoder":
-            return NUM_LABELS * h
+            return NUM_LABELS * (architecture.embedding_size or h)  # OPT-350m's last linear comes before it
         case "classification" | "token_classification", _:
             return NUM_LABELS * (h + 1)
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import msgspec
@@ -173,3 +174,19 @@ def test_the_planner_counts_the_chunks_that_are_made(tokens: int) -> None:
         for ratio in (1, 7, 31, 124):
             assert predicted.OWN_CHUNKS[loss](tokens, ratio) == losses.CHUNKS[loss](tokens, ratio)
     assert set(IN_CHUNKS) < set(get_args(Loss))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2.5-0.5b"])
+def test_classes_are_told_apart_without_keeping_keys_and_values(family: str) -> None:
+    """They are for text that goes on, and took 3 % of a step's memory."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    said = tiny(family) | {"num_labels": 2, "pad_token_id": 0}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(said.pop("model_type"), **said))
+    kept: list[Any] = []
+    model.register_forward_hook(lambda _module, _arguments, output: kept.append(output.past_key_values))
+    labels = torch.zeros(ROWS, dtype=torch.int64)
+    of_text = micro(100)
+    mean_loss(model, replace(of_text, labels=labels), "hf", "none")
+    assert kept == [None]

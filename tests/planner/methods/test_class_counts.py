@@ -49,7 +49,7 @@ def test_the_planner_counts_what_the_trainer_trains_to_tell_classes(tmp_path: Pa
 
 FAMILIES = (
     *("roberta-base", "electra-base-discriminator", "distilbert-base-uncased", "bert-base-uncased", "deberta-v3-base"),
-    *("xlm-roberta-base", "gpt2", "opt-1.3b", "qwen2.5-0.5b", "llama-3.2-1b"),
+    *("xlm-roberta-base", "gpt2", "opt-350m", "qwen2.5-0.5b", "llama-3.2-1b"),
 )
 WAYS = ("lora", "dora", "adalora", "loha", "vera", "ia3", "bitfit", "ln_tuning", "full")
 

@@ -33,7 +33,10 @@ CASES: Final[tuple[tuple[str, dict[str, Any], float, float], ...]] = (  # how lo
     ("deberta-v3-base", NAMED | {"target_modules": "default"} | NARROW | EAGER, 0.05, 0.01),
     ("deberta-v3-base", {"method": "full"} | NARROW | EAGER, 0.05, 0.01),
     ("deberta-v3-base", NAMED | {"target_modules": "default"} | EAGER, 0.05, 0.01),
+    ("gpt2", {"method": "lora", "gradient_checkpointing": "off"}, 0.01, 0.01),
+    ("opt-350m", {"method": "full", "gradient_checkpointing": "off"}, 0.01, 0.01),
     ("llama-3.2-1b", {"method": "lora"}, 0.01, 0.01),
+    ("llama-3.2-1b", {"method": "qlora", "gradient_checkpointing": "off"}, 0.01, 0.01),
     ("llama-3.2-1b", {"method": "full"}, 0.01, 0.01),
     ("llama-3.2-1b", {"method": "qlora"}, 0.01, 0.01),
 )
