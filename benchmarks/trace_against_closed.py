@@ -1,10 +1,11 @@
 """The closed form against the trace: families × ways to train × batches, every case by both, differences by where they lie.
 
     python -m benchmarks.trace_against_closed [--layers 2] [--every 1] [--processes 2] [--rows FILE] [--minutes 30]
-        [--write] [--sample 150 --seed 7]
+        [--write] [--sample 150 --seed 7] [--classes]
 
 Models are cut to a few layers: a step repeats them, and both estimators know it. Allocated peak; positive errors are
 bytes that the closed form books too much. `--sample`: not the grid, but cases drawn at random (`trace_sample`).
+`--classes`: neither, but families with a head that tells classes apart.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import msgspec
 from benchmarks.machine import describe_machine
 from benchmarks.trace_cases import (
     BESIDE_LINEARS,
+    CLASS_FAMILIES,
     EXPERT_WAYS,
     FAMILIES,
     HUNG,
@@ -37,6 +39,7 @@ from benchmarks.trace_cases import (
     WAYS,
     Point,
     chosen_grid,
+    class_grid,
     expert_grid,
     grid,
     hung_grid,
@@ -51,6 +54,7 @@ from planner.units import GIB
 
 RESULT = Path(__file__).parent / "results" / "trace_against_closed.md"
 OF_SAMPLE = RESULT.with_name("trace_sample.md")
+OF_CLASSES = RESULT.with_name("trace_of_classes.md")
 
 STRIDE = 23  # coprime to the number of ways and of batches: what a run has traced when it is cut short is of every kind
 
@@ -97,7 +101,7 @@ def compare(point: Point) -> Row:
 def _seen(point: Point) -> Seen:
     started_s = time.perf_counter()
     try:
-        traced = trace_vram(point.config, point.strategy)
+        traced = trace_vram(point.config, point.strategy, task=point.task)
     except CaseRefused as refusal:
         return Seen(point.family, point.way, point.shape, refused=refusal.message)
     seconds = time.perf_counter() - started_s
@@ -109,7 +113,7 @@ def _beside(point: Point, seen: Seen) -> Row:
     if seen.refused:
         return Row(*seen.key, 1, 1, "", 0.0, seen.refused)
     try:
-        closed = estimate_vram(resolve_model(point.config, base=None), point.strategy)
+        closed = estimate_vram(resolve_model(point.config, base=None), point.strategy, task=point.task)
     except CaseRefused as refusal:
         return Row(*seen.key, 1, 1, "", 0.0, refusal.message)
     instants = f"{seen.instant} / {closed.peak_instant}"
@@ -192,6 +196,21 @@ def report_of_sample(rows: list[Row], num_asked: int, seed: int) -> str:
     return "\n".join([*heading, *_worst_and_refused(rows), "", command, ""])
 
 
+def report_of_classes(rows: list[Row], layers: int) -> str:
+    """The result file of what tells classes apart."""
+    answered = [row for row in rows if not row.refused]
+    sizes = [abs(row.error) for row in answered]
+    summary = (
+        f"{len(rows)} cases of {len(CLASS_FAMILIES)} families with a head of classes, 32 padded sentences of 128 tokens, "
+        f"{layers} layers each; {len(rows) - len(answered)} refused. Allocated peak: median absolute error "
+        f"**{statistics.median(sizes):.2%}**, 95th percentile **{percentile(sizes, 0.95):.2%}**, worst {max(sizes):.2%}."
+    )
+    command = "By `python -m benchmarks.trace_against_closed --classes --layers 6 --write`."
+    heading = ["# Closed form against trace, of what tells classes apart", "", describe_machine(), "", summary, ""]
+    tables = [*_table(answered, "family"), "", *_table(answered, "way"), ""]
+    return "\n".join([*heading, *tables, *_worst_and_refused(rows), "", command, ""])
+
+
 def report(rows: list[Row], layers: int, num_asked: int) -> str:
     """The result file."""
     answered, refused = [row for row in rows if not row.refused], [row for row in rows if row.refused]
@@ -236,12 +255,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop then, and say how many cases are there")
     parser.add_argument("--sample", type=int, help="draw so many cases instead of taking the grid")
     parser.add_argument("--seed", type=int, default=7, help="of the sample")
+    parser.add_argument("--classes", action="store_true", help="take families with a head of classes")
     said = parser.parse_args()
     until_s = time.monotonic() + 60 * said.minutes
     if said.sample is not None:
         drawn = list(sample(said.sample, said.seed))
         text = report_of_sample(compare_all(drawn, said.processes, said.rows, until_s), said.sample, said.seed)
         return _show(text, OF_SAMPLE if said.write else None)
+    if said.classes:
+        rows = compare_all(list(class_grid(said.layers))[:: said.every], said.processes, said.rows, until_s)
+        return _show(report_of_classes(rows, said.layers), OF_CLASSES if said.write else None)
     of_layers = (hung_grid, expert_grid, vocabulary_grid)
     points = [*grid(said.layers, WAYS | BESIDE_LINEARS), *(point for part in of_layers for point in part(said.layers))]
     points += chosen_grid()

@@ -10,7 +10,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import resolve_model
 from planner.methods import METHODS
-from remote.contract import Strategy
+from remote.contract import Strategy, Task
 
 FAMILIES = (
     "llama-3.2-1b",
@@ -142,6 +142,27 @@ BESIDE_LINEARS: dict[str, dict[str, Any]] = {  # methods that hang nothing on li
     "top block": {"method": "freeze", "trainable_layers": 1},
     "top block, no checkpointing": {"method": "freeze", "trainable_layers": 1} | PLAIN,
 }
+# What tells classes apart: padded sentences, all in one batch.
+CLASS_FAMILIES = (
+    *("bert-base-uncased", "roberta-base", "xlm-roberta-base", "electra-base-discriminator", "distilbert-base-uncased"),
+    *("deberta-v3-base", "gpt2", "opt-350m", "pythia-160m", "qwen2.5-0.5b", "llama-3.2-1b", "gemma-3-1b"),
+)
+CLASS_WAYS: dict[str, dict[str, Any]] = {
+    "lora": LORA,
+    "qlora": QLORA | {"kbit_upcast": "none"},
+    "dora": {"method": "dora", "rank": 16},
+    "ia3": {"method": "ia3"},
+    "norms": {"method": "ln_tuning"},
+    "biases": {"method": "bitfit"},
+    "full": {"method": "full"},
+}
+CLASS_TURNS: dict[str, dict[str, Any]] = {
+    "": {},
+    ", fp32": {"param_dtype": "float32", "autocast": "none"},
+    ", no checkpointing": PLAIN,
+    ", fp32, no checkpointing": {"param_dtype": "float32", "autocast": "none"} | PLAIN,
+}
+CLASS_SHAPE: dict[str, Any] = {"micro_batch_size": 32, "seq_len": 128, "padded": True}
 HAVE_BIASES = frozenset({"qwen2", "gpt2", "gpt_neox", "opt"})
 
 SHAPES = ((4, 1024), (1, 2048))  # sequences, tokens
@@ -154,6 +175,7 @@ class Point(NamedTuple):
     way: str
     config: dict[str, Any]
     strategy: Strategy
+    task: Task = "causal_lm"
 
     @property
     def shape(self) -> str:
@@ -235,6 +257,24 @@ def vocabulary_grid(layers: int) -> Iterator[Point]:
             saved = {"modules_to_save": [names[which] for which in fields["saved"]]} if "saved" in fields else {}
             said = {key: value for key, value in fields.items() if key != "saved"} | saved
             yield Point(family, way, config, msgspec.convert(said | {"micro_batch_size": 4, "seq_len": 512}, Strategy))
+
+
+def class_grid(layers: int) -> Iterator[Point]:
+    """Heads of classes. What peft can't hang, and weights of four bits in fp32, are left out."""
+    for family in CLASS_FAMILIES:
+        config = cut(resolve_model(family, base=None).config, layers)
+        architecture = resolve_model(config, base=None)
+        own = {"attention": "sdpa" if architecture.fused_attention else "eager"} | CLASS_SHAPE
+        biased = any(linear.bias for linear in architecture.linears)
+        for way, fields in CLASS_WAYS.items():
+            if (fields["method"] == "bitfit" and not biased) or (
+                fields["method"] == "dora" and architecture.transposed_linears
+            ):
+                continue
+            for turn, more in CLASS_TURNS.items():
+                if "quant" in fields and ("param_dtype" in more or architecture.transposed_linears):
+                    continue
+                yield Point(family, way + turn, config, msgspec.convert(fields | own | more, Strategy), "classification")
 
 
 def attention_of(architecture: Architecture) -> list[str]:

@@ -28,6 +28,7 @@ class Block:
         self.tape = Tape()
         self.items: dict[Tensor, int] = {}
         self.last_weights: Tensor | None = None  # of attention, that a module handed back to the block
+        self.inner: Tensor | None = None  # what came into the last linear of a plain MLP
         self.mixer_locals: list[Tensor] = []  # of the module that mixes tokens: alive until it returns
         self.block_locals: list[Tensor] = []  # of the block itself
         self.times = 1  # linears of each name that compute side by side: experts

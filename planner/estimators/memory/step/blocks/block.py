@@ -91,7 +91,14 @@ def _post(block: Block, x: Tensor) -> Tensor:
     """BERT: norm(x + f(x)), twice."""
     h = block.architecture.hidden_size
     middle = norm(block, _residual(block, x, attention(block, x)), h)
-    return norm(block, _residual(block, middle, feed_forward(block, middle)), h)
+    fed = feed_forward(block, middle)
+    inner = () if block.architecture.model_type in NORMS_OUTSIDE or block.inner is None else (block.inner,)
+    block.block_locals += [middle, fed, *inner]
+    return norm(block, _residual(block, middle, fed), h)
+
+
+# derived: its blocks norm where the MLP has returned; BERT's and its kin's within a module that was given the MLP's inner state
+NORMS_OUTSIDE: Final = frozenset({"distilbert"})
 
 
 def _parallel(block: Block, x: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ def _plain_mlp(block: Block, x: Tensor) -> Tensor:
     """down(act(up(x)))."""
     up, down = block.by_role["up"][0], block.by_role["down"][0]
     inner = activation(block, linear(block, x, up), up.out_features)
-    return _down(block, dropout(block, inner, up.out_features, block.architecture.inner_dropout), down)
+    block.inner = dropout(block, inner, up.out_features, block.architecture.inner_dropout)
+    return _down(block, block.inner, down)
 
 
 def _down(block: Block, inner: Tensor, down: Linear) -> Tensor:
