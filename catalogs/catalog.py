@@ -41,6 +41,7 @@ DATA = Path(__file__).parent / "data"
 # assumed: lists of smaller clouds moved 15 to 30 % within one quarter of 2026 (RunPod's H100 SXM: 3.29 $/h on 2026-08-22,
 # 3.99 on 2026-11-09)
 STALE_AFTER_DAYS = 90
+ZONES_DAYS = 1  # derived: as far as today is ahead of today elsewhere
 
 
 Disks = dict[str, dict[str, dict[str, Decimal]]]  # by provider, kind and region: dollars a GiB and month
@@ -310,8 +311,11 @@ def _pattern(catalog: Catalog, name: str) -> str:
 
 
 def age_days(offer: Offer, today: dt.date) -> int | None:
-    """Days since the price was read; None if nobody wrote down when."""
-    return None if offer.observed_on is None else (today - offer.observed_on).days
+    """Days since the price was read; None if nobody wrote down when, or a day that is still to come."""
+    if offer.observed_on is None:
+        return None
+    days = (today - offer.observed_on).days
+    return None if days < -ZONES_DAYS else max(0, days)
 
 
 def is_stale(offer: Offer, today: dt.date) -> bool:

@@ -88,7 +88,7 @@ def _config_in(folder: Path, *, name: str) -> dict[str, Any]:
     if type(rank) is not int:
         raise _unusable(f"{ADAPTER_CONFIG} in {name} names no rank")
     if not (folder / WEIGHTS).is_file() and (folder / PICKLED).is_file():
-        raise _unusable(f"{name} holds its weights as a pickle ({PICKLED}), which may run code where it is read", SAVED_SAFE)
+        raise _unusable(f"{name} holds pickled weights ({PICKLED}), which may run code where they are read", SAVED_SAFE)
     if not (folder / WEIGHTS).is_file():
         raise _unusable(f"{name} holds no {WEIGHTS}")
     return dict(config)

@@ -285,11 +285,14 @@ def reason(rejection: Rejection, spelled: Spelling) -> str:
 
 def why_none(result: SearchResult) -> str:
     """Why nothing can be run as asked, in one sentence. Of what is refused the two reasons that most offers were refused for,
-    since of a policy nobody else says that it was one; before all others that money or time are too short for what could do it.
+    since of a policy nobody else says that it was one; before these what a machine lacks that was not ruled out, and before all
+    others that money or time are too short for what could do it.
     """
     if result.plans:
         return f"No plan can be run as asked: {(result.plans[0].runnable or '').removesuffix('.')}."
-    most = sorted(result.rejections, key=lambda each: (_is_of_budget(each), each.num_offers), reverse=True)[:2]
+    most = sorted(result.rejections, key=lambda each: (_is_of_budget(each), bool(each.needed), each.num_offers), reverse=True)[
+        :2
+    ]
     refused = "".join(f"{'; ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
     return f"No plan can be run as asked: nothing on offer does this job{refused}."
 

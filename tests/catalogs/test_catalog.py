@@ -167,6 +167,8 @@ def test_a_price_goes_stale_after_its_quarter_or_without_a_date(catalog: Catalog
     assert is_stale(offer, last_good_day + dt.timedelta(days=1))
     undated = observed(catalog, None)
     assert age_days(undated, read_on) is None
+    assert age_days(offer, read_on - dt.timedelta(days=1)) == 0, "today elsewhere"
+    assert is_stale(offer, read_on - dt.timedelta(days=2)), "a day that is still to come tells nothing"
     assert is_stale(undated, read_on)
 
 

@@ -128,7 +128,7 @@ def _of_several(document: Document, wrong: list[JobFileError]) -> JobFileError:
     lines = [f"  line {document.place(each.path)[0]}, {each.path[-1]}: {each.hint}" for each in wrong[:MAX_TOLD]]
     more = [f"  and {len(wrong) - MAX_TOLD:,} more"] if len(wrong) > MAX_TOLD else []
     sentence = f"{document.name} has {len(wrong)} keys that no job file has there:"
-    hint = f"`rentune check {quote(document.name)}` tells the rest, once these are right; docs/job-file.md has every key"
+    hint = f"`rentune check {quote(document.name)}` tells the rest, once these are right"
     return JobFileError("\n".join((sentence, *lines, *more)), hint=hint, path=wrong[0].path, parts=tuple(wrong))
 
 

@@ -133,7 +133,7 @@ _BY_TYPE = "leave it out: it follows from the model"
 WITHOUT: Final[Mapping[str, str]] = {
     "stage": "leave it out: completions are what is learned here; preferences (dpo, rm, ppo, kto) are not",
     "rl": "leave it out: completions are what is learned here; preferences (dpo, kto, grpo) are not",
-    "do_train": _ALWAYS, "bf16_full_eval": _NOTHING, "tf32": _NOTHING, "strict": _NOTHING, "trust_remote_code": _NOTHING,
+    "do_train": _ALWAYS, "bf16_full_eval": _NOTHING, "tf32": _NOTHING, "strict": _NOTHING,
     "train_on_inputs": "leave it out: the answers alone are learned",
     "train_on_prompt": "leave it out: the answers alone are learned",
     "template": "leave it out: the base's own chat template is used; `chat_template` under `data:` names another",

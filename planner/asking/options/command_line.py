@@ -69,4 +69,4 @@ def _word(option: Option, value: Any) -> str:
         return f"{value:.12g}"
     if option.kind in (TAG, COLUMN):
         return "=".join(value)
-    return ",".join(value) if isinstance(value, list) else str(value)
+    return ",".join(value) if isinstance(value, (list, tuple)) else str(value)

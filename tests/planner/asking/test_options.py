@@ -257,3 +257,10 @@ def test_another_provider_leaves_the_wishes_of_a_file_as_they_are() -> None:
     start = make_request(where=FILE_OF_A_CLOUD)
     asked = request_of(parsed("--provider", "aws"), start=start).where
     assert asked == msgspec.structs.replace(FILE_OF_A_CLOUD, providers=("aws",))
+
+
+def test_names_that_change_stand_between_commas_however_they_came() -> None:
+    """A way out's come as a tuple; typed as Python writes one they were no module's."""
+    changes = {"training.target_modules": ("q_proj", "v_proj")}
+    command = run_command(parsed("--model", "7b"), changes=changes, has_data=False, model=None)
+    assert "--target-modules q_proj,v_proj" in command

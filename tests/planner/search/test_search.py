@@ -249,7 +249,7 @@ def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
     ("ram_gib", "offloads", "why"),
     [
         (64.0, ["stream"], None),
-        (16.0, [], "needs 22.5 GiB of RAM (lora r16 nf4, batch 4x4, checkpointing, streamed from RAM); one has 16 GiB"),
+        (16.0, [], "needs 19.7 GiB of RAM (lora r16 nf4, batch 4x4, checkpointing, streamed from RAM); one has 16 GiB"),
         (None, [], "which nobody states, and no order there asks for it"),
     ],
 )
@@ -261,6 +261,17 @@ def test_what_waits_in_ram_needs_some_that_is_stated(ram_gib: float | None, offl
     assert [plan.strategy.offload for plan in result.plans] == offloads
     assert not [each for each in result.rejections if each.what == "1 x Card 16GB"]
     assert why is None or about(result, why).num_offers == 1
+
+
+def test_streaming_that_is_asked_for_is_the_streaming_that_is_chosen() -> None:
+    """As a saved job says it: with as many resident blocks, which take RAM off the host and the link."""
+    offers = market(make_offer(gpu=SMALL.name, ram_gib=22.0))
+    (chosen,) = ask(make_request(model="32b"), offers).plans
+    (said,) = ask(make_request(model="32b", training={"offload": "stream", "quant": "nf4"}), offers).plans
+    assert said.strategy.streaming == chosen.strategy.streaming
+    assert said.strategy.streaming is not None
+    assert said.strategy.streaming.num_resident_blocks > 0
+    assert (said.vram.required_bytes, said.host.ram_peak_bytes) == (chosen.vram.required_bytes, chosen.host.ram_peak_bytes)
 
 
 def test_what_waits_in_ram_can_be_asked_for_where_an_order_asks() -> None:
