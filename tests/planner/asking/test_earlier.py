@@ -116,7 +116,7 @@ def test_weights_that_are_pickled_are_not_read(tmp_path: Path) -> None:
     """What may run code where it is loaded is refused with what makes data of it."""
     (tmp_path / ADAPTER_CONFIG).write_text('{"r": 4}')
     (tmp_path / PICKLED).touch()
-    with pytest.raises(RequestError, match=rf"holds its weights as a pickle \({PICKLED}\)") as refused:
+    with pytest.raises(RequestError, match=rf"holds pickled weights \({PICKLED}\)") as refused:
         continued(job(tmp_path))
     assert "save_pretrained" in str(refused.value.hint)
 
