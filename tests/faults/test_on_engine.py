@@ -24,7 +24,7 @@ from tests.provision.plans import attempted
 
 SEEDS = range(20)  # as many as the benchmark plays
 IN_CHARGE = "import sys, time; from provision.charge.controller import hold_alone as h; from pathlib import Path; \
-held = h(Path(sys.argv[1])); held.__enter__(); time.sleep(60)"
+from provision.home.clocks import CLOCKS; held = h(Path(sys.argv[1]), CLOCKS); held.__enter__(); time.sleep(60)"
 
 
 class Waiting(Stage):
