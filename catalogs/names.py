@@ -12,6 +12,7 @@ from catalogs.read import CatalogError
 
 _SIZE = re.compile(r"\d+(\.\d+)?\s*(g|gi?b)", re.IGNORECASE)
 _NOISE = re.compile(r"[^a-z0-9]|nvidia|geforce|tesla|amd|instinct|intel|habana")
+_IN_GB = re.compile(r"(\d)gi?b?$")
 MAX_NEAR = 5
 USUAL = ("T4", "L4", "RTX 3090", "RTX 4090", "L40S", "A100-SXM4-80GB", "H100 SXM5", "H200 SXM")  # one of each kind, by memory
 
@@ -39,7 +40,7 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
 
     def match(self, name: str, gpus: Mapping[str, Gpu]) -> GpuMatch:
         """The GPU that `name` means. Raises CatalogError with the nearest names when it means none."""
-        key = key_of(name)
+        key = self._key(name)
         if gpu := self.exact.get(key):
             return GpuMatch(gpu=gpu)
         if word := self.ambiguous.get(key):
@@ -51,6 +52,11 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
             )
             raise CatalogError(f'no GPU is called "{name}"; {options}')
         raise CatalogError(f'no GPU "{name}" in the catalog; {self._hint(key)}')
+
+    def _key(self, name: str) -> str:
+        """As the table has it: where it has no such name, a memory in "80G" or "80GiB" is one in GB."""
+        key = key_of(name)
+        return key if key in self.exact or key in self.ambiguous else _IN_GB.sub(r"\1gb", key)
 
     def _hint(self, key: str) -> str:
         from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time

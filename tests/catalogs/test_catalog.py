@@ -40,6 +40,9 @@ def catalog() -> Catalog:
         ("AMD Instinct MI300X", "MI300X"),
         ("Gaudi2-96GB", "Gaudi2"),
         ("rtx 3060", "RTX 3060 12GB"),
+        ("A100-SXM4 80G", "A100-SXM4-80GB"),
+        ("RTX 4090 24GiB", "RTX 4090"),
+        ("A10G", "A10G"),
     ],
 )
 def test_a_card_is_found_under_the_names_that_people_and_drivers_use(catalog: Catalog, written: str, meant: str) -> None:
