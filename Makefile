@@ -20,8 +20,8 @@ INSTALL := $(UV) pip install --python $(BIN)/python --compile-bytecode
 # Of a whole lock: nothing is looked up beside it, nothing is built, and what was altered on its way is refused.
 HASHED := --require-hashes --no-deps --only-binary :all:
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11
-QUICK := not engine and not root and not base and not page
-REST := engine or root or base or page
+QUICK := not engine and not root and not base and not page and not gpuhunt
+REST := engine or root or base or page or gpuhunt
 # Three at a time, also on two cores: a test on a box or through the engine waits for a third of its time.
 WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
@@ -42,7 +42,7 @@ export PYTHON
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help encoder demo demo-qlora setup setup-light setup-box setup-dev system-demo system-test test test-quick test-wheel \
-	check pulumi base docs lock acceptance bench clean
+	check pulumi base gpuhunt docs lock acceptance bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,10 +55,10 @@ demo: ## plan, rent the local box, train SmolLM2-135M with LoRA, bring the adapt
 demo-qlora: ## the same with the base in 4 bits (QLoRA, nf4)
 	@.ci/demo.sh examples/demo/qlora.yaml
 
-test: setup pulumi base test-wheel ## set up, then every test: the quick ones against the built wheel, then the rest
+test: setup pulumi base gpuhunt test-wheel ## set up, then every test: the quick ones against the built wheel, then the rest
 	@WORKERS=$(WORKERS) .ci/tests.sh $(BIN)/python build/junit/rest.xml -m "$(REST)"
 
-test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base
+test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base, nor gpuhunt
 	@$(PYTEST) -m "$(QUICK)"
 
 test-wheel: setup ## the quick tests against the built wheel, in an environment and a folder of its own
@@ -120,6 +120,15 @@ pulumi: setup-light ## build the Pulumi engine from its published Go modules (ca
 base: setup-light ## fetch the demo's base model (93 MB) into the cache
 	@$(BIN)/python examples/demo/fetch_base.py
 
+gpuhunt: build/gpuhunt/.stamp ## rentune with gpuhunt, in an environment of its own: gpuhunt brings a package called `tests`
+
+build/gpuhunt/.stamp: .ci/locks/gpuhunt.txt .ci/locks/build.txt pyproject.toml | $(UV)
+	@echo "Installing gpuhunt into build/gpuhunt/"
+	@$(UV) venv --quiet --clear --python $(PYTHON) build/gpuhunt
+	@$(UV) pip install --quiet --python build/gpuhunt/bin/python $(HASHED) -r .ci/locks/gpuhunt.txt
+	@$(UV) pip install --quiet --python build/gpuhunt/bin/python --no-deps --build-constraint .ci/locks/build.txt --editable .
+	@touch $@
+
 encoder: setup-light ## fetch the encoder that benchmarks/docstring_areas.py tunes (84 MB) into the cache
 	@$(BIN)/python examples/demo/fetch_base.py encoder
 
@@ -133,6 +142,7 @@ lock: | $(UV) ## compile the requirement files anew
 	$(COMPILE) .ci/locks/uv.in -o .ci/locks/uv.txt
 	$(COMPILE) .ci/locks/build.in -o .ci/locks/build.txt
 	$(COMPILE) pyproject.toml --extra provision -o .ci/locks/light.txt
+	$(COMPILE) pyproject.toml --extra gpuhunt -c .ci/locks/light.txt -o .ci/locks/gpuhunt.txt
 	$(COMPILE) remote/requirements.in -o remote/requirements.txt
 	$(COMPILE) pyproject.toml --extra aws --extra hetzner --extra digitalocean --extra gcp --extra state --group dev -c remote/requirements.txt -o .ci/locks/dev.txt
 

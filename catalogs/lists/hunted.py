@@ -1,4 +1,4 @@
-"""A provider's file as gpuhunt publishes it -> offers. Its format is read, its code is not run.
+"""A provider's file as gpuhunt publishes it, or a table of what it was told live -> offers. Its code is not run here.
 
 gpuhunt (MPL-2.0, version 0.1.34 read) downloads without a deadline and without a limit of bytes, and says of a file that it
 could not use only that there are no offers. So its files are fetched and judged here.
@@ -55,6 +55,7 @@ FORMS: Final = ("sxm", "pcie", "nvl")  # of one card, where its name alone leave
 # assumed: two figures of one card's memory differ by less (MI325X: 256 and 288), those of two cards by more (H100: 80 and 94)
 NEAR_SHARE: Final = 0.13
 ZONE: Final = re.compile(r"-[a-z]$")  # Google's: a region and a letter
+BY_COUNT: Final = frozenset({"lium"})  # a name is a host's, and each number of its GPUs a machine
 RUNPOD_CENTRE: Final = re.compile(r"[A-Z]{2,3}-[A-Z]{2,3}-\d+")  # of its secure cloud; the other is told by countries
 CPU_ARCHITECTURES: Final[dict[str, CpuArchitecture]] = {"": "x86_64", "x86": "x86_64", "arm": "arm64"}
 
@@ -186,6 +187,8 @@ def _names(provider: str, row: Row) -> tuple[str, str]:
         cloud = "secure" if RUNPOD_CENTRE.fullmatch(location) else "community"
         word = _RUNPOD_WORDS.get(instance_name, instance_name)
         return f"{row.cells['gpu_count']}x-{word}-{cloud}".replace(" ", "-"), ANYWHERE
+    if provider in BY_COUNT:
+        instance_name = f"{row.cells['gpu_count']}x-{instance_name}"
     if provider == "gcp":
         location = ZONE.sub("", location)
     return "-".join(re.split(r"[\s/]+", instance_name.strip())), "-".join(re.split(r"[\s/]+", location.strip()))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 40  # rows on a screen, unless more are asked for
 TERMS: Final = (
-    "From gpuhunt's public files (dstack), which state no licence: fetched by you, for you, and kept on this machine alone."
+    "From gpuhunt's public files (dstack), which state no licence, or by gpuhunt from a provider itself: fetched by you, for "
+    "you, and kept on this machine alone."
 )
 
 
@@ -32,25 +33,28 @@ TERMS: Final = (
 def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_json: bool) -> int:  # noqa: FBT001 - click
     """Fetch newer prices, a file per provider, and plan with them from now on.
 
+    Crusoe, DigitalOcean, Hot Aisle, JarvisLabs, Lium, Seeweb, Vast and Vultr are asked live by the package gpuhunt (the extra
+    of that name), each once you name it with --provider, and from then on with the others.
+
     A file that can't be had leaves the last good one in place. So does one that looks wrong: with half of its machines lost, a
     median moved threefold, or a price of 0; --accept keeps it all the same. Exit 1 when a provider was not refreshed.
     """
     from catalogs.lists.hunted import PROVIDERS
-    from planner.nearest import nearest
+    from catalogs.lists.refreshed import path_of
     from provision.envelope.show import console, show
-    from provision.errors import BadInput, Exit
+    from provision.errors import Exit
     from provision.home.places import read_places
     from provision.prepare.asking import shipped
+    from provision.prepare.prices.asking import LIVE
     from provision.prepare.prices.refreshing import PUBLISHED, Refresh
     from provision.report.terminal import draw
 
-    known = sorted(PROVIDERS.values())
-    if unknown := [name for name in provider if name not in known]:
-        hint = f"{nearest(unknown[0], known)}; a list of your own comes with: rentune catalog import FILE.csv"
-        raise BadInput(f"There are no newer prices of {unknown[0]} to fetch.", hint=hint)
+    folder = read_places().prices
+    _require_refreshable(provider, url)
+    usual = sorted({*PROVIDERS.values(), *(name for name in LIVE if path_of(folder, name).exists())})
     today = _today()
-    asked = Refresh(folder=read_places().prices, catalog=shipped(), today=today, accept=accept, url=url or PUBLISHED)
-    found = asked.all(dict.fromkeys(provider) or known)
+    asked = Refresh(folder=folder, catalog=shipped(), today=today, accept=accept, url=url or PUBLISHED)
+    found = asked.all(dict.fromkeys(provider) or usual)
     whole = all(each.state in ("new", "unchanged") for each in found)
     table = _refreshed_table(found, today)
     return show(
@@ -60,6 +64,26 @@ def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_
         as_json=as_json,
         exit_code=Exit.OK if whole else Exit.FAILED,
     )
+
+
+def _require_refreshable(named: tuple[str, ...], url: str | None) -> None:
+    """Raises BadInput for a provider that nobody can be asked about, MissingPart where gpuhunt is needed and not there."""
+    from catalogs.lists.hunted import PROVIDERS
+    from planner.nearest import nearest
+    from provision.errors import BadInput, MissingPart
+    from provision.extras import install_command
+    from provision.prepare.prices.asking import EXTRA, LIVE, is_installed
+
+    known = sorted({*PROVIDERS.values(), *LIVE})
+    if unknown := [name for name in named if name not in known]:
+        hint = f"{nearest(unknown[0], known)}; a list of your own comes with: rentune catalog import FILE.csv"
+        raise BadInput(f"There are no newer prices of {unknown[0]} to fetch.", hint=hint)
+    live = [name for name in named if name in LIVE]
+    if live and url is not None:
+        raise BadInput(f"{live[0]} is asked itself, and a mirror (--from) has published files alone.", hint="leave --from out")
+    if live and not is_installed():
+        what = f"{live[0]} is asked live, by the package gpuhunt, which is not installed here."
+        raise MissingPart(what, hint=install_command(EXTRA))
 
 
 @click.command("diff")

@@ -1,4 +1,6 @@
-"""Newer prices from gpuhunt's public files, a file a provider: fetched, judged, and kept only if they can be believed."""
+"""Newer prices from gpuhunt's public files, or by its package from a provider itself: judged, and kept only if they can be
+believed, a file a provider.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -22,6 +24,7 @@ from catalogs.lists.refreshed import MAX_FILE_BYTES, PriceList, path_of, read_pr
 from catalogs.user_file import MIB, shortened
 from provision.fetching import NotFetched, fetch
 from provision.home.whole import at_home, write_whole
+from provision.prepare.prices.asking import EXTRA, LIVE, Asker, here
 
 PUBLISHED: Final = "https://dstack-gpu-pricing.s3.eu-west-1.amazonaws.com/v3"  # gpuhunt 0.1.34, CATALOG_URL
 WITHIN_S: Final = 20.0  # assumed: the largest file has some MiB
@@ -44,6 +47,15 @@ class Refreshed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
+class _Source:
+    """Where a provider's table is to be had, and of which day it is."""
+
+    version: str
+    observed_on: dt.date
+    table: Callable[[], str]  # raises NotFetched
+
+
+@dataclass(frozen=True)
 class Refresh:
     """Where prices come from, where they are kept, and what they are judged by."""
 
@@ -53,6 +65,7 @@ class Refresh:
     accept: bool = False  # what looks wrong, too
     url: str = PUBLISHED
     within_s: float = WITHIN_S
+    asker: Asker = field(default_factory=here)
 
     def all(self, providers: Iterable[str]) -> tuple[Refreshed, ...]:
         """Each by itself: one that fails, or looks wrong, keeps its last good file. Raises HomeFailed."""
@@ -62,23 +75,36 @@ class Refresh:
     def one(self, provider: str) -> Refreshed:
         """A provider by our name for it. Raises HomeFailed where the file can't be written."""
         before = read_price_list(self.folder, provider)
-        theirs = next(name for name, ours in PROVIDERS.items() if ours == provider)
         try:
-            version = self._fetch(f"{theirs}/version", MAX_VERSION_BYTES).decode(errors="replace").strip()
-            if before is not None and before.version == version:
+            source = self._asked(provider) if provider in LIVE else self._published(provider)
+            if before is not None and before.version == source.version and provider not in LIVE:
                 return _told(provider, "unchanged", before)
-            day = self._day(version)
-            packed = self._fetch(f"{theirs}/{_word(version)}/catalog.zip", MAX_FILE_BYTES)
-            found = read_hunted(_unpack(packed, f"{theirs}.csv"), provider, self.catalog, observed_on=day)
+            found = read_hunted(source.table(), provider, self.catalog, observed_on=source.observed_on)
         except (NotFetched, CatalogError) as error:
             return _told(provider, "failed", before, (str(error),))
         if (wrong := self._doubts(provider, before, found)) and not self.accept:
             return _told(provider, "refused", before, wrong)
         if not found.offers:
             return _told(provider, "refused", before, ("it has no machine with a GPU that the catalog knows",))
-        prices = PriceList(provider=provider, version=version, observed_on=day, offers=found.offers)
+        prices = PriceList(provider=provider, version=source.version, observed_on=source.observed_on, offers=found.offers)
         write_price_list(self.folder, provider, prices)
         return _told(provider, "new", prices, wrong)
+
+    def _published(self, provider: str) -> _Source:
+        """The file of gpuhunt's bucket. Raises NotFetched."""
+        theirs = next(name for name, ours in PROVIDERS.items() if ours == provider)
+        version = self._fetch(f"{theirs}/version", MAX_VERSION_BYTES).decode(errors="replace").strip()
+
+        def table() -> str:
+            packed = self._fetch(f"{theirs}/{_word(version)}/catalog.zip", MAX_FILE_BYTES)
+            return _unpack(packed, f"{theirs}.csv")
+
+        return _Source(version=version, observed_on=self._day(version), table=table)
+
+    def _asked(self, provider: str) -> _Source:
+        """What the provider says today. Raises NotFetched."""
+        day = LIVE[provider].priced_on or self.today
+        return _Source(version=f"{day:%Y%m%d}-{EXTRA}", observed_on=day, table=lambda: self.asker.table(provider))
 
     def _fetch(self, name: str, max_bytes: int) -> bytes:
         return fetch(f"{self.url.rstrip('/')}/{name}", max_bytes=max_bytes, within_s=self.within_s)

@@ -22,8 +22,9 @@ from catalogs.lists.hunted import PROVIDERS
 from catalogs.lists.refreshed import read_price_list, with_refreshed
 from provision.cli import call
 from provision.errors import Exit
+from provision.extras import install_command
 from provision.home.places import read_places
-from provision.prepare.prices.refreshing import Refresh, Refreshed
+from provision.prepare.prices.refreshing import Refresh, Refreshed, write_price_list
 from tests.doubles.services.prices import FIELDS, GOLDEN, VERSION, Bucket, Row, published, row
 
 CATALOG = read_catalog()
@@ -282,6 +283,30 @@ def test_newer_prices_stand_in_place_of_the_shipped_and_older_ones_do_not(refres
     ]
     old = msgspec.structs.replace(kept, observed_on=dt.date(2020, 1, 1))
     assert with_refreshed(CATALOG, (old,)).offers == CATALOG.offers
+
+
+@pytest.mark.parametrize("provider", ["vast", "digitalocean"])
+def test_who_is_asked_live_needs_the_extra_and_says_how_it_is_had(provider: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not beside these tests: gpuhunt brings a package of their name (tests/provision/prepare/test_gpuhunt.py has it apart)."""
+    assert call(["catalog", "refresh", "--provider", provider]) == Exit.REFUSED
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{provider} is asked live, by the package gpuhunt, which is not installed here." in said
+    assert said.endswith(f"Hint: {install_command('gpuhunt')}")
+
+
+def test_a_mirror_has_published_files_alone(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["catalog", "refresh", "--provider", "vast", "--from", bucket.url]) == Exit.REFUSED
+    assert "leave --from out" in capsys.readouterr().err
+
+
+def test_who_was_asked_once_keeps_that_list_where_the_extra_has_gone(refresh: Refresh, bucket: Bucket) -> None:
+    one(refresh)
+    kept = read_price_list(refresh.folder, "aws")
+    assert kept is not None
+    write_price_list(refresh.folder, "vast", msgspec.structs.replace(kept, provider="vast"))
+    found = refresh.one("vast")
+    assert (found.state, found.num_offers) == ("failed", 3)
+    assert found.says == ("gpuhunt can't be used: No module named 'gpuhunt'",)
 
 
 def test_a_damaged_file_at_home_is_told_with_what_to_type(refresh: Refresh) -> None:
