@@ -1,7 +1,7 @@
-"""A double of whom gpuhunt asks live: a proxy on loopback that answers for any host over TLS, by an own authority.
+"""A double of whom gpuhunt asks live: a proxy on loopback, answering for any host over TLS by its own authority.
 
-"""A double of whom gpuhunt asks live: a proxy on loopback answering for any host over TLS, by its own authority.
-never.
+Whoever is led to it (HTTPS_PROXY) and trusts it (REQUESTS_CA_BUNDLE) asks the addresses that it always asks, and leaves
+loopback never.
 """
 
 from __future__ import annotations
