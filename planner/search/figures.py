@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -66,6 +66,9 @@ key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # w
 _resting_key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*(name for name in VARYING if name not in OF_A_PASS))
 
 
+Found = TypeVar("Found")
+
+
 class Figures:
     """Memoized estimates of one job. Refusals of the estimators are remembered, too, as the error they raised."""
 
@@ -97,6 +100,13 @@ class Figures:
         self._errands: dict[tuple[Any, ...], Errand] = {}
         self._within: dict[int, Figures] = {}
         self._dearest: Dearest | None = None
+        self._found: dict[tuple[Any, ...], Any] = {}
+
+    def once(self, key: tuple[Any, ...], find: Callable[[], Found]) -> Found:
+        """What `find` finds of this job, found at the first time that it is asked for by this key."""
+        if key not in self._found:
+            self._found[key] = find()
+        return cast("Found", self._found[key])
 
     def within(self, seq_len: int) -> Figures:
         """Of the same job with sequences of that length."""

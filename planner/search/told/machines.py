@@ -22,7 +22,8 @@ from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.ranking import Question, box_of, limits_on
 from planner.search.told.notebook import Notebook
-from planner.search.ways.fit import Fit, capacity_bytes, fitting
+from planner.search.ways.fit import fitting
+from planner.search.ways.held import Fit, capacity_bytes
 from planner.strategy.words import describe
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Strategy

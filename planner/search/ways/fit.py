@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from planner.estimators.host import usable_ram_bytes
-from planner.estimators.memory import available_bytes, verdict
-from planner.estimators.memory.held.offloading import streaming_of
 from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.methods import METHODS
-from planner.plan import Verdict
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.told.notebook import Kernelless, Notebook, TooSmall
+from planner.search.ways.held import Fit, capacity_bytes, fit_of, floor_bytes, required_bytes
 from planner.search.ways.ladders import LEVERS, NO_LOGITS, SMALL_STATES, Ladder
+from planner.search.ways.streamed import filled
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.words import describe
 from remote.contract import Strategy
 
-WORTH_IT: Final = 0.98  # assumed: of a step's time; what saves less is not worth a step that is led by hand
-
 Doable = Callable[[Strategy], bool]  # whether the trainer can do it
 Reach = Literal["all", "some", "none"]
 Beside = Callable[[Strategy], Reach]  # how many of the machines that are looked at have what it needs beside the GPUs
-
-
-class Fit(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy that a machine can hold. On a CPU box the verdict is on RAM."""
-
-    strategy: Strategy
-    verdict: Verdict
-    margin_bytes: int
-    lever: int = 0  # how far from the usual: not at all, or by the first of LEVERS, the second …
 
 
 def needs_bitsandbytes(strategy: Strategy) -> bool:
@@ -70,10 +57,10 @@ def fitting(
             return ()
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
         if not figures.seen and not _reduces_often(fastest.strategy) and beside(fastest.strategy) == "all":
-            return (_filled(fastest, kind, has_bytes, figures),)
+            return (filled(fastest, kind, has_bytes, figures),)
         notebook = Notebook()  # what else does not fit is no reason against the kind
     fits, too_large = _fits(ladders, kind, has_bytes, figures, notebook)
-    fits = [_filled(fit, kind, has_bytes, figures) for fit in fits]
+    fits = [filled(fit, kind, has_bytes, figures) for fit in fits]
     if kind.gpu is not None and not any(fit.verdict == "fits" and beside(fit.strategy) == "all" for fit in fits):
         notebook.without_kernels += _stateless(kind, num_gpus, figures)
         by_levers = _by_levers(kind, num_gpus, figures, _Enough(doable, beside), only_doable=only_doable)
@@ -123,8 +110,8 @@ def _by_levers(
         wanted = tuple(ladder for ladder in ladders if not (surely or only_doable) or enough.doable(ladder[-1]))
         fits, larger = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
         too_large += filter(enough.doable, larger)
-        filled = (_filled(fit, kind, has_bytes, figures) for fit in fits)  # which takes less RAM, too
-        found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in filled)
+        fits = [filled(fit, kind, has_bytes, figures) for fit in fits]  # which takes less RAM, too
+        found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in fits)
         surely = [fit for fit in found if fit.verdict == "fits"]
         if any(enough.doable(fit.strategy) and enough.beside(fit.strategy) == "all" for fit in surely):
             break
@@ -139,55 +126,6 @@ def _with_room_for_more(kind: Kind, num_gpus: int, figures: Figures, *, doable: 
     ladders = tuple(ladder for ladder in pulled if doable(ladder[-1]))
     fits, _ = _fits(ladders, kind, capacity_bytes(kind), figures, Notebook())
     yield from (msgspec.structs.replace(fit, lever=NO_LOGITS + 1) for fit in fits if fit.verdict == "fits")
-
-
-def _filled(fit: Fit, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
-    """Where blocks are streamed, with as many of them resident as the card has room for beside the batch: what resides crosses
-    no link. One visit serves twice as many micro-batches as long as the link decides and that makes a step quicker: their
-    inputs take room that blocks could reside in.
-    """
-    if fit.strategy.offload != "stream" or fit.verdict != "fits" or kind.gpu is None:
-        return fit
-    best = _resident(fit.strategy, kind, has_bytes, figures)
-    step = figures.step(best.strategy, kind.gpu)
-    while step.link_s > step.busy_s:
-        visits = 2 * streaming_of(best.strategy).num_visits
-        if visits > best.strategy.gradient_accumulation_steps:
-            break
-        tried = _resident(_streaming(best.strategy, num_visits=visits, num_resident_blocks=0), kind, has_bytes, figures)
-        quicker = figures.step(tried.strategy, kind.gpu)
-        if tried.verdict != "fits" or quicker.micro_step_s > WORTH_IT * step.micro_step_s:
-            break
-        best, step = tried, quicker
-    return best
-
-
-def _resident(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
-    def resident(number: int) -> Fit:
-        return _fit(_streaming(strategy, num_resident_blocks=number), kind, has_bytes, figures)
-
-    numbers = range(figures.architecture.depth - streaming_of(strategy).num_slots)
-    return resident(most_with_room(numbers, lambda number: resident(number).margin_bytes))
-
-
-def _streaming(strategy: Strategy, **said: int) -> Strategy:
-    return msgspec.structs.replace(strategy, streaming=msgspec.structs.replace(streaming_of(strategy), **said))
-
-
-def most_with_room(numbers: range, margin_of: Callable[[int], int]) -> int:
-    """The largest of `numbers` that leaves a margin, as the first does, none leaving more than the one before: looked for where
-    blocks of one size would end the room, which nearly all are, and else by halving.
-    """
-    first, second = margin_of(numbers[0]), margin_of(numbers[1]) if len(numbers) > 1 else -1
-    if second < 0:
-        return numbers[0]
-    fits, fails = 1, len(numbers)
-    by_line = 1 + second // max(1, first - second)
-    for place in (by_line, by_line + 1):
-        if fits < place < fails:
-            fits, fails = (place, fails) if margin_of(numbers[place]) >= 0 else (fits, place)
-    too_many = bisect.bisect_left(numbers, 1, lo=fits + 1, hi=fails, key=lambda number: margin_of(number) < 0)
-    return numbers[too_many - 1]
 
 
 def _fits(
@@ -227,11 +165,6 @@ def _least_demanding(strategies: list[Strategy], kind: Kind, figures: Figures) -
     return least
 
 
-def floor_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
-    """Below this nothing fits. On a CPU box nothing is said: there the verdict is on RAM."""
-    return 0 if kind.gpu is None else figures.resting_bytes(strategy)
-
-
 def _has_no_kernels(strategy: Strategy, kind: Kind) -> bool:
     return kind.gpu is not None and kind.gpu.bitsandbytes == "no" and needs_bitsandbytes(strategy)
 
@@ -242,7 +175,7 @@ def _if_it_fits(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures
     try:
         if floor_bytes(strategy, kind, figures) > has_bytes:
             return None
-        fit = _fit(strategy, kind, has_bytes, figures)
+        fit = fit_of(strategy, kind, has_bytes, figures)
     except CaseRefused:
         return None  # told where its ladder is looked at
     return fit if fit.verdict == "fits" else None
@@ -257,32 +190,10 @@ def _best(ladder: Ladder, kind: Kind, has_bytes: int, figures: Figures) -> Fit |
     """The largest micro-batch that there is room for, by halving; where only the smallest may do, that one, tight or not."""
     if floor_bytes(ladder[-1], kind, figures) > has_bytes:
         return None
-    smallest = _fit(ladder[-1], kind, has_bytes, figures)
+    smallest = fit_of(ladder[-1], kind, has_bytes, figures)
     if smallest.margin_bytes < 0:
         return None if smallest.verdict == "does_not_fit" else smallest
     index = bisect.bisect_left(
-        ladder, 1, hi=len(ladder) - 1, key=lambda step: _fit(step, kind, has_bytes, figures).margin_bytes >= 0
+        ladder, 1, hi=len(ladder) - 1, key=lambda step: fit_of(step, kind, has_bytes, figures).margin_bytes >= 0
     )
-    return _fit(ladder[index], kind, has_bytes, figures)
-
-
-def _fit(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
-    if kind.gpu is None:
-        margin_bytes = has_bytes - required_bytes(strategy, kind, figures)
-        return Fit(strategy=strategy, verdict="fits" if margin_bytes >= 0 else "does_not_fit", margin_bytes=margin_bytes)
-    word, margin_bytes = verdict(figures.vram_like(strategy, kind.gpu), has_bytes)
-    return Fit(strategy=strategy, verdict=word, margin_bytes=margin_bytes)
-
-
-def capacity_bytes(kind: Kind) -> int:
-    """Bytes that the job may use: of one GPU as torch totals them, or of a CPU box's RAM."""
-    if kind.gpu is not None:
-        return available_bytes(kind.gpu, None)
-    return usable_ram_bytes(kind.offers[0].ram_gib or 0)
-
-
-def required_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
-    """What the job needs of the memory that decides: VRAM of one GPU, or RAM where the cores train."""
-    if kind.gpu is None:
-        return figures.host(strategy, on_cpu=True).ram_peak_bytes
-    return figures.vram_like(strategy, kind.gpu).required_bytes
+    return fit_of(ladder[index], kind, has_bytes, figures)

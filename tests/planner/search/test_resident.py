@@ -7,7 +7,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.search.ways.fit import most_with_room
+from planner.search.ways.streamed import most_with_room
 
 
 @given(st.integers(0, 500), st.lists(st.sampled_from([0, 1, 7, 7, 7, 40]), max_size=60))

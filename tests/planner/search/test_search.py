@@ -17,11 +17,13 @@ from planner.asking.data import stated_data
 from planner.asking.jobfile import read_job
 from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where
 from planner.estimators.memory import estimate_vram
+from planner.estimators.time.speed import step_time
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
 from planner.report.job_file import write_job
 from planner.search.market.names import check_memory, check_names
 from planner.search.told.notebook import told_apart
+from planner.strategy.stack import PINNED_STACK
 from planner.units import GIB
 from remote.contract import CAPABILITIES, PACKED_KEY, Beginnings, Loop
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
@@ -354,6 +356,37 @@ def test_a_visit_serves_as_many_micro_batches_as_make_a_step_quicker() -> None:
     assert 1 < narrow.strategy.streaming.num_visits <= narrow.strategy.gradient_accumulation_steps
     assert narrow.strategy.streaming.num_resident_blocks < wide.strategy.streaming.num_resident_blocks
     assert (narrow.runnable, narrow.verdict) == (None, "fits")
+
+
+def test_room_goes_to_what_blocks_save_where_computing_decides() -> None:
+    """On a slow card with short rows the last blocks are not computed again, and no other use of that room is quicker."""
+    card = make_gpu("Slow card", memory_gib=20.0, driver_memory_mib=19_200, achievable_tflops=60.0)
+    asked = make_request(
+        model="32b",
+        data=stated_data(num_examples=1_000, num_tokens=None, tokens_per_example=64),
+        training={"quant": "int8"},
+        where=Where(gpu_memory_gib=20.0),
+    )
+    (plan,) = ask(asked, make_catalog(make_offer(gpu=card.name), gpus=(card,))).plans
+    chosen = plan.strategy.streaming
+    assert (plan.strategy.offload, plan.verdict, plan.runnable) == ("stream", "fits", None)
+    assert chosen is not None
+    assert chosen.num_blocks_without_recompute > 0
+    has_bytes, base = plan.vram.required_bytes + plan.margin_bytes, resolve_model("32b")
+
+    def micro_step_s(num_resident: int, num_kept: int) -> float:
+        used = msgspec.structs.replace(chosen, num_resident_blocks=num_resident, num_blocks_without_recompute=num_kept)
+        strategy = msgspec.structs.replace(plan.strategy, streaming=used)
+        if estimate_vram(base, strategy, gpu=card).required_bytes > has_bytes:
+            return float("inf")
+        long = float(strategy.seq_len)
+        step = step_time(base, strategy, task="causal_lm", gpu=card, stack=PINNED_STACK, mean_seq_len=long, interconnect="pcie")
+        return step.micro_step_s
+
+    tried = [micro_step_s(num_resident, num_kept) for num_resident in range(0, 62, 3) for num_kept in range(0, 65, 4)]
+    planned_s = micro_step_s(chosen.num_resident_blocks, chosen.num_blocks_without_recompute)
+    assert planned_s <= 1.01 * min(tried)
+    assert planned_s < 0.98 * min(micro_step_s(num_resident, 0) for num_resident in range(62))
 
 
 def test_what_a_trainer_cannot_stream_is_named() -> None:

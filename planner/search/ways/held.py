@@ -1,0 +1,49 @@
+"""What a kind of machine holds of one strategy."""
+
+from __future__ import annotations
+
+import msgspec
+
+from planner.estimators.host import usable_ram_bytes
+from planner.estimators.memory import available_bytes, verdict
+from planner.plan import Verdict
+from planner.search.figures import Figures
+from planner.search.market.offers import Kind
+from remote.contract import Strategy
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """A strategy that a machine can hold. On a CPU box the verdict is on RAM."""
+
+    strategy: Strategy
+    verdict: Verdict
+    margin_bytes: int
+    lever: int = 0  # how far from the usual: not at all, or by the first of LEVERS, the second …
+
+
+def fit_of(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
+    """Whether that machine can hold it, and what is left."""
+    if kind.gpu is None:
+        margin_bytes = has_bytes - required_bytes(strategy, kind, figures)
+        return Fit(strategy=strategy, verdict="fits" if margin_bytes >= 0 else "does_not_fit", margin_bytes=margin_bytes)
+    word, margin_bytes = verdict(figures.vram_like(strategy, kind.gpu), has_bytes)
+    return Fit(strategy=strategy, verdict=word, margin_bytes=margin_bytes)
+
+
+def capacity_bytes(kind: Kind) -> int:
+    """Bytes that the job may use: of one GPU as torch totals them, or of a CPU box's RAM."""
+    if kind.gpu is not None:
+        return available_bytes(kind.gpu, None)
+    return usable_ram_bytes(kind.offers[0].ram_gib or 0)
+
+
+def required_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
+    """What the job needs of the memory that decides: VRAM of one GPU, or RAM where the cores train."""
+    if kind.gpu is None:
+        return figures.host(strategy, on_cpu=True).ram_peak_bytes
+    return figures.vram_like(strategy, kind.gpu).required_bytes
+
+
+def floor_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
+    """Below this nothing fits. On a CPU box nothing is said: there the verdict is on RAM."""
+    return 0 if kind.gpu is None else figures.resting_bytes(strategy)
