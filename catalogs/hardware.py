@@ -11,8 +11,8 @@ import msgspec
 
 Support = Literal["yes", "no", "partial", "build-dependent"]
 Confidence = Literal["high", "medium", "low"]
-MemoryType = Literal["HBM", "GDDR"]
-FormFactor = Literal["pcie", "sxm", "oam", "superchip"]  # a card in a slot, on a board of several, or beside its own processor
+MemoryType = Literal["HBM", "GDDR", "LPDDR"]  # LPDDR is the machine's RAM: the card has none of its own
+FormFactor = Literal["pcie", "sxm", "oam", "superchip", "laptop"]  # in a slot, on a board of several, beside its processor
 Vendor = Literal["nvidia", "amd", "intel"]
 Basis = Literal["measured", "assumed"]
 Interconnect = Literal["nvlink", "pcie", "unknown"]

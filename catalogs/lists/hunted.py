@@ -17,7 +17,7 @@ import msgspec
 
 from catalogs.catalog import DATA, Catalog, CatalogError, read_hosts
 from catalogs.hardware import ANYWHERE, Confidence, CpuArchitecture, Offer, Purchase
-from catalogs.names import key_of
+from catalogs.names import GpuMatch
 from catalogs.read import Row, count, not_negative, positive, price, rate, rows_of
 from catalogs.sellers import RUNPOD_GPU_IDS
 
@@ -149,16 +149,16 @@ class _Table:
             match = self._catalog.gpu(name)
         except CatalogError:
             return f"a GPU that the catalog does not have: {name}"
-        choices = (match.gpu.name,) if match.warning is None else self._choices(name, instance_name)
+        choices = self._choices(match, instance_name)
         fitting = [each for each in choices if memory_gib is None or self._near(each, memory_gib)]
         if not fitting:
             return f"a share of a GPU, or one with other memory than the catalog's {match.gpu.name}"
         return fitting[0], ("medium" if len(fitting) == 1 else "low")
 
-    def _choices(self, name: str, instance_name: str) -> tuple[str, ...]:
-        """The cards that a word names, those of the form first that the machine's own name tells."""
-        word = self._catalog.gpu_words[key_of(name)]
-        every = (word.taken, *word.also)
+    @staticmethod
+    def _choices(match: GpuMatch, instance_name: str) -> tuple[str, ...]:
+        """The cards that a name may mean, of several those of the form that the machine's own name tells."""
+        every = (match.gpu.name, *match.also)
         told = [form for form in FORMS if form in instance_name.lower()]
         return tuple(each for each in every if any(form in each.lower() for form in told)) or every
 

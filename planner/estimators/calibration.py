@@ -30,6 +30,7 @@ CONTEXT_BYTES_ELSE: Final = 555 * MIB  # measured: the most that any of these ta
 CONTEXT_PER_MULTIPROCESSOR: Final[dict[str, float]] = {
     "HBM": 481 / 108 * MIB,  # derived: of the A100
     "GDDR": 141 / 40 * MIB,  # derived: of the T4; the other four take 3.0 to 3.2 MiB
+    "LPDDR": 141 / 40 * MIB,  # assumed: as with GDDR
 }
 
 # derived: NCCL's defaults (init.cc, device.h): 32 channels, each receiving on a ring and on a tree from four, with a buffer of
@@ -52,10 +53,12 @@ MARGIN_SHARE: Final = 0.03
 MARGIN_SHARE_FULL: Final = 0.10
 
 # What a driver reports and torch can never have, the most of any card of its kind for those whose total nobody saw.
-# measured: `torch_memory_gib` beside `driver_memory_mib`, 17 cards of the catalog
+# measured: `torch_memory_gib` beside `driver_memory_mib`, 26 cards of the catalog; drivers before R525 (8 of them) report what
+# torch has, within 5 MiB
 WITHHELD_BYTES: Final[dict[str, int]] = {
-    "HBM": 870 * MIB,  # A100-SXM4-80GB; the other four 480 to 616 MiB
+    "HBM": 870 * MIB,  # A100-SXM4-80GB; the other five 480 to 616 MiB
     "GDDR": 612 * MIB,  # L40S; the other eleven 259 to 572 MiB
+    "LPDDR": 612 * MIB,  # assumed: as with GDDR
 }
 # derived: the least share of what it is sold with that torch totals on any card (T4: 14.563 of 16 GiB), for cards of which
 # nobody told even what their driver reports
@@ -74,12 +77,14 @@ COMPUTE_EFFICIENCY: Final = 0.98  # fitted: of the best matmul
 ATTENTION_PENALTY: Final = 1.6
 ATTENTION_PENALTY_BY_CAPABILITY: Final[dict[tuple[int, ...], float]] = {
     (8, 6): 1.3,  # assumed: as on Ada
+    (8, 7): 1.3,  # assumed: the same
     # Forward 162 of a matmul's 165 TFLOP/s on an RTX 4090: 2.1 times that are the 340 of arXiv:2410.02367.
     (8, 9): 1.3,  # derived: as the line above has it; assumed: backward at two thirds
     (9, 0): 2.3,  # derived: it reaches 35 % of an H100's peak, a matmul 80 % (arXiv:2407.08608)
     (10, 0): 3.0,  # assumed: between Hopper's penalty at twice the matmul, and kernels made for the card
     (10, 3): 3.0,  # assumed: the same
     (12, 0): 1.3,  # derived: as on Ada, whose instructions these cards have
+    (12, 1): 1.3,  # derived: the same
 }
 # How many times as long FlashAttention's first version takes, by the library that brings it
 FIRST_FLASH_PENALTY: Final[Mapping[str, float]] = {

@@ -133,6 +133,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "{this.gpu.name} does not compute in bfloat16; float16 needs the same memory and is what to run",
     ),
     (
+        lambda this: this.gpu is not None and this.gpu.memory_type == "LPDDR" and this.case.gpu_memory_gib is None,
+        "{this.gpu.name} shares its machine's memory: what the system holds is not taken off; gpu_memory_gib says what is free",
+    ),
+    (
         lambda this: this.gpu is not None and this.strategy.quant in BITSANDBYTES and this.gpu.bitsandbytes == "no",
         "bitsandbytes does not run on {this.gpu.name}: quant none, or another card",
     ),

@@ -19,19 +19,24 @@ LEAST_CAPABILITY: Final[Capability] = (7, 5)
 LEAST_FOR_CUDA: Final = {11: 450, 12: 525, 13: 580}
 
 # Compute capability -> the least branch that knows the card. derived: what the first CUDA that compiles for it came with
-# (release notes of CUDA 8.0, 9.0, 10.0, 11.0, 11.1, 11.8, 12.8 and 12.9; 2026-11).
+# (release notes of CUDA 6.5, 8.0, 9.0, 10.0, 11.0, 11.1, 11.4, 11.8, 12.8, 12.9 and 13.0; 2026-11).
 LEAST_FOR_CARD: Final[dict[Capability, int]] = {
+    (3, 7): 340,
+    (5, 2): 340,
     (6, 0): 367,
     (6, 1): 367,
     (7, 0): 384,
     (7, 5): 410,
     (8, 0): 450,
     (8, 6): 455,
+    (8, 7): 470,
     (8, 9): 520,
     (9, 0): 520,
     (10, 0): 570,
     (10, 3): 575,
+    (11, 0): 580,
     (12, 0): 570,
+    (12, 1): 575,
 }
 LAST_BEFORE_TURING: Final = (
     580  # NVIDIA's blog, "Navigating GPU Architecture Support", 2025-08: newer ones know none before 7.5

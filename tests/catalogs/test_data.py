@@ -22,7 +22,7 @@ from provision.clouds.programs.accounts import aws_quotas, gcp_quotas
 from tests.planner.builders import make_offer
 
 MAY_BE_PASSED_ON = {"Apache-2.0", "MIT", "CC-BY-4.0"}
-SNAPSHOT = dt.date(2026, 11, 27)
+SNAPSHOT = dt.date(2026, 11, 28)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_there_is_enough_to_choose_from(catalog: Catalog) -> None:
     assert len(with_gpu) >= 1_900
     assert len(catalog.offers) >= 2_000  # on demand and spot apart
     assert len({offer.provider for offer in with_gpu}) >= 25
-    assert len(catalog.gpus) >= 70
+    assert len(catalog.gpus) >= 180
     assert {gpu.vendor for gpu in catalog.gpus.values()} == {"nvidia", "amd", "intel"}
     assert len(read_storage()) >= 30
 
@@ -310,16 +310,24 @@ SHARES: tuple[tuple[Callable[[Gpu], bool], float], ...] = (
 )
 # Chips that are another card's, or all but: they have its share.
 AS_MEASURED = {
+    "A100-SXM-64GB": "A100-SXM4-40GB",
     "A800-SXM4-80GB": "A100-SXM4-80GB",
+    "A800 40GB": "A100-PCIE-40GB",
+    "A800-PCIE-80GB": "A100-PCIE-80GB",
+    "H100 SXM5 94GB": "H100 SXM5",
+    "H100 SXM5 96GB": "H100 SXM5",
     "H800 SXM": "H100 SXM5",
+    "GH200 144GB": "GH200",
+    "B100": "B200",
     "GB300": "GB200",
+    "MI300A": "MI300X",
     "MI350X": "MI355X",
 }
 
 
 def is_geforce(gpu: Gpu) -> bool:
     """RTX 2060 to 5090 and the GTX before them; a word between RTX and the number makes it another line."""
-    return re.fullmatch(r"(GTX \d{4}|RTX (20|30|40|50)\d0)( Ti| Super| \d+GB)*", gpu.name) is not None
+    return re.fullmatch(r"(GTX \d{4}|RTX (20|30|40|50)\d0)( Ti| Super| D| \d+GB)*", gpu.name) is not None
 
 
 def peak_of(gpu: Gpu) -> float:

@@ -389,7 +389,7 @@ def _energy(pace: Pace, gpu: Gpu | None, strategy: Strategy, seconds: dict[Phase
     training = total(*(seconds[phase] for phase in (Phase.LOAD, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE)))
     if gpu is None:
         return scaled(training, (cores or known.CPU_CORES_ELSE) * known.CPU_W_PER_CORE / KWH)
-    in_slot = gpu.form_factor == "pcie"  # of a board of eight each GPU draws its share of host, switches and fans
+    in_slot = gpu.form_factor in ("pcie", "laptop")  # of a board of eight each GPU draws its share of host, switches and fans
     busy_w = gpu.tdp_w * (known.BUSY_SHARE_OF_TDP if in_slot else known.BUSY_SHARE_OF_TDP_HGX)
     busy_w = busy_w * strategy.num_gpus + (known.HOST_W * strategy.num_nodes if in_slot else 0)
     idle_w = busy_w * known.IDLE_SHARE_OF_BUSY

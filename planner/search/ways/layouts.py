@@ -127,7 +127,7 @@ def _cards_of(question: Question, market: Iterable[Offer]) -> list[Gpu]:
     nvidia = [gpu for gpu in question.catalog.gpus.values() if gpu.vendor == BOX_VENDOR and gpu.memory_gib <= budget_gib]
     size_gib = max((gpu.memory_gib for gpu in nvidia), default=0.0)
     of_size = [gpu for gpu in nvidia if gpu.memory_gib == size_gib]
-    modern = [gpu for gpu in of_size if gpu.bf16 and gpu.pcie_generation == 4]
+    modern = [gpu for gpu in of_size if gpu.bf16 and gpu.pcie_generation == 4 and gpu.form_factor == "pcie"]
     sold = [offer.gpu for offer in market]
     older = {gpu.architecture: gpu for gpu in sorted(of_size, key=lambda gpu: sold.count(gpu.name)) if not gpu.bf16}
     often = sorted(older.values(), key=lambda gpu: -sold.count(gpu.name))

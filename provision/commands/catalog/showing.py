@@ -91,11 +91,22 @@ def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
         return _seller(name.lower(), catalog)
     try:
         return _card(name, catalog)
-    except CatalogError:
-        sold = next((offer.key for offer in catalog.offers if offer.instance_type == name), None)
-        if (near := sold or near_word(name.lower(), catalog.billing)) is None:
+    except CatalogError as error:
+        keys = {offer.instance_type: offer.key for offer in reversed(catalog.offers)}
+        near = name if name in keys else near_word(name, (*catalog.billing, *keys))
+        told = error.message.partition("; ")[2]  # what of GPUs was meant
+        if near is None and told.startswith("it has "):
+            raise BadInput(f"Nothing is called {name}.", hint="rentune catalog list shows providers and machines") from None
+        if near is None or not told.startswith(("it has ", "nearest: ")) or not _is_nearest(near, name, catalog):
             raise
-        raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {shlex.quote(near)}") from None
+        raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {shlex.quote(keys.get(near, near))}") from None
+
+
+def _is_nearest(word: str, name: str, catalog: Catalog) -> bool:
+    """Whether a word is nearer to what was typed than the name of every GPU."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name.lower(), [word.lower(), *(gpu.lower() for gpu in catalog.gpus)], n=1) == [word.lower()]
 
 
 def _sold(key: str, catalog: Catalog) -> Sold:

@@ -207,6 +207,8 @@ def test_a_method_is_answered_by_its_name_alone(method: str) -> None:
         ({"quant": "nf4"}, "Gaudi2", "Gaudi2: bitsandbytes support is partial; quant none needs none"),
         ({"attention": "flash_attention_2"}, "T4", "FlashAttention-2 does not run on T4: attention sdpa is what to run"),
         ({"param_dtype": "bfloat16"}, "V100-SXM2-16GB", "does not compute in bfloat16; float16 needs the same memory"),
+        ({"quant": "nf4"}, "M40 24GB", "bitsandbytes does not run on M40 24GB: quant none, or another card"),
+        ({"seq_len": 512}, "GB10", "GB10 shares its machine's memory: what the system holds is not taken off"),
         ({"matmul_dtype": "fp8"}, "A100-SXM4-80GB", "does not multiply in fp8"),
         ({"matmul_dtype": "nvfp4"}, "H100 SXM5", "does not multiply in nvfp4"),
     ],
@@ -385,7 +387,7 @@ def test_a_plain_case_warns_of_nothing_but_its_model() -> None:
 
 
 def test_a_wrong_gpu_is_answered_with_the_nearest() -> None:
-    error = ask(model="7b", gpu="A100-SXM5-80GB")["error"]
+    error = ask(model="7b", gpu="A1OO-SXM4-80GB")["error"]
     assert error["key"] == "gpu"
     assert "A100" in error["message"]
 

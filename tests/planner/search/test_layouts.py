@@ -132,14 +132,14 @@ def test_of_one_card_no_other_is_spoken_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_gib", "shown", "meant"), [(24 / 1000, "24 MB", "24GB"), (1 / 1000, "1 MB", "8GB"), (3.9, "3.9 GB", "8GB")]
+    ("asked_gib", "shown", "meant"), [(24 / 1000, "24 MB", "24GB"), (1 / 1000, "1 MB", "6GB"), (2.9, "2.9 GB", "6GB")]
 )
 def test_a_card_smaller_than_any_is_a_slip_of_the_unit(asked_gib: float, shown: str, meant: str) -> None:
     """Told of cards that are asked about, and of a budget per GPU."""
     for said in ({"cards": Cards(4, asked_gib)}, {"budget_gib": asked_gib}):
         with pytest.raises(RequestError) as refused:
             asked("1b", **said)
-        assert f"says {shown} on a card, and the smallest card has 8 GB" in refused.value.message
+        assert f"says {shown} on a card, and the smallest card has 6 GB" in refused.value.message
         assert refused.value.hint == f"did you mean {meant}?"
 
 

@@ -124,7 +124,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "budget.max_hours": ("2h", "1e400", "0"),
     "budget.goal": ("cheap",),
     "where.gpu_budget": ("1e400", "-5", "0", "lots", "9999999999999999999999GB", "[24]"),
-    "where.gpus": ("A100", "[A1000]", "[L4, L5]", "[24GB]", "[4]"),
+    "where.gpus": ("A100", "[A1100]", "[L4, L5]", "[24GB]", "[4]"),
     "where.num_gpus": ("0", "two"),
     "where.providers": ("aws", "[amazn]", "[5]"),
     "where.regions": ("[us-esat-1]", "us-*"),

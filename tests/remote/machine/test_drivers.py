@@ -27,7 +27,7 @@ def test_the_table_says_the_cuda_of_the_lock() -> None:
     assert (int(found[1]), int(found[2])) == drivers.TORCH_CUDA
 
 
-def test_every_nvidia_card_of_the_catalog_that_torch_runs_on_has_a_row() -> None:
+def test_every_nvidia_card_of_the_catalog_has_a_row() -> None:
     """A new architecture comes with a driver of its own."""
     cards = {gpu.compute_capability for gpu in read_catalog().gpus.values() if gpu.compute_capability is not None}
     assert cards <= drivers.LEAST_FOR_CARD.keys()
