@@ -105,7 +105,16 @@ def question_of(
 
 def figures_for(question: Question, architecture: Architecture, edges: Edges, sent: Sent) -> Figures:
     """The estimates of the question's job."""
-    return Figures(architecture, question.request, question.advice, seq_len=question.seq_len, seen=edges.seen, sent=sent)
+    driverless = frozenset(name for name, each in edges.providers.items() if each.installs_driver)
+    return Figures(
+        architecture,
+        question.request,
+        question.advice,
+        seq_len=question.seq_len,
+        seen=edges.seen,
+        sent=sent,
+        driverless=driverless,
+    )
 
 
 def _asked(

@@ -81,6 +81,7 @@ class Figures:
         seq_len: int,
         seen: tuple[Seen, ...] = (),
         sent: Sent = NOTHING,
+        driverless: frozenset[str] = frozenset(),
     ) -> None:
         self.architecture = architecture
         self._request = request
@@ -90,6 +91,7 @@ class Figures:
         self._seq_len = seq_len
         self.seen = seen
         self._sent = sent
+        self._driverless = driverless  # providers whose first boot may have to put a GPU's driver in
         self._seen_on = frozenset(each.machine for each in seen)
         self._ladders: dict[tuple[int, Dtype], Ladders] = {}
         self._least: dict[tuple[int, Dtype, int], float] = {}
@@ -111,14 +113,16 @@ class Figures:
     def within(self, seq_len: int) -> Figures:
         """Of the same job with sequences of that length."""
         if seq_len not in self._within:
-            self._within[seq_len] = Figures(
-                self.architecture, self._request, self._advice, seq_len=seq_len, seen=self.seen, sent=self._sent
-            )
+            self._within[seq_len] = self._like(self._request, self._advice, seq_len=seq_len)
         return self._within[seq_len]
 
     def asking(self, request: Request, advice: Advice) -> Figures:
         """Of the same base and data, trained in another way."""
-        return Figures(self.architecture, request, advice, seq_len=self._seq_len, seen=self.seen, sent=self._sent)
+        return self._like(request, advice, seq_len=self._seq_len)
+
+    def _like(self, request: Request, advice: Advice, *, seq_len: int) -> Figures:
+        driverless, sent = self._driverless, self._sent
+        return Figures(self.architecture, request, advice, seq_len=seq_len, seen=self.seen, sent=sent, driverless=driverless)
 
     def cut(self, strategy: Strategy) -> Strategy:
         """A strategy of the same job with sequences of this length."""
@@ -234,7 +238,13 @@ class Figures:
         if key not in self._duration:
             local = offer.provider == LOCAL  # its environment stands already, and so does the model
             self._duration[key] = duration_on(
-                Here(gpu, offer, reused_environment=local, model_on_box=local),
+                Here(
+                    gpu,
+                    offer,
+                    reused_environment=local,
+                    model_on_box=local,
+                    installs_driver=self._installs_driver(gpu, offer),
+                ),
                 self._errand(strategy, gpu, padded=padded),
                 seen=self.seen,
                 learned=None
@@ -243,13 +253,20 @@ class Figures:
             )
         return self._duration[key]
 
+    def _installs_driver(self, gpu: Gpu | None, offer: Offer) -> bool:
+        return gpu is not None and gpu.vendor == "nvidia" and offer.provider in self._driverless
+
+    def soonest(self, gpu: Gpu | None, offers: tuple[Offer, ...]) -> Offer:
+        """One of these machines that begins as soon as any of them: without a driver to put in, where there is such a one."""
+        return next((offer for offer in offers if not self._installs_driver(gpu, offer)), offers[0])
+
     def pace(self, gpu: Gpu | None, offer: Offer, *, num_gpus: int) -> tuple[object, ...]:
         """What of a machine decides how long a job takes on so many of its GPUs: where that is the same, so is the time."""
         kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
         link = offer.interconnect if num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
         machine = machine_of(offer.provider, offer.instance_type)
         own = machine if machine in self._seen_on else None  # to all others earlier runs teach the same
-        return (*kind, own, offer.provider == LOCAL, link)
+        return (*kind, own, offer.provider == LOCAL, link, self._installs_driver(gpu, offer))
 
     def _errand(self, strategy: Strategy, gpu: Gpu | None, *, padded: bool) -> Errand:
         flash = None if gpu is None else has_flash(gpu)
@@ -276,6 +293,7 @@ class Figures:
             data=self._data,
             loop=self._request.loop,
             task=self._task,
+            installs_driver=self._installs_driver(gpu, offer),
             sent=self._sent,
         )
         return duration, estimate_host(self.architecture, strategy, num_gpus=strategy.num_gpus, on_cpu=False, task=self._task)

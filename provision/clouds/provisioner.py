@@ -180,6 +180,7 @@ class PulumiProvisioner:
             folder=box_folder(self.image, launch.run_id),
             cache=CACHE if order.volume else None,
             replace_host_key=True,
+            installs_driver=order.installs_driver,
             resources=self.inventory.as_shown(ends, order.region, launch.run_id),
         )
 

@@ -13,7 +13,7 @@ import msgspec
 
 from catalogs.hardware import Gpu, Offer
 from planner.plan import Plan
-from provision.clouds.orders.drivers import misfit
+from provision.clouds.orders.drivers import fitted
 from provision.clouds.programs import CLOUDS, Cloud, load_cloud
 from provision.clouds.programs.accounts.quotas import Quota, shortage
 from provision.errors import ProvisionError, Refused
@@ -78,7 +78,7 @@ class LookAhead:
         if offer.provider not in CLOUDS or offer.provider not in self._in_reach:
             return Outlook()
         cloud = load_cloud(offer.provider)
-        if (why := misfit(offer, cloud.image_of(offer.instance_type, cloud.IMAGE), self._gpus)) is not None:
+        if (why := fitted(cloud, offer, cloud.IMAGE, self._gpus).misfit) is not None:
             return Outlook(why_not=why)
         try:
             needed = self._needed(cloud, offer)

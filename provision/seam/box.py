@@ -23,5 +23,6 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     stacks: str | None = None  # folder on the box for environments that outlive the run; None = below `cache`
     shares_files: bool = False  # True = the controller's files are there under their own paths: link, never copy
     replace_host_key: bool = False  # the key travelled in user data: swap it over the first pinned connection
+    installs_driver: bool = False  # its first boot sees to NVIDIA's driver: set-up waits for what comes of that
     ours: bool = True  # False = a machine that is cleaned, never destroyed or powered off
     resources: tuple[Resource, ...] = ()

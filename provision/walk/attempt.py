@@ -42,6 +42,7 @@ from provision.walk.attempts import Past
 from provision.walk.driven import Run
 from provision.walk.job.carrying import meter_pushes
 from provision.walk.job.console import told_with_console
+from provision.walk.job.driver import driver_awaited
 from provision.walk.job.patience import (
     HOME_WAIT_S,
     admitted_again,
@@ -185,6 +186,7 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             if adopted is not None and run.left_s > 0:
                 armed_again(run, leasing.box)
             box = _with_own_host_key(run, shell, leasing.box, home_wait_s=HOME_WAIT_S if adopted is None else math.inf)
+            driver_awaited(run, shell, box)
         train(run, phases, shell, box)
     spared = _was_spared(leasing)
     if not spared:

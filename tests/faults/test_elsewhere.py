@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
+from provision.aboard import driver
 from provision.account.bill import rental_usd, rounded
 from provision.account.receipt.value import Receipt
 from provision.charge.rings.bell import bell
@@ -208,6 +210,33 @@ def test_a_box_that_never_answers_is_ended_and_another_asked_for(rehearsal: Rehe
     receipt = walk(run)
     assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [(each.reason, each.usd > 0) for each in receipt.tries] == [(Reason.HOST, True), (None, True)]
+    require_bill(receipt, run)
+    assert rehearsal.is_gone(run.run_id)
+
+
+class OldDriverHere(ScriptedBox):
+    """A box whose first boot has seen to its driver; here that came to nothing."""
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        said = "apt-get could not install 580-server-open: No room" if offer.region == "here" else f"{driver.READY} 580"
+        Path(driver.MARK).write_text(f"{said}\n")
+        return msgspec.structs.replace(super().up(offer, launch), installs_driver=True)
+
+
+@pytest.mark.fault("F11", tier="box")
+def test_a_box_that_gets_no_driver_is_ended_and_another_asked_for(
+    rehearsal: Rehearsal, line: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is set up there; its time is billed, and the report says why."""
+    monkeypatch.setattr(driver, "MARK", str(rehearsal.folder / "mark"))
+    run = opened(rehearsal, OldDriverHere(rehearsal, line, FINISH))
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert [(each.offer, each.reason, each.usd > 0) for each in receipt.tries] == [
+        (HERE, Reason.HOST, True),
+        (THERE, None, True),
+    ]
+    assert "none could be installed: apt-get could not install 580-server-open: No room." in receipt.tries[0].message
     require_bill(receipt, run)
     assert rehearsal.is_gone(run.run_id)
 

@@ -152,6 +152,7 @@ def estimate_duration(
     stack: Stack = PINNED_STACK,
     reused_environment: bool = False,
     model_on_box: bool = False,
+    installs_driver: bool = False,
     sent: Sent = NOTHING,
     seen: tuple[Seen, ...] = (),
     learned: Learned | None = None,
@@ -159,11 +160,12 @@ def estimate_duration(
     """Every phase's seconds with p10, p50, p90. `gpu` None: the cores of the box itself train.
 
     `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
+    `installs_driver`: its first boot may have to put the GPU's driver in.
     `sent`: what else goes there from here, or instead. `seen`: earlier runs here. `learned`: what is taken for what they say.
     """
     flash = None if gpu is None else has_flash(gpu)
     errand = errand_of(architecture, strategy, data=data, loop=loop, task=task, stack=stack, flash=flash, sent=sent)
-    here = Here(gpu, offer, reused_environment=reused_environment, model_on_box=model_on_box)
+    here = Here(gpu, offer, reused_environment=reused_environment, model_on_box=model_on_box, installs_driver=installs_driver)
     return duration_on(here, errand, seen=seen, learned=learned)
 
 
@@ -227,6 +229,7 @@ class Here(msgspec.Struct, frozen=True):
     offer: Offer
     reused_environment: bool = False
     model_on_box: bool = False
+    installs_driver: bool = False  # perhaps: its image states none
 
 
 NAMES: Final = tuple((phase, str(phase)) for phase in Phase)  # in their order
@@ -255,6 +258,8 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         Phase.SAVE: _save(errand.checkpoint_bytes, num_checkpoints=1 + train.p50 / made_s),
         Phase.FETCH: _fetch(errand.result_bytes, own=own),
     }
+    if here.installs_driver:
+        seconds[Phase.BOOT] = total(seconds[Phase.BOOT], phases.DRIVER)
     installed = phases.REUSED_ENVIRONMENT if here.reused_environment else seconds[Phase.ENVIRONMENT]
     seconds[Phase.ENVIRONMENT] = total(installed, phases.IMPORT_S)  # until the trainer's first own line, as it is metered
     phase_s = {name: seconds[phase] for phase, name in NAMES}

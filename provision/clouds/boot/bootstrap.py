@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from provision.clouds.boot import unattended
+from provision.clouds.boot.driver import Driver, render_driver
 from provision.clouds.boot.unattended import render_idle_limit
 from provision.errors import Refused
 
@@ -58,6 +59,7 @@ class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
     now_s: float
     idle_limit_s: float | None = None  # None = its end would end no bill
     volume: Volume | None = None
+    driver: Driver | None = None  # what to see to where the image may have none that fits
 
 
 def render_user_data(boot: FirstBoot) -> str:
@@ -86,6 +88,7 @@ def render_user_data(boot: FirstBoot) -> str:
         "runcmd": [
             ["sh", "-c", render_last_check()],
             ["install", "-d", "-m", "0700", "-o", boot.user, "-g", boot.user, boot.folder],
+            *([] if boot.driver is None else [["sh", "-c", render_driver(boot.driver)]]),  # before a volume is waited for
             *([] if boot.volume is None else [["sh", "-c", render_mount(boot.volume, boot.user)]]),
         ],
     }

@@ -1,17 +1,44 @@
-"""Whether an image's driver fits the offer's cards and the trainer's torch: told before anything is paid for."""
+"""Which image an offer is rented with, and whether its driver fits cards and torch: told before anything is paid for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from catalogs.hardware import Gpu, Offer
+from provision.clouds.boot.driver import Driver, driver_for
+from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import Image
 from remote.machine.drivers import unfit_card, unfit_driver
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+    """`driver` is what the first boot is to see to; None where the image has one that fits, or nothing is known to be put in.
+    `misfit`: why nothing could be trained there all the same, in one sentence.
+    """
+
+    image: Image
+    driver: Driver | None = None
+    misfit: str | None = None
 
 
 def trains_on(card: Gpu) -> bool:
     """Whether the trainer's stack is built for such a card."""
     return card.compute_capability is not None and unfit_card(card.compute_capability) is None
+
+
+def fitted(cloud: Cloud, offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> Fitted:
+    """The image of the offer's type; where its driver does not fit, the cloud's plain one, whose first boot puts one in.
+
+    `image` is what the cloud's types without one of their own have.
+    """
+    own = cloud.image_of(offer.instance_type, image)
+    if (why := misfit(offer, own, gpus)) is None:
+        return Fitted(image=own, driver=_to_put_in(offer, own, gpus))
+    if cloud.WITHOUT_DRIVER is not None and (driver := _to_put_in(offer, cloud.WITHOUT_DRIVER, gpus)) is not None:
+        return Fitted(image=cloud.WITHOUT_DRIVER, driver=driver)
+    return Fitted(image=own, misfit=why)
 
 
 def misfit(offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> str | None:
@@ -26,3 +53,11 @@ def misfit(offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> str | None:
     if (unfit := unfit_driver(image.driver, card.compute_capability)) is not None:
         return f"the image {image.name!r} does not fit its {card.name}: {unfit}"
     return None
+
+
+def _to_put_in(offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> Driver | None:
+    """Where the image states no driver and is one that a driver can be put into; for a card that is known."""
+    card = gpus.get(offer.gpu) if offer.gpu is not None else None
+    if card is None or card.compute_capability is None or image.driver is not None or not image.ubuntu:
+        return None
+    return driver_for(card.compute_capability)

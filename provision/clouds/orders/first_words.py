@@ -10,6 +10,7 @@ from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.clouds.boot import bootstrap, container
 from provision.clouds.boot.bootstrap import FirstBoot, render_user_data
 from provision.clouds.boot.container import render_start
+from provision.clouds.boot.driver import Driver
 from provision.clouds.orders.reuse import mounted
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import ENDS_EARLY, TIMER_AFTER_S, Image, KeptVolume, resource_name
@@ -32,8 +33,12 @@ def idle_limit_of(cloud: Cloud) -> float | None:
     return IDLE_LIMIT_S if cloud.POWER_OFF in ENDS_EARLY else None
 
 
-def first_words(launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolume | None, now_s: float) -> FirstWords:
-    """For a machine of this image. `now_s` and the launch's deadline are by the clock that the machine will have."""
+def first_words(
+    launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolume | None, now_s: float, driver: Driver | None = None
+) -> FirstWords:
+    """For a machine of this image. `now_s` and the launch's deadline are by the clock that the machine will have; `driver` is
+    what its first boot sees to.
+    """
     private, public = new_key(comment=resource_name(launch.run_id))  # for one login: on no disk of ours
     boot = FirstBoot(
         user=image.user,
@@ -45,6 +50,7 @@ def first_words(launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolum
         now_s=now_s,
         idle_limit_s=idle_limit_of(cloud),
         volume=mounted(cloud.VOLUMES, volume),
+        driver=driver,
     )
     return FirstWords(user_data=RENDERED[image.told_by](boot), host_key=public)
 

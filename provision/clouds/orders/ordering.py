@@ -17,7 +17,7 @@ from planner.units import SECONDS_PER_HOUR
 from provision.clouds.engine.stack import State
 from provision.clouds.engine.undoing import kinds_of
 from provision.clouds.inventory import Inventory
-from provision.clouds.orders.drivers import misfit
+from provision.clouds.orders.drivers import Fitted, fitted
 from provision.clouds.orders.first_words import first_words
 from provision.clouds.orders.reuse import kept_volume
 from provision.clouds.programs import Cloud
@@ -48,10 +48,7 @@ class Ordering:
         """
         if offer.region == ANYWHERE and offer.region not in self.all_regions():
             raise Refused(f"{offer.key} names no region.", hint="Choose one with --region.")
-        if offer.gpu is None:
-            return
-        image = self.cloud.image_of(offer.instance_type, self.image)
-        if (why := misfit(offer, image, read_compiled(self.places.catalog).gpus)) is not None:
+        if (why := self._fitted(offer).misfit) is not None:
             raise Declined(f"{offer.key} is not bought: {why}.", reason=Reason.HOST, scope=Scope.INSTANCE_TYPE)
 
     def order(self, offer: Offer, launch: Launch, *, ahead_s: float = 0.0) -> Order:
@@ -60,7 +57,8 @@ class Ordering:
         tags = run_tags(offer, launch, installation_id(self.places))
         volume = self._volume(offer, launch, tags)
         now_s = self.inventory.patience.clocks.wall() - ahead_s
-        told = first_words(launch, cloud=self.cloud, image=self.image, volume=volume, now_s=now_s)
+        fit = self._fitted(offer)
+        told = first_words(launch, cloud=self.cloud, image=fit.image, volume=volume, now_s=now_s, driver=fit.driver)
         return Order(
             name=resource_name(launch.run_id),
             region=offer.region,
@@ -71,7 +69,8 @@ class Ordering:
             disk_gib=launch.disk_gib,
             ram_gib=launch.ram_gib,
             volume=volume,
-            image=self.image,
+            image=fit.image,
+            installs_driver=fit.driver is not None,
             public_key=launch.public_key,
             host_key=told.host_key,
             user_data=told.user_data,
@@ -79,6 +78,10 @@ class Ordering:
             allow_from=self._admitted(launch),
             tags=tags,
         )
+
+    def _fitted(self, offer: Offer) -> Fitted:
+        gpus = read_compiled(self.places.catalog).gpus if offer.gpu is not None else {}
+        return fitted(self.cloud, offer, self.image, gpus)
 
     def _admitted(self, launch: Launch) -> tuple[str, ...]:
         """The networks that may reach SSH; none where no cloud could keep anybody out."""

@@ -62,6 +62,7 @@ class Waits(msgspec.Struct, frozen=True, kw_only=True):
     create_s: float  # until the engine says that it runs, with an address
     boot_s: float  # from then until it answers over SSH
     basis: str
+    driver_s: float = 960.0  # from then until the driver answers that a first boot sees to (derived: clouds/boot/driver.py)
 
 
 class Volumes(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +99,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     keeps_volumes: bool = False  # whether its program keeps a disk beside the machine's own
     firewall: bool = True  # whether anybody can be kept from SSH there
     asks_ram: bool = False  # whether its program makes sure of an order's RAM before anything is bought
+    installs_driver: bool = False  # whether a first boot there may have to put NVIDIA's driver in: its images state none
     spot: bool  # whether its program rents machines that may be taken away
     spot_until: str  # whether a date on the order itself ends such a machine; where none does, why
     waits: Waits
@@ -184,6 +186,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         limits="droplets; of GPUs its API publishes none",
         keeps_volumes=True,
         asks_ram=True,
+        installs_driver=True,
         spot=False,
         spot_until="no spot machines are rented",
         waits=Waits(
@@ -251,6 +254,7 @@ class Cloud(Protocol):
     VOLUMES: Volumes | None  # None: no disk outlives its machine there
     ADDRESS: tuple[str, ...]  # the type, the path of the output with the public address; that of SSH's port where it is not 22
     IMAGE: Image
+    WITHOUT_DRIVER: Image | None  # rented where no other has a driver that fits: its first boot puts one in; None = no such
     REFUSALS: tuple[Refusal, ...]  # what its refusals mean; one that is in no row rules out its own offer alone
     GPU_QUOTAS: tuple[str, ...]  # the names of those that decide on GPUs, as `quotas` takes them; empty where none is told
     RUNS: dict[

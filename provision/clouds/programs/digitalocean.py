@@ -76,16 +76,19 @@ IMAGE: Final = Image(
     owner="digitalocean",
     name="ubuntu-24-04-x64",
     user="ubuntu",
+    ubuntu=True,
     source="docs.digitalocean.com, Droplet images",
     as_of=dt.date(2026, 11, 26),
 )
 # What a size begins with -> the image with its driver: docs.digitalocean.com, recommended GPU setup (read 2026-11). All others
-# get the image of the order. Which branch the driver is of, is not stated there; the trainer looks once it is there.
+# get the image of the order. Which branch the driver is of, is not stated there; the first boot looks, and puts one in where it
+# is too old for torch.
 GPU_IMAGES: Final = {
     r"gpu-mi\d+x": "gpu-amd-base",
     r"gpu-\w+x8-": "gpu-h100x8-base",
     r"gpu-\w+x1-": "gpu-h100x1-base",
 }
+WITHOUT_DRIVER: Final = IMAGE
 # What the price list calls a size -> its slug; the other GPUs are sold by contract, under slugs of the contract's own.
 SLUGS: Final = {
     "1x-h100": "gpu-h100x1-80gb",
@@ -221,7 +224,7 @@ def _droplet(
         "box",
         name=order.name,
         size=slug,
-        image=image_of(order.instance_type, order.image).name,
+        image=order.image.name,
         region=region,
         ssh_keys=[key.id],  # without one a password is made, and sent by mail
         user_data=pulumi.Output.secret(order.user_data),

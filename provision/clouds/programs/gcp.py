@@ -74,6 +74,7 @@ IMAGE: Final = Image(
     owner="ubuntu-os-cloud",
     name="ubuntu-2404-lts-amd64",
     user="ubuntu",
+    ubuntu=True,
     source="docs.cloud.google.com/compute/docs/images/os-details (recalled)",
     as_of=dt.date(2026, 11, 26),
 )
@@ -86,6 +87,7 @@ GPU_IMAGE: Final = Image(
     source="Google's Cluster Toolkit and users of it, who name this family (read 2026-11)",
     as_of=dt.date(2026, 11, 26),
 )
+WITHOUT_DRIVER: Final = IMAGE
 GPU_TYPES: Final = re.compile(r"[ag]\d+x?-")  # the families whose types bring their GPUs: A2 to A4, G2, G4
 PART_OF_A_GPU: Final = re.compile(r"g4-standard-(6|12|24)$")  # as of 2026-11; needs NVIDIA's vGPU driver
 # What is included of a Hyperdisk's speed (source=docs.cloud.google.com, "About Hyperdisk Balanced", baseline performance, read
@@ -180,8 +182,7 @@ def _zone_with(order: Order) -> str:
 
 
 def _image(order: Order) -> Any:
-    image = image_of(order.instance_type, order.image)
-    return gcp.compute.get_image(project=image.owner, family=image.name)
+    return gcp.compute.get_image(project=order.image.owner, family=order.image.name)
 
 
 def image_of(instance_type: str, image: Image) -> Image:

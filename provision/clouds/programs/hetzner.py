@@ -58,6 +58,7 @@ IMAGE: Final = Image(
     source="the system images that the API lists (docs.hetzner.cloud); no driver, for there are no GPUs",
     as_of=dt.date(2026, 11, 26),
 )
+WITHOUT_DRIVER: Final[Image | None] = None  # there are no GPUs
 GPU_QUOTAS: Final[tuple[str, ...]] = ()
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.hetzner.com, billing FAQ: until a server is deleted
 # Error codes of the API (docs.hetzner.cloud, "Errors", 2026-11), which the provider repeats. Limits are a project's.

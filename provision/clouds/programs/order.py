@@ -74,6 +74,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     user: str  # whom it lets in
     told_by: Literal["cloud-init", "start command"] = "cloud-init"  # what reads the order's user data in it
     driver: int | None = None  # the branch of NVIDIA's driver in it, or a newer one; None = none, or it is not stated
+    ubuntu: bool = False  # read by cloud-init, with Ubuntu's archive: the first boot can put a driver in (boot/driver.py)
     source: str = ""
     as_of: dt.date | None = None
 
@@ -105,6 +106,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     ram_gib: int = 0  # at least; 0 = the offer states what the machine has
     volume: KeptVolume | None = None
     image: Image
+    installs_driver: bool = False  # its first boot sees to one, and set-up waits for that
     public_key: str
     host_key: str  # the public half; exported, so that a resumed controller still knows it
     user_data: str  # a secret: it holds the one-time host key

@@ -85,6 +85,7 @@ IMAGE: Final = Image(
     source="runpod/containers on GitHub: sshd, curl and uv are in it",
     as_of=dt.date(2026, 11, 26),
 )
+WITHOUT_DRIVER: Final[Image | None] = None  # a container has its host's
 GPU_QUOTAS: Final[tuple[str, ...]] = ()
 POWER_OFF: Final = PowerOff.REBOOTS
 REFUSALS: Final = (  # by our own words for what its API says (accounts/runpod_api.py)

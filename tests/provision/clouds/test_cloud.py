@@ -53,6 +53,7 @@ class Sky:
     VOLUMES: Volumes | None = None
     ADDRESS: tuple[str, ...] = ("cloudy:instance", "address")
     IMAGE = Image(owner="us", name="*", user="ubuntu")
+    WITHOUT_DRIVER: Image | None = None
     REFUSALS: tuple[Refusal, ...] = ()
     RUNS = {"on": Answer.YES, "off": Answer.NO}
     POWER_OFF = PowerOff.ENDS_BILL

@@ -16,7 +16,7 @@ from planner.edges import Edges
 from planner.plan import Plan
 from planner.search import search
 from planner.search.market.offers import on_sale
-from provision.clouds.orders.drivers import misfit
+from provision.clouds.orders.drivers import fitted
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.handoff import hand_off
 from provision.home.places import read_places
@@ -56,5 +56,5 @@ def test_every_recommended_row_becomes_a_job_and_finds_its_provisioner(wish: str
         assert spec.strategy == plan.strategy
         assert CAPABILITIES.missing(spec.strategy, plan.request.task) == ()
         cloud = load_cloud(plan.offer.provider)
-        assert misfit(plan.offer, cloud.image_of(plan.offer.instance_type, cloud.IMAGE), CATALOG.gpus) is None
+        assert fitted(cloud, plan.offer, cloud.IMAGE, CATALOG.gpus).misfit is None
         assert make_provisioner(plan.offer.provider, places=places, environment={}) is not None

@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from provision.aboard.driver import LOG, await_driver
 from provision.aboard.layers import read_layers
 from provision.aboard.renewal import BEGUN_FILE
-from provision.clouds.boot import bootstrap, unattended
+from provision.clouds.boot import bootstrap, driver, unattended
 from provision.clouds.boot.bootstrap import TIMER, UPTIME_MARGIN_S, FirstBoot, render_look, render_user_data
 from provision.clouds.programs import aws
-from provision.errors import ConnectionFailed
+from provision.errors import ConnectionFailed, Declined
+from provision.home.clocks import CLOCKS
 from provision.seam import Answer, Box, Layer, Resource
 from provision.ssh import Shell
 from provision.ssh.keys import make_key
@@ -39,6 +41,21 @@ with open("/var/lib/dpkg/lock-frontend", "w") as lock:
     time.sleep(3600)
 ' & until [ -e /run/locked ]; do sleep 0.1; done"""
 IDLE_LIMIT_S = 600.0
+# An Ubuntu with a card whose driver is too old. No machine of the tests has a card, nor Ubuntu's archive: the card, the
+# kernel's modules and the package manager are stand-ins, which lie where the shell looks first. An install waits for a word.
+STAND_INS = """
+cd /usr/local/sbin
+printf 'NAME=Ubuntu\\nVERSION_ID=24.04\\n' > /etc/os-release
+echo 535.183.01 > /run/card
+printf '#!/bin/sh\\ncat /run/card\\n' > nvidia-smi
+for each in modprobe mknod; do printf '#!/bin/sh\\necho "$0 $*" >> /run/said\\n' > $each; done
+printf '#!/bin/sh\\nexit 0\\n' > apt-cache
+cat > apt-get <<'PLAY'
+#!/bin/sh
+case " $* " in *" install "*) until [ -e /run/go-on ]; do sleep 0.1; done; cat /run/go-on; . /run/go-on ;; esac
+PLAY
+chmod 0755 *
+"""
 MASK_THE_TIMER = ["ln", "-s", "/dev/null", f"/etc/systemd/system/{TIMER}"]
 
 
@@ -211,6 +228,50 @@ def test_a_package_manager_that_is_locked_holds_up_nothing(cloud: Emulator, boot
         assert (refused.rc, "Could not get lock" in refused.err) == (100, True)
         assert shell.run(f"systemctl is-active {TIMER}").out == "active\n"
         assert shell.run(f"stat --format '%U %a' {FOLDER}").out == "ubuntu 700\n"
+
+
+@pytest.fixture
+def with_old_driver(cloud: Emulator, boot: FirstBoot) -> Box:
+    """A machine whose driver is too old, and is to be replaced by its first boot; its package manager waits for a word."""
+    wanted = msgspec.structs.replace(boot, driver=driver.driver_for((9, 0)))
+    return box_of(Instance(cloud, altered(wanted, bootcmd=["sh", "-c", STAND_INS])), boot)
+
+
+def awaited(shell: Shell, told: list[str], *, then: str) -> None:
+    """Wait for the driver as set-up does; the first word of it lets the package manager go on, with what it is to do."""
+
+    def tell(words: str) -> None:
+        told.append(words)
+        shell.run("sudo -n sh -c 'cat > /run/go-on'", stdin=then.encode())
+
+    await_driver(shell, ends_at_s=CLOCKS.steady() + BOOT_S, wait_s=BOOT_S, clocks=CLOCKS, tell=tell)
+
+
+@pytest.mark.fault("F11", tier="box")
+def test_an_old_driver_is_replaced_while_the_box_answers_already(with_old_driver: Box, key: Path) -> None:
+    """SSH is open and the deadline armed while it goes on; set-up hears what is done, and goes on once it is there."""
+    told: list[str] = []
+    with Shell.connect(with_old_driver, key=key, deadline_s=BOOT_S) as shell:
+        await_true(lambda: shell.run(f"systemctl is-active {driver.SERVICE}").out == "activating\n", patience_s=BOOT_S)
+        assert shell.run(f"systemctl is-active {TIMER}").out == "active\n"
+        awaited(shell, told, then="echo 580.173.02 > /run/card\n")
+        assert told[0].startswith("Its first boot sees to the NVIDIA driver: ")
+        assert "the driver 535 is not of branch 580 or newer" in shell.run(f"cat {LOG}").out
+        assert "/modprobe nvidia\n/usr/local/sbin/modprobe nvidia_uvm\n" in shell.run("cat /run/said").out
+        assert shell.run("systemctl --failed --quiet --no-legend").out == ""
+        await_true(lambda: shell.run("systemctl is-active cloud-init.target").out == "active\n", patience_s=BOOT_S)
+
+
+@pytest.mark.fault("F11", tier="box")
+def test_an_old_driver_that_stays_is_told_in_one_sentence(with_old_driver: Box, key: Path) -> None:
+    """As where the package manager says that all is well, and the card answers with the old one."""
+    with (
+        Shell.connect(with_old_driver, key=key, deadline_s=BOOT_S) as shell,
+        pytest.raises(
+            Declined, match="none could be installed: 580-server-open is installed, and the driver that answers is 535"
+        ),
+    ):
+        awaited(shell, [], then=": nothing\n")
 
 
 @pytest.mark.fault("F19", tier="box")

@@ -10,7 +10,7 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
-from provision.clouds.orders.drivers import misfit
+from provision.clouds.orders.drivers import fitted, misfit, trains_on
 from provision.clouds.programs import CLOUDS, load_cloud, runpod
 from provision.clouds.programs.order import Image
 from provision.errors import Declined, Reason, Scope
@@ -70,6 +70,64 @@ def test_a_host_of_runpods_has_the_driver_of_torchs_cuda() -> None:
     """There the driver is the host's, so the order asks for it: the first CUDA of torch's major version."""
     assert runpod.IMAGE.driver == least_driver()
     assert runpod.MIN_CUDA == "13.0"
+
+
+PLAIN = Image(owner="us", name="plain", user="ubuntu", ubuntu=True)
+
+
+@pytest.mark.parametrize(
+    ("own", "plain", "gpu", "chosen", "branch"),
+    [
+        (image(595), PLAIN, "L4", "with-a-driver", None),
+        (image(535), PLAIN, "L4", "plain", 580),
+        (image(570), PLAIN, "B300", "plain", 580),
+        (PLAIN, None, "L4", "plain", 580),
+        (image(None), PLAIN, "L4", "with-a-driver", None),
+        (PLAIN, None, "MI300X", "plain", None),
+    ],
+    ids=["its own fits", "too old", "too old for the card", "states none", "is no Ubuntu", "another maker's"],
+)
+def test_where_no_image_has_a_driver_that_fits_a_plain_one_gets_it_at_its_first_boot(
+    own: Image, plain: Image | None, gpu: str, chosen: str, branch: int | None
+) -> None:
+    """An image of its own that fits comes first; one that states none is kept, and its first boot looks."""
+    sky = Sky()
+    sky.WITHOUT_DRIVER = plain
+    fit = fitted(sky, with_card(gpu), own, GPUS)
+    assert (fit.image.name, fit.misfit) == (chosen, None)
+    assert (fit.driver.branch.number if fit.driver else None) == branch
+
+
+def test_a_card_that_torch_has_no_code_for_gets_no_driver_either() -> None:
+    sky = Sky()
+    sky.WITHOUT_DRIVER = PLAIN
+    fit = fitted(sky, with_card("V100-SXM2-16GB"), image(580), GPUS)
+    assert fit.driver is None
+    assert "has no code for" in str(fit.misfit)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_plan_knows_where_a_first_boot_may_have_to_put_one_in(cloud: str) -> None:
+    """It counts the minutes there, and nowhere else: a row for the cloud, held against its images."""
+    program = load_cloud(cloud)
+    offers = [each for each in OFFERS if each.provider == cloud and trains_on(GPUS[str(each.gpu)])]
+    puts_in = {fitted(program, each, program.IMAGE, GPUS).driver is not None for each in offers}
+    assert puts_in <= {CLOUDS[cloud].installs_driver}
+    assert (cloud in UNSTATED) == CLOUDS[cloud].installs_driver
+    assert program.WITHOUT_DRIVER is None or (program.WITHOUT_DRIVER.ubuntu and program.WITHOUT_DRIVER.driver is None)
+
+
+def test_the_order_has_the_plain_image_and_its_boot_the_driver(tmp_path: Path) -> None:
+    """And the box says that it is waited for."""
+    launch = Launch(run_id="r1", owner="ada", folder=tmp_path / "run", public_key="ssh-ed25519 A", deadline_at_s=9000.0)
+    sky = Sky()
+    sky.WITHOUT_DRIVER = PLAIN
+    seller = provisioner(sky, tmp_path)
+    for driver, named, is_put_in in ((535, "plain", True), (580, "with-a-driver", False)):
+        seller.image = image(driver)
+        order = seller.ordering.order(msgspec.structs.replace(OFFER, gpu="L4"), launch)
+        assert (order.image.name, order.installs_driver) == (named, is_put_in)
+        assert ("nvidia-headless-no-dkms-" in order.user_data) == is_put_in
 
 
 def test_nothing_is_bought_that_does_not_fit(tmp_path: Path) -> None:

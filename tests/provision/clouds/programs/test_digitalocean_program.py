@@ -167,7 +167,8 @@ def test_an_offer_without_a_place_is_rented_where_there_is_one() -> None:
 )
 def test_a_gpu_comes_with_the_image_that_has_its_driver(type: str, size: str, image: str) -> None:
     """And what the price list calls by its GPU has a slug at DigitalOcean."""
-    droplet = inputs(instance_type=type)[DROPLET]
+    chosen = digitalocean.image_of(type, digitalocean.IMAGE)
+    droplet = inputs(instance_type=type, image=chosen)[DROPLET]
     assert (droplet["size"], droplet["image"]) == (size, image)
 
 

@@ -149,7 +149,8 @@ def test_a_disk_of_the_planned_size_never_smaller_than_the_image_and_gone_with_t
 def test_the_image_has_a_driver_where_there_are_gpus_and_the_disk_is_of_a_kind_that_the_family_takes(
     instance_type: str, disk: str, image: Any
 ) -> None:
-    params = box(instance_type=instance_type)["bootDisk"]["initializeParams"]
+    chosen = gcp.image_of(instance_type, gcp.IMAGE)
+    params = box(instance_type=instance_type, image=chosen)["bootDisk"]["initializeParams"]
     assert (params["type"], params["image"]) == (disk, f"{image.owner}/{image.name}")
 
 
