@@ -17,9 +17,7 @@ import msgspec
 from provision.aboard.driver import LOG, MARK, READY, SAYS
 from remote.machine.drivers import LAST_BEFORE_TURING, TURING, Capability, least_driver, unfit_card, unfit_driver
 
-INSTALL_S: Final = (
-    900  # assumed: 0.4 GB to fetch and modules to build for one kernel take five minutes, a slow mirror thrice that
-)
+INSTALL_S: Final = 900  # assumed: 0.4 GB to fetch and modules to build take five minutes, and thrice that where all is slow
 LOCK_S: Final = 120  # assumed: between two tries, as long as an image's own first upgrade may hold the package manager
 SCRIPT: Final = "/etc/rentune-driver.sh"
 SERVICE: Final = "rentune-driver.service"
@@ -40,10 +38,10 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SOURCE: Final = (
-    "packages.ubuntu.com: nvidia-graphics-drivers-{0}-server, linux-restricted-modules; NVIDIA: open from Turing on"
+    "packages.ubuntu.com, nvidia-graphics-drivers-{0}-server; NVIDIA: open modules from Turing on, closed before Hopper"
 )
 # The first that fits is taken, so the oldest branch that a card and torch need stands before newer ones. The closed modules are
-# for what is older than Turing, which the lock's torch has no code for.
+# for what is older than Turing, which the lock's torch has no code for. Where its rows are from: source=, each with its date.
 BRANCHES: Final = (
     Branch(
         number=580,
@@ -71,7 +69,7 @@ BRANCHES: Final = (
         tools="595-server",
         least=TURING,
         most=None,
-        ubuntu=("22.04", "24.04"),
+        ubuntu=("24.04",),
         source=_SOURCE.format(595),
         as_of=dt.date(2026, 11, 28),
     ),
