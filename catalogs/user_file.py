@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -29,12 +30,31 @@ def require_regular(path: Path) -> int:
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise FileUnusable(f"can't be read: {getattr(error, 'strerror', None) or error}") from None
+        raise FileUnusable(f"can't be read: {reason_words(error)}") from None
     if stat.S_ISDIR(found.st_mode):
         raise FileUnusable("can't be read: it is a folder")
     if not stat.S_ISREG(found.st_mode):
         raise FileUnusable("can't be read: it is no regular file")
     return found.st_size
+
+
+def reason_words(error: OSError | ValueError) -> str:
+    """Why a file can't be read, without its name: of an OSError the system's words, but for a link in a circle."""
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return "it is a link that leads back to itself"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def absent_words(path: Path) -> str:
+    """What lies in the place of a file that is not there: nothing, or a link that leads nowhere."""
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return "is a link that leads back to itself"
+        if isinstance(error, FileNotFoundError) and is_link(path):
+            return f"is a link to {shortened(str(path.readlink()))}, which is not there"
+    return "is not there"
 
 
 def read_bytes(path: Path, *, max_bytes: int) -> bytes:
@@ -57,14 +77,32 @@ def read_text(path: Path, *, max_bytes: int) -> str:
 
 
 WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")  # before UTF-16, and before UTF-32 where its low bytes come first
+WIDE_START: Final = 64  # assumed: bytes that tell it
 
 
 def require_no_wide_text(content: bytes) -> bytes:
-    """The same bytes. Raises FileUnusable for UTF-16 and UTF-32, as some shells save text: line by line it is noise."""
-    first = content[:2]
-    if first in WIDE_MARKS or (b"\0" in first and first.replace(b"\0", b"").isascii() and first.strip(b"\0")):
+    """The same bytes. Raises FileUnusable for UTF-16 and UTF-32, as some shells save text: line by line it is noise. A binary
+    file is none of these.
+    """
+    marked, first = content[:2] in WIDE_MARKS, content[:WIDE_START]
+    encodings = (
+        ("utf-32", "utf-16") if marked else ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be") if b"\0" in first else ()
+    )
+    if any(_reads_as(encoding, first) for encoding in encodings):
         raise FileUnusable("is UTF-16 or UTF-32 text; save it as UTF-8")
     return content
+
+
+def _reads_as(encoding: str, start: bytes) -> bool:
+    """Whether the first bytes are text in this encoding: printed letters, and what ends lines."""
+    text = start[: len(start) // 4 * 4 or 2].decode(encoding, errors="replace")
+    first_is_plain = text[:1].isascii() or text[:1] == "\ufeff" or start[:2] in WIDE_MARKS
+    return (
+        bool(text)
+        and first_is_plain
+        and all(letter.isprintable() or letter in "\t\n\r\f\ufeff" for letter in text)
+        and "\ufffd" not in text
+    )
 
 
 def read_stream(stream: BinaryIO, *, max_bytes: int) -> bytes:
@@ -108,6 +146,14 @@ def exists(path: Path) -> bool:
     """Whether anything lies at `path`; a name that no file can have is no file."""
     try:
         return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_link(path: Path) -> bool:
+    """Whether a link lies at `path`, wherever it leads; a name that no file can have is none."""
+    try:
+        return path.is_symlink()
     except (OSError, ValueError):
         return False
 

@@ -26,6 +26,28 @@ def require_place(path: Path) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
 
+ROOM_BYTES: Final = 2**18  # assumed: a page with its plot has as much; a plan, or a drawing, less
+
+
+def require_room(path: Path) -> None:
+    """Raise OSError as `require_place`, and where the disk takes no bytes: a full one shows only when something is written."""
+    require_place(path)
+    target = path.resolve()
+    if not target.exists() or target.is_file():
+        beside = _beside(target)
+        try:
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FOR_ALL), "wb") as stream:
+                stream.write(bytes(ROOM_BYTES))
+        finally:
+            with suppress(OSError):
+                beside.unlink()
+
+
+def _beside(target: Path) -> Path:
+    """Where nothing else is written; gone again soon."""
+    return target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+
+
 def write_beside(path: Path, data: bytes, *, mode: int = FOR_ALL, synced: bool = False) -> None:
     """Write `data` to `path`, whole or not at all: a full disk, or a crash, leaves the earlier file, or none.
 
@@ -36,7 +58,7 @@ def write_beside(path: Path, data: bytes, *, mode: int = FOR_ALL, synced: bool =
     if target.exists() and not target.is_file():
         target.write_bytes(data)
         return
-    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+    beside = _beside(target)
     try:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(data)

@@ -78,7 +78,18 @@ def is_job_file(options: Mapping[str, Any]) -> bool:
     return options.get("job") is not None and Path(str(options["job"])).suffix != PLAN_SUFFIX
 
 
+# Options that name a file, and what is typed in the place of nothing: "" would be the folder that one stands in
+NAMED: Final = {"job": ("the job", "job.yaml"), "data": ("--data", "--data FILE.jsonl")}
+
+
+def _require_named(options: Mapping[str, Any]) -> None:
+    for option, (what, hint) in NAMED.items():
+        if (name := options.get(option)) is not None and not str(name).strip():
+            raise RequestError(f"{what} names no file", hint=hint)
+
+
 def _read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
+    _require_named(options)
     start = None
     if options.get("job") is not None:
         start = _read_start(folder / expanded(str(options["job"])), options, measure=measure)

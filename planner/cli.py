@@ -17,7 +17,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import hub_id_of, is_gated, resolve_model
 from catalogs.failure import Failure
 from catalogs.user_file import as_said, exists
-from catalogs.written import require_place, write_beside
+from catalogs.written import require_room, write_beside
 from planner.asked import JOB_SUFFIXES, PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.data import Measure
 from planner.asking.options.command_line import run_command, spelled
@@ -30,7 +30,7 @@ from planner.notices.rows import short_words, unread_labels
 from planner.notices.vain import unread
 from planner.plan import Cards, Plan, SearchResult
 from planner.saved import write_plan
-from planner.search import search
+from planner.search import cards_of, search
 from planner.view import View
 
 if TYPE_CHECKING:
@@ -91,6 +91,14 @@ def _anew() -> str:
 def _held(result: SearchResult) -> tuple[str, ...]:
     """That a job file holds the job to a machine and a training which were chosen for something else."""
     return (_anew(),) if result.request.chosen and result.recommended is None else ()
+
+
+def _cards(options: Mapping[str, Any], market: Market) -> Cards | None:
+    """The cards that somebody has, where they are asked about. Raises RequestError for a name that nobody knows."""
+    if options.get("gpus") is None:
+        return None
+    number, said = options["gpus"]
+    return cards_of(number, said, market.catalog)
 
 
 def _unread(result: SearchResult) -> tuple[str, ...]:
@@ -154,9 +162,9 @@ def run_plan(
     if isinstance(asked, Plan):
         result = every = _saved(asked, edges)
     else:
-        cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
         with at_its_place(options, edges.folder):
             market = market_for(asked)
+            cards = _cards(options, market)
             result = every = answer(asked, edges, market, cards=cards)
         result = every = msgspec.structs.replace(
             result, warnings=(*chosen_anew(options, result.recommended, edges), *result.warnings)
@@ -202,6 +210,7 @@ def _require_two_files(options: Mapping[str, Any], folder: Path) -> None:
         raise RequestError(f"--save and --html both name {page}", hint="--save plan.json --html plan.html")
 
 
+EXAMPLES: Final = {"save": "plan.json", "html": "plan.html"}
 PLACES: Final = {"save": "another place for --save", "html": "another place for --html"}  # options that name a file -> remedy
 
 
@@ -209,8 +218,10 @@ def _require_places(options: Mapping[str, Any], folder: Path) -> None:
     """What is asked to be written can be, as far as that shows: rows are counted first, for minutes where they are many."""
     for option, hint in PLACES.items():
         if (said := options.get(option)) is not None:
+            if not said.strip():
+                raise RequestError(f"--{option} '' names no file", hint=f"--{option} {EXAMPLES[option]}")
             try:
-                require_place(folder / said)
+                require_room(folder / said)
             except OSError as error:
                 raise _unwritten(said, error, hint) from None
 

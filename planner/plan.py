@@ -268,10 +268,11 @@ LayoutKind = Literal["whole", "copies", "states", "turns", "parts", "three_bits"
 
 
 class Cards(msgspec.Struct, frozen=True):
-    """Cards that somebody has, of which nothing but the memory is told."""
+    """Cards that somebody has."""
 
     number: int
     memory_gib: float  # of each, as sold
+    gpu: str | None = None  # which of the catalog's; None: nothing but the memory is told
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,6 +298,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]  # what the trainer cannot do of it; empty where it can be run
     ram_bytes: int | None = None  # of the node, all that the job needs there, where blocks wait in it
     streamed: Streamed | None = None  # only of what is streamed through a card that is known
+    train_s: Range | None = None  # of the whole training, several cards over PCIe; None: for cards that nobody named
 
 
 class Considered(msgspec.Struct, frozen=True, kw_only=True):

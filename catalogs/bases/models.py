@@ -17,7 +17,17 @@ from catalogs.bases.families import architecture_of
 from catalogs.bases.gguf import GgufUnreadable, read_gguf_config
 from catalogs.bases.outline import outline_of
 from catalogs.failure import Failure
-from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
+from catalogs.user_file import (
+    MAX_CONFIG_BYTES,
+    FileUnusable,
+    absent_words,
+    decode_json,
+    exists,
+    expanded,
+    is_link,
+    read_text,
+    shortened,
+)
 
 REGISTRY: Final = Path(__file__).parents[1] / "data" / "architectures.json"
 OUTLINED: Final = Path(__file__).parents[1] / "data" / "outlined.json"
@@ -142,6 +152,8 @@ def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = Non
         return _of_path(path, reference)
     if row := row_of(reference):
         return _of_row(row, reference)
+    if reference.strip() and base is not None and is_link(base / expanded(reference)):
+        raise ModelUnknown(f"{shortened(reference)} {absent_words(base / expanded(reference))}", "give the file that is meant")
     raise _unknown(shortened(reference), looked_up=base is not None)
 
 

@@ -142,6 +142,9 @@ def stated_data(
     `num_tokens` are those of one pass over all examples, so with both the mean is their quotient. The longest example has at
     least as many tokens as the mean, and as `tokens_per_example`, unless `max_tokens` says otherwise.
     """
+    for name, number, hint in (("examples", num_examples, "1000"), ("tokens", num_tokens, "500000")):
+        if num_tokens is not None and number is not None and number < 1:  # else `checked` refuses it, with its place
+            raise RequestError(f"{name} is {number:,} and must be at least 1", hint=f"such as {name} {hint}")
     if num_examples is not None and num_tokens is not None and num_tokens < num_examples:
         raise RequestError(
             f"{num_tokens:,} tokens cannot fill {num_examples:,} examples",

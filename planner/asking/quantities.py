@@ -69,21 +69,31 @@ def parse_usd(text: str) -> Decimal:
     return _split(text, {"": 1, "usd": 1, "$": 1}, 'dollars such as "5" or "$2.50"')[0]
 
 
-_CARDS = re.compile(r"^\s*([0-9]{1,4})\s*[x×*]\s*(.+)$", re.IGNORECASE)
+# As a card's begins: a letter, "3090 Ti"; "x24" and "NaN" are slips of a number
+_NAME = re.compile(r"^\s*(?!nan\b|inf|[x×*]\s*[0-9])(?:[a-z]|[0-9]{3,4}\s)", re.IGNORECASE)
+MAX_CARDS = 4_096  # assumed, as of the GPUs of a job: no job has had more
+_CARDS = re.compile(r"^\s*([0-9]+)\s*[x×*]\s*(.+)$", re.IGNORECASE)
 
 
-def parse_cards(text: str) -> tuple[int, float]:
-    """How many cards, and GiB on each. "4x24GB" and "4 × 24" are the same, "24GB" is one. Raises ValueError."""
+def parse_cards(text: str) -> tuple[int, float | str]:
+    """How many cards, and GiB on each, else the word that names them. "4x24GB" and "4 × 24" are the same, "24GB" is one, "RTX
+    3090" is one as well. Raises ValueError.
+    """
     match = _CARDS.match(text)
     number, size = (int(match.group(1)), match.group(2)) if match else (1, text)
+    if not 1 <= number <= MAX_CARDS:
+        raise ValueError(f'"{text}" says {number:,} cards, and from 1 to {MAX_CARDS:,} are counted, such as "4x24GB"')
+    memory_gib = _gib_or_none(size)
+    if memory_gib == 0 or (memory_gib is None and not _NAME.match(size)):
+        raise ValueError(f'"{text}" says neither the memory of cards nor their name, such as "4x24GB" or "2xRTX 3090"')
+    return number, size.strip() if memory_gib is None else memory_gib
+
+
+def _gib_or_none(text: str) -> float | None:
     try:
-        memory_gib = parse_gib(size)
+        return parse_gib(text)
     except ValueError:
-        memory_gib = 0.0
-    if not (number and memory_gib):
-        named = f'; cards by name are --gpu "{size}" --num-gpus {number}' if match else f'; a card by name is --gpu "{text}"'
-        raise ValueError(f'"{text}" says no number of cards and their memory, such as "4x24GB"{named}')
-    return number, memory_gib
+        return None
 
 
 def _split(text: str, units: dict[str, int] | dict[str, float], expected: str) -> tuple[Decimal, str]:

@@ -110,15 +110,21 @@ def _linears_named(
     unmatched = [target for target in named if not _matches_any(target, places)]
     if unmatched:
         names = tuple(dict.fromkeys([*(last_name(linear.name) for linear, _ in places), *sorted(fused)]))
-        hint = f"{_meant(unmatched[0], names)}its linears: {', '.join(names)}"
+        hint = f"{_as_list(unmatched[0])}{_meant(unmatched[0], names)}its linears: {', '.join(names)}"
         raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", hint)
     return chosen
+
+
+def _as_list(word: str) -> str:
+    """Several names in one text are told as the list that they were meant for."""
+    several = word.replace(",", " ").split()
+    return f"write a list, {list(several)}; ".replace("'", '"') if len(several) > 1 else ""
 
 
 def _meant(word: str, names: tuple[str, ...]) -> str:
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
-    near = get_close_matches(last_name(word), names, n=1, cutoff=0.7)
+    near = get_close_matches(last_name(word), (*names, "all-linear"), n=1, cutoff=0.7)
     return f'did you mean "{near[0]}"? ' if near else ""
 
 

@@ -9,6 +9,7 @@ from planner.estimators.calibration import TOTAL_SHARE
 from planner.plan import NOT_YET, Cards, Layout, LayoutKind, Streamed
 from planner.report import lines, words
 from planner.report.lines import Table
+from planner.report.words import span_range
 from planner.strategy.words import sparing
 from planner.units import GIB
 
@@ -40,15 +41,16 @@ ON_ONE: Final[Mapping[LayoutKind, str]] = {  # of a single card, which has nothi
 
 def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
     """One way a row: what of the cards' memory it adds up, and whether that does."""
-    found = f"{TOTAL_SHARE:.0%} of what it is sold with, where no name (--gpu) says more"
-    yield f"{_heading(cards)} What a job needs of each, with what torch is assumed to find there: {found}."
+    yield f"{_heading(cards)} {_found(cards)}"
+    timed = (lines.Column("training", wraps=True),) if cards.gpu is not None else ()
     words, heading = (ON_ONE, "what lies where") if cards.number == 1 else (ADDS_UP, "what adds up")
-    table = Table((lines.Column("way", wraps=True), lines.Column(heading, wraps=True), lines.Column("GiB", wraps=True)))
+    table = Table((lines.Column("way", wraps=True), lines.Column(heading, wraps=True), lines.Column("GiB", wraps=True), *timed))
     for each in layouts:
         table.add(
             way(each),
-            f"{words[each.kind]}{_in_ram(each)}",
+            f"{words[each.kind]}{_in_ram(each)}{_over_link(each)}",
             cell(each),
+            *((_time(each),) if timed else ()),
             style=None if each.verdict == "does_not_fit" else "bold",
         )
     yield table
@@ -60,11 +62,34 @@ def _in_ram(each: Layout) -> str:
     return "" if each.ram_bytes is None else f"; the job needs {each.ram_bytes / GIB:.0f} GiB of RAM"
 
 
+def _over_link(each: Layout) -> str:
+    """What streaming takes of the link, where the card is known."""
+    streamed = each.streamed
+    if streamed is None:
+        return ""
+    half = f"{streamed.slow_down_half - 1:.0%} on half of that"
+    return f"; {streamed.slow_down - 1:.0%} slower by a link of {streamed.link_gb_per_s:g} GB/s (assumed), {half}"
+
+
+def _time(each: Layout) -> str:
+    return "" if each.train_s is None or each.verdict == "does_not_fit" else span_range(each.train_s)
+
+
+def _found(cards: Cards) -> str:
+    """Where the second figure of each row comes from, and of what kind the hours are."""
+    if cards.gpu is None:
+        share = f"{TOTAL_SHARE:.0%} of what it is sold with, where no name (2xRTX 3090) says more"
+        return f"What a job needs of each, with what torch is assumed to find there: {share}."
+    over = ", cards linked by PCIe" if cards.number > 1 else ""
+    return f"What a job needs of each, with what torch finds there, and how long it trains (P10–P90{over})."
+
+
 def _heading(cards: Cards) -> str:
-    size = f"{cards.memory_gib:g} GiB"
+    size = f"{cards.memory_gib:g} GiB" if cards.gpu is None else f"{cards.gpu} ({cards.memory_gib:g} GiB)"
     if cards.number == 1:
-        return f"One card of {size}."
-    return f"{cards.number} cards of {size} are not one card of {cards.number * cards.memory_gib:g} GiB."
+        return f"One card of {size}." if cards.gpu is None else f"One {size}."
+    what = f"cards of {size}" if cards.gpu is None else size
+    return f"{cards.number} {what} are not one card of {cards.number * cards.memory_gib:g} GiB."
 
 
 def way(each: Layout, held: Iterable[str] = ()) -> str:

@@ -24,6 +24,7 @@ from planner.search.best import AIMS, Aim, best, by_the_hour, rank_by
 from planner.search.figures import Figures
 from planner.search.floors import Floors
 from planner.search.market.idle import Told, idle_wishes
+from planner.search.market.names import cards_of as cards_of
 from planner.search.market.names import check_cards, check_memory, check_names, close_names, known_names
 from planner.search.market.offers import Asked, Kind, Market, admit
 from planner.search.ranking import Found, Question, Ranked, considered, rank
@@ -123,7 +124,8 @@ def _asked(
     """Raises for what can't be asked."""
     for check in checks(request, architecture, market.catalog, market.offers, runnable=edges.providers):
         check()
-    check_memory(None if cards is None else cards.memory_gib, market.catalog, said="--gpus")
+    if cards is not None and cards.gpu is None:
+        check_memory(cards.memory_gib, market.catalog, said="--gpus", number=cards.number)
     question = question_of(request, architecture, market.catalog, edges, kept_at=edges.volume_at(request))
     figures = figures_for(question, architecture, edges, sent)
     check_trained(request, figures)

@@ -95,12 +95,12 @@ def around_s(plan: Plan) -> float:
 
 def require_time_to_train(plan: Plan, taken: Taken = UNTOUCHED) -> None:
     """Raises Refused when the budget's limits leave no time between what comes before the training and what comes after."""
-    limit_s = allowed_s(plan, taken)
-    if limit_s <= around_s(plan):
+    limit = limit_of(plan, taken)
+    if limit.seconds <= around_s(plan):
         raise Refused(
-            f"The limits of this plan leave {seconds_words(limit_s)}, and all but the training, "
+            f"The limits of this plan leave {seconds_words(limit.seconds)}, and all but the training, "
             f"from start-up to bringing the result home, takes {seconds_words(around_s(plan))}.",
-            hint="a larger --max-hours or --max-cost",
+            hint=limit.longer,
         )
 
 

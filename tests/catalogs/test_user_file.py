@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.user_file import FileUnusable, decode_object, read_stream, read_text
+from catalogs.user_file import FileUnusable, absent_words, decode_object, read_stream, read_text
 
 
 def test_a_pipe_is_read_to_its_end() -> None:
@@ -58,3 +58,22 @@ def test_a_key_that_an_object_says_twice_is_refused(text: str) -> None:
 
 def test_one_key_in_two_objects_is_two_keys() -> None:
     assert decode_object('[{"rank": 8}, {"rank": 8}]') == [{"rank": 8}, {"rank": 8}]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00\x00\xffabc", b"\x01\x00\x02\x00\x03\x00\xff", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff"]
+)
+def test_a_binary_file_is_not_told_as_wide_text(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(FileUnusable, match="is not UTF-8 text"):
+        read_text(tmp_path / "a", max_bytes=100)
+
+
+def test_a_link_that_leads_nowhere_is_told_as_one(tmp_path: Path) -> None:
+    """In words that need no manual."""
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "lost").symlink_to("gone")
+    with pytest.raises(FileUnusable, match="can't be read: it is a link that leads back to itself"):
+        read_text(tmp_path / "circle", max_bytes=100)
+    told = [absent_words(tmp_path / name) for name in ("circle", "lost", "nothing")]
+    assert told == ["is a link that leads back to itself", "is a link to gone, which is not there", "is not there"]

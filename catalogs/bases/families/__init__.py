@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import json
+
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.config import Config, ConfigUnusable, Fields, TypeUnknown
 from catalogs.bases.families import encoders, layer_norm, mixtures, remote_code, rotary, seq2seq
@@ -69,6 +71,27 @@ OF_ITS_SHAPE: Final = (
 )
 
 
+WRONG_KIND: Final = (TypeError, ValueError, ZeroDivisionError, AttributeError)
+
+
+def _culprit(config: Config, model_type: str) -> str:
+    """Which value it is, as ": hidden_act is [1]": one without which it can be read, else one that is nested; nothing where
+    none can be told.
+    """
+    without = {key: {other: kept for other, kept in config.items() if other != key} for key in config if key != "model_type"}
+    nested = [key for key in without if isinstance(config[key], list | dict)]
+    found = next((key for key, rest in without.items() if _can_be_read(model_type, rest)), next(iter(nested), None))
+    return "" if found is None else f": {shortened(str(found))} is {shortened(json.encode(config[found]).decode())}"
+
+
+def _can_be_read(model_type: str, config: Config) -> bool:
+    try:
+        FAMILIES[model_type](config)
+    except (*WRONG_KIND, ConfigUnusable):
+        return False
+    return True
+
+
 def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
     """Read a transformers config, of one that nests its text part.
 
@@ -88,9 +111,10 @@ def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
         )
     try:
         fields = FAMILIES[model_type](config)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except WRONG_KIND as error:
         raise ConfigUnusable(
-            f"the config of type {model_type} holds a value of the wrong kind: {error}", "correct it"
+            f"the config of type {model_type} holds a value of the wrong kind{_culprit(config, model_type)}",
+            "write what transformers saves there",
         ) from error
     own: Fields = {"name": name, "model_type": model_type, "config": dict(config), "source": source} | fields
     own["part_of"] = None if config is whole else shortened(str(whole.get("model_type") or "a config with text_config"))

@@ -43,8 +43,9 @@ def traced(
 
     Raises Untraceable where the model's or the adapter's own code gives up on tensors without values.
     """
-    # that there is no triton for a counter of FLOPs concerns nobody here
-    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
+    # that there is no triton for a counter of FLOPs, and no kernel for answers on a CPU, concerns nobody here
+    for name in ("torch.utils.flop_counter", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     import peft  # noqa: F401 - some of its modules make tensors as they are imported: not while the log is kept
 
     casts = Casts()

@@ -12,6 +12,8 @@ from catalogs.read import CatalogError
 from catalogs.user_file import shortened
 from planner.asking.policy import LEAST_LETTERS, alike_patterns, matches
 from planner.asking.request import HERE, HOST, RequestError, Where
+from planner.plan import Cards
+from planner.search.obstacles import BOX_VENDOR
 
 MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "au"})  # as regions begin that have one
@@ -21,6 +23,7 @@ KIB: Final = 1024  # derived: GiB of a TiB
 ALIKE: Final = 0.7  # assumed: of two names' letters, as difflib counts them
 IN_PLACE: Final = 0.5  # assumed: the same where both begin with one continent
 SHORT: Final = 3  # derived: letters of aws, gcp and oci
+CARDS_PLACE: Final[KeyPath] = ("cards",)
 ONE_OF_THREE: Final = 0.6  # derived: one slip in a name of three letters, or two of them the other way round, leaves 0.67
 
 
@@ -46,7 +49,7 @@ def _some(names: list[str]) -> str:
 
 
 def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Collection[str] = ()) -> RequestError:
-    close = (alike_patterns(name, known) if what == "region" else []) or close_names(name, known)
+    close = _close_regions(name, known) if what == "region" else close_names(name, known)
     hint = (
         f"did you mean {either(close)}?"
         if close
@@ -54,6 +57,13 @@ def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Co
     )
     said = shortened(name) or "''"
     return RequestError(f"no offer has the {what} {said}", hint=hint, place=place)
+
+
+def _close_regions(name: str, known: set[str]) -> list[str]:
+    """Those that lie in a city or a country, that begin alike, or that are spelled alike."""
+    from planner.search.market.places import regions_of  # only for a name that is wrong: it costs start-up time
+
+    return regions_of(name, known) or alike_patterns(name, known) or close_names(name, known)
 
 
 def check_cards(where: Where, catalog: Catalog) -> None:
@@ -68,10 +78,31 @@ def check_cards(where: Where, catalog: Catalog) -> None:
             raise RequestError(message, hint=hint, place=("where", "gpus", place)) from None
 
 
-def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> None:
-    """Raise RequestError for less memory on a card than half of what the smallest has, or for many times what the largest has:
-    a slip of the unit. `said`: where.
+def cards_of(number: int, said: float | str, catalog: Catalog) -> Cards:
+    """Cards of so many GiB each, or of that name. Raises RequestError for a name that nobody knows, and for cards of a maker
+    whose cards the trainer does not run on.
     """
+    if not isinstance(said, str):
+        return Cards(number, said)
+    try:
+        gpu = catalog.gpu(said).gpu
+    except CatalogError as error:
+        message, _, hint = error.message.partition("; ")
+        raise RequestError(message, hint=f"{hint}; or their memory, such as --gpus {number}x24GB", place=CARDS_PLACE) from None
+    if gpu.vendor != BOX_VENDOR:
+        raise RequestError(
+            f"the {gpu.name} is no card of NVIDIA's, and nothing here trains on another maker's",
+            hint=f'what it would hold is said by: rentune estimate --gpu "{gpu.name}" --num-gpus {number}',
+            place=CARDS_PLACE,
+        )
+    return Cards(number, gpu.memory_gib, gpu.name)
+
+
+def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str, number: int | None = None) -> None:
+    """Raise RequestError for less memory on a card than half of what the smallest has, or for many times what the largest has:
+    a slip of the unit. `said`: where; `number`: of how many cards, where that is said beside it.
+    """
+    times = "" if number is None else f"{number}x"
     sizes_gib = [gpu.memory_gib for gpu in catalog.gpus.values()]
     smallest_gib, largest_gib = min(sizes_gib), max(sizes_gib)
     if memory_gib is None or smallest_gib / 2 <= memory_gib <= SLIP * largest_gib:
@@ -80,16 +111,20 @@ def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> No
         named = next((name for name in catalog.gpus if f"{memory_gib:g}" in name.split()), None)
         raise RequestError(
             f"{said} says {memory_gib:,g} GB on a card, and the largest card has {largest_gib:g} GB",
-            hint=f"did you mean {memory_gib / KIB:g}GB?" if named is None else f'a card by name is --gpu "{named}"',
+            hint=f"did you mean {times}{memory_gib / KIB:g}GB?" if named is None else _by_name(named, number),
             place=("where", "gpu_budget"),
         )
     in_mb = memory_gib * MB_OF_GB
     shown, meant_gib = (f"{memory_gib:g} GB", smallest_gib) if memory_gib >= 1 else (f"{in_mb:g} MB", in_mb)
     raise RequestError(
         f"{said} says {shown} on a card, and the smallest card has {smallest_gib:g} GB",
-        hint=f"did you mean {meant_gib if smallest_gib <= meant_gib <= largest_gib else smallest_gib:g}GB?",
+        hint=f"did you mean {times}{meant_gib if smallest_gib <= meant_gib <= largest_gib else smallest_gib:g}GB?",
         place=("where", "gpu_budget"),
     )
+
+
+def _by_name(gpu: str, number: int | None) -> str:
+    return f'a card by name is --gpu "{gpu}"' if number is None else f'did you mean "{number}x{gpu}"?'
 
 
 def known_names(catalog: Catalog, offers: tuple[Offer, ...]) -> dict[str, set[str]]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from catalogs.hardware import Gpu, Offer
+from catalogs.hardware import ANYWHERE, Gpu, Offer
 from planner.asking.case import check_quant
+from planner.asking.request import HOST
 from planner.estimators.memory import as_sold_bytes, available_bytes, verdict
 from planner.estimators.memory.card.moves import may_stream
 from planner.estimators.time.links import host_bytes_per_s
-from planner.plan import Cards, Layout, LayoutKind, Streamed
+from planner.plan import Cards, Layout, LayoutKind, Range, Streamed
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.obstacles import BOX_VENDOR
 from planner.search.ranking import Question
 from planner.units import GB
-from remote.contract import Dtype, Strategy
+from remote.contract import Dtype, Phase, Strategy
 
 # kind -> what it makes of the most quantized way to train on one card. Half stands for the dtype that the card multiplies in.
 HALF: Final = "half"
@@ -75,13 +77,20 @@ def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iter
     """Each way on so many cards of that memory, with the lightest quantization that fits, else what needs least. Of blocks that
     wait in RAM the strongest that fits, too: it needs far less of that, and nobody says how much there is.
     """
-    card = _Card(None, as_sold_bytes(cards.memory_gib))
+    gpu = None if cards.gpu is None else question.catalog.gpus[cards.gpu]
+    card = _Card(gpu, as_sold_bytes(cards.memory_gib) if gpu is None else available_bytes(gpu, None))
+    for layout in _on_cards(cards, card, question, figures):
+        yield layout if gpu is None else msgspec.structs.replace(layout, train_s=_train_s(layout.strategy, gpu, figures))
+
+
+def _on_cards(cards: Cards, card: _Card, question: Question, figures: Figures) -> Iterator[Layout]:
+    computes_in: Dtype = "bfloat16" if card.gpu is None or card.gpu.bf16 else "float16"
     for kind in OF_CARDS:
         num_gpus = cards.number if kind in ON_SEVERAL else 1
         if kind in ON_SEVERAL and num_gpus == 1:
             continue
         for changes in WAYS[kind]:
-            bases = _recomputing(figures, "bfloat16")
+            bases = _recomputing(figures, computes_in)
             by_base = [_spared(_Way(kind, changes, num_gpus), base, card, question, figures) for base in bases]
             if laid := [each for each in by_base if each is not None]:
                 fits = [each for each in laid if each.verdict == "fits"]
@@ -177,6 +186,25 @@ def _largest(steps: list[Strategy], card: _Card, figures: Figures) -> Strategy:
         return figures.vram_like(step, card.gpu).required_bytes <= card.has_bytes
 
     return next(filter(fits, steps), steps[-1])
+
+
+def _train_s(strategy: Strategy, gpu: Gpu, figures: Figures) -> Range | None:
+    """Seconds of the whole training on cards in one machine, linked by PCIe; None for what has no closed form."""
+    machine = Offer(
+        provider=HOST,
+        region=ANYWHERE,
+        instance_type="cards",
+        purchase="on_demand",
+        gpu=gpu.name,
+        num_gpus=Decimal(strategy.num_gpus),
+        interconnect="pcie",
+        usd_per_hour=Decimal(0),
+        source="",
+    )
+    try:
+        return figures.duration(strategy, gpu, machine).phase_s[Phase.TRAIN]
+    except CaseRefused:
+        return None
 
 
 def _streamed(strategy: Strategy, gpu: Gpu, figures: Figures) -> Streamed:

@@ -32,12 +32,13 @@ def command(
 
     A job file is planned as `run` would plan it; with --host on that machine, which is looked at over SSH and left as it is.
     """
+    from catalogs.user_file import absent_words, exists
     from planner.asked import says_what_is_asked
     from provision.errors import BadInput
 
     path = Path(file)
     if not (path.is_file() or path.is_dir() or _is_pattern(path)):
-        what = "is no regular file" if path.exists() else "is not there"
+        what = "is no regular file" if exists(path) else absent_words(path)
         raise BadInput(f"{file} {what}.", hint="rentune check FILE: a data file, a folder or pattern of some, or a job file")
     if says_what_is_asked(path):
         from provision.commands.check.job import check_job

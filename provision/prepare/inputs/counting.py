@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import click
 import msgspec
 
-from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
+from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, reason_words, require_regular, shortened
 from planner.asking.data import OF_TASK, DataFile, Lengths
 from planner.asking.request import DataAsked, RequestError
 from planner.nearest import near
@@ -218,7 +218,9 @@ def _files(data: Data) -> list[Path]:
     except UnreadableData as error:
         raise RequestError(str(error), hint=HINT) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise RequestError(f"{shortened(str(data.paths[0]))} can't be read: {error}", hint="the path of a data file") from None
+        raise RequestError(
+            f"{shortened(str(data.paths[0]))} can't be read: {reason_words(error)}", hint="the path of a data file"
+        ) from None
 
 
 def _asked_of_trainer(data: Data, beside: tuple[Path, ...], tokenizer: Path, *, cache: Path) -> list[DataReport | RequestError]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import BinaryIO, Final
 
 NEW_LINE: Final = b"\n"
+START_BYTES: Final = 4096  # assumed: what a binary file has at its start tells it
 BLOCK_BYTES: Final = 2**20
 # Byte-order marks (The Unicode Standard 16, section 23.8); the longer ones first, since they begin like the shorter.
 MARKS: Final[Mapping[bytes, str]] = {
@@ -17,9 +18,23 @@ MARKS: Final[Mapping[bytes, str]] = {
 }
 
 
+LINE_ENDS: Final = frozenset("\t\n\v\f\r\x1a\x1b")  # below a blank, and in texts all the same
+
+
+def is_binary(start: bytes) -> bool:
+    """Whether the first bytes of a file are no text's: read by its mark, else byte by byte, they hold control characters. So
+    does text in UTF-16 without a mark, which can't be told from that.
+    """
+    encoding = next((encoding for mark, encoding in MARKS.items() if start.startswith(mark)), "latin-1")
+    text = start[: len(start) // 4 * 4].decode(encoding, errors="replace")
+    return "\ufffd" in text or any(letter < " " and letter not in LINE_ENDS for letter in text)
+
+
 def what_it_is(name: str, file: BinaryIO) -> str:
     """One sentence on a file that could not be read as UTF-8: its encoding by its mark, else the first byte that is none."""
-    start = file.read(4)
+    start = file.read(START_BYTES)
+    if is_binary(start):
+        return f"{name} is a binary file and no text, or UTF-16 without a byte-order mark, which is saved as UTF-8"
     for mark, encoding in MARKS.items():
         if start.startswith(mark):
             return f"{name} is {encoding}, as its byte-order mark says; save it as UTF-8 (`iconv -f {encoding} -t UTF-8`)"

@@ -110,5 +110,5 @@ def _require_text(line: str, name: str, number: int) -> None:
     """Raises `UnreadableData` for a line with NUL in it; in JSON none can stand but as an escape."""
     if "\0" in line:
         raise UnreadableData(
-            f"{name}:{number}: holds NUL, as no text does but UTF-16 without a byte-order mark; save it as UTF-8"
+            f"{name}:{number}: holds NUL, as a binary file does, or UTF-16 without a byte-order mark; save text as UTF-8"
         )

@@ -217,3 +217,19 @@ def test_a_target_is_a_path_or_its_end() -> None:
 def test_a_config_that_cannot_be_read_says_why(config: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigUnusable, match=words):
         architecture_of(config, name="x", source="test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hidden_act": [1]}, "hidden_act is [1]"),
+        ({"head_dim": {"a": 1}}, "head_dim is"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named_and_no_word_of_python_s_is_told(changes: dict[str, Any], said: str) -> None:
+    """Which one it is shows by leaving each out."""
+    config = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 1000}
+    with pytest.raises(ConfigUnusable) as refused:
+        architecture_of({**config, "intermediate_size": 128, **changes}, name="made up", source="made up")
+    assert said in refused.value.message
+    assert "unhashable" not in refused.value.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -247,10 +248,43 @@ def test_a_size_with_a_word_behind_it_is_told_the_size() -> None:
     assert refused.value.hint.startswith("nearest: 7b, ")
 
 
-def test_cards_by_name_are_told_where_they_are_said() -> None:
-    """`--gpus` states memory alone."""
-    with pytest.raises(ValueError, match='cards by name are --gpu "T4" --num-gpus 2'):
-        parse_cards("2xT4")
+@pytest.mark.parametrize(
+    ("text", "cards"),
+    [
+        ("2xRTX 3090", (2, "RTX 3090")),
+        ("T4", (1, "T4")),
+        ("4 × 24", (4, 24.0)),
+        ("24GB", (1, 24.0)),
+        ("2x3090", (2, 3090.0)),
+        ("2x3090 Ti", (2, "3090 Ti")),
+    ],
+)
+def test_cards_are_told_by_their_memory_or_their_name(text: str, cards: tuple[int, float | str]) -> None:
+    assert parse_cards(text) == cards
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("99999x24GB", 'says 99,999 cards, and from 1 to 4,096 are counted, such as "4x24GB"'),
+        ("0xT4", 'says 0 cards, and from 1 to 4,096 are counted, such as "4x24GB"'),
+        ("4x", 'says neither the memory of cards nor their name, such as "4x24GB" or "2xRTX 3090"'),
+        ("4x0GB", "says neither the memory of cards nor their name"),
+        ("", "says neither the memory of cards nor their name"),
+    ],
+)
+def test_cards_that_are_none_are_told_with_what_to_type(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_cards(text)
+
+
+@pytest.mark.parametrize("word", ["examples", "tokens"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_rows_and_no_tokens_are_told_by_the_word_that_was_typed(word: str, number: int) -> None:
+    """Of both together, too: their quotient would have no mean."""
+    said = {"num_examples": 5, "num_tokens": 5} | {f"num_{word}": number}
+    with pytest.raises(RequestError, match=f"^{word} is {number} and must be at least 1"):
+        stated_data(tokens_per_example=512, **said)
 
 
 def test_a_learning_rate_above_one_is_a_slip() -> None:

@@ -10,9 +10,11 @@ from catalogs.catalog import read_catalog
 from planner.asking.data import stated_data
 from planner.asking.quantities import parse_cards
 from planner.asking.request import RequestError, Where
+from planner.estimators.memory import available_bytes
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
 from planner.report.layouts import ADDS_UP, budget_lines, cards_lines
 from planner.report.lines import render
+from planner.search import cards_of
 from planner.units import GIB
 from tests.answer_page import answer
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
@@ -140,7 +142,42 @@ def test_a_card_smaller_than_any_is_a_slip_of_the_unit(asked_gib: float, shown: 
         with pytest.raises(RequestError) as refused:
             asked("1b", **said)
         assert f"says {shown} on a card, and the smallest card has 6 GB" in refused.value.message
-        assert refused.value.hint == f"did you mean {meant}?"
+        assert refused.value.hint == f"did you mean {'4x' if 'cards' in said else ''}{meant}?"
+
+
+def test_cards_by_name_are_told_with_hours_and_with_what_the_link_takes() -> None:
+    """Several are linked by PCIe; of what does not fit there are no hours."""
+    result = asked("7b", cards=Cards(2, 24.0, "RTX 3090"))
+    assert {each.card for each in result.layouts} == {"RTX 3090"}
+    assert {each.available_bytes for each in result.layouts} == {available_bytes(CATALOG.gpus["RTX 3090"], None)}
+    (whole,), (copies,) = of(result, "whole"), of(result, "copies")
+    assert whole.train_s is not None
+    assert copies.train_s is not None
+    assert 0.5 <= copies.train_s.p50 / whole.train_s.p50 < 1  # two cards, each with a copy, are faster, and not more than twice
+    assert all(each.streamed is not None and each.streamed.link_gb_per_s > 0 for each in of(result, "streamed"))
+    lines = [
+        line
+        for part in cards_lines(Cards(2, 24.0, "RTX 3090"), result.layouts)
+        for line in render(part, width=240, colour=False)
+    ]
+    assert lines[0].startswith("2 RTX 3090 (24 GiB) are not one card of 48 GiB.")
+    assert any("slower by a link of 25 GB/s (assumed)" in line for line in lines)
+    assert {each.train_s for each in asked("7b", cards=Cards(2, 24.0)).layouts} == {None}
+
+
+def test_a_card_by_name_multiplies_in_what_it_can() -> None:
+    assert {each.strategy.autocast for each in asked("7b", cards=Cards(1, 16.0, "T4")).layouts} <= {"float16", "off"}
+
+
+def test_a_name_of_cards_that_nobody_knows_or_nobody_trains_on_is_refused_with_what_to_type() -> None:
+    with pytest.raises(RequestError, match='GPU "RTX 309"') as unknown:
+        cards_of(2, "RTX 309", CATALOG)
+    assert unknown.value.hint is not None
+    assert unknown.value.hint.startswith("nearest: RTX 3090, ")
+    with pytest.raises(RequestError, match="the MI300X is no card of NVIDIA's") as other:
+        cards_of(2, "MI300X", CATALOG)
+    assert other.value.hint == 'what it would hold is said by: rentune estimate --gpu "MI300X" --num-gpus 2'
+    assert cards_of(2, "geforce rtx 3090", CATALOG) == Cards(2, 24.0, "RTX 3090")
 
 
 def test_what_trains_the_base_itself_is_not_streamed() -> None:

@@ -22,6 +22,7 @@ from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
 from planner.report.job_file import write_job
 from planner.search.market.names import check_memory, check_names
+from planner.search.market.places import regions_of
 from planner.search.told.notebook import told_apart
 from planner.strategy.stack import PINNED_STACK
 from planner.units import GIB
@@ -581,6 +582,28 @@ def test_the_number_of_a_card_in_the_place_of_its_memory_is_answered_with_its_na
     with pytest.raises(RequestError, match="says 3,090 GB on a card") as refused:
         check_memory(3090.0, make_catalog(gpus=(make_gpu("RTX 3090"),)), said="--gpus")
     assert refused.value.hint == 'a card by name is --gpu "RTX 3090"'
+    with pytest.raises(RequestError) as of_cards:
+        check_memory(3090.0, make_catalog(gpus=(make_gpu("RTX 3090"),)), said="--gpus", number=3)
+    assert of_cards.value.hint == 'did you mean "3xRTX 3090"?'
+
+
+@pytest.mark.parametrize(
+    ("place", "meant"),
+    [
+        ("Zürich", ["switzerlandnorth", "europe-west6"]),
+        ("zurich", ["switzerlandnorth", "europe-west6"]),
+        ("SWITZERLAND", ["'switzerland*'", "europe-west6"]),
+        ("São Paulo", ["brazilsouth"]),
+        ("tel-aviv", ["israelcentral", "me-west1"]),
+        ("frankfurt", ["germanywestcentral", "europe-west3"]),
+        ("atlantis", []),
+    ],
+)
+def test_a_city_or_a_country_in_the_place_of_a_region_is_told_the_regions_there(place: str, meant: list[str]) -> None:
+    """However it is written; only regions that somebody offers."""
+    known = {offer.region for offer in read_catalog().offers}
+    assert regions_of(place, known) == meant
+    assert regions_of(place, set()) == []
 
 
 def test_of_many_names_those_that_can_be_rented_from_come_first_and_the_rest_is_counted() -> None:

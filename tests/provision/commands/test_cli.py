@@ -375,3 +375,20 @@ def test_a_run_that_was_ended_is_not_told_of_and_several_are_one_line(
     assert "Nobody here" not in capsys.readouterr().err, "whoever names it knows of it"
     assert call(["down", forsaken]) == Exit.OK
     assert "Nobody here" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plan", "--model", "7b", "--save", ""), "--save '' names no file"),
+        (("plan", "--model", "7b", "--html", " "), "--html '' names no file"),
+        (("plan", "--model", "7b", "--data", ""), "--data names no file"),
+        (("plan", ""), "The job names no file"),
+    ],
+)
+def test_a_name_that_is_nothing_is_told_as_that(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not as the folder that one stands in."""
+    assert call(list(arguments)) == Exit.REFUSED
+    assert said in capsys.readouterr().err

@@ -108,6 +108,8 @@ def test_a_broken_row_of_parquet_is_told_by_its_number(tmp_path: Path) -> None:
             "a.csv is UTF-16, as its byte-order mark says; save it as UTF-8 (`iconv",
         ),
         ("a.csv", "prompt,completion\nä,b\n".encode("utf-32"), "a.csv is UTF-32"),
+        ("a.jsonl", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff", "a.jsonl is a binary file and no text"),
+        ("a.jsonl", b"\xff\xfe\0\0\xffabc", "a.jsonl is a binary file and no text"),
         ("a.jsonl", LINE + '{"text": "ä"}'.encode("latin-1"), "a.jsonl:2: not UTF-8 text (byte 0xe4)"),
         ("a.csv.gz", as_gzip("text\nä\n".encode("latin-1")), "a.csv.gz:2: not UTF-8 text (byte 0xe4)"),
         ("a.txt", "ab\n".encode("utf-16-le"), "a.txt:1: holds NUL"),
