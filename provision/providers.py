@@ -32,6 +32,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     user_at_host: str | None = None
     host_key: str | None = None
     confirm: Confirm | None = None
+    regions: tuple[str, ...] = ()  # where a cloud is asked for what no run tells the region of; empty = in every one
 
 
 class Lists(StrEnum):
@@ -80,6 +81,7 @@ def _cloud(name: str, access: Access) -> Provisioner:
             find_engine(access.places, access.environment),
             without_secrets(access.environment, but=CLOUDS[name].secret_variables),  # it starts other programs
         ),
+        regions=access.regions,
         patience=Patience(create_s=CLOUDS[name].waits.create_s),
     )
 
@@ -200,11 +202,19 @@ def make_provisioner(
     user_at_host: str | None = None,
     host_key: str | None = None,
     confirm: Confirm | None = None,
+    regions: tuple[str, ...] = (),
 ) -> Provisioner:
     """The provisioner of one provider. Raises BadInput for an unknown one, MissingPart when its SDK is not installed."""
     if provider not in KINDS:
         raise BadInput(f"Nothing can be rented from {provider!r} yet.", hint=f"This version rents from: {', '.join(KINDS)}")
-    access = Access(places=places, environment=environment, user_at_host=user_at_host, host_key=host_key, confirm=confirm)
+    access = Access(
+        places=places,
+        environment=environment,
+        user_at_host=user_at_host,
+        host_key=host_key,
+        confirm=confirm,
+        regions=regions,
+    )
     return KINDS[provider].make(provider, access)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help="End what nobody controls and was rented from here. With RUN: what carries its tag, whoever rented it.",
 )
+@click.option("--region", "regions", multiple=True, metavar="REGION", help="With --orphans: end what lies there; repeatable.")
+@click.option("--all-regions", is_flag=True, help="With --orphans: whatever the region, as it does unless told otherwise.")
 @click.option("--volumes", is_flag=True, help="End the volumes that are kept; with RUN: that run's, or the one of that name.")
 @click.option("--gone", is_flag=True, help="Say that nothing of RUN is left, where nobody can be asked; asks for its id.")
 @click.option("--discard", is_flag=True, help="Do not bring home a result that is finished.")
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 def command(
     run: str | None,
     orphans: bool,  # noqa: FBT001 - click hands it over by name, as the others
+    regions: tuple[str, ...],
+    all_regions: bool,  # noqa: FBT001
     volumes: bool,  # noqa: FBT001
     gone: bool,  # noqa: FBT001
     discard: bool,  # noqa: FBT001
@@ -41,7 +45,8 @@ def command(
 
     What carries our tag but was rented elsewhere is listed and left alone until five minutes after its deadline, by its cloud's
     clock: somebody may watch it. So is a run of yours that another machine has in hand.
-    `rentune down --orphans RUN` ends one such run all the same.
+    `rentune down --orphans RUN` ends one such run all the same. With --region (a name, or a pattern such as 'eu-*') only what
+    lies there is ended, at whichever cloud, and AWS is asked there alone; what was seen elsewhere is named and left alone.
 
     Where a box was ended by hand and its cloud can't be asked any more, as with a token that was revoked, `rentune down --gone
     RUN` closes the books of that run after its deadline. The ledger says who has said so.
@@ -53,6 +58,7 @@ def command(
 
     from provision.account.ledger import Ledger
     from provision.account.naming import LEAST_LETTERS
+    from provision.charge.ownerless.regions import regions_asked
     from provision.commands.ending import act_for, open_books
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
@@ -64,12 +70,13 @@ def command(
 
     read_crash_point(os.environ)  # refused before anything is looked at
     _require_one_thing(run, orphans=orphans, volumes=volumes, gone=gone)
+    asked = regions_asked(regions, everywhere=all_regions, orphans=orphans)
     places = read_places()
     if run is not None and not orphans:
         with suppress(BadInput):  # it may be nobody's run that a cloud still lists
             run = run_brought(run, state, places, least_letters=LEAST_LETTERS).run_id
     with interruptible():
-        act = act_for(places, run, orphans=orphans, volumes=volumes, gone=gone)
+        act = act_for(places, run, orphans=orphans, volumes=volumes, gone=gone, regions=asked)
         ended = act(places, run, discard=discard)
     runs = ended.runs(Ledger(places.ledger), now_s=time.time())
     clean = all(teardown.clean for teardown in ended.teardowns) and not ended.unseen

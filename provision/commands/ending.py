@@ -36,6 +36,7 @@ from provision.charge.ownerless.orphans import (
     stray_runs,
     unasked_sentences,
 )
+from provision.charge.ownerless.regions import parted, region_sentences
 from provision.charge.ownerless.strays import end_stray, tell_nameless
 from provision.charge.ownerless.volumes import end_volume, kept_volumes
 from provision.charge.rings.alarm import ring_for_strays
@@ -114,12 +115,16 @@ class Act(Protocol):
     def __call__(self, places: Places, run: str | None, *, discard: bool) -> Ended: ...
 
 
-def act_for(places: Places, run: str | None, *, orphans: bool, volumes: bool, gone: bool = False) -> Act:
+def act_for(
+    places: Places, run: str | None, *, orphans: bool, volumes: bool, gone: bool = False, regions: tuple[str, ...] = ()
+) -> Act:
     """What these options ask for."""
     if gone:
         return end_by_word
     if volumes:
         return end_volumes
+    if regions:
+        return partial(end_orphans, regions=regions)
     return end_orphans if orphans or (run is not None and _is_stray(places, run)) else end_one
 
 
@@ -167,26 +172,29 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen,
-        limits=(*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)),
+        limits=_limits(found),
         others=tuple(held),
         nothing=() if volumes else (f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
         costs={each.id: upkeep(each, found.rule(provider, each)) for provider, each in volumes},
     )
 
 
-def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
-    """What nobody controls and was rented from here; with `run` what carries its tag, whoever rented it.
+def end_orphans(places: Places, run: str | None, *, discard: bool, regions: tuple[str, ...] = ()) -> Ended:
+    """What nobody controls and was rented from here; with `run` what carries its tag, whoever rented it. Of either only what
+    lies in `regions`, where any are named.
 
     Raises BadInput where everybody could be asked, and nobody knows that run.
     """
     if run in Ledger(places.ledger).runs():
         raise BadInput(f"{run} was opened here.", hint=f"rentune down {run}")
-    found = look_for_orphans(places, CLOCKS)
+    found = look_for_orphans(places, CLOCKS, *regions)
     if run is not None:
         found = only_run(found, run)
         if found.nothing and not found.kept:
-            said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *unasked_sentences(found))
+            limits = (*region_sentences(found), *unasked_sentences(found))
+            said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *limits)
             raise BadInput(" ".join(said), hint="rentune ls --orphans")
+    found, outside = parted(found)
     note = _said().note
     turns = (
         *(Turn(run_id, partial(_end_stray, run_id, provider, places)) for run_id, provider in stray_runs(found)),
@@ -212,16 +220,25 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         for each in found.elsewhere
         if each.machine is None
     }
-    others = (*left_alone, *held)
+    others = (*left_alone, *outside, *held)
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen | unknown,
-        limits=(*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)),
+        limits=_limits(found),
         others=others,
         nothing=_nothing_words(run, others, found),
         costs=_costs(tuple(teardowns), found, places),
         spent={each.run_id: _spent(each, found) for each in teardowns},
         learned=_learned(teardowns, places),
+    )
+
+
+def _limits(found: Orphans) -> tuple[str, ...]:
+    return (
+        *account_sentences(found),
+        *region_sentences(found),
+        *unasked_sentences(found),
+        *clock_sentences(found.ahead_s),
     )
 
 
@@ -282,7 +299,8 @@ def _nothing_words(run: str | None, others: tuple[str, ...], found: Orphans) -> 
         return ()
     if nobody_asked(found):
         return ("Nothing of ours is left on this machine; no cloud was asked.",)
-    return ("Nothing of ours is left anywhere that could be seen.",)
+    where = "in the regions that were named" if found.regions else "anywhere that could be seen"
+    return (f"Nothing of ours is left {where}.",)
 
 
 def open_books(places: Places, teardowns: tuple[Teardown, ...]) -> tuple[Problem, ...]:

@@ -43,25 +43,38 @@ DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no re
 
 @click.command("ls")
 @click.option("--orphans", is_flag=True, help="Only what nobody controls: from the ledger, and by tag at each provider.")
+@click.option("--region", "regions", multiple=True, metavar="REGION", help="With --orphans: look there alone; may be repeated.")
+@click.option("--all-regions", is_flag=True, help="With --orphans: look in every region, as it does unless told otherwise.")
 @click.option("--all", "everything", is_flag=True, help=f"Every run, not only the newest {SHOWN}.")
 @click.option("--state", metavar="URL", help="Runs whose state lies there, whoever opened them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
-def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(
+    orphans: bool,  # noqa: FBT001 - click hands it over by name, as the others
+    regions: tuple[str, ...],
+    all_regions: bool,  # noqa: FBT001
+    everything: bool,  # noqa: FBT001
+    state: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> int:
     """Runs, and what may still bill.
 
     With --orphans: exit 3 when something is found, a line of the ledger can't be read, or a provider could not be asked where a
-    run was opened or whose credentials are here. Other clouds that can't be asked from here are named.
+    run was opened or whose credentials are here. Other clouds that can't be asked from here are named. AWS is asked region by
+    region, so there --region (a name, or a pattern such as 'eu-*') saves time; the others show all regions in one list, and are
+    asked for all.
     """
+    from provision.charge.ownerless.regions import regions_asked
     from provision.home.places import read_places
 
     if orphans and state is not None:
         raise BadInput(
             "--orphans asks providers and --state a store: two things to do.", hint="rentune ls --orphans, then --state"
         )
+    asked = regions_asked(regions, everywhere=all_regions, orphans=orphans)
     places = read_places()
     if state is not None:
         return _show_shared(state, places, everything, as_json=as_json)
-    return _show_orphans(places, as_json=as_json) if orphans else _show_runs(places, everything, as_json=as_json)
+    return _show_orphans(places, asked, as_json=as_json) if orphans else _show_runs(places, everything, as_json=as_json)
 
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
@@ -121,13 +134,13 @@ def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
     return row | {"machine": machine, "unsent_lines": shared.num_unsent}
 
 
-def _show_orphans(places: Places, *, as_json: bool) -> int:
+def _show_orphans(places: Places, regions: tuple[str, ...], *, as_json: bool) -> int:
     from provision.charge.ownerless.looking import look_for_orphans
     from provision.charge.rings.alarm import ring_for_strays
     from provision.commands.problems import unseen_problems
     from provision.envelope.show import say, show
 
-    found = look_for_orphans(places, CLOCKS)
+    found = look_for_orphans(places, CLOCKS, *regions)
     ring_for_strays(found.strays, found, places=places, note=partial(say, err=True))
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data: dict[str, Any] = {
@@ -139,6 +152,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
         "kept": _items(found.kept, found),
         "others": _items(found.others, found),
         "unasked": found.unasked,
+        "only_in": found.only_in,
         "accounts": found.accounts,
         "clock_ahead_s": found.ahead_s,
     }
@@ -334,7 +348,14 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
 
 def _say_what_limits(found: Orphans) -> None:
     from provision.charge.ownerless.orphans import account_sentences, clock_sentences, unasked_sentences
+    from provision.charge.ownerless.regions import region_sentences
     from provision.envelope.show import say
 
-    for sentence in (*account_sentences(found), *unasked_sentences(found), *clock_sentences(found.ahead_s)):
+    limits = (
+        *account_sentences(found),
+        *region_sentences(found),
+        *unasked_sentences(found),
+        *clock_sentences(found.ahead_s),
+    )
+    for sentence in limits:
         say(sentence)

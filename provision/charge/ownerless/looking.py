@@ -12,6 +12,8 @@ from provision.account.ledger import Ledger, damage
 from provision.charge.controller import hands_of
 from provision.charge.ownerless.elsewhere import ask_stores, in_other_hands
 from provision.charge.ownerless.orphans import Orphans, clock_ahead_s, find_orphans, lists_of, providers_to_ask
+from provision.charge.ownerless.regions import regions_meant, require_known
+from provision.errors import RentuneError
 from provision.home.clocks import Clocks
 from provision.home.installation import known_installation
 from provision.parts import clouds_in_reach
@@ -24,22 +26,32 @@ if TYPE_CHECKING:
     from provision.home.places import Places
 
 
-def look_for_orphans(places: Places, clocks: Clocks) -> Orphans:
-    """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here.
+def look_for_orphans(places: Places, clocks: Clocks, *regions: str) -> Orphans:
+    """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here. Of a
+    cloud that is asked region by region these `regions` alone are, names or patterns; without any, all of them.
 
     The ledger is read once more when they have answered. What they list was written down before it was asked for, so nothing is
     a stray of a run that was opened meanwhile; nor is what was listed of one that has come to its end since.
+    Raises BadInput for a region that nobody has.
     """
     by_store = ask_stores(places, clocks)
     ledger = Ledger(places.ledger)
     before = ledger.runs()
     owned: dict[str, Owned] = {}
+    only_in: dict[str, tuple[str, ...]] = {}
     for provider in providers_to_ask(before.values(), reached=clouds_in_reach(os.environ)):
         if lists_of(provider) is Lists.ONE_RUN:
             here = [state for state in before.values() if state.opened.provider == provider and not state.over]
             owned |= {f"{provider} of {state.run_id}": _ask_of_run(state, places) for state in here}
         else:
-            owned[provider] = _ask(provider, places)
+            try:
+                only = regions_meant(provider, regions)
+            except RentuneError as error:
+                owned[provider] = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
+                continue
+            owned[provider] = _ask(provider, places, only)
+            only_in |= {} if only is None else {provider: only}
+    require_known(regions, [region for asked in only_in.values() for region in asked], places)
     runs = ledger.runs()
     ended = {run_id for run_id, state in runs.items() if state.over and not (run_id in before and before[run_id].over)}
     owned = {name: _without(found, ended) for name, found in owned.items()}
@@ -47,7 +59,7 @@ def look_for_orphans(places: Places, clocks: Clocks) -> Orphans:
         owned["ledger"] = Owned(resources=(), complete=Answer.UNKNOWN, message=sentence)
     now_s = clocks.wall()
     told_s = now_s - (clock_ahead_s(owned.values()) or 0.0)
-    return find_orphans(
+    found = find_orphans(
         runs,
         owned,
         installation=known_installation(places),
@@ -58,6 +70,7 @@ def look_for_orphans(places: Places, clocks: Clocks) -> Orphans:
         elsewhere=in_other_hands(places, by_store, now_s=told_s),
         rules=read_rules(),
     )
+    return msgspec.structs.replace(found, regions=regions, only_in=only_in)
 
 
 def _without(found: Owned, ended: set[str]) -> Owned:
@@ -65,8 +78,12 @@ def _without(found: Owned, ended: set[str]) -> Owned:
     return msgspec.structs.replace(found, resources=tuple(each for each in found.resources if each.run_id not in ended))
 
 
-def _ask(provider: str, places: Places) -> Owned:
-    return seen(lambda: make_provisioner(provider, places=places).owned())
+def _ask(provider: str, places: Places, only: tuple[str, ...] | None) -> Owned:
+    if only is None:
+        return seen(lambda: make_provisioner(provider, places=places).owned())
+    if not only:
+        return Owned(resources=(), complete=Answer.YES, asked=False)
+    return seen(lambda: make_provisioner(provider, places=places, regions=only).owned())
 
 
 def _ask_of_run(state: RunState, places: Places) -> Owned:

@@ -45,6 +45,8 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     unasked: tuple[str, ...] = ()  # clouds that this version knows and that can't be asked here: no credentials, or no package
     accounts: dict[str, str] = {}  # by provider, whose it was asked for, where that tells an id
     rules: Rules = NO_RULES
+    regions: tuple[str, ...] = ()  # names and patterns of those that were to be looked at; empty = all
+    only_in: dict[str, tuple[str, ...]] = {}  # by provider, which of its regions alone were asked for that
 
     def rule(self, provider: str, resource: Resource) -> Billing | None:
         """How that is billed where it is."""
@@ -204,7 +206,7 @@ def none_words(orphans: Orphans) -> str:
     """Of a search that found nothing: as much as it has seen."""
     if nobody_asked(orphans):
         return "No orphans on this machine; no cloud was asked."
-    return "No orphans where it was asked." if orphans.unasked else "No orphans."
+    return "No orphans where it was asked." if orphans.unasked or orphans.regions else "No orphans."
 
 
 def account_sentences(orphans: Orphans) -> tuple[str, ...]:

@@ -139,7 +139,8 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         limits="vCPUs of the type's family",
         keeps_volumes=True,
         spot=True,
-        spot_until="none: EC2 takes one (`ValidUntil`) for persistent requests alone, and it ends a request, no machine",
+        spot_until="none: EC2 takes one (`ValidUntil`) for persistent requests alone, and it ends a request, no machine "
+        "([what a fleet would take](layers.md#why-aws-has-no-limit-of-its-own))",
         waits=Waits(
             create_s=600.0,
             boot_s=600.0,
