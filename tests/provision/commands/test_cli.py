@@ -51,10 +51,10 @@ SURFACE: dict[str, str] = {
     "catalog refresh": "--accept --from --json --provider",
     "catalog show": "--json",
     "catalog storage": "--json --provider",
-    "ls": "--all --json --orphans --state",
+    "ls": "--all --all-regions --json --orphans --region --state",
     "logs": "--controller --events --follow --offset -f",
     "resume": "--json --state",
-    "down": "--discard --gone --json --orphans --state --volumes",
+    "down": "--all-regions --discard --gone --json --orphans --region --state --volumes",
     "doctor": "--install --json --permissions",
     "report": "--by --html --json --since",
 }

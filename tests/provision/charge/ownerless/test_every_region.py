@@ -34,7 +34,7 @@ def rent(region: str, run_id: str, environment: dict[str, str]) -> str:
 def test_a_region_that_neither_ledger_nor_catalog_knows_is_looked_at_all_the_same(
     places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every region of the account is asked, always: less would be no search, so there is no option for more."""
+    """Every region of the account is asked, unless less is asked for: then only there, and nothing else is told to be gone."""
     known = {offer.region for offer in read_catalog().offers if offer.provider == "aws"}
     assert known.isdisjoint(RUNS)
     assert not places.ledger.exists()
@@ -43,7 +43,11 @@ def test_a_region_that_neither_ledger_nor_catalog_knows_is_looked_at_all_the_sam
             monkeypatch.setenv(name, value)
         rented = {rent(region, run_id, moto.environment): region for region, run_id in RUNS.items()}
         code = call(["ls", "--orphans", "--json"])
-    found = json.loads(capsys.readouterr().out)["data"]["strays"]
+        found = json.loads(capsys.readouterr().out)["data"]["strays"]
+        call(["ls", "--orphans", "--region", "sa-*", "--json"])
+        there = json.loads(capsys.readouterr().out)["data"]
     assert {each["resource"]["id"]: each["resource"]["region"] for each in found} == rented
     assert {each["resource"]["run_id"] for each in found} == set(RUNS.values())
     assert code == Exit.STILL_BILLS
+    assert [each["resource"]["region"] for each in there["strays"]] == ["sa-east-1"]
+    assert there["only_in"] == {"aws": ["sa-east-1"]}
