@@ -233,6 +233,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     missing: tuple[str, ...] = ()  # what it lacks on this machine, e.g. "SDK", "credentials"
     keeps_volumes: bool = False  # whether a disk may outlive its box there
+    keeps_lease: bool = False  # whether a box there that ends itself before its deadline ends its bill, or has none
     has_firewall: bool = True  # whether `where.allow_from` can be kept there
     asks_ram: bool = False  # whether an order there says how much RAM is needed, and gets no machine with less
     installs_driver: bool = False  # whether a GPU machine's first boot there may have to put NVIDIA's driver in

@@ -127,6 +127,11 @@ def has_idle_limit(provider: str) -> bool:
     return provider == LOCAL or (provider in CLOUDS and CLOUDS[provider].ends_early)
 
 
+def keeps_lease(provider: str) -> bool:
+    """Whether a box there can end itself at any time without a bill that goes on: a host has none."""
+    return provider == HOST or has_idle_limit(provider)
+
+
 def boot_wait_s(provider: str) -> float | None:
     """Seconds that a box there is given from running to reachable; None on one's own machines: the plan knows those better."""
     return CLOUDS[provider].waits.boot_s if provider in CLOUDS else None
@@ -164,6 +169,7 @@ def known_providers() -> dict[str, Provider]:
             runnable=True,
             status=kind.status,
             keeps_volumes=name in CLOUDS and CLOUDS[name].keeps_volumes,
+            keeps_lease=keeps_lease(name),
             has_firewall=name not in CLOUDS or CLOUDS[name].firewall,
             asks_ram=name in CLOUDS and CLOUDS[name].asks_ram,
             installs_driver=name in CLOUDS and CLOUDS[name].installs_driver,

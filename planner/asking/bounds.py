@@ -102,6 +102,7 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its
     "where.power_usd_per_kwh": Bounds(0, 100),
     "budget.max_usd": Bounds(0, MANY),
     "budget.max_hours": Bounds(0, 100_000, open_low=True),
+    "budget.lease_hours": Bounds(0, 100_000, open_low=True),
 }
 
 

@@ -27,9 +27,12 @@ EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an examp
     "where.power_usd_per_kwh": "0.30",
     "budget.max_usd": "5",
     "budget.max_hours": "12",
+    "budget.lease_hours": "2h",
     "purpose.imbalance": "20",
 }
 VOLUME_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")  # what the names and tags of every cloud can hold
+# Derived: a machine is waited for 10 minutes after it runs (provision/clouds/programs), and five renewals may then be missed.
+LEAST_LEASE_HOURS: Final = 0.25
 MAX_LAYER: Final = 100_000  # assumed: far beyond what any model has
 
 
@@ -37,6 +40,8 @@ def checked(request: Request) -> Request:
     """`request` itself, when its figures make sense alone and together; a `RequestError` naming the first that does not."""
     for field, bounds in REQUEST_BOUNDS.items():
         _check_number(request, field, bounds)
+    if request.budget.lease_hours is not None:
+        require_lease(request.budget.lease_hours)
     _check_data(request.data)
     _check_batch(request)
     for network in request.where.allow_from:
@@ -69,6 +74,17 @@ def _check_number(request: Request, field: str, bounds: Bounds) -> None:
     place = JOB_PLACES.get(field, tuple(field.split(".")))
     hint = f"such as {place[-1]} {EXAMPLES[field]}" if field in EXAMPLES else f"leave {place[-1]} out"
     raise RequestError(complaint(place[-1], value, bounds), hint=hint, place=place)
+
+
+def require_lease(hours: float) -> None:
+    """Raises RequestError for one that a run may lose although somebody is there."""
+    if hours < LEAST_LEASE_HOURS:
+        minutes, least = hours * 60, LEAST_LEASE_HOURS * 60
+        raise RequestError(
+            f"a lease of {minutes:g} minutes may end while its box still boots, or over a line that is cut for a moment",
+            hint=f"{least:g}m at least",
+            place=("budget", "lease"),
+        )
 
 
 def _check_data(data: DataAsked) -> None:

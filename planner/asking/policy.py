@@ -13,7 +13,7 @@ from catalogs.hardware import ANYWHERE, Hosts, Offer
 from planner.asking.request import OWN_MACHINES, Budget, RequestError
 from planner.units import SECONDS_PER_HOUR
 
-Key = Literal["providers", "regions", "hosts", "max_usd_per_hour", "max_usd_per_run"]
+Key = Literal["providers", "regions", "hosts", "max_usd_per_hour", "max_usd_per_run", "lease"]
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
 OVERRULE: Final = "--overrule-policy"
 DEFAULT: Final = "the default"  # where a rule stands that no file has
@@ -21,12 +21,12 @@ TRUSTS: Final = frozenset({"providers", "regions", "hosts"})  # whom data is giv
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit: the names that are allowed, the hosts that are trusted, or dollars. It holds for what is rented, never for
-    a machine of one's own.
+    """One limit: the names that are allowed, the hosts that are trusted, dollars, or a lease. It holds for what is rented,
+    never for a machine of one's own.
     """
 
     key: Key
-    allows: tuple[str, ...] | Hosts | Decimal
+    allows: tuple[str, ...] | Hosts | Decimal | float  # a float: hours
     said_in: str  # the file, or "the default"
     may_be_overruled: bool
 
@@ -38,7 +38,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def words(self) -> str:
         """What it allows, and where that stands: "providers aws, gcp in /etc/rentune/policy.toml"."""
-        allows = ", ".join(self.allows) or "none at all" if isinstance(self.allows, tuple) else str(self.allows)
+        allows = ", ".join(self.allows) or "none at all" if isinstance(self.allows, tuple) else _shown(self.allows)
         return f"{self.key} {allows} in {self.said_in}"
 
     @property
@@ -112,6 +112,14 @@ def cap(budget: Budget, rules: Iterable[Rule], offer: Offer) -> Cap | None:
     return min(caps, key=lambda each: each.usd, default=None)
 
 
+def lease_hours(budget: Budget, rules: Iterable[Rule], offer: Offer) -> float | None:
+    """The shortest of all leases that a job on this offer is to have; None where nobody wants one."""
+    leases = [budget.lease_hours] if budget.lease_hours is not None else []
+    if offer.provider not in OWN_MACHINES:
+        leases += [rule.allows for rule in rules if isinstance(rule.allows, float) and rule.key == LEASE]
+    return min(leases, default=None)
+
+
 def limits_of(budget: Budget, rules: Iterable[Rule], offer: Offer, *, usual_max_s: float | None = None) -> Limits:
     """Of a job on this offer; `usual_max_s` where nobody said how long it may take."""
     ruled, own = cap(Budget(), rules, offer), cap(budget, (), offer)
@@ -146,12 +154,17 @@ def alike_patterns(name: str, regions: Iterable[str]) -> list[str]:
     return [f"'{first}-*'" for first in sorted(first_words) if first.startswith(word)] if len(word) >= LEAST_LETTERS else []
 
 
+def _shown(allows: Hosts | Decimal | float) -> str:
+    return f"{allows:g}h" if isinstance(allows, float) else str(allows)
+
+
 def _meant(key: Key, name: str, known: Collection[str], close: Callable[[str, Collection[str]], list[str]]) -> str:
     alike = alike_patterns(name, known) if key == "regions" else close(name, known)
     return f"; did you mean {' or '.join(alike)}?" if alike else ""
 
 
 LEAST_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
+LEASE: Final = "lease"  # of the run, not of an offer: see `lease_hours`
 PER_RUN: Final = "max_usd_per_run"  # a limit on a plan, not on an offer: see `cap`
 _About = tuple[Callable[[Offer, Any], bool], Callable[[Any], str]]  # refuses?, the reason
 _ABOUT: Final[Mapping[str, _About]] = {
@@ -169,4 +182,5 @@ _ABOUT: Final[Mapping[str, _About]] = {
     ),
     "max_usd_per_hour": (lambda offer, usd: offer.usd_per_hour > usd, lambda usd: f"over ${usd} an hour"),
     PER_RUN: (lambda _offer, _usd: False, str),
+    LEASE: (lambda _offer, _hours: False, str),
 }

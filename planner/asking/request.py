@@ -127,6 +127,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     max_usd: Decimal | None = None
     max_hours: float | None = None
+    lease_hours: float | None = None  # without a controller for so long the box saves and ends itself; no plan depends on it
     goal: Goal = CHEAPEST
 
 
@@ -177,4 +178,5 @@ JOB_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "where.gpu_memory_gib": ("where", "gpu_budget"),
     "where.power_usd_per_kwh": ("where", "power_price"),
     "budget.max_usd": ("budget", "max_cost"),
+    "budget.lease_hours": ("budget", "lease"),
 }

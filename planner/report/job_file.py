@@ -61,6 +61,7 @@ COMMENTS: Final[Mapping[str, str]] = {
     "purpose.imbalance": "rows of the commonest class for each of the rarest",
     "budget": "kept at the plan's p90, not at its middle",
     "budget.max_cost": "dollars for the whole job",
+    "budget.lease": "without a controller for so long the box saves and ends itself",
     "budget.goal": "what is to be least: cheapest, fastest or balanced",
     "where": "what may be rented; what is left out may be anything",
     "where.gpu_budget": "memory per GPU at most, as sold",
@@ -220,7 +221,7 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
         "loop": {key: value for key, value in loop.items() if value != usual[key] or key in stated},
         "data": _data(request.data),
         "purpose": _stated(msgspec.structs.asdict(request.purpose)),
-        "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours})
+        "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours, "lease": _hours(budget.lease_hours)})
         | ({"goal": budget.goal} if budget.goal != CHEAPEST else {}),
         "where": _stated({"gpu_budget": where.gpu_memory_gib})
         | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
@@ -230,6 +231,10 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
         | _stated({"volume_name": request.keep.volume_name, "environment": None if request.keep.environment else False}),
         "tags": dict(request.tags),
     }
+
+
+def _hours(hours: float | None) -> str | None:
+    return None if hours is None else f"{hours:g}h"
 
 
 def _data(data: DataAsked) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from catalogs.hardware import Gpu, Offer
 from catalogs.sellers import by_contract
+from planner.asking.policy import Rule, lease_hours
 from planner.asking.request import Request
 from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Provider
 from remote.contract import Capabilities, Strategy
@@ -17,7 +19,14 @@ STATE_IT: Final = "state vcpus and ram_gib in a list of your own (rentune catalo
 
 
 def obstacle(
-    strategy: Strategy, gpu: Gpu | None, offer: Offer, request: Request, provider: Provider, capabilities: Capabilities
+    strategy: Strategy,
+    gpu: Gpu | None,
+    offer: Offer,
+    request: Request,
+    provider: Provider,
+    capabilities: Capabilities,
+    *,
+    rules: Iterable[Rule] = (),
 ) -> str | None:
     """In one sentence; None = it can be run. That the machine can't be rented comes last: whoever rents it by himself still
     needs a trainer that can do the rest.
@@ -29,6 +38,10 @@ def obstacle(
         (
             request.keep.volume_name is not None and not provider.keeps_volumes,
             f"{NOT_YET}: at {provider.name} no disk can be kept",
+        ),
+        (
+            lease_hours(request.budget, rules, offer) is not None and not provider.keeps_lease,
+            f"{NOT_YET}: a lease ends no bill at {provider.name} before the deadline: a machine that is off costs on there",
         ),
         (
             bool(request.where.allow_from) and not provider.has_firewall,

@@ -335,7 +335,9 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
             keeps_volume=question.request.keep.volume_name is not None,
             dearest=figures.dearest(question.catalog.billing),
         ),
-        runnable=obstacle(fit.strategy, kind.gpu, offer, question.request, provider, question.capabilities),
+        runnable=obstacle(
+            fit.strategy, kind.gpu, offer, question.request, provider, question.capabilities, rules=question.rules
+        ),
         ready=provider.ready(offer),
     )
 

@@ -104,10 +104,9 @@ cd "$RENTUNE_FOLDER" 2>/dev/null || {{ echo never_started; exit; }}
 state
 """
 
-STOP = f"""\
-cd "$RENTUNE_FOLDER" 2>/dev/null || exit 0
-{FUNCTIONS}
-[ -f {RC_FILE} ] || touch {STOPPED_FILE}
+# Variable: RENTUNE_TENTHS. The working directory is the task's folder; `marked` is there.
+ASK_TO_LEAVE = f"""\
+ours() {{ marked "{TASK_MARK}=$PWD"; }}
 leader=$(cat {PID_FILE} 2>/dev/null)
 for each in $(ours); do
   if grep -sqx "PPid:[[:space:]]*$leader" "/proc/$each/status"; then kill -TERM "$each" 2>/dev/null; fi
@@ -115,6 +114,13 @@ done
 while [ "$RENTUNE_TENTHS" -gt 0 ] && [ -n "$(ours)" ]; do sleep 0.1; RENTUNE_TENTHS=$((RENTUNE_TENTHS - 1)); done
 for each in $(ours); do kill -KILL "$each" 2>/dev/null; done
 while [ -n "$(ours)" ]; do sleep 0.02; done
+"""
+
+STOP = f"""\
+cd "$RENTUNE_FOLDER" 2>/dev/null || exit 0
+{MARKED}
+[ -f {RC_FILE} ] || touch {STOPPED_FILE}
+{ASK_TO_LEAVE}
 """
 
 

@@ -2,7 +2,8 @@
 
 It holds until the trainer has begun. Before that, nothing on the box is worth anything; from then on it has what nobody else
 has, a checkpoint or a result, and somebody may `resume`: then the deadline alone ends it. So it does where the box is to be
-spared on failure, once it has been reached.
+spared on failure, once it has been reached. A lease that somebody asked for (provision/aboard/lapse.py) holds longer, by the
+same renewals.
 
 A renewal is a file on the box that holds its uptime. So a wrong clock changes nothing, and neither side needs a credential.
 """
@@ -11,12 +12,12 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from provision.errors import ProvisionError, RentuneError
+from provision.errors import ProvisionError
 from provision.seam import Answer, Box, Layer
 from remote.contract import LOG_FILE
 
@@ -55,6 +56,11 @@ def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
     """Seconds of uptime since the last renewal, or since `began_s`; None once the deadline alone ends the box."""
     if (folder / BEGUN_FILE).exists() or (folder / SPARED_FILE).exists():
         return None
+    return unrenewed_s(folder, began_s=began_s, now_s=now_s)
+
+
+def unrenewed_s(folder: Path, *, began_s: float, now_s: float) -> float:
+    """Seconds of uptime since the last renewal, or since `began_s`, whatever the box holds."""
     renewed_s = began_s
     with suppress(OSError, ValueError):
         renewed_s = float((folder / RENEWED_FILE).read_text())
@@ -82,15 +88,24 @@ def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
         raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip()}")
 
 
+def _unheard() -> None:
+    """Nobody notes it."""
+
+
 @contextmanager
-def attended(shell: Shell, box: Box, *, spare: bool, every_s: float = RENEW_S) -> Iterator[None]:
-    """Renew for as long as the block runs, from a thread beside it. One that can't be made is made the next time."""
+def attended(
+    shell: Shell, box: Box, *, spare: bool, every_s: float = RENEW_S, renewed: Callable[[], object] = _unheard
+) -> Iterator[None]:
+    """Renew for as long as the block runs, from a thread beside it. One that can't be made is made the next time, whatever
+    was wrong: a box whose controller lives must not be ended because this thread died. `renewed`: told of each that was made.
+    """
     over = threading.Event()
 
     def go_on() -> None:
         while not over.is_set():
-            with suppress(RentuneError):
+            with suppress(Exception):
                 renew(shell, box, spare=spare)
+                renewed()
             over.wait(every_s)
 
     threading.Thread(target=go_on, name="renewal", daemon=True).start()

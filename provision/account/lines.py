@@ -59,6 +59,7 @@ class Opened(Line, frozen=True, kw_only=True, tag="opened"):
     versions: dict[str, str]  # rentune, provider SDKs: an old stack needs its own plugin
     folder: str  # the run directory, for a person who reads the ledger without us
     keep_box_on_failure: bool = False
+    lease_s: Annotated[float, msgspec.Meta(gt=0)] | None = None  # after so long without a renewal its box ends itself
     overruled: tuple[str, ...] = ()  # keys of the user's own policy that this run set aside
     dearer: bool = False  # whether an offer may take the place of the plan's at a much higher price
 

@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from provision.aboard.layers import read_layers, unseen
+from provision.aboard.lapse import LAYER
+from provision.aboard.layers import SCRIPT, read_layers, unseen
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState, Standing
 from provision.charge.controller import is_alive, is_locked, lives_on
@@ -85,6 +86,8 @@ def examine_layers(
         *_of_box(provisioner, state, folder, connect, clock()),
         *_at_home(state, folder),
     )
+    if state.opened.lease_s is not None and not any(layer.name in (LAYER, SCRIPT) for layer in layers):
+        layers += (Layer(place="box", name=LAYER, there=Answer.NO, says="nothing ends the box early if nobody renews it"),)
     return msgspec.structs.replace(
         of_run,
         box=Answer.YES if owned.resources else Answer.UNKNOWN,
@@ -145,7 +148,7 @@ def _sentinel(folder: RunFolder) -> Layer:
 
 
 def _in_time(layer: Layer, deadline_at_s: float) -> Layer:
-    """One that strikes long after the deadline ends nothing at it."""
-    if layer.strikes_at_s is None or layer.strikes_at_s <= deadline_at_s + LATE_S:
+    """One that strikes long after the deadline ends nothing at it. A lease need not strike at all."""
+    if layer.name == LAYER or layer.strikes_at_s is None or layer.strikes_at_s <= deadline_at_s + LATE_S:
         return layer
     return msgspec.structs.replace(layer, there=Answer.NO, says=f"{layer.says}, but long after the run's deadline")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from planner.asking.request import LOCAL
+from planner.asking.request import HOST, LOCAL
 from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.account.runs import RunState
 from provision.charge.attendant import Attendant
@@ -115,6 +115,10 @@ def left_words(run: Run) -> str:
         return "Nothing is rented, and whoever takes the run up goes on with it."
     if state.provider == LOCAL:
         return "The run goes on without it. Its box is a process here and ends with this machine; what it has saved is kept."
+    if state.opened.lease_s is not None:
+        end = "" if state.provider == HOST else ", and the box ends itself"
+        after = f"Where nobody comes for {seconds_words(state.opened.lease_s)} its trainer saves and stops{end}"
+        return f"The run goes on without it. {after}: that is its lease."
     if run.folder.events.exists():
         return "The run goes on without it, and the box's own deadline ends it."
     if has_idle_limit(state.provider):

@@ -184,7 +184,7 @@ class PulumiProvisioner:
             resources=self.inventory.as_shown(ends, order.region, launch.run_id),
         )
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
         """Nothing: the box's own timer begins again at each boot."""
 
     def readmit(self, claim: Claim) -> str | None:

@@ -204,6 +204,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "kept_usd_per_month": None if (monthly := kept_usd_per_month(state)) is None else str(monthly),
         "costs_on": {} if state.over else {id: upkeep_words(each) for id, each in costs_on(state).items()},
         "deadline_in_s": None if state.over else state.deadline_at_s - now_s,
+        "lease_s": state.opened.lease_s,
         "cut_short_by_deadline": heard is not None and heard.outlasts(state.deadline_at_s),
         "tags": state.opened.tags,
     }

@@ -205,7 +205,7 @@ def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     from planner.report.words import note
     from provision.envelope.show import say, width_columns
     from provision.prepare.beside import environment_words
-    from provision.prepare.deadline import deadline_words, forsaken_words
+    from provision.prepare.deadline import deadline_words, forsaken_words, lease_words
     from provision.providers import never_met, reach_words
 
     plan, alternatives = opened.plan, opened.alternatives
@@ -225,6 +225,8 @@ def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     now_s = time.time()
     deadline, forsaken = (tell(plan, now_s=now_s, taken=taken) for tell in (deadline_words, forsaken_words))
     told = f"Deadline: {deadline}\nIf this machine dies meanwhile: {forsaken}"
+    if lease := lease_words(plan, pushes=taken.pushes):
+        told += f"\nLease: {lease}"
     if reach := reach_words(plan.offer.provider, plan.request.where.allow_from):
         told += f"\nSSH: {reach}."
     click.echo("\n".join(wrapped(told, width_columns())))

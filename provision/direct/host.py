@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -120,7 +121,7 @@ class ExistingHost:
             folder = _said(shell, scripts.MAKE_FOLDER, run=launch.run_id)
             try:
                 _admit(shell, scripts.ADMIT, launch.run_id, launch.public_key, left_s=self._left_s(launch.deadline_at_s))
-                self._arm(shell, folder, launch.run_id, launch.deadline_at_s)
+                self._arm(shell, folder, launch.run_id, launch.deadline_at_s, lease_s=launch.lease_s)
             except BaseException:
                 _script(shell, scripts.CLEAN, run=launch.run_id)
                 raise
@@ -188,10 +189,10 @@ class ExistingHost:
         with self._login() as shell:
             _admit(shell, scripts.READMIT, claim.run_id, key, left_s=READMITTED_S)
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
         """The watchdog again, unless it runs: no reboot starts it, nor whoever killed it."""
         with self._login() as shell:
-            self._arm(shell, _said(shell, scripts.FOLDER, run=claim.run_id), claim.run_id, deadline_at_s)
+            self._arm(shell, _said(shell, scripts.FOLDER, run=claim.run_id), claim.run_id, deadline_at_s, lease_s=lease_s)
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         """The watchdog, asked as the user: the run's own key need not be here."""
@@ -201,10 +202,11 @@ class ExistingHost:
         except RentuneError as error:
             return (unseen_on_box(str(error)),)
 
-    def _arm(self, shell: Shell, folder: str, run_id: str, deadline_at_s: float) -> None:
+    def _arm(self, shell: Shell, folder: str, run_id: str, deadline_at_s: float, *, lease_s: float | None) -> None:
         """A watchdog on the host that ends our processes, and nothing else, when the time is up. Nothing where one runs."""
-        left = {"left": str(max(0, self._left_s(deadline_at_s)))}
-        detached.start(shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, run_id) | left)
+        lease = "" if lease_s is None else str(math.ceil(lease_s))
+        told = {"left": str(max(0, self._left_s(deadline_at_s))), "lease_s": lease}
+        detached.start(shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, run_id) | told)
 
     def _left_s(self, deadline_at_s: float) -> int:
         """Until the deadline: a span, since their clock may be wrong."""

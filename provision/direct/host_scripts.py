@@ -6,6 +6,7 @@ by its comment `rentune:<run id>`.
 
 from __future__ import annotations
 
+from provision.aboard import lapse, renewal
 from provision.aboard.job import secret_places
 from provision.aboard.marks import MARKED
 from provision.aboard.ship import STACK_MARK
@@ -74,19 +75,40 @@ READMIT = f"""\
 {ADMIT}
 """
 
-# Variables: left (seconds), RENTUNE_BOX and RENTUNE_TASK from the environment. By uptime: a clock that is set back
-# extends nothing; in naps, since a sleep does not count the hours of a suspended machine. Spares its own task.
+NAP_S = 60  # assumed: a sleep does not count the hours of a suspended machine
+
+# Variables: left and lease_s (seconds; no lease: empty), RENTUNE_BOX and RENTUNE_TASK from the environment. By uptime: a clock
+# that is set back extends nothing. Spares its own task. A lease that has ended ends what runs: the host stays, so whoever comes
+# back goes on from what lies there, and has another.
 WATCH = f"""\
 {OURS}
-uptime_s() {{ sed 's/[.].*//' /proc/uptime; }}
-ends_at=$(($(uptime_s) + left))
-while left=$((ends_at - $(uptime_s))) && [ "$left" -gt 0 ]; do sleep "$((left > 60 ? 60 : left))"; done
-for signal in TERM KILL; do
-  for each in $(of_run "$RENTUNE_BOX"); do
-    carries "RENTUNE_TASK=$RENTUNE_TASK" "$each" || kill -"$signal" "$each" 2> /dev/null
+{renewal.FUNCTIONS}
+{lapse.FUNCTIONS}
+end_processes() {{
+  for signal in TERM KILL; do
+    for each in $(of_run "$RENTUNE_BOX"); do
+      carries "RENTUNE_TASK=$RENTUNE_TASK" "$each" || kill -"$signal" "$each" 2> /dev/null
+    done
+    [ "$signal" = KILL ] || sleep 2
   done
-  [ "$signal" = KILL ] || sleep 2
+}}
+end_lease() {{
+  leaving_s=$((left < {lapse.LEAVING_S:.0f} ? left : {lapse.LEAVING_S:.0f}))
+  lease_ends && end_processes
+  began_s=$(up_s)
+}}
+box=$boxes/$RENTUNE_BOX began_s=$(up_s)
+ends_at=$((began_s + left))
+while left=$((ends_at - $(up_s))) && [ "$left" -gt 0 ]; do
+  nap_s=$((left > {NAP_S} ? {NAP_S} : left))
+  if [ -n "${{lease_s:-}}" ]; then
+    ! is_unrenewed || end_lease
+    until_s=$((lease_s - $(idle_s)))
+    [ "$until_s" -le 0 ] || nap_s=$((until_s > nap_s ? nap_s : until_s))
+  fi
+  sleep "$nap_s"
 done
+end_processes
 """
 
 # Variable: run. Over and over until no process is left, since one may start another.
@@ -145,15 +167,18 @@ true
 # from when it began.
 LOOK = f"""\
 {OURS}
+{renewal.FUNCTIONS}
+{lapse.FUNCTIONS}
+told() {{ tr '\\0' '\\n' < "/proc/$watchdog/environ" | sed -n "s/^$1=//p"; }}
 watchdog=
 for each in $(marked "RENTUNE_TASK=$boxes/$run/deadline"); do
   case "$(tr '\\0' ' ' < "/proc/$each/cmdline")" in "sh ./task.sh "*) watchdog=$each ;; esac
 done
 if [ -n "$watchdog" ]; then
-  given_s=$(tr '\\0' '\\n' < "/proc/$watchdog/environ" | sed -n 's/^left=//p')
-  began=$(sed 's/.*) //' "/proc/$watchdog/stat" | cut -d ' ' -f 20)
-  left_s=$((given_s + began / $(getconf CLK_TCK) - $(sed 's/[.].*//' /proc/uptime)))
-  echo "watchdog|yes|$left_s|process $watchdog ends the run's processes, and nothing else"
+  began_s=$(($(sed 's/.*) //' "/proc/$watchdog/stat" | cut -d ' ' -f 20) / $(getconf CLK_TCK)))
+  echo "watchdog|yes|$(($(told left) + began_s - $(up_s)))|process $watchdog ends the run's processes, and nothing else"
+  box=$boxes/$run lease_s=$(told lease_s)
+  [ -z "$lease_s" ] || tell_lease yes
 else
   echo "watchdog|no||nothing ends the run's processes at the deadline"
 fi

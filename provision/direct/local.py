@@ -17,8 +17,9 @@ import psutil
 from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
 from provision.aboard.job import forget_secrets
+from provision.aboard.lapse import lease_layer
 from provision.aboard.marks import marks
-from provision.aboard.renewal import IDLE_LIMIT_S, idle_layer, idle_s
+from provision.aboard.renewal import IDLE_LIMIT_S, idle_layer, idle_s, unrenewed_s
 from provision.aboard.ship import stack_is_here
 from provision.direct.limits import limit_name, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
@@ -136,7 +137,7 @@ class LocalBox:
     def readmit(self, claim: Claim) -> None:
         """Nothing: whoever goes on is on this machine."""
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
         """Nothing: a reboot ends reaper and box alike."""
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
@@ -153,8 +154,12 @@ class LocalBox:
             return (Layer(place="box", name="reaper", there=Answer.NO, says="no process ends this box at its deadline"),)
         says = f"process {reapers[0].pid} ends it, by wall clock or by uptime"
         reaper = Layer(place="box", name="reaper", there=Answer.YES, says=says, strikes_at_s=told.deadline_at_s)
-        alone_s = idle_s(folder, began_s=began_s, now_s=time.clock_gettime(time.CLOCK_BOOTTIME))
-        return (reaper, idle_layer(alone_s, idle_limit_s=told.idle_limit_s, now_s=self._clock()))
+        up_s, now_s = time.clock_gettime(time.CLOCK_BOOTTIME), self._clock()
+        idle = idle_layer(idle_s(folder, began_s=began_s, now_s=up_s), idle_limit_s=told.idle_limit_s, now_s=now_s)
+        if told.lease_s is None:
+            return (reaper, idle)
+        alone_s = unrenewed_s(folder, began_s=began_s, now_s=up_s)
+        return (reaper, idle, lease_layer(folder, unrenewed_s=alone_s, lease_s=told.lease_s, now_s=now_s))
 
     def _of(self, run_id: str) -> list[psutil.Process]:
         try:
@@ -184,6 +189,7 @@ class LocalBox:
             deadline_at_s=launch.deadline_at_s,
             server=command,
             idle_limit_s=self._idle_limit_s,
+            lease_s=launch.lease_s,
             ram_gib=ram_gib,
         )
         (server / REAPING).write_bytes(msgspec.json.encode(reaping))

@@ -3,14 +3,16 @@
 `python -m provision.direct.reaper REAPING.json` returns once the box answers, and leaves a process in a session of its
 own. That process needs no controller, no network and no ledger. It ends the box at the deadline (by wall clock or by
 uptime, whichever comes first, so that a clock that is set back extends nothing), when nobody has come for it in the
-time of its idle limit (provision/aboard/renewal.py), when asked by SIGTERM, or when the server is gone; and the box's folder
-with it. Inside a bubblewrap PID namespace the kernel ends the box should the reaper be killed; without one, orphaned
-processes of the box become the reaper's children, and die with the rest.
+time of its idle limit (provision/aboard/renewal.py) or, once its trainer has saved, of its lease
+(provision/aboard/lapse.py), when asked by SIGTERM, or when the server is gone; and the box's folder with it. Inside a
+bubblewrap PID namespace the kernel ends the box should the reaper be killed; without one, orphaned processes of the box
+become the reaper's children, and die with the rest.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import signal
@@ -25,6 +27,7 @@ import psutil
 
 from provision.aboard.job import forget_secrets
 from provision.aboard.renewal import idle_s
+from provision.direct.lapsing import Lapsing
 from provision.direct.limits import join, limit_name, limit_ram, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
 
@@ -45,6 +48,7 @@ class Reaping(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float  # wall clock
     server: tuple[str, ...]  # the command, without its port
     idle_limit_s: float  # of uptime, from the last time that somebody was there
+    lease_s: float | None = None  # likewise, while the machine is awake; None = the trainer goes on to the deadline
     ram_gib: float | None = None  # of the offer; None = no limit is wanted
 
     @property
@@ -69,19 +73,19 @@ def main(argv: list[str]) -> int:
         return 0 if os.read(reading, 1) else 1
     os.close(reading)
     os.setsid()
-    asked = False
+    leave_folder = False
     try:
-        asked = serve(reaping, ready=writing)
+        leave_folder = serve(reaping, ready=writing)
     finally:
-        end(reaping, leave_folder=asked)
+        end(reaping, leave_folder=leave_folder)
     return 0
 
 
 def serve(reaping: Reaping, *, ready: int) -> bool:
-    """Start the server, say so on the descriptor `ready`, and return when the box has to end: whether a signal asked for it.
+    """Start the server, say so on the descriptor `ready`, and return when the box has to end: whether its folder is to stay.
 
-    Whoever ends the run removes the folder himself; a machine that shuts down asks as well, and then its checkpoints are all
-    that is left of the training.
+    It does where a signal asked for the end: whoever ends the run removes the folder himself; a machine that shuts down asks
+    as well, and then its checkpoints are all that is left of the training. So they are where the lease has ended.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -92,12 +96,16 @@ def serve(reaping: Reaping, *, ready: int) -> bool:
     os.write(ready, b"+")
     os.close(ready)
     _detach_output()
+    lease_s = math.inf if reaping.lease_s is None else reaping.lease_s
+    lapsing = Lapsing(reaping.folder, lease_s=lease_s, processes=lambda: _victims(reaping))
     while (left_s := min(reaping.deadline_at_s - time.time(), ends_at_uptime_s - _uptime_s())) > 0:
         caught = signal.sigtimedwait(WATCHED, min(left_s, TICK_S))
         if caught and caught.si_signo in ASKED:
             return True
         if server.pid in _reap() or _is_forsaken(reaping, began_s):
             return False
+        if lapsing.is_over():
+            return True
     return False
 
 

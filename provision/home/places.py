@@ -119,6 +119,10 @@ class RunFolder(msgspec.Struct, frozen=True):
         return self.root / "alerts.json"  # 0600: whom the run tells
 
     @property
+    def renewed(self) -> Path:
+        return self.root / "renewed"  # empty; written anew whenever the box's lease was renewed from here
+
+    @property
     def shares(self) -> Path:
         return self.root / "shares.json"  # of the budget, which of them were told
 

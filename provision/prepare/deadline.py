@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
-from planner.asking.request import LOCAL
+from planner.asking.request import LOCAL, OWN_MACHINES
 from planner.estimators.cost import buyable_s, round_to_bill
 from planner.plan import Plan
 from planner.report.words import usd as usd_shown
+from planner.units import SECONDS_PER_HOUR
 from provision.errors import Refused
 from provision.prepare.outlay import UNTOUCHED, Taken, outlay_of
 from provision.providers import ended_from_home, unwatched_words
@@ -134,6 +135,22 @@ def forsaken_words(plan: Plan, *, now_s: float, taken: Taken = UNTOUCHED) -> str
     if provider == LOCAL:
         return "The box goes with it: it is a process of this machine."
     return f"{by} {unwatched_words(provider)}. Until then `rentune resume RUN` takes the run up again."
+
+
+def lease_words(plan: Plan, *, pushes: bool) -> str | None:
+    """What its lease does to the box, and to what it holds; None where it has none. `pushes`: to object storage."""
+    hours = plan.request.budget.lease_hours
+    if hours is None:
+        return None
+    provider = plan.offer.provider
+    after = f"where nobody is in control for {seconds_words(hours * SECONDS_PER_HOUR)} the trainer saves and stops"
+    if provider in OWN_MACHINES:
+        return f"{after}, and what it saved stays: `rentune resume RUN` goes on from it."
+    if pushes:
+        saved = "What it saved goes to object storage, and `rentune resume RUN` goes on from it."
+    else:
+        saved = "Without --state all that it learned is lost then."
+    return f"{after}, and the box ends itself, which ends the bill. {saved} A finished result waits there for the deadline."
 
 
 def _clock(at_s: float, *, now_s: float) -> str:

@@ -15,6 +15,7 @@ from planner.estimators.cost import disk_gib, volume_gib
 from planner.estimators.host import least_ram_gib
 from planner.plan import Plan
 from planner.saved import write_plan
+from planner.units import SECONDS_PER_HOUR
 from provision.account.ledger import Ledger
 from provision.account.lines import Opened
 from provision.errors import BadInput, HomeFailed
@@ -90,6 +91,7 @@ def open_run(
                 versions=installed_versions(),
                 folder=str(folder.root),
                 keep_box_on_failure=plan.request.keep.box_on_failure,
+                lease_s=launch.lease_s,
                 overruled=plan.request.overruled,
                 dearer=agreed.dearer,
             )
@@ -130,11 +132,18 @@ def launch_of(
         ram_gib=asked_ram_gib(plan),
         volume_name=plan.request.keep.volume_name,
         volume_gib=volume_gib(plan.host) if plan.request.keep.volume_name is not None else 0,
+        lease_s=lease_s_of(plan),
         keep_environment=plan.request.keep.environment,
         region=plan.offer.region,
         user_at_host=plan.request.where.host,
         host_key=host_key,
     )
+
+
+def lease_s_of(plan: Plan) -> float | None:
+    """How long its box stands unrenewed; None where no lease was asked for."""
+    hours = plan.request.budget.lease_hours
+    return None if hours is None else hours * SECONDS_PER_HOUR
 
 
 def asked_ram_gib(plan: Plan) -> int:

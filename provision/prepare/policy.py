@@ -19,13 +19,16 @@ import msgspec
 from catalogs.hardware import Hosts
 from catalogs.user_file import FileUnusable, exists, read_text
 from planner.asking.bounds import REQUEST_BOUNDS, complaint
+from planner.asking.checks import require_lease
 from planner.asking.mistyped import mistyped
 from planner.asking.policy import DEFAULT as THE_DEFAULT
-from planner.asking.policy import KEYS, Rule, cap, in_force, refusal
-from planner.asking.request import Budget, Request
+from planner.asking.policy import KEYS, LEASE, Rule, cap, in_force, lease_hours, refusal
+from planner.asking.quantities import parse_hours
+from planner.asking.request import Budget, Request, RequestError
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.home.places import Places
+from provision.providers import keeps_lease
 
 LINES: Final = 'write lines such as `max_usd_per_hour = 4` and `regions = ["us-*"]`'
 MAX_DEPTH: Final = 20  # assumed: a policy has keys and lists; a key of 30,000 parts takes tomllib 35 s
@@ -42,6 +45,7 @@ class PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     hosts: Hosts | None = None  # "community" lets anybody's machines in, "data centre" nobody's
     max_usd_per_hour: Decimal | None = None
     max_usd_per_run: Decimal | None = None  # held at a plan's p90, and by the deadline
+    lease: str | None = None  # every run's, and the longest that one may have: "2h"
     alerts: tuple[str, ...] = ()  # addresses of webhooks, or commands
     state: str | None = None  # where in object storage every run's state lies
 
@@ -89,17 +93,26 @@ def require_allowed(plan: Plan, rules: tuple[Rule, ...]) -> None:
 
 
 def capped(plan: Plan, rules: tuple[Rule, ...]) -> Request:
-    """The plan's request with the lower of its own and the rules' limit in dollars, so that the deadline keeps both."""
-    limit = cap(plan.request.budget, in_force(rules, plan.request.overruled), plan.offer)
-    if limit is None:
-        return plan.request
-    budget = msgspec.structs.replace(plan.request.budget, max_usd=limit.usd)
+    """The plan's request with the lower of its own and the rules' limit in dollars, so that the deadline keeps both; and with
+    the shorter lease. Raises Refused where a lease would end no bill.
+    """
+    kept = in_force(rules, plan.request.overruled)
+    limit, hours = cap(plan.request.budget, kept, plan.offer), lease_hours(plan.request.budget, kept, plan.offer)
+    if hours is not None and not keeps_lease(plan.offer.provider):
+        provider = plan.offer.provider
+        raise Refused(
+            f"A lease ends no bill at {provider} before the deadline: a machine that is off costs on there.",
+            hint="another --provider, or a plan without a lease",
+        )
+    max_usd = plan.request.budget.max_usd if limit is None else limit.usd
+    budget = msgspec.structs.replace(plan.request.budget, max_usd=max_usd, lease_hours=hours)
     return msgspec.structs.replace(plan.request, budget=budget)
 
 
 def _rules(policy: PolicyFile, file: Path, *, may_be_overruled: bool) -> Iterator[Rule]:
     for key in KEYS:
         if (allows := getattr(policy, key)) is not None:
+            allows = parse_hours(allows) if key == LEASE else allows
             yield Rule(key=key, allows=allows, said_in=str(file), may_be_overruled=may_be_overruled)
 
 
@@ -124,6 +137,15 @@ def _read(file: Path) -> PolicyFile:
     return _checked(policy, file)
 
 
+def _check_lease(lease: str, file: Path) -> None:
+    try:
+        require_lease(parse_hours(lease))
+    except ValueError as error:
+        raise BadInput(f"{file}: {error}.", hint='write `lease = "2h"`') from None
+    except RequestError as error:
+        raise BadInput(f"{file}: {error.message}.", hint='write `lease = "2h"`') from None
+
+
 def _shallow(text: str) -> str:
     """The same. Raises RecursionError for a line with a key of more parts than any policy has."""
     if any(QUOTED.sub("", line).count(".") > MAX_DEPTH for line in text.splitlines()):
@@ -145,6 +167,8 @@ def _checked(policy: PolicyFile, file: Path) -> PolicyFile:
     for key in ("max_usd_per_hour", "max_usd_per_run"):
         if (usd := getattr(policy, key)) is not None and not bounds.admit(usd):
             raise BadInput(f"{file}: {complaint(key, usd, bounds)}.", hint=f"write `{key} = 20`")
+    if policy.lease is not None:
+        _check_lease(policy.lease, file)
     if policy.providers is None:
         return policy
     return msgspec.structs.replace(

@@ -17,5 +17,6 @@ class Launch(Claim, frozen=True, kw_only=True):
     ram_gib: int = 0  # at least, of a machine whose RAM nobody states; 0 = its seller does
     volume_name: str | None = None  # of a disk that outlives it: used where there is one of that name, else made
     volume_gib: int = 0  # of that disk, if it is made
+    lease_s: float | None = None  # of uptime, after which a box that nobody renewed ends itself; None = only before it trains
     keep_environment: bool = True  # on a host of the user's: the trainer's packages outlive the run
     full_zones: tuple[str, ...] = ()  # of the region, where this offer was refused to this run

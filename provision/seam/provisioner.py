@@ -63,7 +63,7 @@ class Provisioner(Protocol):
         """
         ...
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
         """Set going again what ends the box's processes at the deadline, where a reboot ended that; nothing where it goes on,
         or survives one. Raises RentuneError when it can't be.
         """

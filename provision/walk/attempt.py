@@ -21,12 +21,14 @@ from provision.errors import (
     ConnectionFailed,
     ControlLost,
     Declined,
+    LeaseEnded,
     ProvisionError,
     Reason,
     RentuneError,
     Scope,
     WrongHostKey,
 )
+from provision.home.checkpoints import steps_at_home
 from provision.home.faults import keep_fault
 from provision.home.places import RunFolder
 from provision.home.whole import CURES
@@ -85,6 +87,10 @@ class NoRoom(End):
 
 class Lost(End):
     """The box went away before its deadline."""
+
+
+class Lapsed(Lost):
+    """The box ended itself, as nobody had renewed its lease."""
 
 
 class Failed(End):
@@ -149,6 +155,8 @@ class Telling:
             return Spared(self._said)
         if isinstance(error, Declined):
             return NoRoom(self._said, error.reason, error.scope, error.zone)
+        if isinstance(error, LeaseEnded):
+            return Lapsed(self._said)
         if isinstance(error, BoxLost):
             return Lost(self._said)
         return Trained("") if error is None else Failed(self._said)
@@ -217,7 +225,13 @@ def _was_spared(leasing: Lease | None) -> bool:
 
 
 def _why_not_here(run: Run, end: End) -> NoRoom | None:
-    """What an end rules out; None where it is no matter of the box. Only a spot machine is taken away by right."""
+    """What an end rules out; None where it is no matter of the box. Only a spot machine is taken away by right.
+
+    A lease rules nothing out: whoever is back goes on, unless all would begin anew.
+    """
+    if isinstance(end, Lapsed):
+        learned = run.pushed is not None or steps_at_home(run.folder.checkpoints)
+        return NoRoom(end.said, Reason.LEASE, Scope.NOTHING) if learned else None
     if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
         return NoRoom(end.said, Reason.LOST, Scope.OFFER)
     return end if isinstance(end, NoRoom) else None

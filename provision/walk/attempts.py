@@ -42,6 +42,7 @@ ALIKE: Final[dict[Scope, tuple[str, ...]]] = {
     Scope.INSTANCE_TYPE: ("provider", "instance_type"),
     Scope.CLOUD: ("provider",),
 }
+RULED_OUT_IN_ALL: Final = frozenset(ALIKE) - {Scope.ZONE}  # by these one try is enough
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,12 +120,11 @@ def _is_ruled_out(offer: Offer, tried: Iterable[Rental]) -> bool:
     scopes = [
         rental.tried.scope for rental in tried if rental.tried is not None and _is_alike(offer, rental.offer, rental.tried)
     ]
-    num_zones = scopes.count(Scope.ZONE)
-    return num_zones >= MAX_ZONES or len(scopes) > num_zones
+    return scopes.count(Scope.ZONE) >= MAX_ZONES or not RULED_OUT_IN_ALL.isdisjoint(scopes)
 
 
 def _is_alike(offer: Offer, other: Offer, tried: Tried) -> bool:
-    return all(getattr(offer, name) == getattr(other, name) for name in ALIKE[tried.scope])
+    return tried.scope in ALIKE and all(getattr(offer, name) == getattr(other, name) for name in ALIKE[tried.scope])
 
 
 def _has_time(plan: Plan, past: Past) -> bool:

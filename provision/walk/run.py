@@ -20,6 +20,7 @@ from planner.plan import Plan
 from provision.account.receipt.value import Receipt
 from provision.account.runs import Standing
 from provision.clouds.whose import other_account_words
+from provision.errors import Scope
 from provision.home.checkpoints import steps_at_home
 from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
@@ -153,7 +154,8 @@ def _next(run: Run) -> Plan | str:
         return f"{question} It was not taken: --dearer allows it."
     if (last := run.state.rental) is not None:
         steps = steps_at_home(run.folder.checkpoints)
-        zone = ", in another zone" if chosen.plan.offer.key == last.offer.key else ""
+        scope = last.tried.scope if last.tried is not None else None
+        zone = ", in another zone" if chosen.plan.offer.key == last.offer.key and scope is Scope.ZONE else ""
         where = f", going on from step {steps[-1]}" if steps else ""
         run.display.note(f"Next: {chosen.plan.offer.key}{zone}, planned at ${chosen.plan.cost.total_usd.p50:.2f}{where}.")
     return chosen.plan

@@ -47,7 +47,7 @@ class Paper:
     def readmit(self, claim: Claim) -> str | None:
         return None
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
         pass
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:

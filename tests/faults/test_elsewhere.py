@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -60,9 +60,10 @@ def opened(
     purchase: str = "on_demand",
     deadline_s: float = 120.0,
     alerts: tuple[str, ...] = (),
+    change: Callable[[Plan], Plan] = lambda plan: plan,
 ) -> Run:
     """A run of a plan here, with the same at twice the price there."""
-    plan = elsewhere(boots_at_once(rehearsal.plan(steps=8)), "here", purchase=purchase)
+    plan = change(elsewhere(boots_at_once(rehearsal.plan(steps=8)), "here", purchase=purchase))
     there = elsewhere(plan, "there", usd_per_hour="7.20", purchase=purchase)
     run_id = rehearsal.open(deadline_s=deadline_s, change=lambda _: plan, alternatives=(there,), alerts=alerts)
     run = read_run(run_id, Edges(rehearsal.places, Quiet(), make=lambda _claim: box), ledger=rehearsal.ledger)

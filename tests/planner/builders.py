@@ -27,7 +27,7 @@ from remote.contract import CAPABILITIES, Capabilities, Strategy
 
 TODAY = dt.date(2026, 11, 25)
 GIB = 2**30
-CLOUD = Provider(name="cloud", runnable=True, status="tested")
+CLOUD = Provider(name="cloud", runnable=True, status="tested", keeps_lease=True)
 TINY_LLAMA: dict[str, Any] = {
     "model_type": "llama",
     "hidden_size": 64,

@@ -20,12 +20,13 @@ from planner.asking.jobfile.sections import (
     GLOBAL_BATCH_SIZE,
     HEADINGS,
     SECTIONS,
+    BudgetSection,
     DataSection,
     JobFile,
     WhereSection,
 )
 from planner.asking.mistyped import TYPE_WORDS, mistyped
-from planner.asking.quantities import parse_gib
+from planner.asking.quantities import parse_gib, parse_hours
 from planner.asking.request import Budget, DataAsked, Request, RequestError, Where
 from planner.asking.rules import with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
@@ -85,7 +86,7 @@ def asked_by(document: Document, *, measure: Measure | None, choices: Iterable[K
         data=_data(document, job, training, measure),
         purpose=job.purpose,
         where=_where(document, job.where),
-        budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours, goal=job.budget.goal),
+        budget=_budget(document, job.budget),
         keep=job.keep,
         tags=job.tags,
         chosen=tuple(sorted(".".join(map(str, path)) for path in choices)),
@@ -270,6 +271,14 @@ def _size(section: DataSection, training: dict[str, Any]) -> DataAsked:
         max_tokens=section.max_tokens,
         held_out_rows=section.held_out_rows or 0,
     )
+
+
+def _budget(document: Document, section: BudgetSection) -> Budget:
+    try:
+        lease_hours = parse_hours(section.lease) if isinstance(section.lease, str) else section.lease
+    except ValueError as error:
+        raise document.error(("budget", "lease"), str(error), hint="write `lease: 2h`") from None
+    return Budget(max_usd=section.max_cost, max_hours=section.max_hours, lease_hours=lease_hours, goal=section.goal)
 
 
 def _where(document: Document, section: WhereSection) -> Where:

@@ -28,10 +28,11 @@ class DataSection(Reading, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class BudgetSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`budget:` dollars and hours that the plan keeps at its p90, and the goal within them."""
+    """`budget:` dollars and hours that the plan keeps at its p90, the goal within them, and how long nobody need be there."""
 
     max_cost: Decimal | None = None
     max_hours: float | None = None
+    lease: str | float | None = None
     goal: Goal = CHEAPEST
 
 

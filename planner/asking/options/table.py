@@ -124,6 +124,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
     Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90); then it is ended."),
     Option(
+        ("--lease",),
+        "budget.lease_hours",
+        HOURS,
+        "Without a controller for so long (2h) the box saves, ends the training and itself (default: its deadline alone does).",
+    ),
+    Option(
         ("--goal",),
         "budget.goal",
         OneOf(GOALS),

@@ -32,7 +32,7 @@ class NothingRented:
     def readmit(self, claim: Claim) -> None:
         pass
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
         pass
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:  # noqa: ARG002

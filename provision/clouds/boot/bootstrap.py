@@ -58,6 +58,7 @@ class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float  # wall clock
     now_s: float
     idle_limit_s: float | None = None  # None = its end would end no bill
+    lease_s: float | None = None  # None = it is not ended early once its trainer has begun; else there is an idle limit, too
     volume: Volume | None = None
     driver: Driver | None = None  # what to see to where the image may have none that fits
 
@@ -96,7 +97,9 @@ def render_user_data(boot: FirstBoot) -> str:
 
 
 def _idle_limit(boot: FirstBoot) -> tuple[str, ...]:
-    return () if boot.idle_limit_s is None else (render_idle_limit(boot.folder, boot.idle_limit_s, end=SERVICE),)
+    if boot.idle_limit_s is None:
+        return ()
+    return (render_idle_limit(boot.folder, boot.idle_limit_s, end=SERVICE, lease_s=boot.lease_s),)
 
 
 def require_time(boot: FirstBoot) -> None:

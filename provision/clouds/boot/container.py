@@ -19,8 +19,10 @@ import math
 import shlex
 from typing import Final
 
+from provision.aboard import lapse
 from provision.aboard.renewal import FUNCTIONS
 from provision.clouds.boot.bootstrap import FirstBoot, limits_of, require_time
+from provision.clouds.boot.unattended import lease_in_shell
 
 START_VARIABLE: Final = "RENTUNE_START"
 END_VARIABLE: Final = "RENTUNE_BOX_END"
@@ -31,6 +33,17 @@ SSHD_AGAIN_S: Final = 2  # assumed: an SSH server that ended would otherwise tak
 
 # Pid of what watches, the deadline, the uptime at its start, the idle limit, the box's folder; written anew at each start.
 WATCHER: Final = "/run/rentune-watcher"
+# Pid of what watches the lease, apart from that: it waits for the trainer's last words, and the deadline must not. The lease.
+LEASE_WATCHER: Final = "/run/rentune-lease-watcher"
+
+# Shell, for one who has a lease.
+LEASE: Final = f"""\
+(
+  until lease_ends; do sleep {LOOK_S}; done
+  while :; do echo "rentune: nobody renewed its lease for $lease_s s"; end_box; sleep {AGAIN_S}; done
+) &
+echo "$! $lease_s" > {LEASE_WATCHER}
+"""
 
 SSHD_OPTIONS: Final = (
     'HostKey="$keys/ssh_host_ed25519_key"',
@@ -49,6 +62,8 @@ def render_start(boot: FirstBoot) -> str:
     deadline_s, uptime_s = limits_of(boot)
     idle_limit_s = 0 if boot.idle_limit_s is None else math.ceil(boot.idle_limit_s)
     or_forsaken = "" if boot.idle_limit_s is None else " || is_forsaken"
+    functions, _ = lease_in_shell(boot.lease_s)
+    lease = "" if boot.lease_s is None else LEASE
     cache = "" if boot.volume is None else f" {shlex.quote(boot.volume.cache)}"
     options = " ".join(f"-o {option}" for option in SSHD_OPTIONS)
     return f"""\
@@ -60,7 +75,7 @@ over() {{ [ "$(date +%s)" -ge {deadline_s} ] || [ "$(up_s)" -ge $((began_s + {up
   while :; do echo "rentune: the deadline is here, or nobody came for $idle_limit_s s"; end_box; sleep {AGAIN_S}; done
 ) &
 echo "$! {deadline_s} $began_s $idle_limit_s $box" > {WATCHER}
-until can_end; do echo "rentune: it could not end itself, so it serves nobody"; sleep {AGAIN_S}; done
+{functions}{lease}until can_end; do echo "rentune: it could not end itself, so it serves nobody"; sleep {AGAIN_S}; done
 umask 077
 keys=/etc/ssh home=/root
 mkdir -p /run/sshd "$keys" "$home/.ssh" {shlex.quote(boot.folder)}{cache}
@@ -78,9 +93,13 @@ def render_look(*, idle_limit: bool) -> str:
     """
     no_limit, limit = ("; tell_idle_limit no", "; tell_idle_limit yes") if idle_limit else ("", "")
     return f"""\
-{FUNCTIONS}read -r pid at_s began_s idle_limit_s box 2> /dev/null < {WATCHER}
-case "$(sed -n 's/^State:[[:space:]]*\\(.\\).*/\\1/p' "/proc/$pid/status" 2> /dev/null)" in
-  "" | Z | X) echo "watcher|no||nothing in the container watches the deadline"{no_limit} ;;
-  *) echo "watcher|yes|$((at_s - $(date +%s)))|asks the cloud for the end, again and again"{limit} ;;
-esac
+{FUNCTIONS}{lapse.FUNCTIONS}read -r pid at_s began_s idle_limit_s box 2> /dev/null < {WATCHER}
+lives() {{
+  case "$(sed -n 's/^State:[[:space:]]*\\(.\\).*/\\1/p' "/proc/$1/status" 2> /dev/null)" in "" | Z | X) return 1 ;; esac
+}}
+if lives "$pid"; then echo "watcher|yes|$((at_s - $(date +%s)))|asks the cloud for the end, again and again"{limit}
+else echo "watcher|no||nothing in the container watches the deadline"{no_limit}; fi
+[ -r {LEASE_WATCHER} ] || exit 0
+read -r pid lease_s < {LEASE_WATCHER}
+if lives "$pid"; then tell_lease yes; else tell_lease no; fi
 """

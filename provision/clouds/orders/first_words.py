@@ -49,6 +49,7 @@ def first_words(
         deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(cloud.POWER_OFF, 0.0),
         now_s=now_s,
         idle_limit_s=idle_limit_of(cloud),
+        lease_s=launch.lease_s,
         volume=mounted(cloud.VOLUMES, volume),
         driver=driver,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from provision.aboard.renewal import IDLE_LIMIT_S
@@ -11,6 +12,7 @@ from provision.errors import (
     BoxLost,
     ConnectionFailed,
     HomeFailed,
+    LeaseEnded,
     RentuneError,
     ResultOnBox,
     Spoilt,
@@ -139,7 +141,7 @@ def armed_again(run: Run, box: Box) -> None:
     if box.ours:
         return
     try:
-        run.provisioner.rearm(run.claim, deadline_at_s=run.state.deadline_at_s)
+        run.provisioner.rearm(run.claim, deadline_at_s=run.state.deadline_at_s, lease_s=run.state.opened.lease_s)
     except Exception as error:  # noqa: BLE001 - as above: the training does not end for it
         run.display.note(f"Nothing on {box.host} ends the run's processes at the deadline, should nobody come: {error}")
 
@@ -195,8 +197,23 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
     """Why a box that its provider no longer lists has gone, as far as the clock tells."""
     if run.left_s <= 0:
         return TrainingFailed(TOO_LATE, hint=more_time(run))
+    if (unrenewed := lapsed_words(run)) is not None:
+        return LeaseEnded(unrenewed)
     forsaken = has_idle_limit(run.state.provider) and not run.folder.events.exists()
     return BoxLost("The box is gone before its deadline, and not by us.", hint=FORSAKEN if forsaken else None)
+
+
+def lapsed_words(run: Run) -> str | None:
+    """That the box has ended itself, as its lease says; None where it has none, or somebody was there until lately."""
+    lease_s, rental = run.state.opened.lease_s, run.state.rental
+    if lease_s is None or rental is None:
+        return None
+    renewed_at_s = rental.up_at_s or rental.asked_at_s
+    with suppress(OSError):
+        renewed_at_s = max(renewed_at_s, run.folder.renewed.stat().st_mtime)
+    if run.clocks.wall() - renewed_at_s < lease_s:
+        return None
+    return f"Its lease ended, and the box itself: nobody had renewed it for {seconds_words(lease_s)}."
 
 
 def more_time(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,12 +14,15 @@ import msgspec
 
 from provision.aboard import job, ship
 from provision.aboard.checkpoints import ship_checkpoints
+from provision.aboard.lapse import RENEWALS, take_lapse
+from provision.aboard.renewal import RENEW_S
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
     ControlLost,
     Declined,
     HomeFailed,
+    LeaseEnded,
     ProvisionError,
     Reason,
     RentuneError,
@@ -62,6 +65,9 @@ LOG_TAIL_LINES: Final = 5
 PAST_S: Final = 600.0  # assumed: past its deadline a box that bills is listened to no longer; 1 GB of adapter at 2 MB/s
 BUILD_LINE_S: Final = 20.0  # assumed: between two lines on the terminal, of minutes
 MOST_WORDS: Final = 80  # assumed: characters of such a line
+KILLED: Final = "The trainer was killed"
+REBOOTED: Final = "The box was rebooted, which ended the trainer"
+LAPSED: Final = "Nobody had renewed its lease, which stopped the trainer"
 OVERDUE: Final = "The box says that its trainer runs, long past the deadline, so the run counts as over."
 
 
@@ -84,7 +90,10 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     Raises ResultOnBox when there is a result and it can't be brought home.
     """
     try:
-        with ended_after(shell, max(0.0, run.left_s) + PAST_S) if box.ours else nullcontext():
+        with (
+            ended_after(shell, max(0.0, run.left_s) + PAST_S) if box.ours else nullcontext(),
+            nullcontext() if run.state.opened.lease_s is None else _attended(run, shell, box),
+        ):
             _follow(run, phases, shell, box)
             outcome = _bring_home(run, phases, shell, box)
     except KeyboardInterrupt:
@@ -220,8 +229,9 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             require_time(run)
             if standing == "killed":
                 restarts += 1
-                _allow_restart(run, restarts, rebooted=seen.rebooted)
-            with run.reach.attended(shell, box, spare=run.state.opened.keep_box_on_failure):
+                lapsed = run.state.opened.lease_s is not None and lease_has_ended(run, shell, box)
+                _allow_restart(run, restarts, why=LAPSED if lapsed else REBOOTED if seen.rebooted else KILLED)
+            with _attended(run, shell, box) if run.state.opened.lease_s is None else nullcontext():
                 learned = standing == "killed"  # and its checkpoints are on the box
                 begin = partial(_start, run, phases, shell, box, again=learned)
                 patiently(run, begin, home_wait_s=math.inf if learned else HOME_WAIT_S)
@@ -236,10 +246,27 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             return
 
 
-def _allow_restart(run: Run, restarts: int, *, rebooted: bool) -> None:
+def _attended(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:
+    """What tells the box that somebody is there; with a lease home keeps when that was last done."""
+    opened, attended = run.state.opened, partial(run.reach.attended, shell, box)
+    if opened.lease_s is None:
+        return attended(spare=opened.keep_box_on_failure)
+    every_s = min(RENEW_S, opened.lease_s / RENEWALS)
+    return attended(spare=opened.keep_box_on_failure, every_s=every_s, renewed=run.folder.renewed.touch)
+
+
+def lease_has_ended(run: Run, shell: Shell, box: Box) -> bool:
+    """Whether that has stopped the trainer. Raises LeaseEnded of a rented box: it is about to end itself."""
+    if not take_lapse(shell, box):
+        return False
+    if box.ours:
+        raise LeaseEnded(f"Its lease ended: nobody had renewed it for {seconds_words(run.state.opened.lease_s or 0.0)}.")
+    return True
+
+
+def _allow_restart(run: Run, restarts: int, *, why: str) -> None:
     if restarts > MAX_RESTARTS:
         raise TrainingFailed(f"The trainer was killed {restarts} times.", hint=f"Its log: {run.folder.log}")
-    why = "The box was rebooted, which ended the trainer" if rebooted else "The trainer was killed"
     run.display.note(f"{why}; starting it again from its last checkpoint.")
 
 

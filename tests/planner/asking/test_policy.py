@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
-from planner.asking.policy import KEYS, Broken, Cap, Key, Rule, cap, in_force, limits_of, refusal
+from planner.asking.policy import KEYS, Broken, Cap, Key, Rule, cap, in_force, lease_hours, limits_of, refusal
 from planner.asking.request import Budget, RequestError, Where
-from planner.plan import Rejection
+from planner.plan import Provider, Rejection
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
 
 OURS = "/home/ada/.config/rentune/policy.toml"
@@ -20,6 +21,7 @@ ALLOWING: dict[Key, Any] = {  # values that let the standard offer pass
     "hosts": "data centre",
     "max_usd_per_hour": Decimal("1.00"),
     "max_usd_per_run": Decimal(1000),
+    "lease": 2.0,
 }
 REFUSING: dict[Key, tuple[Any, str]] = {
     "providers": (("aws", "gcp"), "not from aws or gcp"),
@@ -85,6 +87,33 @@ def test_the_lowest_limit_in_dollars_counts() -> None:
     assert cap(Budget(max_usd=Decimal(5)), (theirs, ours), OFFER) == Cap(usd=Decimal(5))
     assert cap(Budget(max_usd=Decimal(10)), (ours,), OFFER) == Cap(usd=Decimal(10))
     assert cap(Budget(), (), OFFER) is None
+
+
+def test_the_shortest_lease_counts() -> None:
+    """Of the job and of both files: an organisation may demand one, and nobody lengthens it. None of them on a machine of one's
+    own.
+    """
+    theirs, ours = rule("lease", 2.0), rule("lease", 4.0, said_in=OURS)
+    assert lease_hours(Budget(), (theirs, ours), OFFER) == 2.0
+    assert lease_hours(Budget(lease_hours=3.0), (theirs, ours), OFFER) == 2.0
+    assert lease_hours(Budget(lease_hours=1.0), (theirs, ours), OFFER) == 1.0
+    assert lease_hours(Budget(), (), OFFER) is None
+    assert lease_hours(Budget(), (theirs,), make_offer(provider="local")) is None
+    assert ours.words == f"lease 4h in {OURS}"
+
+
+@pytest.mark.parametrize("rules", [(), (rule("lease", 2.0),)], ids=["the job's", "a policy's"])
+def test_no_lease_is_promised_where_a_machine_that_is_off_costs_on(rules: tuple[Rule, ...]) -> None:
+    """Such an offer is planned, and not recommended; another is."""
+    request = make_request(budget=Budget(lease_hours=None if rules else 2.0))
+    catalog = make_catalog(OFFER, make_offer(provider="elsewhere", hosts="data centre", usd_per_hour=Decimal(9)))
+    kept = Provider(name="elsewhere", runnable=True, status="", keeps_lease=True)
+    off_costs = msgspec.structs.replace(kept, name="cloud", keeps_lease=False)
+    result = ask(request, catalog, rules=rules, providers=(kept, off_costs))
+    (refused,) = [plan for plan in result.plans if plan.offer.provider == "cloud"]
+    assert "a lease ends no bill at cloud before the deadline" in (refused.runnable or "")
+    assert result.recommended is not None
+    assert result.recommended.offer.provider == "elsewhere"
 
 
 def test_what_a_job_breaks_of_its_limits_is_named() -> None:

@@ -76,6 +76,7 @@ WISHES: dict[str, tuple[tuple[str, ...], ...]] = {
     "where.allow_from": (("--allow-from", "192.0.2.0/24", "--allow-from", "198.51.100.7"),),
     "budget.max_usd": (("--max-cost", "12.50"),),
     "budget.max_hours": (("--max-hours", "90m"),),
+    "budget.lease_hours": (("--lease", "2h"), ("--lease", "90m")),
     "budget.goal": (("--goal", "fastest"), ("--goal", "balanced")),
     "keep.volume_name": (("--keep-volume", "models"),),
     "keep.environment": (("--no-keep-environment",), ("--keep-environment",)),

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Created
 from provision.charge.controller import hold_alone, in_control
@@ -23,6 +24,8 @@ from provision.direct.processes import SERVER_FOLDER
 from provision.errors import Exit
 from provision.home.clocks import CLOCKS
 from provision.home.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
 from provision.seam import Answer, Claim, Layer, Owned, Resource
 from provision.walk.driven import read_run
 from provision.walk.edges import Edges
@@ -104,6 +107,23 @@ def test_one_that_strikes_long_after_the_deadline_counts_as_missing(rented: str,
     for late_s, there in ((LATE_S - 1, Answer.YES), (LATE_S + 1, Answer.NO)):
         told.write_text(json.dumps(reaping | {"deadline_at_s": reaping["deadline_at_s"] + late_s}))
         assert by_name(look(rented, places, local))["reaper"].there is there
+
+
+def test_a_lease_is_read_back_and_one_that_no_box_knows_of_is_missing(
+    plan: Plan, places: Places, ledger: Ledger, local: LocalBox
+) -> None:
+    """One that is longer than what is left to the deadline need not strike, and is there all the same."""
+    budget = msgspec.structs.replace(plan.request.budget, lease_hours=24.0)
+    asks = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+    run_id = open_run(asks, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    ledger.append(attempted(run_id, at_s=time.time()))
+    run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: local), ledger=ledger)
+    assert run.launch.lease_s == run.state.opened.lease_s == 24 * 3600
+    for lease_s, there in ((run.launch.lease_s, Answer.YES), (None, Answer.NO)):
+        box = local.up(run.plan.offer, msgspec.structs.replace(run.launch, lease_s=lease_s))
+        ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))
+        assert by_name(look(run_id, places, local))["lease"].there is there
+        local.destroy(run.claim)
 
 
 def test_where_no_box_is_there_is_nothing_to_end(run_id: str, places: Places, ledger: Ledger) -> None:

@@ -41,6 +41,7 @@ def test_who_ends_a_machine_follows_from_what_its_power_off_does(cloud: str) -> 
     assert row.ends is ends
     assert read_rules().billing[cloud].while_off is while_off
     assert row.ends_itself == (row.ends in (Ends.POWER_OFF, Ends.LIMIT))
+    assert known_providers()[cloud].keeps_lease == row.ends_early
     assert row.ends_early == has_idle_limit(cloud) == (load_cloud(cloud).POWER_OFF in ENDS_EARLY)
 
 

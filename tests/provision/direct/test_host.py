@@ -15,8 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard import detached, ship
+from provision.aboard import detached, job, ship
 from provision.aboard.job import secret_places
+from provision.aboard.lapse import take_lapse
+from provision.aboard.renewal import attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
 from provision.direct.address import Address, address_of
@@ -371,6 +373,30 @@ def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
     host.provisioner.destroy(host.launch(run_id="somebody-else"))
 
 
+def test_a_lease_ends_our_job_and_the_host_goes_on_for_whoever_comes_back(host: Rig) -> None:
+    """The trainer saves first; nothing else is touched, the watchdog goes on to the deadline, and so may the run."""
+    box = host.provisioner.up(local_offer(), msgspec.structs.replace(host.launch(), lease_s=4.0))
+    theirs = msgspec.structs.replace(box, run_id="somebody-else")
+    trainer = "trap 'sleep 0.5; echo saved > saved; kill $!; exit 4' TERM; touch began; sleep 1000 & wait $!"
+    with host.connect(box) as shell:
+        with attended(shell, box, spare=False, every_s=0.2):
+            detached.start(shell, job_folder(box), trainer, box_marks(box))
+            detached.start(shell, f"{box.folder}/theirs", "exec sleep 1000", box_marks(theirs))
+            await_true(Path(job_folder(box), "began").exists)
+            assert _lease(host.provisioner.layers(host.launch())).strikes_at_s == pytest.approx(time.time() + 4, abs=3)
+        await_true(Path(job_folder(box), "saved").exists)
+        await_true(lambda: job.state(shell, box).state == "killed")
+        assert take_lapse(shell, box), "whoever goes on knows why it stopped"
+        layers = host.provisioner.layers(host.launch())
+        assert (_watchdog(layers).there, _lease(layers).there) == (Answer.YES, Answer.YES)
+    assert _processes(host, "somebody-else")
+    host.provisioner.destroy(host.launch(run_id="somebody-else"))
+
+
+def _lease(layers: tuple[Layer, ...]) -> Layer:
+    return next(each for each in layers if each.name == "lease")
+
+
 def test_a_watchdog_that_a_reboot_has_ended_is_set_going_again(host: Rig) -> None:
     """A reboot is all processes killed at once, as far as one machine's user can have it; while one runs there is no second."""
     provisioner, claim = host.provisioner, host.launch()
@@ -380,10 +406,10 @@ def test_a_watchdog_that_a_reboot_has_ended_is_set_going_again(host: Rig) -> Non
     await_true(lambda: not _processes(host, RUN))
     assert _watchdog(provisioner.layers(claim)).there is Answer.NO
     for _ in range(2):
-        provisioner.rearm(claim, deadline_at_s=time.time() + 600)
+        provisioner.rearm(claim, deadline_at_s=time.time() + 600, lease_s=None)
         assert _watchdog(provisioner.layers(claim)).strikes_at_s == pytest.approx(time.time() + 600, abs=30)
     led = len(_processes(host, RUN))
-    provisioner.rearm(claim, deadline_at_s=time.time() + 600)
+    provisioner.rearm(claim, deadline_at_s=time.time() + 600, lease_s=None)
     assert len(_processes(host, RUN)) == led
 
 

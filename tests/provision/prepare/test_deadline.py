@@ -15,7 +15,14 @@ from planner.asking.request import Budget, Keep
 from planner.estimators.cost import round_to_bill
 from planner.plan import Plan, Range
 from provision.errors import Refused
-from provision.prepare.deadline import allowed_s, deadline_words, forsaken_words, overdue_words, require_time_to_train
+from provision.prepare.deadline import (
+    allowed_s,
+    deadline_words,
+    forsaken_words,
+    lease_words,
+    overdue_words,
+    require_time_to_train,
+)
 from provision.prepare.outlay import Taken, outlay_of
 from provision.seam import DEADLINE_GRACE_S
 from remote.contract import MAX_CHECKPOINTS, Phase
@@ -240,6 +247,27 @@ def test_and_what_becomes_of_the_box_where_this_machine_dies(plan: Plan, provide
     """Not every cloud stops billing what has switched itself off, and nobody is to think so."""
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
     assert forsaken_words(rented, now_s=noon_s()).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("provider", "pushes", "words"),
+    [
+        ("aws", False, "the box ends itself, which ends the bill. Without --state all that it learned is lost then."),
+        ("runpod", True, "What it saved goes to object storage, and `rentune resume RUN` goes on from it."),
+        ("host", False, "the trainer saves and stops, and what it saved stays: `rentune resume RUN` goes on from it."),
+    ],
+)
+def test_before_the_yes_a_lease_says_what_becomes_of_what_was_learned(
+    plan: Plan, provider: str, pushes: bool, words: str
+) -> None:
+    """And how long nobody may be there; without a lease nothing is said."""
+    assert lease_words(plan, pushes=pushes) is None
+    offer = msgspec.structs.replace(plan.offer, provider=provider)
+    request = msgspec.structs.replace(plan.request, budget=Budget(lease_hours=2.0))
+    told = lease_words(msgspec.structs.replace(plan, offer=offer, request=request), pushes=pushes) or ""
+    assert told.startswith("where nobody is in control for 2 h 00 min the trainer saves and stops")
+    assert words in told
+    assert ("A finished result waits there for the deadline." in told) == (provider != "host")
 
 
 def test_a_plan_says_when_a_run_that_takes_longer_ends_and_what_it_cost_by_then(plan: Plan) -> None:

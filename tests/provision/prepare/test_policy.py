@@ -94,6 +94,9 @@ def test_both_files_hold_at_once(office: Places) -> None:
         ('providers = "aws"', "providers must be a list, not text", 'write a list: `providers = ["aws"]`'),
         ("regions = [4]", "regions.0 must be text, not a whole number (4)", 'write a list: `regions = ["4"]`'),
         ("state = 4", "state must be text, not a whole number (4)", 'write text, in quotes: `state = "4"`'),
+        ('lease = "5m"', "a lease of 5 minutes may end while its box still boots", 'write `lease = "2h"`'),
+        ('lease = "soon"', '"soon" is not a time such as "2h"', 'write `lease = "2h"`'),
+        ("lease = 2", "lease must be text, not a whole number (2)", 'write text, in quotes: `lease = "2"`'),
         ("providers = [", "is not TOML", LINES),
         ("providers = " + "[" * 5_000, "is nested too deep", LINES),
         (".".join("a" * 30_000) + " = 1", "is nested too deep", LINES),  # took tomllib 35 s
@@ -155,6 +158,26 @@ def test_the_deadline_keeps_the_policys_dollars(office: Places, tmp_path: Path) 
     rules = read_rules(office)
     assert capped(rented(tmp_path / "a"), rules).budget.max_usd == Decimal(5)
     assert capped(rented(tmp_path / "b", budget=Budget(max_usd=Decimal(2))), rules).budget.max_usd == Decimal(2)
+
+
+def test_a_lease_that_an_organisation_demands_is_every_rented_runs(office: Places, tmp_path: Path) -> None:
+    """The longest; one that the user demands of themselves can be set aside. Where it would end no bill nothing is rented."""
+    say(office.organisation_policy, 'lease = "2h"\n')
+    say(office.user_policy, 'lease = "30m"\n')
+    rules = read_rules(office)
+    assert capped(rented(tmp_path / "a"), rules).budget.lease_hours == 0.5
+    assert capped(rented(tmp_path / "b", overruled=("lease",)), read_rules(places_of(office))).budget.lease_hours is None
+    assert capped(rented(tmp_path / "c", budget=Budget(lease_hours=0.25)), rules).budget.lease_hours == 0.25
+    assert capped(tiny_plan(*tiny_files(tmp_path / "d")), rules).budget.lease_hours is None, "a machine of one's own"
+    there = rented(tmp_path / "e")
+    there = msgspec.structs.replace(there, offer=msgspec.structs.replace(there.offer, provider="hetzner"))
+    with pytest.raises(Refused, match="A lease ends no bill at hetzner before the deadline"):
+        capped(there, rules)
+
+
+def places_of(office: Places) -> Places:
+    """The same machine, without an organisation."""
+    return msgspec.structs.replace(office, organisation=office.home / "none")
 
 
 def test_what_was_overruled_stands_in_the_ledger(places: Places, tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ def test_a_full_zone_rules_out_no_offer_but_three_of_them_do() -> None:
     assert choose((FIRST,), full) == NoneLeft(why="")
 
 
+def test_a_lease_that_ended_rules_nothing_out() -> None:
+    """The machine was good: whoever is back asks for the same, however often."""
+    for plans in (PLANS, (FIRST,)):
+        assert choose(plans, Past(rentals=(tried(FIRST, Scope.NOTHING),) * 4)) == Next(plan=FIRST)
+
+
 def test_an_offer_counts_once_however_many_of_its_zones_were_full() -> None:
     many = tuple(plan_at(f"aws/region-{number}/g5/spot", 1.0) for number in range(20))
     zones = tuple(tried(plan, Scope.ZONE) for plan in many[: MAX_DECLINED - 1] for _ in range(MAX_ZONES))

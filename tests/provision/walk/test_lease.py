@@ -72,7 +72,7 @@ class Rented:
     def readmit(self, claim: Claim) -> str | None:
         raise NotImplementedError
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float) -> None:
+    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
         raise NotImplementedError
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:

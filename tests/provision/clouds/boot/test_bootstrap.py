@@ -62,6 +62,17 @@ def test_the_idle_limit_comes_after_the_deadline_and_only_where_it_is_wanted() -
     assert limited == [first, limit, second]
 
 
+def test_a_lease_is_known_to_the_same_script_and_leaves_room_in_the_user_data() -> None:
+    """One timer looks for both. EC2 takes 16 KiB of user data."""
+    leased = msgspec.structs.replace(BOOT, idle_limit_s=3600.0, lease_s=7200.0)
+    _, limit, _ = parsed(render_user_data(leased))["bootcmd"]
+    assert limit == ["sh", "-c", render_idle_limit(BOOT.folder, 3600.0, end=SERVICE, lease_s=7200.0)]
+    assert "lease_s=7200\n" in limit[2]
+    assert "is_forsaken || lease_ends" in limit[2]
+    assert len(render_user_data(leased)) < 14 * 1024
+    assert "lease_s" not in render_idle_limit(BOOT.folder, 3600.0, end=SERVICE)
+
+
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     """All four, as they are written."""
     run_script(tmp_path, in_an_hour())

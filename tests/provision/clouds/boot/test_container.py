@@ -15,9 +15,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.aboard.lapse import LAPSED_FILE
 from provision.aboard.renewal import BEGUN_FILE, RENEWED_FILE
 from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S, FirstBoot
-from provision.clouds.boot.container import END_VARIABLE, ENTRYPOINT, START_VARIABLE, WATCHER, render_look, render_start
+from provision.clouds.boot.container import (
+    END_VARIABLE,
+    ENTRYPOINT,
+    LEASE_WATCHER,
+    START_VARIABLE,
+    WATCHER,
+    render_look,
+    render_start,
+)
 from provision.clouds.programs.runpod_pods import API_VARIABLE, ENDS_TRIED, SELF_END
 from provision.errors import Refused
 from tests.provision.rigs import await_true
@@ -70,9 +79,19 @@ class Container:
     def watcher(self) -> Path:
         return self.folder / "watcher"
 
+    @property
+    def lease_watcher(self) -> Path:
+        return self.folder / "lease-watcher"
+
     def look(self) -> str:
         """What its look says, asked as over SSH."""
-        script = render_look(idle_limit=True).replace(WATCHER, str(self.watcher)).replace("/proc/uptime", str(self.uptime))
+        script = render_look(idle_limit=True)
+        for there, here in (
+            (LEASE_WATCHER, self.lease_watcher),
+            (WATCHER, self.watcher),
+            ("/proc/uptime", self.uptime),
+        ):
+            script = script.replace(there, str(here))
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
     def boot(self, *, left_s: float = HOUR_S) -> FirstBoot:
@@ -97,7 +116,7 @@ class Container:
             program.write_text(text)
             program.chmod(0o755)
         self.uptime.write_text("100.25 400.00\n")
-        start = render_start(boot)
+        start = render_start(boot).replace(LEASE_WATCHER, str(self.lease_watcher))
         places = {"keys=/etc/ssh": f"keys={self.keys}", "home=/root\n": f"home={self.home}\n"}
         for there, here in (
             places | {"/proc/uptime": str(self.uptime), "/run/sshd": f"{self.folder}/run/sshd", WATCHER: str(self.watcher)}
@@ -255,6 +274,41 @@ def test_a_container_whose_trainer_has_begun_waits_for_its_deadline(container: C
         container.uptime.write_text(f"{100 + 2 * IDLE_LIMIT_S}.00 0\n")
         container.await_look()
         assert not container.asked()
+
+
+LEASE_S = 7200
+
+
+def test_a_container_whose_lease_nobody_renews_asks_for_its_end_in_the_middle_of_its_training(container: Container) -> None:
+    """Not while it is renewed; and the deadline is watched beside it, whatever the trainer takes to leave."""
+    leased = msgspec.structs.replace(container.boot(left_s=10 * HOUR_S), lease_s=LEASE_S)
+    with started(container, container.prepare(leased)):
+        await_true(lambda: container.noted("sshd"))
+        box = container.home / "rentune-r1"
+        begun = box / BEGUN_FILE
+        begun.parent.mkdir()
+        begun.touch()
+        (box / RENEWED_FILE).write_text("5000\n")
+        container.await_look()  # minutes pass in no moment of a real machine: whoever looks right now must have seen it
+        container.uptime.write_text(f"{5000 + LEASE_S - 1}.50 0\n")
+        container.await_look()
+        assert not container.asked()
+        assert container.look().splitlines()[-1] == f"lease|yes|1|renewed {LEASE_S - 1} s ago"
+        container.uptime.write_text(f"{5000 + LEASE_S + 1}.50 0\n")
+        await_true(container.asked)
+        assert (box / LAPSED_FILE).exists()
+        assert container.look().splitlines()[-1] == "lease|yes|0|it has ended, as nobody renewed it"
+
+
+def test_whether_a_lease_is_watched_can_be_asked(container: Container) -> None:
+    """Of the process itself, apart from that of the deadline."""
+    leased = msgspec.structs.replace(container.boot(left_s=10 * HOUR_S), lease_s=LEASE_S)
+    with started(container, container.prepare(leased)):
+        await_true(lambda: container.noted("sshd"))
+        os.kill(int(container.lease_watcher.read_text().split()[0]), signal.SIGKILL)
+        gone = "lease|no||nothing ends the box early if nobody renews it"
+        await_true(lambda: container.look().splitlines()[-1] == gone)
+        assert container.look().startswith("watcher|yes|")
 
 
 def test_a_key_that_may_not_delete_asks_for_a_stop(container: Container) -> None:

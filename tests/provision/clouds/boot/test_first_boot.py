@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from provision.aboard import detached
 from provision.aboard.driver import LOG, await_driver
 from provision.aboard.layers import read_layers
 from provision.aboard.renewal import BEGUN_FILE
+from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.boot import bootstrap, driver, unattended
 from provision.clouds.boot.bootstrap import TIMER, UPTIME_MARGIN_S, FirstBoot, render_look, render_user_data
 from provision.clouds.programs import aws
@@ -309,6 +311,24 @@ def test_a_machine_for_which_nobody_comes_ends_itself(cloud: Emulator, boot: Fir
         with suppress(ConnectionFailed):  # whichever is faster
             shell.run(look)
     await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
+
+
+def test_a_machine_whose_lease_nobody_renews_saves_and_ends_itself(cloud: Emulator, boot: FirstBoot, key: Path) -> None:
+    """In the middle of its training, at the next look of its timer, which is made here: as root, of a trainer that is not."""
+    leased = msgspec.structs.replace(boot, idle_limit_s=1.0, lease_s=1.0)
+    instance = Instance(cloud, render_user_data(leased))
+    box = box_of(instance, boot)
+    trainer = "trap 'echo it saved | sudo -n tee /dev/console; kill $!; exit 4' TERM; touch began; sleep 1000 & wait $!"
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+        await_true(lambda: shell.run(f"[ -d {FOLDER} ]").rc == 0)
+        detached.start(shell, job_folder(box), trainer, box_marks(box))
+        await_true(lambda: shell.run(f"[ -e {FOLDER}/job/began ] && [ -e {FOLDER}/{BEGUN_FILE} ]").rc == 0)
+        told = {each.name: each for each in read_layers(shell, render_look(idle_limit=True), now_s=time.time())}
+        assert told["lease"].there is Answer.YES
+        with suppress(ConnectionFailed):  # whichever is faster
+            shell.run(f"sudo -n systemctl start {unattended.SERVICE}")
+    await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
+    assert "it saved" in instance.console
 
 
 @pytest.mark.fault("F11", tier="box")

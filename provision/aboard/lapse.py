@@ -1,0 +1,83 @@
+"""A box under a lease ends itself once nobody has renewed it for so long, also while it trains.
+
+What its idle limit (provision/aboard/renewal.py) does until the trainer has begun, a lease does to the end, by the same
+renewals; but first it tells the trainer to save and leave, and waits for that. Whoever asked for it said that work which nobody
+controls is not to be paid for. A result is another matter: all that it cost is paid, so a box that holds one waits for its
+deadline.
+
+Neither clock nor network nor credential is needed; what the trainer then sends to object storage goes by the grants that it
+has.
+"""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from provision.aboard.detached import ASK_TO_LEAVE
+from provision.aboard.marks import MARKED
+from provision.seam import Answer, Box, Layer
+from remote.contract import OUTCOME_FILE
+
+if TYPE_CHECKING:
+    from provision.ssh import Shell
+
+LAPSED_FILE: Final = "lapsed"  # below the box's folder: its lease has ended
+LAYER: Final = "lease"  # what it is called among the layers
+RENEWALS: Final = 15  # at least, in the time of a lease; derived: the shortest that is taken, 15 minutes, has one a minute
+RESULT: Final = f"job/{OUTCOME_FILE}"
+RESULT_MARK: Final = '"adapter":[{'  # in an outcome that names files of a result, and in no other
+# Derived: the longest that a controller waits for a trainer which saves (stopping.MOST_S), and then for what it pushes
+# (remote.checkpoints.push.LAST_S). One that leaves sooner is not waited for.
+LEAVING_S: Final = 700.0
+
+# Shell, below those of renewal.py. Variables: theirs, lease_s, and leaving_s where the trainer has less time than LEAVING_S.
+FUNCTIONS: Final = f"""\
+has_result() {{ grep -qsF '{RESULT_MARK}' "$box/{RESULT}"; }}
+is_unrenewed() {{ ! has_result && [ "$(idle_s)" -ge "$lease_s" ]; }}
+is_lapsed() {{ [ -e "$box/{LAPSED_FILE}" ] || is_unrenewed; }}
+stop_trainer() (
+  cd "$box/job" 2> /dev/null || exit 0
+  RENTUNE_TENTHS=$((${{leaving_s:-{LEAVING_S:.0f}}} * 10))
+{MARKED}
+{ASK_TO_LEAVE})
+lease_ends() {{
+  is_lapsed || return 1
+  {{ : > "$box/{LAPSED_FILE}"; }} 2> /dev/null
+  stop_trainer
+  ! has_result
+}}
+tell_lease() {{
+  if has_result; then echo "{LAYER}|yes||a result waits on the box, so the deadline alone ends it"
+  elif [ -e "$box/{LAPSED_FILE}" ]; then echo "{LAYER}|yes|0|it has ended, as nobody renewed it"
+  elif [ "$1" = yes ]; then echo "{LAYER}|yes|$((lease_s - $(idle_s)))|renewed $(idle_s) s ago"
+  else echo "{LAYER}|$1||nothing ends the box early if nobody renews it"; fi
+}}
+"""
+
+
+def has_result(folder: Path) -> bool:
+    """Whether the box of this folder holds a result, whole as its outcome names it."""
+    with suppress(OSError):
+        return RESULT_MARK.encode() in (folder / RESULT).read_bytes()
+    return False
+
+
+def lease_layer(folder: Path, *, unrenewed_s: float, lease_s: float, now_s: float) -> Layer:
+    """As `tell_lease` tells it, of a box whose reaper lives."""
+    if has_result(folder):
+        says = "a result waits on the box, so the deadline alone ends it"
+        return Layer(place="box", name=LAYER, there=Answer.YES, says=says)
+    says = f"renewed {unrenewed_s:.0f} s ago"
+    return Layer(place="box", name=LAYER, there=Answer.YES, says=says, strikes_at_s=now_s + max(0.0, lease_s - unrenewed_s))
+
+
+def take_lapse(shell: Shell, box: Box) -> bool:
+    """Whether the lease of this box has ended. On a host of the user's that is forgotten then: it stands, and goes on.
+
+    Raises ConnectionFailed.
+    """
+    mark = shlex.quote(f"{box.folder}/{LAPSED_FILE}")
+    return shell.run(f"[ -e {mark} ]" if box.ours else f"rm {mark} 2> /dev/null").rc == 0

@@ -1,0 +1,152 @@
+"""A lease for the whole run: a box whose controller is gone saves and ends itself, and whoever comes back goes on from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from planner.plan import Plan
+from provision.cli import call
+from provision.errors import Exit, Reason
+from provision.providers import boxes_folder
+from provision.seam import Answer
+from provision.state.checkpoints import PushedCheckpoints, pushed_folder
+from provision.store.bucket import Bucket
+from provision.walk.run import walk
+from remote.contract import EXIT_CODES, EndReason
+from tests.doubles.displays import Quiet
+from tests.doubles.proxy import Proxy
+from tests.doubles.services.bucket import Storage
+from tests.faults.rehearsal import Rehearsal, wait_until
+from tests.faults.standins import FINISH, LEARN, ScriptedBox
+from tests.faults.test_elsewhere import opened
+
+pytestmark = pytest.mark.box
+
+MANY_STEPS = 100_000
+LEASE_S = 20.0  # from a box's start to its first renewal passes less, also on a machine that is busy with other tests
+
+
+def leased(plan: Plan, *, lease_s: float = LEASE_S) -> Plan:
+    budget = msgspec.structs.replace(plan.request.budget, lease_hours=lease_s / 3600)
+    return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+
+def nothing_runs(rehearsal: Rehearsal, run_id: str) -> bool:
+    owned = rehearsal.box.owned()
+    assert owned.complete is Answer.YES
+    return not any(each.bills for each in owned.resources if each.run_id == run_id)
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.fault("F13", tier="box")
+def test_a_box_whose_supervisor_was_killed_saves_and_ends_and_resume_goes_on(
+    rehearsal: Rehearsal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kill -9 in the middle of the training, by the real trainer; the books and `resume` name the lease. One that lives keeps
+    its box for longer than the lease.
+    """
+    run_id = rehearsal.open(steps=MANY_STEPS, change=leased)
+    first = rehearsal.start_controller(run_id)
+    wait_until(lambda: rehearsal.num_steps(run_id) > 0)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    wait_until(lambda: nothing_runs(rehearsal, run_id))
+    [*_, saved] = [each for each in rehearsal.events_on_box(run_id) if each.kind == "checkpoint"]
+    assert saved.data["step"] == rehearsal.num_steps(run_id), "the last step that it took is in it"
+
+    second = rehearsal.start_controller(run_id)
+    began_s = time.monotonic()
+    wait_until(lambda: rehearsal.state(run_id).rental is not None and len(rehearsal.state(run_id).rentals) == 2)
+    [lapsed, _] = rehearsal.state(run_id).rentals
+    assert lapsed.tried is not None
+    assert lapsed.tried.reason is Reason.LEASE
+    assert lapsed.tried.message.startswith("Its lease ended, and the box itself: nobody had renewed it for 20.0 s.")
+    wait_until(lambda: rehearsal.num_steps(run_id) > 0)
+    goes_on = next(each for each in rehearsal.events_on_box(run_id) if each.kind == "step")
+    assert goes_on.data["step"] == saved.data["step"] + 1
+    wait_until(lambda: time.monotonic() - began_s > 1.5 * LEASE_S)
+    assert not nothing_runs(rehearsal, run_id), "somebody is there"
+    assert second.poll() is None
+    assert call(["down", run_id]) == Exit.OK
+    assert rehearsal.is_gone(run_id)
+    second.wait()
+
+
+# Pushes what it has learned when it is told to leave, with the trainer's own hands; goes on from what is there.
+PUSH = """
+from pathlib import Path
+from remote.__main__ import take_grants
+from remote.checkpoints.push import Pusher
+from remote.telemetry import Events
+for step, best in ((2, 2), (4, 2)):
+    folder = Path(f"checkpoints/step-{step:08d}")
+    (folder / "progress.json").write_text('{"step": %d, "best_step": %d}' % (step, best))
+    (folder / "state.pt").write_text("state")
+pusher = Pusher(take_grants(), Path("checkpoints"), Events(Path("events.jsonl")))
+pusher.push(4, 2)
+pusher.finish()
+"""
+TRAINS = f"""if [ -e checkpoints/step-00000004/progress.json ]; then
+  cat checkpoints/step-*/trainable.safetensors > log; {FINISH}
+else
+  {LEARN}
+  trap '{sys.executable} $HERE/push.py; exit {EXIT_CODES[EndReason.INTERRUPTED]}' TERM
+  touch learned; while :; do sleep 0.1; done
+fi"""
+
+
+@pytest.fixture
+def line() -> Iterator[Proxy]:
+    with Proxy(target_port=0) as line:
+        yield line
+
+
+def test_what_a_box_without_a_line_has_pushed_at_its_leases_end_is_gone_on_with(
+    rehearsal: Rehearsal, line: Proxy, stored: Storage
+) -> None:
+    """The controller lives, and can't renew: it ends nothing, the box does; then another goes on from object storage."""
+    box = ScriptedBox(rehearsal, line, TRAINS)
+    (box.stack / "push.py").write_text(PUSH)
+    run = opened(rehearsal, box, change=lambda plan: leased(plan, lease_s=8.0))
+    bucket, display = Bucket(f"{stored.place}/leased"), Quiet()
+
+    def cut_off() -> None:
+        wait_until((boxes_folder(rehearsal.places) / run.run_id / "job/learned").exists)
+        line.cut()
+        wait_until(lambda: nothing_runs(rehearsal, run.run_id))
+        line.heal()
+
+    threading.Thread(target=cut_off, daemon=True).start()
+    pushed = PushedCheckpoints(bucket, pushed_folder(run.run_id))
+    receipt = walk(dataclasses.replace(run, pushed=pushed, display=display))
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
+    assert {each.offer for each in receipt.tries} == {run.plans[0].offer.key}, "the same machine is as good as before"
+    assert receipt.tries[0].message == "Its lease ended, and the box itself: nobody had renewed it for 8.0 s."
+    assert "The checkpoint of step 4 came home from object storage." in display.notes
+    assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+
+
+def test_a_run_that_has_learned_nothing_is_not_begun_anew(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Neither store nor checkpoint: whoever comes back is told, and decides. Nothing more is rented."""
+    box = ScriptedBox(rehearsal, line, "trap 'exit 1' TERM; touch learned; while :; do sleep 0.1; done")
+    run = opened(rehearsal, box, change=lambda plan: leased(plan, lease_s=8.0))
+
+    def cut_off() -> None:
+        wait_until((boxes_folder(rehearsal.places) / run.run_id / "job/learned").exists)
+        line.cut()
+
+    threading.Thread(target=cut_off, daemon=True).start()
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.FAILED
+    assert receipt.ending.message == "Its lease ended, and the box itself: nobody had renewed it for 8.0 s."
+    assert len(run.state.rentals) == 1

@@ -1,0 +1,187 @@
+"""A lease: a box that nobody renews ends itself also while it trains, once its trainer has saved; with a result it waits."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from planner.asking.checks import LEAST_LEASE_HOURS
+from provision.aboard import detached, job, lapse, renewal
+from provision.aboard.lapse import LAPSED_FILE, LEAVING_S, RENEWALS, RESULT, has_result, lease_layer
+from provision.aboard.renewal import BEGUN_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
+from provision.aboard.ship import box_marks, job_folder
+from provision.clouds.programs import CLOUDS
+from provision.direct.here import local_offer
+from provision.direct.lapsing import Lapsing
+from provision.seam import Box
+from provision.walk.job.stopping import MOST_S
+from remote.checkpoints.push import LAST_S
+from remote.contract import EXIT_CODES, AdapterFile, EndReason, Measured, Outcome, encode
+from tests.provision.rigs import Rig, await_true, rig_of
+
+NOW_S, BEGAN_S, LEASE_S = 9000, 1000, 7200
+FAILED = Outcome(run_id="r1", reason=EndReason.CRASHED, message='no "adapter":[{ of it', phase_s={}, measured=Measured())
+DONE = msgspec.structs.replace(
+    FAILED, reason=EndReason.COMPLETED, adapter=(AdapterFile(path="a.safetensors", size_bytes=1, sha256="0" * 64),)
+)
+# Saves when it is told to leave, as the trainer does, and takes a moment for it.
+TRAINER = f"""trap 'sleep 0.5; echo saved > saved; kill $!; exit {EXIT_CODES[EndReason.INTERRUPTED]}' TERM
+touch began; sleep 1000 & wait $!"""
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def outcome(value: Outcome) -> dict[str, str]:
+    return {RESULT: encode(value).decode()}
+
+
+@pytest.mark.parametrize(
+    ("files", "left_s"),
+    [
+        ({}, LEASE_S - (NOW_S - BEGAN_S)),
+        ({RENEWED_FILE: "8990\n"}, LEASE_S - 10),
+        ({RENEWED_FILE: "99999\n"}, LEASE_S - (NOW_S - BEGAN_S)),  # of the boot before this one
+        ({RENEWED_FILE: "8990\n", BEGUN_FILE: "", SPARED_FILE: ""}, LEASE_S - 10),  # what ends an idle limit ends no lease
+        ({RENEWED_FILE: "8990\n"} | outcome(FAILED), LEASE_S - 10),  # a trainer that has failed has nothing more to give
+        (outcome(DONE), None),  # all that it cost is paid
+    ],
+    ids=["never renewed", "renewed", "of another boot", "trains", "failed", "has a result"],
+)
+def test_shell_and_python_read_it_alike(tmp_path: Path, files: dict[str, str], left_s: int | None) -> None:
+    """The one runs on rented boxes and hosts, the other tells of the local box."""
+    box = written(tmp_path / "box", {"there": "", **files})
+    (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")
+    functions = renewal.FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime")) + lapse.FUNCTIONS
+    script = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}tell_lease yes; lease_ends && echo ends; exit 0"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert said.stderr == ""
+    told, *ends = said.stdout.splitlines()
+    assert told.split("|")[:3] == ["lease", "yes", "" if left_s is None else str(left_s)]
+    assert (ends == ["ends"]) == (box / LAPSED_FILE).exists() == (left_s is not None and left_s <= 0)
+    unrenewed_s = renewal.unrenewed_s(box, began_s=BEGAN_S, now_s=NOW_S)
+    strikes_at_s = lease_layer(box, unrenewed_s=unrenewed_s, lease_s=LEASE_S, now_s=0.0).strikes_at_s
+    assert strikes_at_s == (None if left_s is None else max(0, left_s))
+    assert has_result(box) == (left_s is None)
+
+
+def test_the_shortest_lease_outlives_a_boot_and_five_renewals_that_were_lost() -> None:
+    """Of the cloud that is waited for longest; and a trainer is waited for as long as a controller would, and its last push."""
+    least_s = LEAST_LEASE_HOURS * 3600
+    assert least_s >= max(row.waits.boot_s for row in CLOUDS.values()) + 5 * RENEW_S
+    assert least_s / RENEWALS == RENEW_S
+    assert LEAVING_S == MOST_S + LAST_S
+
+
+# ── on a box ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with rig_of("local box in a PID namespace", tmp_path) as rig:
+        yield rig
+
+
+def leased(rig: Rig, lease_s: float) -> Box:
+    return rig.provisioner.up(local_offer(), msgspec.structs.replace(rig.launch(), lease_s=lease_s))
+
+
+def begin(rig: Rig, box: Box, commands: str = TRAINER) -> None:
+    """A stand-in for the trainer, as `job.start` starts one; it has begun when this returns. Until then somebody is there."""
+    with rig.connect(box) as shell, attended(shell, box, spare=False, every_s=0.2):
+        detached.start(shell, job_folder(box), commands, box_marks(box))
+        await_true(lambda: shell.run(f"[ -e {job_folder(box)}/began ]").rc == 0)
+
+
+@pytest.mark.box
+def test_a_shell_that_ends_a_lease_waits_for_the_trainers_last_words(rig: Rig) -> None:
+    """On the box's own processes, as systemd's timer and a container's watcher run it; it counts as killed, so it may go on."""
+    box = leased(rig, 600.0)
+    begin(rig, box)
+    ends = f"box={box.folder} began_s=0 lease_s=0\n{renewal.FUNCTIONS}{lapse.FUNCTIONS}lease_ends && echo ends"
+    with rig.connect(box) as shell:
+        assert shell.script(ends, {}, timeout_s=60.0).out == "ends\n"
+        assert shell.run(f"cat {job_folder(box)}/saved").out == "saved\n"
+        await_true(lambda: job.state(shell, box).state == "killed")
+        assert lapse.take_lapse(shell, box)
+        assert lapse.take_lapse(shell, msgspec.structs.replace(box, ours=False))
+        assert not lapse.take_lapse(shell, box), "a host forgets it, for it stands and goes on"
+
+
+@pytest.mark.box
+def test_a_local_box_that_nobody_renews_ends_in_the_middle_of_its_training(rig: Rig) -> None:
+    """The trainer saves first; what it saved stays, for whoever comes back."""
+    box = leased(rig, 4.0)
+    begin(rig, box)
+    await_true(lambda: not rig.tasks())
+    assert (Path(box.folder) / "job/saved").read_text() == "saved\n"
+    assert time.time() < rig.launch().deadline_at_s - 30
+
+
+@pytest.mark.box
+def test_a_box_whose_lease_is_renewed_goes_on(rig: Rig) -> None:
+    """For as long as somebody does; and it ends once nobody does any more."""
+    box = leased(rig, 4.0)
+    renewed: list[float] = []
+    begin(rig, box)
+    noted = partial(attended, spare=False, every_s=0.2, renewed=lambda: renewed.append(time.monotonic()))
+    with rig.connect(box) as shell, noted(shell, box):
+        await_true(lambda: renewed and renewed[-1] - renewed[0] > 8.0)
+        assert rig.tasks()
+        assert not (Path(box.folder) / LAPSED_FILE).exists()
+    await_true(lambda: not rig.tasks())
+
+
+@pytest.mark.box
+def test_a_result_that_nobody_fetched_waits_for_the_deadline(rig: Rig, tmp_path: Path) -> None:
+    """Also where the trainer was told to leave, and had one to give by then."""
+    (tmp_path / "outcome.json").write_bytes(encode(DONE))
+    box = leased(rig, 4.0)
+    makes_it = f"trap 'cp {tmp_path}/outcome.json outcome.json; exit 0' TERM\ntouch began; while :; do sleep 0.1; done"
+    begin(rig, box, makes_it)
+    await_true(lambda: has_result(Path(box.folder)))
+    looked_s = time.monotonic()
+    await_true(lambda: time.monotonic() - looked_s > 3.0)  # the reaper has looked twice since
+    assert rig.tasks()
+
+
+class Awake:
+    """A clock that counts while the machine is awake."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> tuple[Path, Awake, Callable[[], bool]]:
+    awake, none = Awake(), list[psutil.Process]()
+    lapsing = Lapsing(tmp_path, lease_s=100.0, processes=lambda: none, awake_s=awake)
+    return tmp_path, awake, lapsing.is_over
+
+
+def test_a_machine_that_slept_has_the_time_to_renew(watched: tuple[Path, Awake, Callable[[], bool]]) -> None:
+    """Controller and local box sleep together: hours that nobody was awake for are not counted, by whatever the file says."""
+    folder, awake, is_over = watched
+    (folder / RENEWED_FILE).write_text("5\n")
+    awake.now_s = 99.0
+    assert not is_over()
+    (folder / RENEWED_FILE).write_text("90000\n")  # uptime counts the sleep
+    awake.now_s = 198.0
+    assert not is_over()
+    awake.now_s = 298.0
+    assert is_over()
+    assert (folder / LAPSED_FILE).exists()
