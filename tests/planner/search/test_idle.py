@@ -44,6 +44,7 @@ ALWAYS: Final[dict[str, str]] = {
     "where.allow_from": "who may reach the box; refused where none is rented",
     "budget.max_usd": "a limit that every plan is held against",
     "budget.max_hours": "a limit that every plan is held against",
+    "budget.lease_hours": "what ends a box that nobody controls; not runnable where that ends no bill",
     "budget.goal": "which plan is recommended",
     "keep.volume_name": "a disk that outlives its box; not runnable where none can",
     "tags": "they stand in the ledger and in reports, too",

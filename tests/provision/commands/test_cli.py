@@ -26,7 +26,7 @@ from provision.prepare.opening import open_run
 PLAN_OPTIONS = """
     --accuracy --allow-from --alpha --column --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
     --gpu-budget --gradient-accumulation-steps --gradient-checkpointing --host --imbalance --keep-environment --keep-volume
-    --learning-rate --lr --max-cost --max-hours --max-steps --max-vram --method --micro-batch-size --model
+    --learning-rate --lease --lr --max-cost --max-hours --max-steps --max-vram --method --micro-batch-size --model
     --no-keep-environment --num-gpus --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank
     --region --revision --seq-len --spot --tag --target-modules --task --tokens --top --use-case
 """

@@ -122,6 +122,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "purpose.imbalance": ("0", ".inf"),
     "budget.max_cost": ("5 dollars", "1e400", ".nan", "-5"),
     "budget.max_hours": ("2h", "1e400", "0"),
+    "budget.lease": ("soon", "5m", "0", "1e400", "[2h]"),
     "budget.goal": ("cheap",),
     "where.gpu_budget": ("1e400", "-5", "0", "lots", "9999999999999999999999GB", "[24]"),
     "where.gpus": ("A100", "[A1100]", "[L4, L5]", "[24GB]", "[4]"),
