@@ -56,6 +56,7 @@ from provision.walk.job.patience import (
     patiently,
     require_box,
 )
+from provision.walk.job.tending import tended
 from provision.walk.job.training import require_inputs, train
 from provision.walk.lease import Lease, leased
 from provision.walk.permitted import PermittedPlan, past_of, permitted_plan
@@ -194,6 +195,7 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             if adopted is not None and run.left_s > 0:
                 armed_again(run, leasing.box)
             box = _with_own_host_key(run, shell, leasing.box, home_wait_s=HOME_WAIT_S if adopted is None else math.inf)
+            held.enter_context(tended(run, shell, box))
             driver_awaited(run, shell, box)
         train(run, phases, shell, box)
     spared = _was_spared(leasing)

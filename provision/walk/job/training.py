@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,15 +14,12 @@ import msgspec
 
 from provision.aboard import job, ship
 from provision.aboard.checkpoints import ship_checkpoints
-from provision.aboard.lapse import RENEWALS, take_lapse
-from provision.aboard.renewal import RENEW_S
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
     ControlLost,
     Declined,
     HomeFailed,
-    LeaseEnded,
     ProvisionError,
     Reason,
     RentuneError,
@@ -55,6 +52,7 @@ from provision.walk.job.patience import (
     wait_for_box,
 )
 from provision.walk.job.stopping import leaving_s
+from provision.walk.job.tending import begun_by_somebody, lease_has_ended
 from provision.walk.phases import Phases
 from provision.watch.view import read_events
 from provision.words import seconds_words
@@ -90,10 +88,7 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     Raises ResultOnBox when there is a result and it can't be brought home.
     """
     try:
-        with (
-            ended_after(shell, max(0.0, run.left_s) + PAST_S) if box.ours else nullcontext(),
-            nullcontext() if run.state.opened.lease_s is None else _attended(run, shell, box),
-        ):
+        with ended_after(shell, max(0.0, run.left_s) + PAST_S) if box.ours else nullcontext():
             _follow(run, phases, shell, box)
             outcome = _bring_home(run, phases, shell, box)
     except KeyboardInterrupt:
@@ -229,9 +224,9 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             require_time(run)
             if standing == "killed":
                 restarts += 1
-                lapsed = run.state.opened.lease_s is not None and lease_has_ended(run, shell, box)
+                lapsed = lease_has_ended(run, shell, box)
                 _allow_restart(run, restarts, why=LAPSED if lapsed else REBOOTED if seen.rebooted else KILLED)
-            with _attended(run, shell, box) if run.state.opened.lease_s is None else nullcontext():
+            with begun_by_somebody(run, shell, box):
                 learned = standing == "killed"  # and its checkpoints are on the box
                 begin = partial(_start, run, phases, shell, box, again=learned)
                 patiently(run, begin, home_wait_s=math.inf if learned else HOME_WAIT_S)
@@ -244,24 +239,6 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         _hear(run, shell, box, hearers)
         if job.state(shell, box).state == "ended":
             return
-
-
-def _attended(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:
-    """What tells the box that somebody is there; with a lease home keeps when that was last done."""
-    opened, attended = run.state.opened, partial(run.reach.attended, shell, box)
-    if opened.lease_s is None:
-        return attended(spare=opened.keep_box_on_failure)
-    every_s = min(RENEW_S, opened.lease_s / RENEWALS)
-    return attended(spare=opened.keep_box_on_failure, every_s=every_s, renewed=run.folder.renewed.touch)
-
-
-def lease_has_ended(run: Run, shell: Shell, box: Box) -> bool:
-    """Whether that has stopped the trainer. Raises LeaseEnded of a rented box: it is about to end itself."""
-    if not take_lapse(shell, box):
-        return False
-    if box.ours:
-        raise LeaseEnded(f"Its lease ended: nobody had renewed it for {seconds_words(run.state.opened.lease_s or 0.0)}.")
-    return True
 
 
 def _allow_restart(run: Run, restarts: int, *, why: str) -> None:
