@@ -30,7 +30,7 @@ def begun_by_somebody(run: Run, shell: Shell, box: Box) -> AbstractContextManage
 
 
 def lease_has_ended(run: Run, shell: Shell, box: Box) -> bool:
-    """Whether that has stopped the trainer. Raises LeaseEnded of a rented box: it is about to end itself. And ConnectionFailed."""
+    """Whether that has stopped the trainer. Raises LeaseEnded of a rented box: it is about to end itself."""
     lease_s = run.state.opened.lease_s
     if lease_s is None or not take_lapse(shell, box):
         return False
