@@ -39,6 +39,20 @@ SEES: Final = re.compile(
 )
 
 
+# and how names of others begin, which do not say it
+SEEING: Final = (
+    *(
+        "mistral-small-3.1-",
+        "mistral-small-3.2-",
+        "mistral-small-4-",
+        "ministral-3-",
+        "mistral-large-3-",
+        "magistral-small-2509",
+    ),
+    *("gemma-3n-", "gemma-4-", "minicpm-v-"),
+)
+
+
 class Named(Protocol):
     """A row with a name of its own and the ids that share its shape."""
 
@@ -97,6 +111,26 @@ def by_name(rows: Iterable[NamedRow]) -> dict[str, NamedRow]:
     return alone | whole
 
 
+def by_family(rows: Iterable[NamedRow]) -> dict[str, dict[str, NamedRow]]:
+    """Beginnings of names, without hyphens -> the rows that begin so, each by its own name, else by an id."""
+    families: dict[str, dict[str, NamedRow]] = {}
+    for row in rows:
+        begun: set[str] = set()
+        for name in (row.name, *row.hub):
+            parts = _parts(name)
+            beginnings = {"".join(parts[:end]) for end in range(1, len(parts))}
+            for beginning in beginnings - begun:
+                families.setdefault(beginning, {})[name] = row
+            begun |= beginnings
+    return families
+
+
+def is_size_of(name: str, family: str) -> bool:
+    """Whether a name says nothing behind its family but its size: gpt-j-6b behind gpt-j."""
+    behind = squashed(name).removeprefix(squashed(family))
+    return SIZE.fullmatch(behind) is not None
+
+
 def copied(reference: str, known: Mapping[str, Row]) -> Row | None:
     """The row whose shape `reference` has by its name: hyphens apart, less what says how it was tuned or stored, else up to its
     size. None where no name in `known` (as `by_name` makes it) is meant.
@@ -107,7 +141,9 @@ def copied(reference: str, known: Mapping[str, Row]) -> Row | None:
 
 
 def sees(reference: str) -> bool:
-    """Whether a name says that its base sees images."""
+    """Whether its name says that a base sees images, or it is known to."""
+    if "-".join(_parts(reference)).startswith(SEEING):
+        return True
     return any(SEES.fullmatch(re.sub(r"[\d.]+$", "", part)) for part in _parts(reference))
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.config import ConfigUnusable, Undescribed
-from catalogs.bases.copies import by_name, copied, packed_as, sees, squashed
+from catalogs.bases.copies import by_family, by_name, copied, is_size_of, packed_as, sees, squashed
 from catalogs.bases.families import architecture_of
 from catalogs.bases.gguf import GgufUnreadable, read_gguf_config
 from catalogs.bases.outline import outline_of
@@ -32,6 +32,7 @@ from catalogs.user_file import (
 REGISTRY: Final = Path(__file__).parents[1] / "data" / "architectures.json"
 OUTLINED: Final = Path(__file__).parents[1] / "data" / "outlined.json"
 QUANTIZATION: Final = "quantization_config"  # the key of a config under which stored weights say how they are packed
+MAX_NAMED: Final = 12  # of a family
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
 
 
@@ -92,9 +93,25 @@ def _copied() -> dict[str, ModelRow]:
     return by_name((*outlined(), *registry()))
 
 
+@cache
+def _families() -> dict[str, dict[str, ModelRow]]:
+    return by_family((*outlined(), *registry()))
+
+
+def _family(reference: str) -> dict[str, ModelRow]:
+    """What there is of a family of which only the beginning is named, each by its name."""
+    return {} if "/" in reference else _families().get(squashed(reference), {})
+
+
+def _only_size(reference: str) -> ModelRow | None:
+    """The row that is meant by the name of a family that has one size."""
+    family = _family(reference)
+    return next((row for name, row in family.items() if len(family) == 1 and is_size_of(name, reference)), None)
+
+
 def row_of(reference: str) -> ModelRow | None:
-    """The row that is meant by a name, a hub id, or the name of a copy by another owner."""
-    return _names().get(reference.strip().lower()) or copied(reference, _copied())
+    """The row that is meant by a name, a hub id, the name of a copy by another owner, or that of a family of one size."""
+    return _names().get(reference.strip().lower()) or copied(reference, _copied()) or _only_size(reference)
 
 
 def packed_copy(reference: str) -> tuple[str, str] | None:
@@ -119,9 +136,10 @@ def hub_id_of(reference: str) -> str | None:
     if row is None or ("/" in word and word not in _names()):
         return None
     exactly = [hub_id for hub_id in row.hub if word == hub_id.lower() and "/" in word]  # before its namesakes of other owners
-    named = iter(exactly or [hub_id for hub_id in row.hub if squashed(word) == squashed(hub_id)])
-    is_row = word in _names() or squashed(word) == squashed(row.name)  # else a tuning, whose weights are others
-    return next(named, row.hub[0] if row.hub and is_row else None)
+    alike = iter(exactly or [hub_id for hub_id in row.hub if squashed(word) == squashed(hub_id)])
+    named = word in _names() or squashed(word) == squashed(row.name)
+    is_row = named or row is _only_size(word)  # else a tuning, whose weights are others
+    return next(alike, row.hub[0] if row.hub and is_row else None)
 
 
 def is_gated(hub_id: str) -> bool:
@@ -161,6 +179,8 @@ def _of_row(row: ModelRow, reference: str) -> Architecture:
     word, taken = reference.strip().lower(), ""
     if is_size(word):
         taken = f"typical shape of {reference}: {row.name}; "
+    elif row is _only_size(word):
+        taken = f"{shortened(reference)} is taken for the one size of it that is known; "
     elif word not in _names():
         taken = f"{shortened(reference)} is taken for a copy, by its name; "
     return _built(row.config, name=row.name, source=f"{taken}{row.source} ({row.as_of})")
@@ -229,6 +249,9 @@ def _unknown(reference: str, *, looked_up: bool) -> ModelUnknown:
     if sees(word):
         what = f"{reference} sees images, and bases that do are not estimated yet"
         return ModelUnknown(what, "name the language model inside it, or give the config.json of that")
+    if family := _family(word):
+        known = ", ".join(family) if len(family) <= MAX_NAMED else f"{', '.join([*family][:MAX_NAMED])}, …"
+        return ModelUnknown(f"{reference} is only the beginning of a name", f"name the whole: {known}")
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
     if "/" in word:  # whoever names an owner means the hub

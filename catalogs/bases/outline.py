@@ -10,7 +10,7 @@ from catalogs.bases.config import Config, ConfigUnusable, flag, size
 # words for the same number, the first of each transformers' own: BART and GPT-Neo have words of their own
 WIDTH: Final = ("hidden_size", "n_embd", "dim", "d_model")
 DEPTH: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
-HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
+HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads")
 POSITIONS: Final = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 # derived: language models of transformers 5.24 without `_supports_sdpa`, beside those whose every config has a closed form

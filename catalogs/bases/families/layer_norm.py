@@ -45,6 +45,8 @@ def gpt_bigcode(config: Config) -> Fields:
 
 
 def opt(config: Config) -> Fields:
+    if not (flag(config, "enable_bias", default=True) and flag(config, "layer_norm_elementwise_affine", default=True)):
+        raise Undescribed("OPT without biases, or with norms that learn nothing, has no closed form", "name another base")
     shape = grid(config)
     hidden, ffn = shape["hidden_size"], size(config, "ffn_dim")
     before = flag(config, "do_layer_norm_before", default=True)

@@ -208,6 +208,8 @@ def gpt_oss(config: Config) -> Fields:
 
 def llama4_text(config: Config) -> Fields:
     """Up to four kinds of blocks: with experts or without, with rotated positions or without."""
+    if config.get("num_local_experts") == 0:
+        raise Undescribed("Llama 4 without experts has no closed form", "name another base")
     base = llama(config, head_dim=128)
     hidden, layers, ffn = base["hidden_size"], base["num_layers"], size(config, "intermediate_size")
     attention = tuple(linear for linear in base["linears"] if not linear.name.startswith("mlp."))

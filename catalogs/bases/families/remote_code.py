@@ -2,14 +2,14 @@
 
 Sources: modeling_qwen.py of Qwen/Qwen-7B, modeling_baichuan.py of baichuan-inc/Baichuan2-7B-Base and -13B-Base,
 modeling_chatglm.py of THUDM/chatglm-6b, chatglm2-6b, chatglm3-6b and glm-4-9b, as recalled 2026-11-26, and
-modeling_internlm2.py of internlm/internlm2-7b, as recalled 2026-11-28; the counts of parameters that they give equal the
-published ones.
+modeling_internlm2.py of internlm/internlm2-7b and what XVERSE, Aquila and MiniCPM have otherwise than Llama, as recalled
+2026-11-28; the counts of parameters that they give equal the published ones.
 """
 
 from __future__ import annotations
 
 from catalogs.bases.config import Config, Fields, flag, linears, size
-from catalogs.bases.families.rotary import decoder, mlp_rows
+from catalogs.bases.families.rotary import decoder, llama, mlp_rows
 
 
 def qwen(config: Config) -> Fields:
@@ -68,6 +68,16 @@ def internlm2(config: Config) -> Fields:
             ("feed_forward.w2", ffn, hidden, False, "down"),
         ),
     }
+
+
+def like_llama(config: Config) -> Fields:
+    """XVERSE and Aquila have Llama's modules under Llama's names."""
+    return llama(config) | {"remote_code": True}
+
+
+def minicpm(config: Config) -> Fields:
+    """Llama with tied embeddings, which scales what comes from them and its residuals."""
+    return llama(config, tied=True) | {"remote_code": True, "scaled_embeddings": True, "scaled_residual": True}
 
 
 def chatglm(config: Config) -> Fields:

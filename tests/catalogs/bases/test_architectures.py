@@ -94,7 +94,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gemma3_text", GROUPED | {"num_hidden_layers": 7, "sliding_window": 64}),
 ]
 # their code comes with their weights; counted against published rows
-REMOTE_CODE = {"qwen", "baichuan", "chatglm", "internlm2"}
+REMOTE_CODE = {"qwen", "baichuan", "chatglm", "internlm2", "xverse", "aquila", "minicpm"}
 ENCODER_DECODERS = {"t5", "mt5"}
 BUILT = sorted(FAMILIES.keys() - REMOTE_CODE)
 BLOCK_PATH = re.compile(r"(?:layers?|h|blocks|block|transformer\.layer)\.\d+\.(.+)$")

@@ -134,9 +134,49 @@ def test_a_copy_by_another_owner_has_the_shape_of_what_it_is_named_for(typed: st
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant", "weights"),
+    [
+        ("gpt-j", "gpt-j-6b", "EleutherAI/gpt-j-6b"),
+        ("GPT-NeoX", "gpt-neox-20b", "EleutherAI/gpt-neox-20b"),
+        ("chatglm3", "chatglm3-6b", "THUDM/chatglm3-6b"),
+        ("smollm3", "smollm3-3b", "HuggingFaceTB/SmolLM3-3B"),
+        ("gpt3", "gpt3-175b", None),
+    ],
+)
+def test_a_family_of_one_size_is_that_and_says_so(typed: str, meant: str, weights: str | None) -> None:
+    base = resolve_model(typed)
+    assert base.name == meant
+    assert f"{typed} is taken for the one size of it that is known" in base.source
+    assert hub_id_of(typed) == weights
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("llama2", ("llama-2-7b", "llama-2-13b", "llama-2-70b")),
+        ("mistral", ("mistral-7b", "mistral-nemo-12b")),
+        ("qwen2.5", ("qwen2.5-0.5b", "qwen2.5-72b")),
+        ("bert-base", ("bert-base-uncased", "bert-base-cased")),
+        ("phi-3", ("phi-3-mini", "phi-3-medium")),
+        ("vicuna-7b", ("lmsys/vicuna-7b-v1.5", "lmsys/vicuna-7b-v1.3")),
+        ("llama", ("llama-2-7b", "…")),
+    ],
+)
+def test_a_family_of_several_sizes_is_answered_with_their_names(typed: str, names: tuple[str, ...]) -> None:
+    with pytest.raises(ModelUnknown, match=f"{typed} is only the beginning of a name; name the whole: ") as refused:
+        resolve_model(typed)
+    assert all(name in str(refused.value) for name in names)
+
+
+def test_what_another_owner_calls_by_a_family_is_none_of_ours() -> None:
+    with pytest.raises(ModelUnknown, match="no model somebody/gpt-j"):
+        resolve_model("somebody/gpt-j")
+
+
+@pytest.mark.parametrize(
     "typed",
     [
-        "nvidia/Llama-3.1-Minitron-4B-Width-Base",
+        "somebody/Llama-3.1-Minitron-4B-Depth-Base",
         "somebody/Mistral-7B-Vision",
         "somebody/Llama-2-7b-MoE-4x",
         "somebody/Qwen2.5-7B-to-3B",
@@ -158,7 +198,13 @@ def test_a_name_that_shortened_could_be_of_two_bases_is_neither() -> None:
         resolve_model("vicuna-7b")
 
 
-@pytest.mark.parametrize("typed", ["Qwen/Qwen2.5-VL-7B-Instruct", "llava-hf/llava-1.5-7b-hf", "OpenGVLab/InternVL2-8B"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("Qwen/Qwen2.5-VL-7B-Instruct", "llava-hf/llava-1.5-7b-hf", "OpenGVLab/InternVL2-8B"),
+        *("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistralai/Ministral-3-8B-Instruct-2512", "google/gemma-4-E4B-it"),
+    ],
+)
 def test_a_base_that_sees_is_not_estimated_yet(typed: str) -> None:
     with pytest.raises(ModelUnknown, match="sees images, and bases that do are not estimated yet"):
         resolve_model(typed)
