@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from provision.charge.ownerless.orphans import Orphans
     from provision.home.places import Places, RunFolder
     from provision.report.tables import Table
-    from provision.seam import Resource
+    from provision.seam import Owned, Resource
     from provision.state.shared import Shared
     from provision.watch.view import View
 
 SHOWN = 20
 BOOKS_OPEN = "ended, books open"
+ORPHAN = "orphan"
+BOX_GONE = "box gone"  # of a run that nobody controls either: nothing of it computes any more
 IN_PART = "trained in part"
 STATUSES: Mapping[int, str] = {
     Exit.OK: "trained",
@@ -191,7 +193,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "model": state.opened.model,
         "provider": state.provider,
         "offer": state.rental.offer.key if state.rental else None,
-        "status": status(state, places.run(state.run_id), now_s=now_s),
+        "status": _status(state, places, now_s=now_s),
         "phase": _phase(state, heard) if heard is not None else None,
         "training": _training(heard) if heard is not None else None,
         "reason": _reason(receipt),
@@ -222,6 +224,34 @@ def _reason(receipt: Receipt | None) -> str | None:
     return DEADLINE if receipt.ending.by_deadline else receipt.ending.reason
 
 
+def _status(state: RunState, places: Places, *, now_s: float) -> str:
+    """The same, with a look at a box on this machine: one that a reboot has ended trains no more, whatever its events say."""
+    told = status(state, places.run(state.run_id), now_s=now_s)
+    return BOX_GONE if told == ORPHAN and _is_dead_here(state, places, now_s=now_s) else told
+
+
+def _is_dead_here(state: RunState, places: Places, *, now_s: float) -> bool:
+    """Whether its box was on this machine, and nothing of it runs. What can't be seen may run, and another computer's too."""
+    from planner.asking.request import LOCAL
+    from provision.account.runs import Standing
+    from provision.charge.controller import Hands, hands_of
+    from provision.prepare.papers import read_claim
+    from provision.providers import provisioner_of_run
+    from provision.seam import seen
+
+    if state.provider != LOCAL or state.standing is not Standing.UP or state.box is None:
+        return False
+    folder = places.run(state.run_id)
+    if not folder.root.exists() or hands_of(state, folder.lock, now_s=now_s) is not Hands.NOBODY:
+        return False
+
+    def asked() -> Owned:
+        claim = read_claim(folder, state)
+        return provisioner_of_run(claim, places=places).owned(claim)
+
+    return seen(asked).lacks(state.box)
+
+
 def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:
     """One word or two for where a run stands."""
     from provision.charge.controller import Hands, hands_of
@@ -235,7 +265,7 @@ def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:
         return "ending" if state.controlled and state.controlled.ending else "running"
     if state.opened.keep_box_on_failure and state.billed is not None:
         return "spared"
-    return "orphan"
+    return ORPHAN
 
 
 def _phase(state: RunState, heard: View) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import subprocess
 import time
 
 import msgspec
@@ -11,19 +13,22 @@ import pytest
 from rich.console import Console
 
 from planner.plan import Plan
+from provision.aboard.marks import marks
 from provision.account.ledger import Ledger
-from provision.account.lines import Billed, Ended, PhaseStarted
+from provision.account.lines import Billed, Created, Ended, PhaseStarted
 from provision.account.receipt.value import Ending
 from provision.charge.controller import this_process
 from provision.cli import call
 from provision.commands.ls import describe, stands, status, table
 from provision.errors import Exit
 from provision.home.places import Places
+from provision.providers import boxes_folder
 from provision.report.terminal import draw
-from provision.seam import Teardown
+from provision.seam import Box, Teardown
 from remote.contract import EndReason, Event, Phase, Reached, encode
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted, between_attempts
+from tests.provision.rigs import await_true
 
 HOUR_S = 3600.0
 
@@ -159,6 +164,28 @@ def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places
     row = describe(ledger.runs()[run_id], places, now_s=state.deadline_at_s + 120.0)
     assert stands(row).startswith("orphan: create, ")
     assert stands(row).endswith(" since the start; deadline 2 min 00 s ago")
+
+
+def test_a_box_of_this_machine_that_is_dead_is_said_to_be_gone(run_id: str, places: Places, ledger: Ledger) -> None:
+    """As after a reboot: its folder and its last events are there, and nothing trains. One of which a process lives is not."""
+    folder = boxes_folder(places) / run_id
+    folder.mkdir(parents=True)
+    box = Box(run_id=run_id, provider="local", host="::1", port=9, user="me", host_key="ssh-ed25519 A", folder=str(folder))
+    for line in (attempted(run_id, at_s=1.0), Created(run_id=run_id, at_s=2.0, box=box)):
+        ledger.append(line)
+    ledger.append(PhaseStarted(run_id=run_id, at_s=3.0, phase="train"))
+
+    def row() -> str:
+        return stands(describe(ledger.runs()[run_id], places, now_s=5.0))
+
+    assert row().startswith("box gone: train, ")
+    with subprocess.Popen(["sleep", "600"], env=os.environ | marks(folder.parent, run_id)) as process:
+        try:
+            await_true(lambda: row().startswith("orphan: train, "))
+        finally:
+            process.kill()
+    ledger.append(this_process(run_id, at_s=4.0))
+    assert row().startswith("running: train, ")
 
 
 def test_a_training_that_outlasts_its_deadline_is_told_beforehand(run_id: str, places: Places, ledger: Ledger) -> None:
