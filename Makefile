@@ -157,6 +157,7 @@ bench: setup base encoder pulumi ## measure again what benchmarks/results/ holds
 	$(BIN)/python -m benchmarks.kill_matrix --write
 	$(BIN)/python -m benchmarks.orphan_search --write
 	$(BIN)/python -m benchmarks.docstring_areas --write
+	$(BIN)/python -m benchmarks.methods_by_family --write
 
 clean: ## remove what was built here; the caches under ~/.cache/rentune stay
 	rm -rf .venv .uv build dist examples/demo/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -29,6 +29,7 @@ unquantized weights and peft's own ranks:
 
 Both are held against each other on Llama, Qwen 2 and GPT-2 for every method that hangs on linears, and for LoRA, QLoRA and full
 fine-tuning on twenty-nine bases (`benchmarks/trace_against_closed.py`). LoHa and LoKr can't hang on nf4 or fp4 weights.
+[benchmarks/results/methods_by_family.md](../benchmarks/results/methods_by_family.md) has each method trained for real.
 
 A method of peft that has no column has neither a closed form nor a row in the trainer. `rentune estimate --method NAME` (its
 `peft_type` in lower case) traces a step of it by peft's own defaults where that can be done:

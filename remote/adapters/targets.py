@@ -38,11 +38,17 @@ def linears_in(model: Any, layers: tuple[int, ...]) -> set[str]:
     from transformers.pytorch_utils import Conv1D
 
     linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    linears += stored_linears(model)
     routers = routers_in(model)
     found = {name for name in linears if block_number(f"{name}.") in layers and name not in routers}
     if not found:
         raise bad_job(f"the model has no linear modules in layers {', '.join(map(str, layers))}")
     return found
+
+
+def stored_linears(model: Any) -> list[str]:
+    """Full names of linears that lie packed as GPTQ and AWQ store them, which peft 0.21 does not count among all linears."""
+    return [name for name, module in model.named_modules() if hasattr(module, "qweight")]
 
 
 def linears_within(model: Any, names: tuple[str, ...]) -> list[str]:

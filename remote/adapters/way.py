@@ -13,6 +13,7 @@ from remote.adapters.targets import (
     linears_in,
     linears_within,
     routers_in,
+    stored_linears,
 )
 from remote.adapters.wrapping import with_adapter
 from remote.contract import Loop, Strategy
@@ -49,6 +50,8 @@ def by_peft(configure: Configure) -> Way:
             config.feedforward_modules = feed_forward_ends(model)
         if strategy.target_modules == ALL_LINEAR:
             config.exclude_modules = [*routers_in(model), *linears_within(model, strategy.modules_to_save)] or None
+            if stored := stored_linears(model):
+                config.target_modules = stored
             if loop.layers is not None:  # peft takes the one or the other
                 config.target_modules = linears_in(model, loop.layers)
         return with_adapter(model, config, strategy, loop.init_adapter)

@@ -108,10 +108,13 @@ def _name_feed_forward(config: Any) -> None:
 
 def load_adapter(model: Any, folder: str, strategy: Strategy, *, trainable: bool) -> Any:
     """The base `model` with the adapter that `folder` holds."""
-    from peft import PeftModel
+    from peft import AdaLoraModel, PeftModel
 
     with _without_peft_warnings():
-        return PeftModel.from_pretrained(model, folder, is_trainable=trainable, autocast_adapter_dtype=_raised(strategy))
+        loaded = PeftModel.from_pretrained(model, folder, is_trainable=trainable, autocast_adapter_dtype=_raised(strategy))
+    if isinstance(loaded.base_model, AdaLoraModel):  # peft 0.21 names only one that trains, and asks where there is a loss
+        loaded.base_model.trainable_adapter_name = "default"
+    return loaded
 
 
 def _raised(strategy: Strategy) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ from remote.streaming import stream
 
 def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal_lm") -> Any:
     """The base model on `device`: quantized, cast and frozen as `strategy` says, in evaluation mode. One that is streamed is
-    read into the host's memory, and never lies on a GPU as a whole. Raises `Ended` (bad job) for one that is not for `task`.
+    read into the host's memory, and never lies on a GPU as a whole. Raises `Ended` (bad job) for one that is not for `task`,
+    or whose files lack weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -26,7 +27,7 @@ def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal
     maker = AutoModelForSeq2SeqLM if task == "seq2seq" else AutoModelForCausalLM
 
     streams = strategy.offload == "stream"
-    model = maker.from_pretrained(
+    model, info = maker.from_pretrained(
         folder,
         dtype=getattr(torch, strategy.param_dtype),
         attn_implementation=strategy.attention,
@@ -34,12 +35,24 @@ def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal
         device_map={"": "cpu" if streams else device},
         local_files_only=True,
         use_safetensors=True,
+        output_loading_info=True,
     )
+    require_weights(info["missing_keys"])
     keep_differentiable(model)
     upcast(model, strategy)
     if streams:
         stream(model, strategy, device)
     return model
+
+
+def require_weights(missing: Iterable[str]) -> None:
+    """Raise `Ended` (bad job) for weights that no file brought: transformers draws them at random, and says so to its log."""
+    names = sorted(missing)
+    if names:
+        raise bad_job(
+            f"the base's files hold no weights for {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: they are "
+            "not whole, or of another type of model"
+        )
 
 
 def as_stored(folder: str, quantization: Any, **said: Any) -> dict[str, Any]:
@@ -48,10 +61,34 @@ def as_stored(folder: str, quantization: Any, **said: Any) -> dict[str, Any]:
     """
     from transformers import AutoConfig
 
+    if quantization is None:  # not even that: with a None transformers takes weights that are stored packed for plain ones
+        return _trainable_as_stored(folder, said) or said
+
     if not _is_packed_here(Path(folder)):
         return {"quantization_config": quantization, **said}
     config = AutoConfig.from_pretrained(folder, **said)
     config.quantization_config = quantization.to_dict()
+    return {"config": config}
+
+
+# How weights are stored → what the configuration is told, so that those who read them take kernels with a backward pass;
+# left to choose, gptqmodel 7.7 takes some that only answer
+_TRAINABLE: Final[Mapping[str, Mapping[str, str]]] = {
+    "gptq": {"backend": "auto_trainable"},
+    "awq": {"backend": "auto_trainable"},
+}
+
+
+def _trainable_as_stored(folder: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The base's configuration with what is `said`, where its weights are stored in a way that has to be told to train."""
+    from transformers import AutoConfig
+
+    stored = json.loads((Path(folder) / "config.json").read_bytes()).get("quantization_config", {})
+    told = _TRAINABLE.get(stored.get("quant_method"))
+    if told is None:
+        return {}
+    config = AutoConfig.from_pretrained(folder, **said)
+    config.quantization_config = {**stored, **told}
     return {"config": config}
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from remote.bases.base import as_stored, keep_differentiable, quantization_config, upcast
+from remote.bases.base import as_stored, keep_differentiable, quantization_config, require_weights, upcast
 from remote.contract import Strategy
 from remote.ends import bad_job, first_line
 
@@ -71,9 +71,7 @@ def _fresh(model: Any, missing: set[str]) -> tuple[str, ...]:
         key.removeprefix(prefix).rpartition(".")[0].partition(".")[0] if key.startswith(prefix) else key.partition(".")[0]
         for key in missing
     }
-    unknown = found - set(HEADS)
-    if unknown:
-        raise bad_job(f"the base's files hold no weights for {min(unknown)}: they are not whole, or of another type of model")
+    require_weights(found - set(HEADS))
     return tuple(sorted(found))
 
 

@@ -19,12 +19,16 @@ from remote.digest import fingerprint_of
 from remote.ends import bad_job, first_line
 from remote.quantized.index import require_whole
 
-# How weights are stored → the packages that transformers 5.24 reads them with, beside those of the box.
-STORED_BY: Final[Mapping[str | None, tuple[str, ...]]] = {
+# How weights are stored → the packages that transformers 5.24 reads them with, beside those of the box. Those that were tried:
+# on 2026-11-28 gptqmodel 7.7 and optimum 2.3, on a CPU. Of any other transformers may read less than is there: with HQQ's own
+# package (0.2.8) it finds no weights in a checkpoint of HQQ's, and draws them at random.
+STORED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "bitsandbytes": (),
     "gptq": ("optimum", "gptqmodel"),
     "awq": ("gptqmodel",),
-    "hqq": ("hqq",),
 }
+# What was seen to train over those that are not bitsandbytes', and to come home: 2026-11-28, peft 0.21
+OVER_STORED: Final = ("lora", "rslora", "lora_plus")
 
 
 def prepare_base(source: ModelSource, *, cache: Path, dtype: Dtype, seed: int) -> str:
@@ -89,15 +93,24 @@ def check_stored(folder: str, strategy: Strategy) -> None:
     config = json.loads((Path(folder) / "config.json").read_bytes())
     if PACKED_KEY in config and require_whole(Path(folder), strategy):
         return
-    how = config.get("quantization_config", {}).get("quant_method")
-    lacking = [package for package in STORED_BY.get(how, ()) if find_spec(package) is None]
+    stored = config.get("quantization_config")
+    if stored is None:
+        return
+    how = stored.get("quant_method", "a way that they don't name")
+    if how not in STORED_BY:
+        raise bad_job(
+            f"the base's weights are stored in {how}, which this trainer can't read; name the base that it was made from"
+        )
+    lacking = [package for package in STORED_BY[how] if find_spec(package) is None]
     if lacking:
         raise bad_job(
             f"the base's weights are stored in {how}, and what reads them is not installed here: {' and '.join(lacking)}; "
             "name the base that it was made from"
         )
-    if how is not None and strategy.quant != "none":
+    if strategy.quant != "none":
         raise bad_job(f'the base\'s weights are stored in {how}, and quant {strategy.quant} packs them again; use quant "none"')
+    if STORED_BY[how] and strategy.method not in OVER_STORED:
+        raise bad_job(f"method {strategy.method} was not tried on weights stored in {how}; use {' or '.join(OVER_STORED)}")
 
 
 def _write_gguf(file: Path, dtype: Dtype, into: Path, cache: Path) -> None:

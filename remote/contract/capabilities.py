@@ -108,7 +108,10 @@ CAPABILITIES: Final = Capabilities(
     offload=("none", "stream"),
     max_gpus=1,
     headless=("pissa", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt", "bottleneck"),
-    paired=("lora", "rslora", "lora_plus", "dora", "loha", "lokr", "ia3", "full"),
+    paired=(
+        *("lora", "rslora", "pissa", "lora_plus", "dora", "adalora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
+        *("ln_tuning", "full"),
+    ),
     paired_packed=("lora", "rslora", "lora_plus", "ia3"),
     unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     unquantized=("pissa",),

@@ -41,12 +41,23 @@ def _save_whole(folder: Path, model: Any, _spec: JobSpec) -> None:
 
 
 def _reload_whole(folder: Path, model: Any, _strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """With every weight wiped and read from disk again: a second copy need not fit into memory."""
-    _wipe(model.parameters())
-    for shard in sorted(folder.glob("*.safetensors")):
-        _read(shard, model)
-    model.tie_weights()
-    return None, logits(model)
+    """As whoever uses the files reads them, once the weights in memory are let go of: a second copy need not fit.
+
+    By transformers and not by name: of fused experts, and of GPT-NeoX's head, the files have other names than the model.
+    """
+    dtypes, device, config = _dtypes_of(model), next(model.parameters()).device, model.config
+    for parameter in model.parameters():
+        parameter.data = parameter.data.new_empty(0)
+    held = set(dtypes.values())
+    again = type(model).from_pretrained(
+        folder,
+        dtype=held.pop() if len(held) == 1 else torch.float32,
+        attn_implementation=config._attn_implementation,  # noqa: SLF001 - no public name
+        device_map={"": device},
+        local_files_only=True,
+    )
+    _hold_as(again, dtypes)
+    return None, logits(again.eval())
 
 
 def _save_adapters(folder: Path, model: Any, spec: JobSpec) -> None:

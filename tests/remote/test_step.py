@@ -134,3 +134,29 @@ def test_a_float16_autocast_scales_its_loss_and_steps_all_the_same() -> None:
     _, exact = stepped(batched(examples(), shape(2)))
     assert result.grad_norm.item() == pytest.approx(exact.grad_norm.item(), rel=0.02)
     assert optimizer.state
+
+
+def test_micro_batches_scaled_by_a_scaler_give_the_steps_of_the_large_batch_those_that_are_skipped_too() -> None:
+    """Scaling, accumulation and clipping together: the first scale is too large for any gradient in fp16."""
+    import torch
+
+    half = StepSettings(device_type="cpu", autocast="float16", max_grad_norm=0.1)
+    ends = []
+    for micro_batch_size in (4, 1):
+        trained = model()
+        optimizer = build_optimizer(Strategy(method="lora", optimizer="sgd"), trained, Loop(learning_rate=1.0))
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2.0**-30)
+        scales, skipped = [], []
+        for _ in range(4):
+            result = step(trained, batched(examples(), shape(micro_batch_size)), optimizer, half, scaler=scaler)
+            scales.append(scaler.get_scale())
+            skipped.append(not torch.isfinite(result.grad_norm))
+        ends.append((trained, scales, skipped))
+    (whole, scales, skipped), (pieces, *same) = ends
+    assert [scales, skipped] == same
+    assert skipped == [True, False, False, False]
+    for (name, before), (_, one), (_, other) in zip(
+        model().named_parameters(), whole.named_parameters(), pieces.named_parameters(), strict=True
+    ):
+        assert torch.allclose(one, other, atol=2e-3), name
+        assert not one.equal(before), name

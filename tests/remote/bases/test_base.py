@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from safetensors.torch import load_file, save_file
 
 from remote.bases.base import load_base
 from remote.bases.heads import ClassHead, load_classifier
@@ -85,7 +86,8 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(shape: Path) -> Non
     [
         ("gptq", "none", "stored in gptq, and what reads them is not installed here: optimum and gptqmodel;"),
         ("awq", "none", "not installed here: gptqmodel;"),
-        ("hqq", "none", "not installed here: hqq;"),
+        ("hqq", "none", "stored in hqq, which this trainer can't read; name the base that it was made from"),
+        ("compressed-tensors", "none", "stored in compressed-tensors, which this trainer can't read"),
         ("bitsandbytes", "nf4", "stored in bitsandbytes, and quant nf4 packs them again"),
     ],
 )
@@ -103,15 +105,45 @@ def test_weights_that_are_stored_packed_are_taken_where_their_package_is(shape: 
     monkeypatch.setattr("remote.bases.on_disk.find_spec", lambda name: name)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "gptq"}}))
     check_stored(str(shape), Strategy(method="lora"))
+    with pytest.raises(Ended, match="method full was not tried on weights stored in gptq; use lora or rslora"):
+        check_stored(str(shape), Strategy(method="full"))
+
+
+def test_a_base_that_bitsandbytes_packed_elsewhere_is_trained_as_it_is_stored(shape: Path, tmp_path: Path) -> None:
+    """It was taken for plain weights, as one in GPTQ or AWQ was, whose linears were then drawn at random."""
+    packed = tmp_path / "packed"
+    load_base(prepared(shape), PACKED, "cpu").save_pretrained(packed)
+    plain = msgspec.structs.replace(STRATEGY, quant="none", param_dtype="bfloat16")
+    check_stored(str(packed), plain)
+    model = load_base(str(packed), plain, "cpu")
+    assert type(model.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"
 
 
 PACKED = msgspec.structs.replace(STRATEGY, quant="nf4", param_dtype="bfloat16")
 HEAD = ClassHead(names=("fruit", "metal"), pad_token_id=0, seed=1)
 
 
+LOADERS: dict[str, Callable[[str, Strategy], Any]] = {
+    "base": lambda base, strategy: load_base(base, strategy, "cpu"),
+    "classifier": lambda base, strategy: load_classifier(base, strategy, "cpu", HEAD).model,
+}
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_base_whose_files_lack_a_weight_is_no_base(shape: Path, loader: str) -> None:
+    """It would be drawn at random: so were all linears of a checkpoint stored in a way that transformers does not know."""
+    made = Path(prepared(shape))
+    file = made / "model.safetensors"
+    held = load_file(file)
+    save_file({name: held[name] for name in held if "layers.1.mlp" not in name}, file, metadata={"format": "pt"})
+    with pytest.raises(Ended, match="hold no weights for ") as refused:
+        LOADERS[loader](str(made), STRATEGY)
+    assert refused.value.reason == EndReason.BAD_JOB
+
+
 @pytest.mark.parametrize(
     "load",
-    [lambda base: load_base(base, PACKED, "cpu"), lambda base: load_classifier(base, PACKED, "cpu", HEAD).model],
+    [lambda base: LOADERS["base"](base, PACKED), lambda base: LOADERS["classifier"](base, PACKED)],
     ids=["base", "classifier"],
 )
 def test_judging_a_packed_base_changes_no_gradient_of_the_steps_after_it(shape: Path, load: Callable[[str], Any]) -> None:
