@@ -33,7 +33,7 @@ CLASSES: Final = {
 NOWHERE: Final = "*"  # of an offer that names no place
 MAX_ROWS: Final = 100_000  # assumed: thirty times what Vast is asked for
 TOO_MANY: Final = 429  # derived: RFC 6585
-VAST_ROWS: Final = 3_000  # gpuhunt 0.1.34 asks for as many where it asks for all; without a word Vast gives 64 (recalled)
+VAST_ROWS: Final = 3_000  # derived: gpuhunt 0.1.34 asks for as many; without a word Vast gives 64 (recalled)
 
 LARGER: Final = "its answer is larger than it may be"
 
