@@ -41,6 +41,7 @@ from planner.search.ways.strategies import check_attention, check_layers, check_
 from planner.units import SECONDS_PER_HOUR
 
 WORTH_A_WORD: Final = 0.8  # assumed: of the dollars; less is no reason to cut rows
+NUM_QUICKEST: Final = 3  # assumed: as many rows of several machines are told
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -212,6 +213,10 @@ def _rejections(asked: _Asked, ranked: _Ranked) -> Iterator[Rejection]:
 
     if not ranked.found:
         yield from several_machines(question, kinds, figures)
+    elif question.request.budget.goal == "fastest":  # several of those machines that are quickest alone
+        quickest = sorted(ranked.found, key=lambda each: each.duration.wall_s.p50)[:NUM_QUICKEST]
+        alone = [kind for kind in kinds if any(kind is each.kind for each in quickest)]
+        yield from several_machines(question, tuple(alone), figures, than_s=quickest[0].duration.wall_s.p50)
     yield from memory_rejections(question, kinds, asked.market, figures)
     yield from ranked.notebook.rejections(shorter, complete=not ranked.found)
     yield from asked.admitted.rejections

@@ -5,6 +5,7 @@ This version rents one machine for a run, so it is told as what would do, and is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -30,6 +31,7 @@ from remote.contract import Strategy
 
 MACHINES: Final = (2, 4, 8)  # assumed: whoever has more of them asks no planner of single machines
 MOST_ROWS: Final = 3  # assumed: as many as are weighed against one another
+PAYS_OFF: Final = 0.9  # assumed: nobody pays twice for less than a tenth of the time
 MAX_GPUS: Final = 64  # assumed: with one sequence on each a step has as many, beyond which large batches count
 
 
@@ -45,15 +47,22 @@ class Together(msgspec.Struct, frozen=True, kw_only=True):
     scaling: float  # of so many times one GPU's speed
 
 
-def several_machines(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> Iterator[Rejection]:
+def several_machines(
+    question: Question, kinds: tuple[Kind, ...], figures: Figures, *, than_s: float = math.inf
+) -> Iterator[Rejection]:
     """The cheapest jobs on several of the admitted machines, in this order, as rows of what was refused; nothing where none
-    holds it, and where one machine, or a number of GPUs, was asked for.
+    holds it, and where one machine, or a number of GPUs, was asked for. `than_s`: seconds of the whole job that one machine
+    takes; then the quickest come first, and only such as pay off.
     """
     where = question.request.where
     if where.num_gpus is not None or where.host is not None:
         return
     every = [found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures)]
-    ranked = sorted(every, key=lambda each: (each.usd.p50, each.wall_s.p50))
+    quicker = [each for each in every if each.wall_s.p50 <= PAYS_OFF * than_s]
+    by = (
+        (lambda each: (each.usd.p50, each.wall_s.p50)) if than_s == math.inf else (lambda each: (each.wall_s.p50, each.usd.p50))
+    )
+    ranked = sorted(quicker, key=by)
     yield from (_told(each) for each in ranked[:MOST_ROWS])
 
 

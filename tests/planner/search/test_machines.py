@@ -11,6 +11,7 @@ import pytest
 from catalogs.hardware import Billing
 from planner.asking.data import stated_data
 from planner.asking.request import Budget, Where
+from planner.choice.goals import Goal
 from planner.plan import SearchResult
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
@@ -30,7 +31,7 @@ def asked(*offers: dict[str, Any], model: str = "70b", billing: Billing | None =
     sold = (make_offer(**each) for each in offers or (EIGHT,))
     catalog = make_catalog(*sold, gpus=(CARD,), billing=(billing or make_billing(),))
     training = {"method": "full", "offload": "none"} | request.pop("training", {})
-    return ask(make_request(model=model, data=DATA, training=training, **request), catalog)
+    return ask(make_request(**{"model": model, "data": DATA, "training": training} | request), catalog)
 
 
 def together(result: SearchResult) -> list[dict[str, Any]]:
@@ -101,3 +102,27 @@ def test_as_many_gpus_as_a_step_s_sequences_can_be_spread_over(sequences: int, u
     """Half of a machine's GPUs, or a fourth, where not all can have as many."""
     result = asked(model="3b", training={"method": "lora"}, global_batch_size=sequences)
     assert max(plan.strategy.num_gpus for plan in result.plans) == used
+
+
+@pytest.mark.parametrize("goal", ["cheapest", "fastest", "balanced"])
+@pytest.mark.parametrize("sequences", [4, 16, 64])
+def test_several_machines_are_never_recommended_and_told_only_where_they_pay_off(goal: Goal, sequences: int) -> None:
+    """Where one machine does the job nobody but who wants it fast hears of several, and then only of a tenth less time."""
+    offers = [EIGHT | {"num_gpus": Decimal(number), "instance_type": f"of-{number}"} for number in (1, 2, 4, 8)]
+    result = asked(*offers, model="3b", training={"method": "lora"}, global_batch_size=sequences, budget=Budget(goal=goal))
+    assert result.plans
+    assert all(plan.strategy.num_nodes == 1 for plan in result.plans)
+    alone_hours = min(plan.duration.wall_s.p50 for plan in result.plans) / 3600
+    told = together(result)
+    assert len(told) <= 3
+    assert all(each["p50_hours"] <= 0.9 * alone_hours for each in told)
+    assert not told or goal == "fastest"
+
+
+def test_who_wants_it_fast_hears_of_several_machines_that_are_faster() -> None:
+    """A long job, of which each step's sequences spread over all of them."""
+    long = stated_data(num_examples=200_000, num_tokens=None, tokens_per_example=512)
+    told = together(
+        asked(EIGHT, model="3b", data=long, training={"method": "lora"}, global_batch_size=64, budget=Budget(goal="fastest"))
+    )
+    assert [each["num_machines"] for each in told] == [2]
