@@ -6,7 +6,7 @@ import msgspec
 
 from planner.estimators.memory.closed import Filled
 from planner.estimators.memory.copies import cached_copies
-from planner.estimators.memory.frames import positions_bytes, prefix_cache_bytes, returned_weights_bytes
+from planner.estimators.memory.frames import collected_bytes, positions_bytes, prefix_cache_bytes, returned_weights_bytes
 from planner.estimators.memory.instants import Parts
 from planner.estimators.memory.kept import batch_bytes
 from planner.strategy.stack import EvaluationAsked
@@ -32,7 +32,7 @@ def evaluation_parts(form: Filled, strategy: Strategy, asked: EvaluationAsked) -
     kept = item * form.number(scene.numerics.tokens) * scene.head.width if asked.logits == "kept_gpu" else 0
     # locals of the model's loop: the weights that the block before has handed back, and what the embedding gave
     before = returned_weights_bytes(scene) + scene.entering_bytes if scene.share.num_layers > 1 else 0
-    before += positions_bytes(scene) + prefix_cache_bytes(scene)
+    before += positions_bytes(scene) + prefix_cache_bytes(scene) + collected_bytes(scene)
     blocks = tuple(before + size for kind in scene.kinds for size in kind.played.profile.plain_peak)
     running = {"activations": form.number(scene.hidden_bytes), "autocast_copies": form.number(cached_copies(scene))}
     inside = running | {"activations": running["activations"] + form.number(batch_bytes(scene))}

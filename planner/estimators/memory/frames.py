@@ -16,7 +16,17 @@ def argument_bytes(scene: Scene, kind: Kind) -> int:
         return positions_bytes(scene)
     first_keeps = kind.first.profile.saves_input and not idle_bytes(scene)
     embedded = scene.entering_bytes if scene.num_blocks > 1 and not first_keeps else 0
-    return scene.hidden_bytes + embedded + positions_bytes(scene)
+    collected = 0 if kind.played.profile.saves_input else collected_bytes(scene)
+    return scene.hidden_bytes + embedded + positions_bytes(scene) + collected
+
+
+COLLECTS_STATES: Final = frozenset({"deberta-v2"})  # derived: DebertaV2Model asks its encoder for all hidden states
+
+
+def collected_bytes(scene: Scene) -> int:
+    """What every block but the last two has given, in a tuple that the loop over blocks makes, asked for it or not."""
+    collects = scene.architecture.model_type in COLLECTS_STATES
+    return max(0, scene.num_blocks - 2) * scene.hidden_bytes if collects else 0
 
 
 # derived: the names that these models give to learned positions; of one sequence for all, or of each

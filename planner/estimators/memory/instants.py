@@ -181,7 +181,9 @@ def _all_gradients(scene: Scene) -> int:
 
 
 def _head_gradients(scene: Scene) -> int:
-    return scene.trained.stage.of_ends(scene.head.profile.weight_gradients)
+    """Those of the output matrix where that trains, or of all of a head that tells classes apart."""
+    trained = scene.trained
+    return trained.head_params * trained.head_item or trained.stage.of_ends(scene.head.profile.weight_gradients)
 
 
 def _waiting_for_embedding(scene: Scene) -> int:
@@ -245,7 +247,7 @@ def _above_encoder(scene: Scene) -> Iterator[Parts]:
     around = _with(
         scene.resident,
         activations=all_kept(scene) - kept,
-        temporaries=bias_gradient_bytes(scene),
+        temporaries=bias_gradient_bytes(scene) + _waiting_for_embedding(scene),
         logits=_kept_outputs(scene),
         gradients=_share_of_gradient(scene, _head_gradients(scene) + each),
         autocast_copies=held_copies(scene),

@@ -7,9 +7,11 @@ from typing import Final
 from planner.estimators.memory.beside_decoder import encoder_end_bytes, shared_bias_bytes
 from planner.estimators.memory.held.offloading import blocks_kept, visits_of
 from planner.estimators.memory.scene import Kind, Scene
+from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.letters import cut
 from planner.estimators.memory.step.numerics import BIASED_SCORES
-from planner.estimators.memory.step.operations import FP32
+from planner.estimators.memory.step.operations import FP32, Block
+from planner.estimators.memory.step.tape import replay
 from planner.methods import METHODS, adapted_names, chosen_layers
 
 EMBEDS_WHOLE: Final = frozenset({"opt"})  # derived: its decoder drops nothing behind its embeddings
@@ -63,7 +65,8 @@ def kept_above(scene: Scene, kind: Kind) -> int:
 def beside_blocks(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
     in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else 0  # one out, one computing
-    return in_flight + _of_visits(scene) + batch_bytes(scene) + _embedding_bytes(scene) + encoder_end_bytes(scene)
+    around = batch_bytes(scene) + _embedding_bytes(scene) + _before_blocks_bytes(scene) + encoder_end_bytes(scene)
+    return in_flight + _of_visits(scene) + around
 
 
 def _of_visits(scene: Scene) -> int:
@@ -122,13 +125,35 @@ def _embedding_bytes(scene: Scene) -> int:
     drops = a.hidden_dropout and not a.rotary and a.model_type not in EMBEDS_WHOLE
     mask = n.tokens * a.hidden_size if drops else 0
     stacks = 2 if a.kind == "encoder_decoder" else 1
-    return stacks * (leaf * apart * n.tokens * a.hidden_size * scene.weights.lm_head_item + normed + mask)
+    embedded = leaf * apart * n.tokens * (a.embedding_size or a.hidden_size) * scene.weights.lm_head_item
+    return stacks * (embedded + normed + mask)
+
+
+def _before_blocks_bytes(scene: Scene) -> int:
+    """What an adapter on the linear between embedding and first block keeps."""
+    a, n = scene.architecture, scene.numerics
+    if not _learned_before(scene):
+        return 0
+    block, (module,) = Block(a, n), (each for each in a.outer_linears if each.name in BEFORE_BLOCKS)
+    x = block.source(module.in_features, n.kept_weight)
+    linear(block, x, module)
+    profile = replay(block.tape, x, output_lives=False)
+    leaf = scene.checkpointed and not scene.embedding_trains  # counted as such
+    return profile.saved + (profile.saves_input and not leaf) * n.tokens * module.in_features * n.kept_weight
 
 
 def batch_bytes(scene: Scene) -> int:
     """Token ids, labels, positions, the mask of every pair, T5's biases."""
     n = scene.numerics
-    return n.tokens * BATCH_BYTES_PER_TOKEN + _num_masks(scene) * n.pairs * scene.mask_item + shared_bias_bytes(scene)
+    shared = shared_bias_bytes(scene) + _relative_positions_bytes(scene)
+    return n.tokens * BATCH_BYTES_PER_TOKEN + _num_masks(scene) * n.pairs * scene.mask_item + shared
+
+
+def _relative_positions_bytes(scene: Scene) -> int:
+    """What stands for positions, normed, which every block is given (DeBERTa); and what that norm keeps where it trains."""
+    a, n = scene.architecture, scene.numerics
+    trains = scene.embedding_trains or n.trains_norms
+    return (1 + trains) * a.relative_span * a.hidden_size * (FP32 if n.autocast else n.residual)
 
 
 def _num_masks(scene: Scene) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,14 +35,45 @@ def test_what_no_backward_needs_dies_after_its_last_reader() -> None:
     assert profile.plain_peak == profile.forward_peak == (200,)  # never all three
 
 
-def test_a_residual_hands_its_gradient_on_and_adds_up_beside_it() -> None:
-    """In y = x + f(x) one gradient is shared by both branches; the sum at x is a third tensor while it is made."""
+def test_a_residual_hands_its_gradient_on_and_adds_up_in_place() -> None:
+    """In y = x + f(x) one gradient is shared by both branches. Once f has used it up, x alone holds it: torch adds to it."""
     tape = Tape()
     x = tape.tensor(10)
     branch = tape.op((x,), 10)
     tape.op((x, branch), 10, passes=True)
     profile = replay(tape, x, output_lives=False)
-    assert profile.backward_peak == (10 + 10 + 10,)
+    assert profile.backward_peak == (10 + 10,)
+
+
+def test_a_second_gradient_beside_one_that_is_a_view_is_added_up_in_a_third_tensor() -> None:
+    """Of two linears that read the same tokens: a linear's gradient is a view of a product, whose storage is not its own."""
+
+    def peak_of(*, views: bool) -> int:
+        tape = Tape()
+        source = tape.tensor(0)
+        x = tape.op((source,), 10)
+        left, right = (tape.op((x,), 1, views=views) for _ in ("left", "right"))
+        tape.op((left, right), 0, passes=True)
+        return max(replay(tape, source, output_lives=False).backward_peak)
+
+    assert peak_of(views=True) == 10 + 10 + 10
+    assert peak_of(views=False) == 10 + 10
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("product", "in_place"), [("linear", False), ("gelu", True)])
+def test_torch_itself_adds_gradients_so(product: str, in_place: bool) -> None:
+    """Three uses of one tensor: what autograd calls to sum the first two of their gradients. The third goes into the sum."""
+    import torch
+    from torch.profiler import profile
+
+    functions = {"linear": lambda x: torch.nn.functional.linear(x, torch.ones(4, 4)), "gelu": torch.nn.functional.gelu}
+    x = torch.nn.functional.gelu(torch.ones(2, 3, 4, requires_grad=True))
+    loss = sum(functions[product](x).square().sum() for _ in range(3))
+    with profile() as seen:
+        loss.backward()
+    called = {event.key: event.count for event in seen.key_averages()}
+    assert (called.get("aten::add", 0), called["aten::add_"]) == ((0, 2) if in_place else (1, 1))
 
 
 def test_views_keep_their_base_and_join_their_gradients_once() -> None:

@@ -17,23 +17,34 @@ from planner.refusals import Untraceable
 pytestmark = pytest.mark.torch
 
 NARROW: Final[dict[str, Any]] = {"param_dtype": "float32", "autocast": "none", "gradient_checkpointing": "off"}
-NAMED: Final[dict[str, Any]] = {"method": "lora", "target_modules": ["query", "value"]}
+LORA: Final[dict[str, Any]] = {"method": "lora", "target_modules": "all-linear"}
+CHECKPOINTED: Final[dict[str, Any]] = {"gradient_checkpointing": "non_reentrant"}
 EAGER: Final[dict[str, Any]] = {"attention": "eager"}  # which is all that DeBERTa has
 CASES: Final[tuple[tuple[str, dict[str, Any], float, float], ...]] = (  # how low and how high the closed form may be
-    ("roberta-base", NAMED | NARROW, 0.03, 0.01),
+    ("roberta-base", LORA | NARROW, 0.01, 0.01),
+    ("roberta-base", LORA | NARROW | CHECKPOINTED, 0.01, 0.01),  # 5.5 % low while gradients that are views were added in place
+    ("electra-base-discriminator", LORA | NARROW | CHECKPOINTED, 0.01, 0.01),
+    ("electra-base-discriminator", LORA, 0.01, 0.01),
+    ("electra-base-discriminator", {"method": "ln_tuning"}, 0.02, 0.01),  # beside a base of 16 bits the head has 32
+    ("bert-base-uncased", LORA | {"quant": "nf4"}, 0.01, 0.01),
     ("roberta-base", {"method": "full"} | NARROW, 0.03, 0.01),
     ("bert-large-uncased", {"method": "bitfit"} | NARROW, 0.03, 0.01),
     ("roberta-base", {"method": "ia3"} | NARROW, 0.01, 0.01),
     ("bert-base-uncased", {"method": "ia3", "target_modules": "default"}, 0.01, 0.01),
     ("distilbert-base-uncased", {"method": "ia3", "gradient_checkpointing": "off"}, 0.01, 0.01),
     ("electra-base-discriminator", {"method": "ia3"} | NARROW, 0.01, 0.01),
-    ("deberta-v3-base", {"method": "ln_tuning"} | NARROW | EAGER, 0.03, 0.01),
+    ("deberta-v3-base", {"method": "ln_tuning"} | NARROW | EAGER, 0.01, 0.01),
     ("distilbert-base-uncased", {"method": "ln_tuning"} | NARROW, 0.01, 0.01),
-    ("distilbert-base-uncased", NAMED | {"target_modules": ["q_lin", "v_lin"]} | NARROW, 0.03, 0.01),
-    ("deberta-v3-base", NAMED | {"target_modules": "default"} | NARROW | EAGER, 0.05, 0.01),
-    ("deberta-v3-base", {"method": "full"} | NARROW | EAGER, 0.05, 0.01),
-    ("deberta-v3-base", NAMED | {"target_modules": "default"} | EAGER, 0.05, 0.01),
+    ("distilbert-base-uncased", LORA | NARROW | CHECKPOINTED, 0.01, 0.01),
+    ("deberta-v3-base", LORA | NARROW | EAGER, 0.01, 0.01),
+    ("deberta-v3-base", LORA | EAGER | {"gradient_checkpointing": "off"}, 0.01, 0.01),
+    ("deberta-v3-base", {"method": "full"} | NARROW | EAGER, 0.02, 0.01),
+    ("deberta-v3-base", LORA | {"target_modules": "default"} | EAGER, 0.01, 0.01),
+    ("pythia-160m", LORA | {"quant": "nf4", "gradient_checkpointing": "off"}, 0.01, 0.01),
+    ("opt-350m", LORA | NARROW | CHECKPOINTED, 0.01, 0.01),  # its MLP is given a matrix
     ("gpt2", {"method": "lora", "gradient_checkpointing": "off"}, 0.01, 0.01),
+    ("gpt2", {"method": "ln_tuning"}, 0.01, 0.01),  # 4 % high: a narrower factor's gradient was counted twice while it is cast
+    ("opt-350m", {"method": "dora"}, 0.01, 0.01),  # what it keeps of the linear before its blocks
     ("opt-350m", {"method": "full", "gradient_checkpointing": "off"}, 0.01, 0.01),
     ("llama-3.2-1b", {"method": "lora"}, 0.01, 0.01),
     ("llama-3.2-1b", {"method": "qlora", "gradient_checkpointing": "off"}, 0.01, 0.01),
@@ -87,3 +98,12 @@ def test_a_head_of_its_own_is_counted_beside_mt5() -> None:
     config = cut(resolve_model("mt5-small").config, 2)
     strategy = strategy_of(read_case({"model": config, "seq_len": 64, "gradient_checkpointing": "off"}))
     assert trace_counted(config, strategy, task="seq2seq").num_base == resolve_model(config).num_params
+
+
+def test_fp16_clamps_what_t5_adds_up() -> None:
+    """A sum is kept for that, beside what the next norm keeps. LoRA was 5 % low."""
+    config = cut(resolve_model("t5-base").config, 2)
+    narrow = {"param_dtype": "float16", "adapter_dtype": "float16", "autocast": "none", "gradient_checkpointing": "off"}
+    strategy = strategy_of(read_case({"model": config, "micro_batch_size": 8, "seq_len": 128} | narrow))
+    closed = estimate_vram(resolve_model(config), strategy, task="seq2seq").allocated_peak_bytes
+    assert closed / trace_counted(config, strategy, task="seq2seq").vram.allocated_peak_bytes == pytest.approx(1, abs=0.02)

@@ -44,8 +44,8 @@ def stepped_of(kept: Trained, strategy: Strategy) -> Trained:
 
 
 def upcast_bytes(made: Trained, kept: Trained) -> int:
-    """By how much weights of the base itself grow when they are kept wider than they were made."""
-    return 0 if made.added else made.params * (kept.item - made.item)
+    """By how much weights of the base itself grow when they are kept wider than they were made, and a head beside them is."""
+    return 0 if made.added else made.params * (kept.item - made.item) + made.widened
 
 
 def reduced_item(made: Trained, strategy: Strategy, stack: Stack) -> int:

@@ -166,6 +166,12 @@ def _remembered_bytes(strategy: Strategy, trained: Trained) -> int:
 
 def _optimizer_bytes(architecture: Architecture, strategy: Strategy, trained: Trained, stack: Stack) -> int:
     row = OPTIMIZERS[strategy.optimizer]
+    more_of_head = row.state(trained.head_item) - row.state(trained.item) if trained.head_params else 0
+    return round(trained.head_params * more_of_head) + _uniform_bytes(row, architecture, strategy, trained, stack)
+
+
+def _uniform_bytes(row: Optimizer, architecture: Architecture, strategy: Strategy, trained: Trained, stack: Stack) -> int:
+    """As if all that trains had one dtype."""
     if row.embeddings is not None and stack.uses_trainer:
         embedding = trained.stage.of_ends(embedding_params(architecture, strategy))
         return round((trained.params - embedding) * row.state(trained.item) + embedding * row.embeddings(trained.item))

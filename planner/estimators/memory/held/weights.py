@@ -198,12 +198,19 @@ class Trained(msgspec.Struct, frozen=True):
     item: int  # bytes of one at rest
     added: int  # bytes that the method puts beside the base (0 where the base itself is trained)
     outer_params: int = 0  # of the parameters, how many lie outside the blocks
+    head_params: int = 0  # of those, how many are of a head that tells classes apart: its dtype may be another
+    head_item: int = 0  # bytes of one of them
     stage: Stage = UNCUT
 
     @property
     def gradients(self) -> int:
         """One number of the parameter's own dtype each."""
-        return self.params * self.item
+        return self.params * self.item + self.widened
+
+    @property
+    def widened(self) -> int:
+        """By how much a head in its own dtype takes more than in that of what else trains."""
+        return self.head_params * (self.head_item - self.item)
 
     def on(self, stage: Stage) -> Trained:
         """What of it lies on a GPU that computes this part of the model."""
@@ -213,6 +220,8 @@ class Trained(msgspec.Struct, frozen=True):
             item=self.item,
             added=stage.of_blocks(self.added - added_outside) + stage.of_ends(added_outside),
             outer_params=stage.of_ends(outer),
+            head_params=stage.of_ends(self.head_params),
+            head_item=self.head_item,
             stage=stage,
         )
 
@@ -226,15 +235,26 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
 def _trained(architecture: Architecture, strategy: Strategy, task: Task) -> Trained:
     trained, params = trainable_params(architecture, strategy, task=task), adapter_params(architecture, strategy)
     method = METHODS[strategy.method]
+    head, head_item = _head_apart(architecture, strategy, task)
     if method.moves:
         items = items_of(strategy)
         item = items.norm if method.moves == {"norms"} else items.weight
         outer = outer_parameters(architecture, task) if method.moves_all else trained - params
-        return Trained(trained, item, params * item if method.copies else 0, outer)
+        return Trained(trained, item, params * item + head * head_item if method.copies else 0, outer, head, head_item)
     item = DTYPE_BYTES[strategy.adapter_dtype]
     beside = (trained + resting_entries(architecture, strategy)) * item + frozen_bytes(architecture, strategy)
     outer = trained - params + (params if method.prompt is not None and method.adapter is None else 0)
-    return Trained(trained, item, beside + _rounding(architecture, strategy, item), outer)
+    return Trained(trained, item, beside + _rounding(architecture, strategy, item), outer, head, item)
+
+
+def _head_apart(architecture: Architecture, strategy: Strategy, task: Task) -> tuple[int, int]:
+    """Parameters of a head that tells classes apart, and bytes of one. derived: `settled` of remote/bases/heads.py casts it to
+    the dtype of what trains, unless nothing casts what comes into it.
+    """
+    if task not in ("classification", "token_classification"):
+        return 0, 0
+    dtype = strategy.param_dtype if strategy.autocast == "none" else strategy.adapter_dtype
+    return head_params(architecture, task), DTYPE_BYTES[dtype]
 
 
 def trained_in_block(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:

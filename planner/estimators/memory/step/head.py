@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture, Linear
+from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import FP32, Block, activation, norm, plain_product
 from planner.estimators.memory.step.tape import Tape, Tensor
@@ -79,7 +80,7 @@ def record_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked
     head = Head(architecture, numerics, asked)
     x = head.source(architecture.hidden_size, numerics.residual)
     prepare = _final_norm if architecture.layout != "post" else PREPARED_AFTER_POST[architecture.kind]
-    normed = prepare(head, x)
+    normed = _projected_out(head, prepare(head, x))
     LOSSES[asked.loss if asked.task in VOCABULARY_TASKS else "hf"](head, normed)
     return HeadTape(head.tape, x, head.width, head.tape.sizes[head.returned] if head.returned is not None else 0)
 
@@ -101,6 +102,17 @@ def _final_norm(head: Head, x: Tensor) -> Tensor:
         head.items[normed] = 2
         head.tape.sizes[normed] = head.n.tokens * head.architecture.hidden_size * 2
     return normed
+
+
+BEHIND_BLOCKS: Final = "project_out"  # derived: OPT-350m's, by its decoder's forward
+
+
+def _projected_out(head: Head, x: Tensor) -> Tensor:
+    """What a linear between blocks and head makes of it, with what a method hangs on that."""
+    for module in head.architecture.outer_linears:
+        if module.name == BEHIND_BLOCKS:
+            return linear(head, x, module)
+    return x
 
 
 def _as_it_is(_head: Head, x: Tensor) -> Tensor:
@@ -153,7 +165,7 @@ def record_logits(architecture: Architecture, numerics: Numerics, asked: HeadAsk
     head = Head(architecture, numerics, asked)
     x = head.source(architecture.hidden_size, numerics.residual)
     prepare = _final_norm if architecture.layout != "post" else PREPARED_AFTER_POST[architecture.kind]
-    logits = _logits(head, prepare(head, x))
+    logits = _logits(head, _projected_out(head, prepare(head, x)))
     return HeadTape(head.tape, x, head.width, head.tape.sizes[logits])
 
 

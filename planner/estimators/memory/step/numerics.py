@@ -48,6 +48,8 @@ COMPILED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: torch.compile r
 
 MAX_FLASH_HEAD_DIM: Final = 256  # derived: torch's flash kernel
 
+INTEGER_MASK: Final = 8  # derived: get_attention_mask of DebertaV2Encoder multiplies int64 masks of rows and columns
+
 BIASED_SCORES: Final = frozenset({"alibi_wide", "alibi_summed"})  # by positions, from head to head otherwise
 
 AttentionKernel = Literal["flash", "efficient", "mathematics", "cpu", "eager"]
@@ -182,6 +184,7 @@ def numerics_of(
     wide = widened or embeds_wide or _autocast_widens(architecture, strategy) or _upcast_widens(architecture, strategy)
     residual = 4 if wide else weight
     added = items.rest * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
+    added = INTEGER_MASK if architecture.scores == "disentangled" else added
     return Numerics(
         batch=sizes,
         residual=residual,

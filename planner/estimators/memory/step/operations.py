@@ -32,6 +32,8 @@ class Block:
         self.mixer_locals: list[Tensor] = []  # of the module that mixes tokens: alive until it returns
         self.block_locals: list[Tensor] = []  # of the block itself
         self.times = 1  # linears of each name that compute side by side: experts
+        self.counted = False  # whether gradients of the weights that are used here are counted where they are used first
+        self.flat = False  # whether linears are given a matrix of tokens: a gradient is then no view of the product
         self.by_role: dict[Role, list[Linear]] = {}
         for linear in architecture.linears:
             self.by_role.setdefault(linear.role, []).append(linear)
@@ -45,9 +47,16 @@ class Block:
     def of_experts(self) -> Block:
         """The same block being written, where each token goes to some experts, all of which meet some tokens."""
         block = copy(self)
-        block.times = self.architecture.num_experts
+        block.times, block.flat = self.architecture.num_experts, True
         batch = replace(self.n.batch, tokens=self.n.tokens * self.architecture.experts_per_token)
         block.n = replace(self.n, batch=batch)
+        return block
+
+    def of_positions(self) -> Block:
+        """The same block being written, where its weights meet relative positions after the tokens (DeBERTa)."""
+        block = copy(self)
+        block.counted = True
+        block.n = replace(self.n, batch=replace(self.n.batch, tokens=self.architecture.relative_span))
         return block
 
     def source(self, features: int, item: int) -> Tensor:
@@ -68,6 +77,10 @@ class Block:
         """An operation on tokens, or on so many. `holds`: tensors that Python frames keep alive until it is done."""
         if held := tuple(tensor for tensor in dict.fromkeys(holds) if tensor not in inputs):
             lifetimes = {"grads": inputs} | lifetimes
+        if self.flat:
+            lifetimes |= {"views": False}
+        if self.counted:
+            lifetimes |= {"weight_gradient": 0}
         num_bytes = (self.n.tokens if tokens is None else tokens) * features * item
         if self.times > 1:
             lifetimes |= {"weight_gradient": self.times * lifetimes.get("weight_gradient", 0)}  # type: ignore[operator]
@@ -77,6 +90,8 @@ class Block:
 
     def matrix(self, inputs: tuple[Tensor, ...], entries: int, item: int, **lifetimes: object) -> Tensor:
         """An operation on weights, whose size follows from no token. Its gradient is made where the next one is."""
+        if self.counted:
+            lifetimes |= {"weight_gradient": 0}
         if self.times > 1:
             lifetimes |= {name: self.times * lifetimes.get(name, 0) for name in ("keeps", "weight_gradient")}  # type: ignore[operator]
         output = self.tape.op(inputs, self.times * entries * item, **lifetimes)  # type: ignore[arg-type]
@@ -91,7 +106,7 @@ class Block:
         copy = self.matrix((), entries, item, grads=(), weight_gradient=gradient)
         saves = (*lifetimes.pop("saves", ()), copy)
         grads = (x, copy) if gradient else (x,)
-        return self.op((x, copy), features, item, saves=saves, grads=grads, **lifetimes)
+        return self.op((x, copy), features, item, saves=saves, grads=grads, views=True, **lifetimes)
 
     def split(self, x: Tensor, features: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Views of `x`, cut along its features."""
@@ -112,6 +127,15 @@ class Block:
         (view,) = self.tape.split(x, (self.n.tokens * features * item,))
         self.items[view] = item
         return view
+
+    def uncast(self, features: int, one: int, other: int) -> int:
+        """Bytes that the gradients of two factors of these item sizes take more while the narrower one's, made in the wider
+        dtype, is cast. By then what was saved is gone where hooks of a checkpoint had it, and as much more fits.
+        """
+        narrow, wide = sorted((one, other))
+        if narrow == wide:
+            return 0
+        return self.n.tokens * features * (wide - narrow if self.n.gives_up_early else wide)
 
     def cast(self, x: Tensor, features: int, item: int, *, tokens: int | None = None) -> Tensor:
         """`x.to(dtype)`: nothing when it has that item size already."""
@@ -205,6 +229,7 @@ def _product(block: Block, x: Tensor, module: Linear) -> Tensor:
         scratch=scratch,
         backward_scratch=backward_scratch,
         weight_gradient=gradient,
+        views=True,
         on_node=n.quant == "int8",  # MatMul8bitLt keeps its input on ctx, outside save_for_backward
         asks=n.quant not in BITSANDBYTES,  # its functions hold their weight there, where no hook asks for it
     )
@@ -296,7 +321,7 @@ def _gelu_new(block: Block, x: Tensor, width: int) -> Tensor:
     bent = block.op((inner,), width, block.items[inner], saves_output=True)
     bent = block.op((bent,), width, block.items[bent], passes=True)
     wider = max(item, block.items[bent])
-    uncast = block.n.tokens * width * wider if item != block.items[bent] else 0  # a gradient before it is cast down
+    uncast = block.uncast(width, item, block.items[bent])
     return block.op((half, bent), width, wider, saves=(half, bent), backward_scratch=uncast)
 
 

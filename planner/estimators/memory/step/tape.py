@@ -7,6 +7,8 @@ saved and both peaks; no constant is fitted. All sizes are bytes, in numbers or 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from planner.estimators.memory.step.letters import highest
@@ -29,6 +31,7 @@ class Op(msgspec.Struct, frozen=True):
     weight_gradient: int  # made in backward and alive until the optimizer step
     on_node: bool = False  # what it saves hangs on the node of the graph itself, where no hook of a checkpoint sees it
     asks: bool = False  # backward asks for something saved, be it a weight: a checkpoint is then computed again
+    views: bool = False  # its gradients are views of what a matrix product made
 
 
 def _view(base: Tensor, view: Tensor, *, joins: bool) -> Op:
@@ -106,13 +109,14 @@ class Tape(msgspec.Struct):
         weight_gradient: int = 0,
         on_node: bool = False,
         asks: bool = False,
+        views: bool = False,
     ) -> Tensor:
         """Record one operation and return its output, a new tensor of `num_bytes`. `grads` None: every input gets one."""
         output = self.tensor(num_bytes)
         saves = (*saves, output) if saves_output else saves
         grads = inputs if grads is None else grads
         self.ops.append(
-            Op(inputs, output, saves, keeps, grads, passes, scratch, backward_scratch, weight_gradient, on_node, asks)
+            Op(inputs, output, saves, keeps, grads, passes, scratch, backward_scratch, weight_gradient, on_node, asks, views)
         )
         return output
 
@@ -199,40 +203,53 @@ class _Gradients:
         self.storage_of: dict[Tensor, int] = {}
         self.sizes: list[int] = []
         self.users: list[int] = []
+        self.viewed: list[bool] = []
         self.live = 0
 
-    def add(self, tensor: Tensor, num_bytes: int, *, users: int = 1) -> int:
-        """A gradient of its own for `tensor`, which `users` have. Returns what is alive only until the operation ends.
+    def add(self, tensor: Tensor, num_bytes: int, *, users: int = 1, views: bool = False) -> int:
+        """A gradient of its own for `tensor`, which `users` have. Returns what is there beside them all while it is added up.
 
-        A second gradient is added in place to the first if that has one user; else the sum is a tensor of its own
-        (InputBuffer::accumulate in torch's autograd engine).
+        A second gradient is added in place to the first if that has one user and is no view, for a view's storage is its
+        base's as well; else the sum is a tensor of its own (`can_accumulate_inplace` of torch's input_buffer.cpp).
         """
-        second = tensor in self.storage_of
-        if second and self.users[self.storage_of[tensor]] == 1:
-            return num_bytes
-        if second:
+        beside = 0
+        if tensor in self.storage_of:
+            if self._adds_in_place(tensor):
+                return num_bytes
+            beside, views = num_bytes + self._alone(tensor), False
             self.drop(tensor)
         self.storage_of[tensor] = len(self.sizes)
         self.sizes.append(num_bytes)
         self.users.append(users)
+        self.viewed.append(views)
         self.live += num_bytes
-        return num_bytes if second else 0
+        return beside
 
     def share(self, source: Tensor, target: Tensor) -> int:
-        """`target` gets the very gradient of `source`. Returns what is alive only until the operation ends."""
+        """`target` gets the very gradient of `source`. Returns what is there beside them all while it is added up."""
         storage = self.storage_of[source]
         if target not in self.storage_of:
             self.users[storage] += 1
             self.storage_of[target] = storage
-        elif self.users[self.storage_of[target]] > 1:
-            self.add(target, self.sizes[storage])
-        return 0
+            return 0
+        if self._adds_in_place(target):
+            return 0
+        return self.add(target, self.sizes[storage]) - self.sizes[storage]
 
     def drop(self, tensor: Tensor) -> None:
         storage = self.storage_of.pop(tensor)
         self.users[storage] -= 1
         if not self.users[storage]:
             self.live -= self.sizes[storage]
+
+    def _adds_in_place(self, tensor: Tensor) -> bool:
+        storage = self.storage_of[tensor]
+        return self.users[storage] == 1 and not self.viewed[storage]
+
+    def _alone(self, tensor: Tensor) -> int:
+        """Bytes of its gradient that nothing else holds."""
+        storage = self.storage_of[tensor]
+        return self.sizes[storage] if self.users[storage] == 1 else 0
 
 
 def _backward(
@@ -257,17 +274,31 @@ def _backward(
             continue
         if waiting is None and ((op.saves and not op.on_node) or op.asks):
             waiting = gradients.live
-        transient = op.backward_scratch
-        if adds_up:
-            transient += op.weight_gradient
-        else:
-            weight_gradients += op.weight_gradient
-        for tensor in op.grads:
-            transient += gradients.share(op.output, tensor) if op.passes else gradients.add(tensor, sizes[tensor])
-        levels.append(kept_bytes + gradients.live + weight_gradients + transient)
-        gradients.drop(op.output)
+        made = {} if op.passes else {tensor: sizes[tensor] for tensor in op.grads}
+        passing = op.backward_scratch + sum(made.values()) + op.weight_gradient
+        levels.append(kept_bytes + gradients.live + weight_gradients + passing)
+        weight_gradients += 0 if adds_up else op.weight_gradient
         kept_bytes -= op.keeps + freed_by.get(index, 0)
+        levels += [kept_bytes + weight_gradients + level for level in _handed_down(gradients, op, made)]
     return highest(levels), weight_gradients, waiting or 0
+
+
+def _handed_down(gradients: _Gradients, op: Op, made: dict[Tensor, int]) -> Iterator[int]:
+    """Bytes of all gradients while those of one operation's inputs are added up, each where that takes a tensor more.
+
+    derived: what came in and what was saved are gone by then (`evaluate_function` of torch's engine.cpp).
+    """
+    if op.passes:
+        for tensor in op.grads:
+            if beside := gradients.share(op.output, tensor):
+                yield gradients.live + beside
+    gradients.drop(op.output)
+    to_come = sum(made.values())
+    for tensor, num_bytes in made.items():
+        to_come -= num_bytes
+        beside = gradients.add(tensor, num_bytes, views=op.views)
+        if beside > num_bytes:
+            yield gradients.live + beside + to_come
 
 
 def idle_bytes(tape: Tape) -> int:

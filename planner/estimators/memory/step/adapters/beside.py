@@ -26,7 +26,7 @@ def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
     item = n.autocast or n.adapter
     inner = block.cast(inner, fan_in, item)
     down = _down(block, inner, fan_in, item)
-    up = block.op((down,), fan_out, item, saves=(down,), weight_gradient=n.dials.rank * fan_out * n.adapter)
+    up = block.op((down,), fan_out, item, saves=(down,), weight_gradient=n.dials.rank * fan_out * n.adapter, views=True)
     up = block.op((up,), fan_out, item)
     if bits and not n.autocast:
         up = block.cast(up, fan_out, result_item)
@@ -38,8 +38,8 @@ def _down(block: Block, inner: Tensor, fan_in: int, item: int) -> Tensor:
     """The product with LoRA's A. One that stays as it was drawn needs no input in backward, but autocast's copy of itself."""
     n, entries = block.n, block.n.dials.rank * fan_in
     if n.dials.first_stays:
-        return block.op((inner,), n.dials.rank, item, keeps=entries * item if item != n.adapter else 0)
-    return block.op((inner,), n.dials.rank, item, saves=(inner,), weight_gradient=entries * n.adapter)
+        return block.op((inner,), n.dials.rank, item, keeps=entries * item if item != n.adapter else 0, views=True)
+    return block.op((inner,), n.dials.rank, item, saves=(inner,), weight_gradient=entries * n.adapter, views=True)
 
 
 def _fused_lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
@@ -78,15 +78,29 @@ def dora(block: Block, x: Tensor, module: Linear) -> Tensor:
     elif module.bias:
         base = block.op((y,), fan_out, result_item)
     item = max(n.adapter, block.items[base])
-    whole = n.tokens * fan_out * item  # of a magnitude's gradient, before it is summed over tokens
     scaled_base = block.op(
-        (base,), fan_out, item, saves=(base,), scratch=held, backward_scratch=whole, weight_gradient=fan_out * n.adapter
+        (base,),
+        fan_out,
+        item,
+        saves=(base,),
+        scratch=held,
+        backward_scratch=_product_gradients(block, base, fan_out, item),
+        weight_gradient=fan_out * n.adapter,
     )
-    scaled = block.op((up,), fan_out, item, saves=(up,), scratch=held, backward_scratch=whole)
+    scaled = block.op(
+        (up,), fan_out, item, saves=(up,), scratch=held, backward_scratch=_product_gradients(block, up, fan_out, item)
+    )
     scaled = block.op((scaled,), fan_out, item, scratch=held)
     change = block.op((scaled_base, scaled), fan_out, item, scratch=held, passes=True, holds=(x, inner))
     total = block.summed(y, change, fan_out, holds=(undropped,))
     return total if bits and n.autocast else block.cast(total, fan_out, result_item)
+
+
+def _product_gradients(block: Block, x: Tensor, features: int, item: int) -> int:
+    """Bytes beside the gradient of `x`, which a number for each feature multiplies: that of the numbers before it is summed
+    over tokens, and what that of `x` takes more before it is cast. derived: mul's backward makes both in the result's dtype.
+    """
+    return block.n.tokens * features * (2 * item - block.items[x])
 
 
 def _dora_base(block: Block, x: Tensor, module: Linear, held: int) -> tuple[Tensor, int]:
@@ -178,10 +192,8 @@ def vera(block: Block, x: Tensor, module: Linear) -> Tensor:
 
 
 def _scaled(block: Block, x: Tensor, features: int) -> Tensor:
-    """A learned number for each feature times `x`, in the numbers' dtype. derived: mul's backward makes both gradients in it
-    and for every token; then that of the numbers is summed, and that of `x` cast.
-    """
+    """A learned number for each feature times `x`, in the numbers' dtype."""
     n = block.n
-    both = n.tokens * features * (2 * n.adapter - block.items[x])
+    both = _product_gradients(block, x, features, n.adapter)
     weight = features * n.adapter
     return block.op((x,), features, n.adapter, saves=(x,), weight_gradient=weight, backward_scratch=both)

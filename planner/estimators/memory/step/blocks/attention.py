@@ -9,6 +9,7 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.adapters import linear
+from planner.estimators.memory.step.blocks.disentangled import disentangled
 from planner.estimators.memory.step.blocks.mamba import mamba
 from planner.estimators.memory.step.blocks.position_bias import (
     Seen,
@@ -24,8 +25,11 @@ from planner.estimators.memory.step.numerics import BIASED_SCORES, Numerics
 from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.step.tape import Tensor
 
-INDEX_BYTES: Final = 8  # derived: of an int64
 UNCAST_SCORES: Final = frozenset({"summed", "alibi_summed"})  # softmax gives the dtype of the block's norm
+# derived: flash's result is `empty_like` the queries, a product's is as it comes; the memory-efficient kernel and the CPU's lay
+# out a token's heads side by side
+AS_QUERIES_LIE: Final = frozenset({"flash", "mathematics"})
+DROPS_NOTHING: Final = frozenset({"distilbert"})  # derived: DistilBertSelfAttention hands on what its last linear gives
 STAY_WIDE: Final = UNCAST_SCORES | {"narrow"}  # weights meet the values as softmax gives them
 
 
@@ -44,10 +48,10 @@ def _self_attention(block: Block, x: Tensor) -> Tensor:
     key, value = _behind_prefix(block, key), _behind_prefix(block, value)
     block.mixer_locals += [query, key, value]
     attended = KERNELS[block.n.attention](block, query, key, value, "itself")
-    if a.joined_rotary and block.n.attention != "eager":
+    if a.joined_rotary and block.n.attention in AS_QUERIES_LIE:
         attended = block.op((attended,), a.query_size, block.items[attended])  # joined heads lie outermost: a true copy
     result = linear(block, attended, block.by_role["output"][0])
-    return dropout(block, result, a.hidden_size, a.hidden_dropout)
+    return result if a.model_type in DROPS_NOTHING else dropout(block, result, a.hidden_size, a.hidden_dropout)
 
 
 def cross_attention(block: Block, x: Tensor, seen: Tensor) -> Tensor:
@@ -214,7 +218,7 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, se
     item = n.autocast or asked
     query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item, tokens=n.keys)
     if a.scores == "disentangled":
-        scores = _disentangled(block, query, key, pairs)
+        scores = disentangled(block, query, key, pairs)
     else:
         scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
     weights = _biased(block, scores, pairs, seen) if a.position_bias else SCORES[a.scores](block, scores, pairs)
@@ -335,33 +339,12 @@ def weights_item(architecture: Architecture, n: Numerics) -> int:
     return normed if architecture.scores in UNCAST_SCORES else n.product(normed)
 
 
-def _disentangled(block: Block, query: Tensor, key: Tensor, pairs: int) -> Tensor:
-    """DeBERTa (arXiv:2006.03654): to the scores come those of contents with positions, and of positions with contents.
-
-    Keys are scaled before they meet queries, and what stands for positions is repeated for every sequence of the batch; both
-    are kept. Sums begin at the number 0, so that the first is a copy as well.
-    """
-    a, item = block.architecture, block.items[query]
-    scaled = block.op((key,), a.query_size, item)
-    scores = block.op((query, scaled), pairs, item, saves=(query, scaled))
-    to_positions = block.op((_by_position(block, query, pairs),), pairs, item, passes=True)
-    bias = block.op((to_positions, _by_position(block, key, pairs)), pairs, item, passes=True)
-    return block.op((scores, bias), pairs, item, passes=True)
-
-
-def _by_position(block: Block, content: Tensor, pairs: int) -> Tensor:
-    """Scores of queries or keys with every position in reach, and of these the one that each pair of tokens is apart."""
-    n, a, item = block.n, block.architecture, block.items[content]
-    repeated = block.op((), a.relative_span * a.query_size, item, tokens=n.batch.sequences, grads=())
-    reached = block.op((content, repeated), a.num_heads * a.relative_span, item, saves=(content, repeated))
-    index = INDEX_BYTES * n.seq_len * n.seq_len  # one for all heads and sequences
-    return block.op((block.op((reached,), pairs, item, saves=(reached,), keeps=index),), pairs, item)
-
-
 def _filled(block: Block, scores: Tensor, pairs: int) -> Tensor:
-    """What is masked out is filled; softmax in the scores' own dtype, which autocast makes fp32."""
+    """What is masked out is filled, by a mask of yes and no that is kept; softmax in the scores' own dtype, which autocast
+    makes fp32.
+    """
     item = block.items[scores]
-    filled = block.op((scores,), pairs, item)
+    filled = block.op((scores,), pairs, item, keeps=block.n.pairs)
     return _softmax(block, filled, pairs, FP32 if block.n.autocast else item)
 
 

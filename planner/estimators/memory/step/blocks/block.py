@@ -17,6 +17,8 @@ from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import Block, norm
 from planner.estimators.memory.step.tape import Tape, Tensor
 
+HALF: Final = 2  # derived: bytes of a number of 16 bits
+
 
 class BlockTape(msgspec.Struct, frozen=True):
     """A block written down."""
@@ -132,4 +134,7 @@ def _residual(block: Block, x: Tensor, branch: Tensor) -> Tensor:
     if block.architecture.scaled_residual:
         branch = block.op((branch,), h, block.items[branch])
     held = () if block.last_weights is None else (block.last_weights,)  # a local of the block, until the next ones come
-    return block.summed(x, branch, h, holds=held)
+    total = block.summed(x, branch, h, holds=held)
+    if block.architecture.position_bias and block.n.float16 and block.items[total] == HALF:
+        return block.op((total,), h, HALF, saves=(total,))  # T5 clamps an fp16 stream, whether anything overflows or not
+    return total

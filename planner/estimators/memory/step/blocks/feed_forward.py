@@ -74,16 +74,21 @@ def _gated(block: Block, gate: Tensor, make_up: Callable[[], Tensor], width: int
     activated = activation(block, gate, width)
     up = make_up()
     items = block.items[activated], block.items[up]
-    uncast = block.n.tokens * width * max(items) if items[0] != items[1] else 0  # the narrower one's gradient, as it is made
-    return block.op((activated, up), width, max(items), saves=(activated, up), backward_scratch=uncast)
+    return block.op((activated, up), width, max(items), saves=(activated, up), backward_scratch=block.uncast(width, *items))
+
+
+FLATTENS: Final = frozenset({"opt"})  # derived: OPTDecoderLayer hands its MLP a matrix, all tokens in its rows
 
 
 def _plain_mlp(block: Block, x: Tensor) -> Tensor:
     """down(act(up(x)))."""
     up, down = block.by_role["up"][0], block.by_role["down"][0]
+    block.flat = block.architecture.model_type in FLATTENS
     inner = activation(block, linear(block, x, up), up.out_features)
     block.inner = dropout(block, inner, up.out_features, block.architecture.inner_dropout)
-    return _down(block, block.inner, down)
+    fed = _down(block, block.inner, down)
+    block.flat = False
+    return fed
 
 
 def _down(block: Block, inner: Tensor, down: Linear) -> Tensor:
