@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from provision.home.places import Places
 
 
-LONGER: Final = "a larger --max-hours or --max-cost leaves more time: the deadline is the first of the two"
+LONGER: Final = "a larger --max-hours or --max-cost"  # of a run whose ledger does not say which of them set its deadline
 
 
 def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool, confirm: Confirm | None = None) -> int:
@@ -43,7 +43,7 @@ def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool
         receipt,
         lambda: print_report(receipt, console(), report_file=report_file),
         as_json=as_json,
-        errors=_problems(receipt),
+        errors=problems_of(receipt, places),
         exit_code=receipt.exit_code,
     )
 
@@ -85,13 +85,23 @@ def _agrees(display: LiveDisplay, question: str) -> bool:
         return click.confirm(question, err=True)
 
 
-def _problems(receipt: Receipt) -> tuple[Problem, ...]:
+def problems_of(receipt: Receipt, places: Places) -> tuple[Problem, ...]:
+    """What is wrong with how it ended, and what to type."""
     if receipt.exit_code == Exit.OK:
         return ()
-    hint = next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else LONGER if receipt.in_part else None
+    if receipt.exit_code == Exit.STILL_BILLS:
+        hint: str | None = next_command(receipt)
+    else:
+        hint = f"{_longer(receipt.run_id, places)} leaves more time" if receipt.in_part else None
     if receipt.exit_code == Exit.IN_DOUBT:
         return tuple(Problem(message=f"{doubt.message[0].upper()}{doubt.message[1:]}.") for doubt in receipt.doubts)
     return (Problem(message=receipt.ending.message or "The run ended without a result.", hint=hint),)
+
+
+def _longer(run_id: str, places: Places) -> str:
+    """What would have moved the deadline that cut it short."""
+    state = Ledger(places.ledger).runs().get(run_id)
+    return LONGER if state is None or state.more_time is None else state.more_time
 
 
 def next_command(receipt: Receipt) -> str:

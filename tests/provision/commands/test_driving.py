@@ -16,7 +16,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import PhaseStarted
 from provision.cli import call
 from provision.commands import ending
-from provision.commands.driving import next_command
+from provision.commands.driving import next_command, problems_of
 from provision.commands.logs import growing
 from provision.errors import Exit
 from provision.home.places import Places
@@ -81,6 +81,25 @@ def test_a_box_that_was_kept_with_a_result_is_gone_on_with(plan: Plan, reason: E
     kept = run_state(plan, teardown=None)
     assert next_command(receipt_of(plan, kept, outcome_of(reason=reason), adapter_folder=None)) == "rentune resume r"
     assert next_command(receipt_of(plan, kept, outcome_of(reason=reason, adapter=()))) == "rentune down r"
+
+
+@pytest.mark.parametrize(
+    ("more_time", "hint"),
+    [
+        ("a larger max_usd_per_run in policy.toml", "a larger max_usd_per_run in policy.toml leaves more time"),
+        (None, "a larger --max-hours or --max-cost leaves more time"),
+    ],
+)
+def test_a_run_in_part_names_the_limit_that_set_its_deadline(
+    more_time: str | None, hint: str, plan: Plan, run_id: str, places: Places, ledger: Ledger
+) -> None:
+    """An older ledger does not say which it was."""
+    line = attempted(run_id, at_s=1.0, deadline_at_s=1e10)
+    ledger.append(msgspec.structs.replace(line, more_time=more_time))
+    receipt = receipt_of(plan, run_state(plan), outcome_of(reason=EndReason.DEADLINE))
+    assert receipt.in_part
+    (problem,) = problems_of(msgspec.structs.replace(receipt, run_id=run_id), places)
+    assert problem.hint == hint
 
 
 @pytest.mark.parametrize(
