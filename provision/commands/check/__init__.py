@@ -39,7 +39,10 @@ def command(
     path = Path(file)
     if not (path.is_file() or path.is_dir() or _is_pattern(path)):
         what = "is no regular file" if exists(path) else absent_words(path)
-        raise BadInput(f"{file} {what}.", hint="rentune check FILE: a data file, a folder or pattern of some, or a job file")
+        from provision.prepare.inputs.parts import hub_words
+
+        hint = hub_words(str(file)) or "rentune check FILE: a data file, a folder or pattern of some, or a job file"
+        raise BadInput(f"{file} {what}.", hint=hint)
     if says_what_is_asked(path):
         from provision.commands.check.job import check_job
 

@@ -16,7 +16,7 @@ from planner.asking.request import DataAsked, Keep, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.prepare.inputs.base_files import require_whole
-from provision.prepare.inputs.parts import UnreadableData, files_of, placed
+from provision.prepare.inputs.parts import UnreadableData, files_of, hub_words, placed
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 TOKEN: Final = "HF_TOKEN"  # noqa: S105 - the variable's name
@@ -175,5 +175,5 @@ def _existing(name: str) -> str:
     except UnreadableData as error:
         raise BadInput(f"There is no data: {error}.", hint=hint) from None
     if not all(part.path.is_file() for part in found):
-        raise BadInput(f"The data file {name} is not there.", hint=hint)
+        raise BadInput(f"The data file {name} is not there.", hint=hub_words(name) or hint)
     return str(path.resolve())

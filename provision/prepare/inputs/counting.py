@@ -27,7 +27,7 @@ from provision.errors import BadInput
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.foreseen import lacks_own_template
-from provision.prepare.inputs.parts import files_of
+from provision.prepare.inputs.parts import files_of, hub_words
 from provision.redact import without_secrets
 from remote import contract
 from remote.contract import NO_TEMPLATE, TEMPLATE_HINT, TOKENIZER_FILES, Reading, with_template_at
@@ -201,7 +201,7 @@ def _meant(path: Path) -> str:
         beside = sorted(each.name for each in path.parent.iterdir() if each.is_file())
         if not path.exists() and (name := near(path.name, beside)) is not None:
             return f"did you mean {name}, which lies there?"
-    return "the path of a data file"
+    return hub_words(str(path)) or "the path of a data file"
 
 
 def _require_template(reading: Reading) -> None:

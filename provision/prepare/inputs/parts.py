@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Final
 
-from remote.data.files import files_of, form_of
+from remote.data.files import FORMS, files_of, form_of
 from remote.data.files.unreadable import UnreadableData
 
-__all__ = ["Files", "UnreadableData", "files_of", "form_of", "placed"]
+__all__ = ["Files", "UnreadableData", "files_of", "form_of", "hub_words", "placed"]
 
 Files = dict[str, str]  # a path at home -> its name on the box, below the folder of what is sent
+
+
+HUB_ID: Final = re.compile(r"[\w-]+/[\w.-]*[\w-]")  # an owner and a name
+
+
+def hub_words(name: str) -> str | None:
+    """What to type for a data set of the hub's, which is not fetched here; None for what can't be the id of one: files have an
+    ending, folders of one's own are there.
+    """
+    with suppress(ValueError):  # a plan knows it by its whole path
+        name = str(Path(name).relative_to(Path.cwd()))
+    path = PurePosixPath(name)
+    if HUB_ID.fullmatch(name) is None or form_of(Path(name)) in FORMS or Path(path.parts[0]).exists():
+        return None
+    return f"of a data set on the hub: hf download {name} --repo-type dataset --local-dir {path.name}, then name {path.name}/"
 
 
 def placed(path: str, name: str, more: Sequence[str] = ()) -> tuple[str, Files]:

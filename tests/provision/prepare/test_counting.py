@@ -13,6 +13,7 @@ import pytest
 from planner.asking.data import DataFile
 from planner.asking.request import RequestError
 from provision.prepare.inputs.counting import Data, has_tokenizer, look_through, measured, trains_on_bytes
+from provision.prepare.inputs.parts import hub_words
 from remote.contract import Reading
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BYTES_PER_TOKEN, TOKENS_OF_DEFAULT_SYSTEM, TOKENS_PER_MESSAGE, check_data, counter_of
@@ -182,6 +183,21 @@ def test_of_a_file_that_is_not_there_one_with_nearly_its_name_is_named(data: Pat
     with pytest.raises(RequestError, match="No such file") as refused:
         measured(DataFile(path=str(data.with_name(asked)), model="7b"), cache=data.parent, say=Heard())
     assert refused.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("tatsu-lab/alpaca", "hf download tatsu-lab/alpaca --repo-type dataset --local-dir alpaca, then name alpaca/"),
+        ("rows/train.jsonl.gz", None),
+        ("a/b/c", None),
+        ("./rows", None),
+    ],
+)
+def test_what_may_be_a_data_set_of_the_hub_is_answered_with_how_to_fetch_it(name: str, command: str | None) -> None:
+    """It is not fetched here. A plan knows it by its whole path."""
+    assert hub_words(str(Path.cwd() / name)) == hub_words(name)
+    assert hub_words(name) == (None if command is None else f"of a data set on the hub: {command}")
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
