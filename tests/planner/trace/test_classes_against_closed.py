@@ -12,7 +12,8 @@ from planner.asking.case import read_case, strategy_of
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_counted
 from planner.methods import total_params, trainable_params
-from planner.refusals import Untraceable
+from planner.refusals import CaseError, Untraceable
+from remote.contract import CAPABILITIES
 
 pytestmark = pytest.mark.torch
 
@@ -66,6 +67,26 @@ def test_a_base_that_tells_classes_apart_takes_what_its_trace_takes(
     assert traced.num_base == total_params(architecture, "classification")
     assert traced.num_trained == trainable_params(architecture, strategy, task="classification")
     assert -low < closed.allocated_peak_bytes / traced.vram.allocated_peak_bytes - 1 < high
+
+
+WITH_HEAD: Final = tuple(method for method in CAPABILITIES.methods if method not in CAPABILITIES.headless)
+
+
+@pytest.mark.parametrize("family", ["roberta-base", "bert-base-uncased", "llama-3.2-1b"])
+@pytest.mark.parametrize("method", WITH_HEAD)
+def test_every_method_trains_as_many_parameters_as_peft_makes_beside_a_head_of_classes(family: str, method: str) -> None:
+    """On every linear; of the encoders one has a pooler, and one a hidden layer in its head."""
+    config = cut(resolve_model(family).config, 2)
+    architecture = resolve_model(config)
+    said = {"model": config, "method": method, "micro_batch_size": 1, "seq_len": 32}
+    said |= {"param_dtype": "float32", "autocast": "none"}
+    strategy = strategy_of(read_case(said))
+    if method == "bitfit" and family == "llama-3.2-1b":
+        with pytest.raises(CaseError, match="bitfit trains biases"):
+            trainable_params(architecture, strategy, task="classification")
+        return
+    traced = trace_counted(config, strategy, task="classification")
+    assert trainable_params(architecture, strategy, task="classification") == traced.num_trained
 
 
 def test_classes_have_no_scores_of_words() -> None:
