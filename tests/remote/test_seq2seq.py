@@ -67,12 +67,14 @@ def make_pairs(make_job: MakeJob) -> Any:
     return make
 
 
-@pytest.mark.parametrize("method", ["lora", "ia3", "full"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of peft: ranks that fell to nothing
+@pytest.mark.parametrize("method", ["lora", "ia3", "full", "adalora"])
 def test_a_run_learns_to_answer_and_its_result_answers_by_itself(
     make_pairs: Any, model_cache: Path, capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
-    ranked = method == "lora"
-    strategy = changed(PADDED, method=method, rank=4 if ranked else None, gradient_accumulation_steps=2)
+    ranked = method in ("lora", "adalora")
+    options = {"init_r": 6} if method == "adalora" else {}
+    strategy = changed(PADDED, method=method, rank=4 if ranked else None, method_options=options, gradient_accumulation_steps=2)
     job = make_pairs("job", strategy=strategy)
     outcome = run(job)
     assert (outcome.reason, outcome.trained) == (EndReason.COMPLETED, True), outcome.message
