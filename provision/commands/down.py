@@ -58,7 +58,7 @@ def command(
 
     from provision.account.ledger import Ledger
     from provision.account.naming import LEAST_LETTERS
-    from provision.charge.ownerless.regions import regions_asked
+    from provision.charge.ownerless.regions import require_one_wish
     from provision.commands.ending import act_for, open_books
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
@@ -70,13 +70,13 @@ def command(
 
     read_crash_point(os.environ)  # refused before anything is looked at
     _require_one_thing(run, orphans=orphans, volumes=volumes, gone=gone)
-    asked = regions_asked(regions, everywhere=all_regions, orphans=orphans)
+    require_one_wish(regions, everywhere=all_regions, orphans=orphans)
     places = read_places()
     if run is not None and not orphans:
         with suppress(BadInput):  # it may be nobody's run that a cloud still lists
             run = run_brought(run, state, places, least_letters=LEAST_LETTERS).run_id
     with interruptible():
-        act = act_for(places, run, orphans=orphans, volumes=volumes, gone=gone, regions=asked)
+        act = act_for(places, run, orphans=orphans, volumes=volumes, gone=gone, regions=regions)
         ended = act(places, run, discard=discard)
     runs = ended.runs(Ledger(places.ledger), now_s=time.time())
     clean = all(teardown.clean for teardown in ended.teardowns) and not ended.unseen

@@ -21,11 +21,9 @@ from provision.charge.ends.by_word import close_by_word, with_way_out
 from provision.charge.ends.ending import end
 from provision.charge.ends.verdicts import ended_or_told, told_if_cut_off, told_if_it_bills
 from provision.charge.finding import find_run
-from provision.charge.ownerless.looking import look_for_orphans
+from provision.charge.ownerless.looking import Sky, look_for_orphans
 from provision.charge.ownerless.orphans import (
     Orphans,
-    account_sentences,
-    clock_sentences,
     controlled_sentences,
     elsewhere_sentences,
     kept_sentences,
@@ -36,7 +34,7 @@ from provision.charge.ownerless.orphans import (
     stray_runs,
     unasked_sentences,
 )
-from provision.charge.ownerless.regions import parted, region_sentences
+from provision.charge.ownerless.regions import limit_sentences, parted, region_sentences
 from provision.charge.ownerless.strays import end_stray, tell_nameless
 from provision.charge.ownerless.volumes import end_volume, kept_volumes
 from provision.charge.rings.alarm import ring_for_strays
@@ -172,22 +170,24 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen,
-        limits=_limits(found),
+        limits=limit_sentences(found),
         others=tuple(held),
         nothing=() if volumes else (f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
         costs={each.id: upkeep(each, found.rule(provider, each)) for provider, each in volumes},
     )
 
 
-def end_orphans(places: Places, run: str | None, *, discard: bool, regions: tuple[str, ...] = ()) -> Ended:
+def end_orphans(
+    places: Places, run: str | None, *, discard: bool, regions: tuple[str, ...] = (), sky: Sky | None = None
+) -> Ended:
     """What nobody controls and was rented from here; with `run` what carries its tag, whoever rented it. Of either only what
-    lies in `regions`, where any are named.
+    lies in `regions`, where any are named; `sky` as of a look.
 
     Raises BadInput where everybody could be asked, and nobody knows that run.
     """
     if run in Ledger(places.ledger).runs():
         raise BadInput(f"{run} was opened here.", hint=f"rentune down {run}")
-    found = look_for_orphans(places, CLOCKS, *regions)
+    found = look_for_orphans(places, CLOCKS, *regions, sky=sky)
     if run is not None:
         found = only_run(found, run)
         if found.nothing and not found.kept:
@@ -195,9 +195,9 @@ def end_orphans(places: Places, run: str | None, *, discard: bool, regions: tupl
             said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *limits)
             raise BadInput(" ".join(said), hint="rentune ls --orphans")
     found, outside = parted(found)
-    note = _said().note
+    note, edges = _said().note, Edges(places, _said(), make=sky.of_run if sky else None)
     turns = (
-        *(Turn(run_id, partial(_end_stray, run_id, provider, places)) for run_id, provider in stray_runs(found)),
+        *(Turn(run_id, partial(_end_stray, run_id, provider, edges)) for run_id, provider in stray_runs(found)),
         *(
             Turn(each.run_id, partial(_end_run, each.run_id, places, discard=discard, meant=False), is_waited_for=False)
             for each in found.runs
@@ -224,21 +224,12 @@ def end_orphans(places: Places, run: str | None, *, discard: bool, regions: tupl
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen | unknown,
-        limits=_limits(found),
+        limits=limit_sentences(found),
         others=others,
         nothing=_nothing_words(run, others, found),
         costs=_costs(tuple(teardowns), found, places),
         spent={each.run_id: _spent(each, found) for each in teardowns},
         learned=_learned(teardowns, places),
-    )
-
-
-def _limits(found: Orphans) -> tuple[str, ...]:
-    return (
-        *account_sentences(found),
-        *region_sentences(found),
-        *unasked_sentences(found),
-        *clock_sentences(found.ahead_s),
     )
 
 
@@ -329,14 +320,13 @@ def _said() -> LineDisplay:
     return LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
 
 
-def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
+def _end_stray(run_id: str, provider: str, edges: Edges) -> Teardown:
     """Of a run that this ledger knows also told to whom that run tells."""
-    edges = Edges(places, _said())
 
     def ended() -> Teardown:
         return ended_or_told(run_id, lambda: end_stray(run_id, provider, edges))
 
-    if run_id not in Ledger(places.ledger).runs():
+    if run_id not in Ledger(edges.places.ledger).runs():
         return ended()
     return ended_and_told(run_id, ended, edges)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from provision.account.receipt.value import Receipt
     from provision.account.runs import RunState
     from provision.charge.ownerless.elsewhere import Elsewhere
+    from provision.charge.ownerless.looking import Sky
     from provision.charge.ownerless.orphans import Orphans
     from provision.home.places import Places, RunFolder
     from provision.report.tables import Table
@@ -65,18 +66,18 @@ def command(
     region, so there --region (a name, or a pattern such as 'eu-*') saves time; the others show all regions in one list, and are
     asked for all.
     """
-    from provision.charge.ownerless.regions import regions_asked
+    from provision.charge.ownerless.regions import require_one_wish
     from provision.home.places import read_places
 
     if orphans and state is not None:
         raise BadInput(
             "--orphans asks providers and --state a store: two things to do.", hint="rentune ls --orphans, then --state"
         )
-    asked = regions_asked(regions, everywhere=all_regions, orphans=orphans)
+    require_one_wish(regions, everywhere=all_regions, orphans=orphans)
     places = read_places()
     if state is not None:
         return _show_shared(state, places, everything, as_json=as_json)
-    return _show_orphans(places, asked, as_json=as_json) if orphans else _show_runs(places, everything, as_json=as_json)
+    return show_orphans(places, regions, as_json=as_json) if orphans else _show_runs(places, everything, as_json=as_json)
 
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
@@ -136,13 +137,14 @@ def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
     return row | {"machine": machine, "unsent_lines": shared.num_unsent}
 
 
-def _show_orphans(places: Places, regions: tuple[str, ...], *, as_json: bool) -> int:
+def show_orphans(places: Places, regions: tuple[str, ...], *, as_json: bool, sky: Sky | None = None) -> int:
+    """Print what nobody controls, and answer with the exit code. `regions`, `sky`: as of a look."""
     from provision.charge.ownerless.looking import look_for_orphans
     from provision.charge.rings.alarm import ring_for_strays
     from provision.commands.problems import unseen_problems
     from provision.envelope.show import say, show
 
-    found = look_for_orphans(places, CLOCKS, *regions)
+    found = look_for_orphans(places, CLOCKS, *regions, sky=sky)
     ring_for_strays(found.strays, found, places=places, note=partial(say, err=True))
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data: dict[str, Any] = {
@@ -193,7 +195,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "model": state.opened.model,
         "provider": state.provider,
         "offer": state.rental.offer.key if state.rental else None,
-        "status": _status(state, places, now_s=now_s),
+        "status": _status_with_box(state, places, now_s=now_s),
         "phase": _phase(state, heard) if heard is not None else None,
         "training": _training(heard) if heard is not None else None,
         "reason": _reason(receipt),
@@ -224,9 +226,9 @@ def _reason(receipt: Receipt | None) -> str | None:
     return DEADLINE if receipt.ending.by_deadline else receipt.ending.reason
 
 
-def _status(state: RunState, places: Places, *, now_s: float) -> str:
-    """The same, with a look at a box on this machine: one that a reboot has ended trains no more, whatever its events say."""
-    told = status(state, places.run(state.run_id), now_s=now_s)
+def _status_with_box(state: RunState, places: Places, *, now_s: float) -> str:
+    """Where a run stands, with a look at a box on this machine: one that a reboot has ended trains no more."""
+    told = status_in_books(state, places.run(state.run_id), now_s=now_s)
     return BOX_GONE if told == ORPHAN and _is_dead_here(state, places, now_s=now_s) else told
 
 
@@ -252,8 +254,8 @@ def _is_dead_here(state: RunState, places: Places, *, now_s: float) -> bool:
     return seen(asked).lacks(state.box)
 
 
-def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:
-    """One word or two for where a run stands."""
+def status_in_books(state: RunState, folder: RunFolder, *, now_s: float) -> str:
+    """One word or two for where a run stands, by its ledger and its lock alone."""
     from provision.charge.controller import Hands, hands_of
 
     is_held = hands_of(state, folder.lock, now_s=now_s) is Hands.HELD
@@ -378,15 +380,8 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
 
 
 def _say_what_limits(found: Orphans) -> None:
-    from provision.charge.ownerless.orphans import account_sentences, clock_sentences, unasked_sentences
-    from provision.charge.ownerless.regions import region_sentences
+    from provision.charge.ownerless.regions import limit_sentences
     from provision.envelope.show import say
 
-    limits = (
-        *account_sentences(found),
-        *region_sentences(found),
-        *unasked_sentences(found),
-        *clock_sentences(found.ahead_s),
-    )
-    for sentence in limits:
+    for sentence in limit_sentences(found):
         say(sentence)

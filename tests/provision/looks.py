@@ -12,4 +12,4 @@ from provision.charge.ownerless.orphans import Orphans
 def let_every_look_find(monkeypatch: pytest.MonkeyPatch, find: Callable[[], Orphans]) -> None:
     """The importer first: imported afterwards it would hold the stand-in for good, and later tests with it."""
     for module in ("commands.ending", "charge.ownerless.looking"):
-        monkeypatch.setattr(f"provision.{module}.look_for_orphans", lambda *_: find())
+        monkeypatch.setattr(f"provision.{module}.look_for_orphans", lambda *_, **_edges: find())

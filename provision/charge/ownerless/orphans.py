@@ -26,6 +26,7 @@ from provision.seam import DEADLINE_GRACE_S, Answer, Owned, Resource, clock_trou
 NOBODY: Final[Mapping[str, Elsewhere]] = {}
 NO_HANDS: Final[Mapping[str, Hands]] = {}
 NO_RULES: Final = Rules()
+EVERYWHERE: Final[Mapping[str, tuple[str, ...]]] = {}
 
 
 class Orphans(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +67,12 @@ def find_orphans(
     hands: Mapping[str, Hands] = NO_HANDS,
     elsewhere: Mapping[str, Elsewhere] = NOBODY,
     rules: Rules = NO_RULES,
+    regions: tuple[str, ...] = (),
+    only_in: Mapping[str, tuple[str, ...]] = EVERYWHERE,
 ) -> Orphans:
     """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one; `now_s` this
     machine's clock; `hands` in whose hands its runs are (left out: nobody's), `elsewhere` what stores said of them, `rules`
-    how providers bill.
+    how providers bill; `regions` what was to be looked at where that is not all, `only_in` which were asked there for that.
 
     Whether somebody else's deadline has passed is judged by the providers' clock alone: this machine's may be hours off.
     """
@@ -102,6 +105,8 @@ def find_orphans(
         accounts={provider: found.account for provider, found in owned.items() if found.account is not None},
         rules=rules,
         unseen=_unanswered(owned) | _in_other_accounts(runs, owned),
+        regions=regions,
+        only_in=dict(only_in),
     )
 
 

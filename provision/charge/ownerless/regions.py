@@ -6,8 +6,7 @@ hide what it shows would save nothing, and might hide what bills.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -15,8 +14,8 @@ import msgspec
 from catalogs.compiled import read_compiled
 from planner.asking.policy import matches
 from provision.account.runs import RunState
-from provision.charge.ownerless.orphans import Orphans
-from provision.clouds.programs import CLOUDS, load_cloud
+from provision.charge.ownerless.orphans import Orphans, account_sentences, clock_sentences, unasked_sentences
+from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.home.places import Places
 from provision.seam import Resource
@@ -29,35 +28,62 @@ class Parted(NamedTuple):
     outside: tuple[str, ...]
 
 
-def regions_asked(regions: tuple[str, ...], *, everywhere: bool, orphans: bool) -> tuple[str, ...]:
-    """Those that an invocation is about; empty = all, which is the default and can be said. Raises BadInput where that is said
-    beside some of them, or of anything but orphans.
+def require_one_wish(regions: tuple[str, ...], *, everywhere: bool, orphans: bool) -> None:
+    """Raises BadInput where all regions, which is the default and can be said, are asked for beside some of them, or either of
+    anything but orphans.
     """
     if regions and everywhere:
         raise BadInput("--all-regions and --region are two things to ask.", hint="Leave one of them out.")
     if (regions or everywhere) and not orphans:
         option = "--region" if regions else "--all-regions"
         raise BadInput(f"{option} is about orphans: a run knows where it is.", hint=f"Add --orphans, or leave {option} out.")
-    return regions
 
 
-def regions_meant(provider: str, patterns: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The account's regions there that these names and patterns mean, perhaps none; None where the whole account is asked:
-    where no pattern is given, or one list shows it. Raises RentuneError where the cloud can't be asked.
+def asked_by_region() -> tuple[str, ...]:
+    """The clouds whose lists show one region each."""
+    return tuple(name for name, cloud in CLOUDS.items() if not cloud.one_look)
+
+
+def regions_meant(
+    provider: str, patterns: tuple[str, ...], regions_of: Callable[[str], Iterable[str]]
+) -> tuple[str, ...] | None:
+    """The account's regions there (`regions_of`) that these names and patterns mean, perhaps none; None where the whole
+    account is asked: where no pattern is given, or one list shows it. Raises RentuneError where the cloud can't be asked.
     """
-    if not patterns or provider not in CLOUDS or CLOUDS[provider].one_look:
+    if not patterns or provider not in asked_by_region():
         return None
-    return tuple(region for region in load_cloud(provider).regions(os.environ) if matches(region, patterns))
+    return tuple(region for region in regions_of(provider) if matches(region, patterns))
 
 
-def require_known(patterns: tuple[str, ...], met: Collection[str], places: Places) -> None:
-    """Raises BadInput for a pattern that means neither a region which was met nor one of the price list: a slip of the pen
-    would look nowhere, and find nothing.
+def regions_unmet(patterns: tuple[str, ...], met: Iterable[str], places: Places) -> tuple[str, ...]:
+    """The patterns that mean neither a region which was met nor one of the price list."""
+    if not patterns:
+        return ()
+    sold = (offer.region for offer in read_compiled(places.catalog).offers if offer.provider in CLOUDS)
+    known = {*met, *sold}
+    return tuple(pattern for pattern in patterns if not any(matches(region, (pattern,)) for region in known))
+
+
+def require_met(unmet: tuple[str, ...], answered: Iterable[str]) -> dict[str, str]:
+    """Which clouds may have those regions all the same, each with why that is not known: those that are asked by region and
+    have not `answered`. Raises BadInput where all have: a slip of the pen would look nowhere, and find nothing.
     """
-    sold = {offer.region for offer in read_compiled(places.catalog).offers if offer.provider in CLOUDS}
-    for pattern in patterns:
-        if not any(matches(region, (pattern,)) for region in (*met, *sold)):
-            raise BadInput(f"No cloud that this version rents from has a region {pattern!r}.", hint="rentune catalog list")
+    silent = [name for name in asked_by_region() if name not in set(answered)] if unmet else []
+    if unmet and not silent:
+        raise BadInput(f"No cloud that this version rents from has a region {unmet[0]!r}.", hint="rentune catalog list")
+    asked = f"whether it has a region {', '.join(unmet)} can't be asked"
+    why = f"{asked}: credentials or packages are missing here (`rentune doctor`)"
+    return dict.fromkeys(silent, why)
+
+
+def limit_sentences(found: Orphans) -> tuple[str, ...]:
+    """What to know of a look beside what it found: whose accounts and which regions were asked, who was not, by whose clock."""
+    return (
+        *account_sentences(found),
+        *region_sentences(found),
+        *unasked_sentences(found),
+        *clock_sentences(found.ahead_s),
+    )
 
 
 def region_sentences(found: Orphans) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def test_what_may_still_be_there_is_told_with_its_dollars(
     left = Teardown.orphaned(
         "lost", "It is still listed.", resources=(ResourceEnd(resource=MACHINE, gone=Answer.NO, at_s=1000.0),)
     )
-    monkeypatch.setattr(ending, "look_for_orphans", lambda *_: strays(MACHINE))
+    monkeypatch.setattr(ending, "look_for_orphans", lambda *_, **_edges: strays(MACHINE))
     monkeypatch.setattr(ending, "end_stray", lambda *_, **__: left)
     code, said = answered(capsys, "--orphans")
     assert code == Exit.STILL_BILLS
@@ -83,7 +83,7 @@ def test_at_ctrl_c_what_is_at_work_is_ended_and_the_rest_is_told_as_not_begun(
         return Teardown.destroyed(run_id, "It is gone.")
 
     machines = (MACHINE, msgspec.structs.replace(MACHINE, id="i-2", run_id="lost-2"))
-    monkeypatch.setattr(ending, "look_for_orphans", lambda *_: strays(*machines))
+    monkeypatch.setattr(ending, "look_for_orphans", lambda *_, **_edges: strays(*machines))
     monkeypatch.setattr(ending, "end_stray", end)
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
     told = capsys.readouterr()
@@ -107,7 +107,7 @@ def test_one_that_is_cut_off_says_so_and_no_other_is_begun(
 
     state = ledger.runs()[run_id]
     left = msgspec.structs.replace(strays(), runs=(state, state))
-    monkeypatch.setattr(ending, "look_for_orphans", lambda *_: left)
+    monkeypatch.setattr(ending, "look_for_orphans", lambda *_, **_edges: left)
     monkeypatch.setattr(ending, "end", end)
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
     text = " ".join(capsys.readouterr().out.split())
@@ -139,11 +139,11 @@ def test_what_is_left_alone_and_why_stands_in_the_notes(
 ) -> None:
     """As in the text: a colleague's box is named, and where there is nothing to end that is said."""
     theirs = msgspec.structs.replace(MACHINE, run_id="theirs", installation="there", deadline_at_s=2000.0)
-    monkeypatch.setattr(ending, "look_for_orphans", lambda *_: strays(theirs))
+    monkeypatch.setattr(ending, "look_for_orphans", lambda *_, **_edges: strays(theirs))
     code, said = answered(capsys, "--orphans")
     assert (code, said["data"]) == (Exit.OK, [])
     assert any("theirs" in note or "left alone" in note for note in said["notes"])
-    monkeypatch.setattr(ending, "look_for_orphans", lambda *_: strays())
+    monkeypatch.setattr(ending, "look_for_orphans", lambda *_, **_edges: strays())
     code, said = answered(capsys, "--orphans")
     assert said["notes"][0] == "Nothing of ours is left anywhere that could be seen."
 

@@ -19,7 +19,7 @@ from provision.account.lines import Billed, Created, Ended, PhaseStarted
 from provision.account.receipt.value import Ending
 from provision.charge.controller import this_process
 from provision.cli import call
-from provision.commands.ls import describe, stands, status, table
+from provision.commands.ls import describe, stands, status_in_books, table
 from provision.errors import Exit
 from provision.home.places import Places
 from provision.providers import boxes_folder
@@ -151,9 +151,9 @@ def test_an_exit_code_of_a_later_version_only_says_that_it_ended(run_id: str, pl
 def test_between_two_attempts_a_run_goes_on(run_id: str, places: Places, ledger: Ledger) -> None:
     """Nothing of it bills, and it is not over: who is at it will try another offer; else it is left behind."""
     between_attempts(run_id, ledger)
-    assert status(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "orphan"
+    assert status_in_books(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "orphan"
     ledger.append(this_process(run_id, at_s=4.0))
-    assert status(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "running"
+    assert status_in_books(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "running"
 
 
 def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places, ledger: Ledger) -> None:

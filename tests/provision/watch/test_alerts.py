@@ -569,7 +569,7 @@ def test_what_a_run_that_is_over_had_left_rings_once_it_is_ended(
         assert call(["down", run_id]) == Exit.OK
         paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
         left = find_orphans(Ledger(places.ledger).runs(), {"aws": paper.owned()}, installation=None, now_s=time.time())
-        monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_: left)
+        monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_, **_edges: left)
         assert call(["down", "--orphans"]) == Exit.OK
     assert heard.kinds() == ["budget", "finished", "finished"]
     assert heard.bodies[-1]["text"] == f"Run {run_id} had left something at its provider, which was ended; its box is gone."

@@ -114,7 +114,7 @@ def test_a_run_that_left_things_at_two_clouds_is_ended_at_both(places: Places, m
         left = Resource(kind=kind, id=name, run_id="r9", installation="here", deadline_at_s=1.0, bills=kind == "instance")
         clouds[name].boxes["r9"] = left
 
-    def look(*_: object) -> Orphans:
+    def look(*_: object, **_edges: object) -> Orphans:
         owned = {name: cloud.owned() for name, cloud in clouds.items()}
         return find_orphans({}, owned, installation="here", now_s=2.0)
 

@@ -217,7 +217,7 @@ def end_all_kept(kept: RunState, monkeypatch: pytest.MonkeyPatch, *named: str) -
     found = find_orphans(
         {kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, rules=Rules(billing=read_rules().billing)
     )
-    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_: found)
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_, **_edges: found)
     monkeypatch.setattr("provision.clouds.kept.GRACE_S", 0.0)
     return call(["down", "--volumes", *named])
 
@@ -325,7 +325,7 @@ def test_one_that_is_not_ended_is_told_with_what_it_costs_on(
     )
     monkeypatch.setattr(aws, "destroy_stray", lambda *_asked: None)
     monkeypatch.setattr(aws, "owned", lambda *_asked: owned)
-    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_: found)
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda *_, **_edges: found)
     assert call(["down", "--volumes"]) == Exit.STILL_BILLS
     said = f"volume {volume.id} is there; 100 GiB: $0.0110 an hour, $8.00 a month."
     assert said in " ".join(capsys.readouterr().out.split())
