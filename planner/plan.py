@@ -236,7 +236,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     keeps_lease: bool = False  # whether a box there that ends itself before its deadline ends its bill, or has none
     has_firewall: bool = True  # whether `where.allow_from` can be kept there
     asks_ram: bool = False  # whether an order there says how much RAM is needed, and gets no machine with less
-    installs_driver: bool = False  # whether a GPU machine's first boot there may have to put NVIDIA's driver in
+    may_install_driver: bool = False  # whether a GPU machine's first boot there may have to put NVIDIA's driver in
     caution: str | None = None  # what whoever rents there must know, in one sentence
     short: Mapping[str, QuotaShort] = {}  # by an offer's key: what the account lacks for it, where that is known
 

@@ -19,7 +19,7 @@ from planner.units import GIB
 from provision.aboard.ship import stack_is_here
 from provision.account.ledger import Ledger, damage
 from provision.clouds.credentials import flaw
-from provision.clouds.orders.drivers import trains_on
+from provision.clouds.orders.images import trains_on
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import BadInput, ProvisionError
 from provision.extras import install_command

@@ -137,13 +137,6 @@ def boot_wait_s(provider: str) -> float | None:
     return CLOUDS[provider].waits.boot_s if provider in CLOUDS else None
 
 
-def driver_wait_s(provider: str) -> float:
-    """Seconds that a box there is given from reachable until the driver answers that its first boot sees to; none on one's own
-    machines, into which no boot of ours puts one.
-    """
-    return CLOUDS[provider].waits.driver_s if provider in CLOUDS else 0.0
-
-
 def never_met(provider: str) -> str | None:
     """What to say before the first dollar goes to a cloud that this version was never tried with; None where it was."""
     row = CLOUDS.get(provider)
@@ -172,7 +165,7 @@ def known_providers() -> dict[str, Provider]:
             keeps_lease=keeps_lease(name),
             has_firewall=name not in CLOUDS or CLOUDS[name].firewall,
             asks_ram=name in CLOUDS and CLOUDS[name].asks_ram,
-            installs_driver=name in CLOUDS and CLOUDS[name].installs_driver,
+            may_install_driver=name in CLOUDS and CLOUDS[name].may_install_driver,
             caution=_caution(name),
         )
         for name, kind in KINDS.items()

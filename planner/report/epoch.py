@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner.estimators.time.duration import steps_of, work_of
+from planner.estimators.time.duration import steps_of
+from planner.estimators.work import work_of
 from planner.plan import Plan
 from planner.report.words import span, usd
 from planner.strategy.stack import PINNED_STACK

@@ -107,7 +107,7 @@ def question_of(
 
 def figures_for(question: Question, architecture: Architecture, edges: Edges, sent: Sent) -> Figures:
     """The estimates of the question's job."""
-    driverless = frozenset(name for name, each in edges.providers.items() if each.installs_driver)
+    driver_installers = frozenset(name for name, each in edges.providers.items() if each.may_install_driver)
     return Figures(
         architecture,
         question.request,
@@ -115,7 +115,7 @@ def figures_for(question: Question, architecture: Architecture, edges: Edges, se
         seq_len=question.seq_len,
         seen=edges.seen,
         sent=sent,
-        driverless=driverless,
+        driver_installers=driver_installers,
     )
 
 

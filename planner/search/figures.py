@@ -28,10 +28,10 @@ from planner.estimators.time.duration import (
     errand_of,
     estimate_duration,
     least_learned,
-    unpadded,
 )
 from planner.estimators.time.learned import Seen, machine_of
 from planner.estimators.time.speed import StepTime, step_time
+from planner.estimators.work import unpadded
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused
@@ -81,7 +81,7 @@ class Figures:
         seq_len: int,
         seen: tuple[Seen, ...] = (),
         sent: Sent = NOTHING,
-        driverless: frozenset[str] = frozenset(),
+        driver_installers: frozenset[str] = frozenset(),
     ) -> None:
         self.architecture = architecture
         self._request = request
@@ -91,7 +91,7 @@ class Figures:
         self._seq_len = seq_len
         self.seen = seen
         self._sent = sent
-        self._driverless = driverless  # providers whose first boot may have to put a GPU's driver in
+        self._driver_installers = driver_installers  # providers whose first boot may have to put a GPU's driver in
         self._seen_on = frozenset(each.machine for each in seen)
         self._ladders: dict[tuple[int, Dtype], Ladders] = {}
         self._least: dict[tuple[int, Dtype, int], float] = {}
@@ -121,8 +121,10 @@ class Figures:
         return self._like(request, advice, seq_len=self._seq_len)
 
     def _like(self, request: Request, advice: Advice, *, seq_len: int) -> Figures:
-        driverless, sent = self._driverless, self._sent
-        return Figures(self.architecture, request, advice, seq_len=seq_len, seen=self.seen, sent=sent, driverless=driverless)
+        driver_installers, sent = self._driver_installers, self._sent
+        return Figures(
+            self.architecture, request, advice, seq_len=seq_len, seen=self.seen, sent=sent, driver_installers=driver_installers
+        )
 
     def cut(self, strategy: Strategy) -> Strategy:
         """A strategy of the same job with sequences of this length."""
@@ -243,7 +245,7 @@ class Figures:
                     offer,
                     reused_environment=local,
                     model_on_box=local,
-                    installs_driver=self._installs_driver(gpu, offer),
+                    may_install_driver=self._may_install_driver(gpu, offer),
                 ),
                 self._errand(strategy, gpu, padded=padded),
                 seen=self.seen,
@@ -253,12 +255,12 @@ class Figures:
             )
         return self._duration[key]
 
-    def _installs_driver(self, gpu: Gpu | None, offer: Offer) -> bool:
-        return gpu is not None and gpu.vendor == "nvidia" and offer.provider in self._driverless
+    def _may_install_driver(self, gpu: Gpu | None, offer: Offer) -> bool:
+        return gpu is not None and gpu.vendor == "nvidia" and offer.provider in self._driver_installers
 
     def soonest(self, gpu: Gpu | None, offers: tuple[Offer, ...]) -> Offer:
         """One of these machines that begins as soon as any of them: without a driver to put in, where there is such a one."""
-        return next((offer for offer in offers if not self._installs_driver(gpu, offer)), offers[0])
+        return next((offer for offer in offers if not self._may_install_driver(gpu, offer)), offers[0])
 
     def pace(self, gpu: Gpu | None, offer: Offer, *, num_gpus: int) -> tuple[object, ...]:
         """What of a machine decides how long a job takes on so many of its GPUs: where that is the same, so is the time."""
@@ -266,7 +268,7 @@ class Figures:
         link = offer.interconnect if num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
         machine = machine_of(offer.provider, offer.instance_type)
         own = machine if machine in self._seen_on else None  # to all others earlier runs teach the same
-        return (*kind, own, offer.provider == LOCAL, link, self._installs_driver(gpu, offer))
+        return (*kind, own, offer.provider == LOCAL, link, self._may_install_driver(gpu, offer))
 
     def _errand(self, strategy: Strategy, gpu: Gpu | None, *, padded: bool) -> Errand:
         flash = None if gpu is None else has_flash(gpu)
@@ -288,12 +290,10 @@ class Figures:
         duration = estimate_duration(
             self.architecture,
             strategy,
-            gpu=gpu,
-            offer=offer,
+            Here(gpu, offer, may_install_driver=self._may_install_driver(gpu, offer)),
             data=self._data,
             loop=self._request.loop,
             task=self._task,
-            installs_driver=self._installs_driver(gpu, offer),
             sent=self._sent,
         )
         return duration, estimate_host(self.architecture, strategy, num_gpus=strategy.num_gpus, on_cpu=False, task=self._task)

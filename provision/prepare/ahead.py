@@ -13,7 +13,7 @@ import msgspec
 
 from catalogs.hardware import Gpu, Offer
 from planner.plan import Plan
-from provision.clouds.orders.drivers import fitted
+from provision.clouds.orders.images import fitted
 from provision.clouds.programs import CLOUDS, Cloud, load_cloud
 from provision.clouds.programs.accounts.quotas import Quota, shortage
 from provision.errors import ProvisionError, Refused

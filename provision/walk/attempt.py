@@ -44,7 +44,7 @@ from provision.walk.attempts import Past
 from provision.walk.driven import Run
 from provision.walk.job.carrying import meter_pushes
 from provision.walk.job.console import told_with_console
-from provision.walk.job.driver import driver_awaited
+from provision.walk.job.driver_awaited import driver_awaited
 from provision.walk.job.patience import (
     HOME_WAIT_S,
     admitted_again,

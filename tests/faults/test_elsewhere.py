@@ -14,7 +14,7 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
-from provision.aboard import driver
+from provision.aboard import driver_wait
 from provision.account.bill import rental_usd, rounded
 from provision.account.receipt.value import Receipt
 from provision.charge.rings.bell import bell
@@ -219,8 +219,8 @@ class OldDriverHere(ScriptedBox):
     """A box whose first boot has seen to its driver; here that came to nothing."""
 
     def up(self, offer: Offer, launch: Launch) -> Box:
-        said = "apt-get could not install 580-server-open: No room" if offer.region == "here" else f"{driver.READY} 580"
-        Path(driver.MARK).write_text(f"{said}\n")
+        said = "apt-get could not install 580-server-open: No room" if offer.region == "here" else f"{driver_wait.READY} 580"
+        Path(driver_wait.MARK).write_text(f"{said}\n")
         return msgspec.structs.replace(super().up(offer, launch), installs_driver=True)
 
 
@@ -229,7 +229,7 @@ def test_a_box_that_gets_no_driver_is_ended_and_another_asked_for(
     rehearsal: Rehearsal, line: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is set up there; its time is billed, and the report says why."""
-    monkeypatch.setattr(driver, "MARK", str(rehearsal.folder / "mark"))
+    monkeypatch.setattr(driver_wait, "MARK", str(rehearsal.folder / "mark"))
     run = opened(rehearsal, OldDriverHere(rehearsal, line, FINISH))
     receipt = walk(run)
     assert receipt.exit_code == Exit.OK, receipt.ending.message

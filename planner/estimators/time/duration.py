@@ -11,14 +11,13 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
-from planner.asking.request import OWN_MACHINES, DataAsked, Profile
+from planner.asking.request import OWN_MACHINES, DataAsked
 from planner.asking.sent import NOTHING, Sent
 from planner.estimators import calibration as known
 from planner.estimators.host import download_bytes
 from planner.estimators.memory.held.optimizers import state_bytes
 from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.memory.step.numerics import has_flash
-from planner.estimators.sequences import Sequences, in_packs, laid_out, padded_mean, share_judged, share_used, times_shown
 from planner.estimators.time import phases
 from planner.estimators.time.arrival import Arrival, arrival, made_plain, tokenized
 from planner.estimators.time.demand import Demand, demand_of, tokens_per_step
@@ -27,12 +26,13 @@ from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, core
 from planner.estimators.time.phases import moving, scaled, span, total
 from planner.estimators.time.speed import StepTime, cpu_step_time, step_on
 from planner.estimators.time.trust import run_class, spread_of
+from planner.estimators.work import Work, work_of
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
 from planner.strategy.precision import quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import KWH
-from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Quant, Strategy, Task, steps_sorted
+from remote.contract import Loop, Phase, Quant, Strategy, Task
 
 ALONE: Final = 1.0  # derived: no factor
 GPU_STACK, CPU_STACK = (
@@ -140,33 +140,35 @@ def _names(gpu: Gpu | None, offer: Offer) -> dict[str, str]:
     return {"stack": GPU_STACK, "gpu": gpu.name, "machine": machine}
 
 
+class Here(msgspec.Struct, frozen=True):
+    """The machine that does it, and what it has already. `gpu` None: its cores train."""
+
+    gpu: Gpu | None
+    offer: Offer
+    reused_environment: bool = False  # the box stack is already installed (the local box)
+    model_on_box: bool = False  # nothing is downloaded
+    may_install_driver: bool = False  # its first boot may have to put the GPU's driver in: its image states none
+
+
 def estimate_duration(
     architecture: Architecture,
     strategy: Strategy,
+    here: Here,
     *,
-    gpu: Gpu | None,
-    offer: Offer,
     data: DataAsked,
     loop: Loop,
     task: Task = "causal_lm",
     stack: Stack = PINNED_STACK,
-    reused_environment: bool = False,
-    model_on_box: bool = False,
-    installs_driver: bool = False,
     sent: Sent = NOTHING,
     seen: tuple[Seen, ...] = (),
-    learned: Learned | None = None,
 ) -> DurationEstimate:
-    """Every phase's seconds with p10, p50, p90. `gpu` None: the cores of the box itself train.
+    """Every phase's seconds with p10, p50, p90 on this machine.
 
-    `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
-    `installs_driver`: its first boot may have to put the GPU's driver in.
-    `sent`: what else goes there from here, or instead. `seen`: earlier runs here. `learned`: what is taken for what they say.
+    `sent`: what else goes there from here, or instead. `seen`: earlier runs here.
     """
-    flash = None if gpu is None else has_flash(gpu)
+    flash = None if here.gpu is None else has_flash(here.gpu)
     errand = errand_of(architecture, strategy, data=data, loop=loop, task=task, stack=stack, flash=flash, sent=sent)
-    here = Here(gpu, offer, reused_environment=reused_environment, model_on_box=model_on_box, installs_driver=installs_driver)
-    return duration_on(here, errand, seen=seen, learned=learned)
+    return duration_on(here, errand, seen=seen)
 
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,16 +224,6 @@ def errand_of(
     )
 
 
-class Here(msgspec.Struct, frozen=True):
-    """The machine that does it, and what it has already. `gpu` None: its cores train."""
-
-    gpu: Gpu | None
-    offer: Offer
-    reused_environment: bool = False
-    model_on_box: bool = False
-    installs_driver: bool = False  # perhaps: its image states none
-
-
 NAMES: Final = tuple((phase, str(phase)) for phase in Phase)  # in their order
 
 
@@ -258,7 +250,7 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         Phase.SAVE: _save(errand.checkpoint_bytes, num_checkpoints=1 + train.p50 / made_s),
         Phase.FETCH: _fetch(errand.result_bytes, own=own),
     }
-    if here.installs_driver:
+    if here.may_install_driver:
         seconds[Phase.BOOT] = total(seconds[Phase.BOOT], phases.DRIVER)
     installed = phases.REUSED_ENVIRONMENT if here.reused_environment else seconds[Phase.ENVIRONMENT]
     seconds[Phase.ENVIRONMENT] = total(installed, phases.IMPORT_S)  # until the trainer's first own line, as it is metered
@@ -276,65 +268,6 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         learned=pace.learned.factor,
         learned_from=pace.learned.num_runs,
     )
-
-
-class Work(msgspec.Struct, frozen=True):
-    """What there is to compute on: sequences, and the tokens of each in the mean, padding included but for `data_mean`."""
-
-    num_examples: int
-    train_mean: float
-    data_mean: float
-    num_held_out: int
-    held_out_mean: float
-
-
-def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: bool = False) -> Work:
-    """The data within the strategy's sequence length. Sizes that were only stated hold no padding.
-
-    `by_length`: rows of like length make a step, out of those of several steps; so it is as if all of these were one.
-    Held-out rows are evaluated beside others of like length (remote/data/batches.py), so only widths are rounded up.
-    """
-    alike = ((data.mean_tokens, 1.0),)
-    num_used = round(data.num_examples * share_used(data, strategy.seq_len) * times_shown(data))
-    trained = _within(num_used, data.profile or alike, data, strategy)
-    if data.reading.packing:
-        trained = in_packs(trained, strategy.seq_len)
-    to_judge = round(data.held_out_rows * share_judged(data, strategy.seq_len))
-    judged = _within(to_judge, data.held_out_profile or data.profile or alike, data, strategy)
-    multiple = WIDTH_MULTIPLE["cpu" if on_cpu else "cuda"]
-    if not data.profile:
-        return Work(trained.number, trained.mean, trained.mean, judged.number, judged.mean)
-    size = strategy.micro_batch_size
-    per_step = size * strategy.gradient_accumulation_steps
-    num_drawn = per_step * steps_sorted(trained.number, per_step) if by_length else per_step
-    return Work(
-        num_examples=trained.number,
-        train_mean=padded_mean(trained.lengths, num_drawn=num_drawn, per_batch=size, multiple=multiple),
-        data_mean=trained.mean,
-        num_held_out=judged.number,
-        held_out_mean=padded_mean(judged.lengths, num_drawn=1, per_batch=1, multiple=multiple),
-    )
-
-
-def unpadded(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> DataAsked:
-    """The same data with nothing to fill up, as if each row were alone: no way of cutting a batch computes on fewer tokens."""
-    alone = msgspec.structs.replace(strategy, micro_batch_size=1, gradient_accumulation_steps=1)
-    work = work_of(data, alone, on_cpu=on_cpu)
-    return msgspec.structs.replace(
-        data,
-        num_examples=work.num_examples,
-        mean_tokens=work.train_mean,
-        profile=(),
-        reading=msgspec.structs.replace(data.reading, packing=False),
-        held_out_rows=work.num_held_out,
-        held_out_profile=((work.held_out_mean, 1.0),) if work.num_held_out else (),
-    )
-
-
-def _within(num_rows: int, profile: Profile, data: DataAsked, strategy: Strategy) -> Sequences:
-    fate = data.fate_of_long
-    exchanges = data.exchanges if profile == data.profile else ()
-    return laid_out(num_rows, profile, seq_len=strategy.seq_len, long_rows=fate, exchanges=exchanges)
 
 
 def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) -> int:

@@ -30,7 +30,7 @@ RENTED: Final[dict[Phase, Range]] = {
     Phase.CONFIRM: span(2, 10, 60),  # assumed
 }
 # What its boot takes longer where the image does not say that its driver fits. assumed, 2026-11-28: mostly it does; else 0.4 GB
-# are fetched and unpacked in a few minutes, or modules are built (provision/clouds/boot/driver.py)
+# are fetched and unpacked in a few minutes, or modules are built (provision/clouds/boot/driver_unit.py)
 DRIVER: Final = span(0, 30, 420)
 # A box on this machine, or a host that exists: nothing is created.
 OWN: Final[dict[Phase, Range]] = {

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from provision.clouds.boot import unattended
-from provision.clouds.boot.driver import Driver, render_driver
+from provision.clouds.boot.driver_unit import DriverOrder, render_driver
 from provision.clouds.boot.unattended import render_idle_limit
 from provision.errors import Refused
 
@@ -60,7 +60,7 @@ class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
     idle_limit_s: float | None = None  # None = its end would end no bill
     lease_s: float | None = None  # None = it is not ended early once its trainer has begun; else there is an idle limit, too
     volume: Volume | None = None
-    driver: Driver | None = None  # what to see to where the image may have none that fits
+    driver_order: DriverOrder | None = None  # what to see to where the image may have none that fits
 
 
 def render_user_data(boot: FirstBoot) -> str:
@@ -89,7 +89,9 @@ def render_user_data(boot: FirstBoot) -> str:
         "runcmd": [
             ["sh", "-c", render_last_check()],
             ["install", "-d", "-m", "0700", "-o", boot.user, "-g", boot.user, boot.folder],
-            *([] if boot.driver is None else [["sh", "-c", render_driver(boot.driver)]]),  # before a volume is waited for
+            *(
+                [] if boot.driver_order is None else [["sh", "-c", render_driver(boot.driver_order)]]
+            ),  # before a volume is waited for
             *([] if boot.volume is None else [["sh", "-c", render_mount(boot.volume, boot.user)]]),
         ],
     }

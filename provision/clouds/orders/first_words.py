@@ -10,7 +10,7 @@ from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.clouds.boot import bootstrap, container
 from provision.clouds.boot.bootstrap import FirstBoot, render_user_data
 from provision.clouds.boot.container import render_start
-from provision.clouds.boot.driver import Driver
+from provision.clouds.boot.driver_unit import DriverOrder
 from provision.clouds.orders.reuse import mounted
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import ENDS_EARLY, TIMER_AFTER_S, Image, KeptVolume, resource_name
@@ -34,10 +34,16 @@ def idle_limit_of(cloud: Cloud) -> float | None:
 
 
 def first_words(
-    launch: Launch, *, cloud: Cloud, image: Image, volume: KeptVolume | None, now_s: float, driver: Driver | None = None
+    launch: Launch,
+    *,
+    cloud: Cloud,
+    image: Image,
+    volume: KeptVolume | None,
+    now_s: float,
+    driver_order: DriverOrder | None = None,
 ) -> FirstWords:
-    """For a machine of this image. `now_s` and the launch's deadline are by the clock that the machine will have; `driver` is
-    what its first boot sees to.
+    """For a machine of this image. `now_s` and the launch's deadline are by the clock that the machine will have;
+    `driver_order` is what its first boot sees to.
     """
     private, public = new_key(comment=resource_name(launch.run_id))  # for one login: on no disk of ours
     boot = FirstBoot(
@@ -51,7 +57,7 @@ def first_words(
         idle_limit_s=idle_limit_of(cloud),
         lease_s=launch.lease_s,
         volume=mounted(cloud.VOLUMES, volume),
-        driver=driver,
+        driver_order=driver_order,
     )
     return FirstWords(user_data=RENDERED[image.told_by](boot), host_key=public)
 

@@ -17,8 +17,8 @@ from planner.units import SECONDS_PER_HOUR
 from provision.clouds.engine.stack import State
 from provision.clouds.engine.undoing import kinds_of
 from provision.clouds.inventory import Inventory
-from provision.clouds.orders.drivers import Fitted, fitted
 from provision.clouds.orders.first_words import first_words
+from provision.clouds.orders.images import Fitted, fitted
 from provision.clouds.orders.reuse import kept_volume
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import Image, KeptVolume, Order, checked_cidrs, resource_name, run_tags
@@ -58,7 +58,7 @@ class Ordering:
         volume = self._volume(offer, launch, tags)
         now_s = self.inventory.patience.clocks.wall() - ahead_s
         fit = self._fitted(offer)
-        told = first_words(launch, cloud=self.cloud, image=fit.image, volume=volume, now_s=now_s, driver=fit.driver)
+        told = first_words(launch, cloud=self.cloud, image=fit.image, volume=volume, now_s=now_s, driver_order=fit.driver_order)
         return Order(
             name=resource_name(launch.run_id),
             region=offer.region,
@@ -70,7 +70,7 @@ class Ordering:
             ram_gib=launch.ram_gib,
             volume=volume,
             image=fit.image,
-            installs_driver=fit.driver is not None,
+            installs_driver=fit.driver_order is not None,
             public_key=launch.public_key,
             host_key=told.host_key,
             user_data=told.user_data,

@@ -62,7 +62,6 @@ class Waits(msgspec.Struct, frozen=True, kw_only=True):
     create_s: float  # until the engine says that it runs, with an address
     boot_s: float  # from then until it answers over SSH
     basis: str
-    driver_s: float = 960.0  # from then until the driver answers that a first boot sees to (derived: clouds/boot/driver.py)
 
 
 class Volumes(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +98,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     keeps_volumes: bool = False  # whether its program keeps a disk beside the machine's own
     firewall: bool = True  # whether anybody can be kept from SSH there
     asks_ram: bool = False  # whether its program makes sure of an order's RAM before anything is bought
-    installs_driver: bool = False  # whether a first boot there may have to put NVIDIA's driver in: its images state none
+    may_install_driver: bool = False  # whether a first boot there may have to put NVIDIA's driver in: its images state none
     spot: bool  # whether its program rents machines that may be taken away
     spot_until: str  # whether a date on the order itself ends such a machine; where none does, why
     waits: Waits
@@ -187,7 +186,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         limits="droplets; of GPUs its API publishes none",
         keeps_volumes=True,
         asks_ram=True,
-        installs_driver=True,
+        may_install_driver=True,
         spot=False,
         spot_until="no spot machines are rented",
         waits=Waits(

@@ -60,16 +60,17 @@ IMAGE: Final = Image(
     owner="amazon",
     name="Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) ????????",
     user="ubuntu",
-    ubuntu=True,
-    driver=595,  # source=those of 2026-10-06: 595.91.07; the newest image is taken, so it does not get older
+    takes_driver=True,
+    driver_branch=595,  # source=those of 2026-10-06: 595.91.07; the newest image is taken, so it does not get older
     source="AWS Deep Learning AMIs Developer Guide, release notes of the base AMI (Ubuntu 22.04)",
     as_of=dt.date(2026, 11, 26),
 )
+# For a row above whose image has an older driver than torch needs: today's has not.
 WITHOUT_DRIVER: Final = Image(
     owner="099720109477",  # Canonical's account
     name="ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*",
     user="ubuntu",
-    ubuntu=True,
+    takes_driver=True,
     source="AWS ParallelCluster's tests (pull request 6735): Canonical's account and names",
     as_of=dt.date(2026, 11, 28),
 )

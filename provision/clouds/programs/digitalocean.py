@@ -76,7 +76,7 @@ IMAGE: Final = Image(
     owner="digitalocean",
     name="ubuntu-24-04-x64",
     user="ubuntu",
-    ubuntu=True,
+    takes_driver=True,
     source="docs.digitalocean.com, Droplet images",
     as_of=dt.date(2026, 11, 26),
 )
@@ -88,7 +88,7 @@ GPU_IMAGES: Final = {
     r"gpu-\w+x8-": "gpu-h100x8-base",
     r"gpu-\w+x1-": "gpu-h100x1-base",
 }
-WITHOUT_DRIVER: Final = IMAGE
+WITHOUT_DRIVER: Final[Image | None] = None  # no image states a branch that could be too old: its first boot looks
 # What the price list calls a size -> its slug; the other GPUs are sold by contract, under slugs of the contract's own.
 SLUGS: Final = {
     "1x-h100": "gpu-h100x1-80gb",
@@ -239,7 +239,7 @@ def image_of(instance_type: str, image: Image) -> Image:
     """The image with the driver of the size's GPU; without a GPU, the given one."""
     slug = SLUGS.get(instance_type, instance_type)
     named = next((name for pattern, name in GPU_IMAGES.items() if re.match(pattern, slug)), None)
-    return image if named is None else msgspec.structs.replace(image, name=named, driver=None)
+    return image if named is None else msgspec.structs.replace(image, name=named, driver_branch=None)
 
 
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────

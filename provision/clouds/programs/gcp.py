@@ -74,7 +74,7 @@ IMAGE: Final = Image(
     owner="ubuntu-os-cloud",
     name="ubuntu-2404-lts-amd64",
     user="ubuntu",
-    ubuntu=True,
+    takes_driver=True,
     source="docs.cloud.google.com/compute/docs/images/os-details (recalled)",
     as_of=dt.date(2026, 11, 26),
 )
@@ -83,11 +83,11 @@ GPU_IMAGE: Final = Image(
     owner="ubuntu-os-accelerator-images",
     name="ubuntu-accelerator-2404-amd64-with-nvidia-580",
     user="ubuntu",
-    driver=580,  # source=its name
+    driver_branch=580,  # source=its name
     source="Google's Cluster Toolkit and users of it, who name this family (read 2026-11)",
     as_of=dt.date(2026, 11, 26),
 )
-WITHOUT_DRIVER: Final = IMAGE
+WITHOUT_DRIVER: Final = IMAGE  # for a lock to come whose torch needs a newer branch than the image's name holds
 GPU_TYPES: Final = re.compile(r"[ag]\d+x?-")  # the families whose types bring their GPUs: A2 to A4, G2, G4
 PART_OF_A_GPU: Final = re.compile(r"g4-standard-(6|12|24)$")  # as of 2026-11; needs NVIDIA's vGPU driver
 # What is included of a Hyperdisk's speed (source=docs.cloud.google.com, "About Hyperdisk Balanced", baseline performance, read

@@ -73,8 +73,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # with * and ?
     user: str  # whom it lets in
     told_by: Literal["cloud-init", "start command"] = "cloud-init"  # what reads the order's user data in it
-    driver: int | None = None  # the branch of NVIDIA's driver in it, or a newer one; None = none, or it is not stated
-    ubuntu: bool = False  # read by cloud-init, with Ubuntu's archive: the first boot can put a driver in (boot/driver.py)
+    driver_branch: int | None = None  # the branch of NVIDIA's driver in it, or a newer one; None = none, or it is not stated
+    takes_driver: bool = False  # an Ubuntu that cloud-init reads: its first boot can put a driver in (boot/driver_unit.py)
     source: str = ""
     as_of: dt.date | None = None
 

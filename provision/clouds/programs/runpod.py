@@ -81,7 +81,7 @@ IMAGE: Final = Image(
     name="runpod/pytorch:1.0.7-cu1300-torch291-ubuntu2404",
     user="root",
     told_by="start command",
-    driver=least_driver(),  # the host's: one with an older driver is not taken (MIN_CUDA)
+    driver_branch=least_driver(),  # the host's: one with an older driver is not taken (MIN_CUDA)
     source="runpod/containers on GitHub: sshd, curl and uv are in it",
     as_of=dt.date(2026, 11, 26),
 )

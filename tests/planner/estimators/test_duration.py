@@ -18,9 +18,10 @@ from planner.asking.request import DataAsked
 from planner.asking.sent import Sent
 from planner.estimators.time import phases
 from planner.estimators.time.demand import flops_of
-from planner.estimators.time.duration import Pace, estimate_duration, pace_of, steps_of, work_of
+from planner.estimators.time.duration import Here, Pace, estimate_duration, pace_of, steps_of
 from planner.estimators.time.links import host_bytes_per_s, linked_bytes, reduced_bytes
 from planner.estimators.time.timed import Job, timed
+from planner.estimators.work import work_of
 from planner.plan import DurationEstimate
 from planner.strategy.stack import PINNED_STACK
 from remote.contract import Attention, Loop, Phase, Strategy
@@ -59,8 +60,9 @@ def pace(model: str, gpu: str, **said: Any) -> Pace:
 
 def duration(model: str = "7b", *, strategy: Strategy = STRATEGY, offer: Offer = RENTED, **more: Any) -> DurationEstimate:
     gpu = CATALOG.gpu(offer.gpu).gpu if offer.gpu else None
+    there = {key: more.pop(key) for key in set(more) & set(Here.__struct_fields__)}
     given_ = {"data": DATA, "loop": Loop(), **more}
-    return estimate_duration(resolve_model(model), strategy, gpu=gpu, offer=offer, **given_)
+    return estimate_duration(resolve_model(model), strategy, Here(gpu, offer, **there), **given_)
 
 
 # tokens per second and GPU, A100-80GB: IBM fms-acceleration, scripts/benchmarks/refs/a100_80gb.csv (commit 876e2ed)

@@ -9,7 +9,7 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.asking.data import default_data
-from planner.estimators.time.duration import GPU_STACK, estimate_duration
+from planner.estimators.time.duration import GPU_STACK, Here, estimate_duration
 from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.plan import DurationEstimate
 from remote.contract import Loop, Strategy
@@ -107,8 +107,7 @@ def timed(*runs: Seen) -> DurationEstimate:
     return estimate_duration(
         resolve_model("3b"),
         Strategy(method="lora", rank=16, alpha=32.0, seq_len=512, micro_batch_size=8),
-        gpu=make_gpu(),
-        offer=make_offer(),
+        Here(make_gpu(), make_offer()),
         data=default_data(),
         loop=Loop(),
         seen=runs,

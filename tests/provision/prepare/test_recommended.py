@@ -16,7 +16,7 @@ from planner.edges import Edges
 from planner.plan import Plan
 from planner.search import search
 from planner.search.market.offers import on_sale
-from provision.clouds.orders.drivers import fitted
+from provision.clouds.orders.images import fitted
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.handoff import hand_off
 from provision.home.places import read_places

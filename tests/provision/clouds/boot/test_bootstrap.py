@@ -27,7 +27,7 @@ from provision.clouds.boot.bootstrap import (
     render_quiet_apt,
     render_user_data,
 )
-from provision.clouds.boot.driver import driver_for
+from provision.clouds.boot.driver_unit import driver_for
 from provision.clouds.boot.unattended import render_idle_limit
 from provision.errors import Refused
 
@@ -65,7 +65,7 @@ def test_the_idle_limit_comes_after_the_deadline_and_only_where_it_is_wanted() -
 
 def test_a_lease_is_known_to_the_same_script_and_leaves_room_in_the_user_data() -> None:
     """One timer looks for both. EC2 takes 16 KiB of user data."""
-    leased = msgspec.structs.replace(BOOT, idle_limit_s=3600.0, lease_s=7200.0, driver=driver_for((9, 0)))
+    leased = msgspec.structs.replace(BOOT, idle_limit_s=3600.0, lease_s=7200.0, driver_order=driver_for((9, 0)))
     _, limit, _ = parsed(render_user_data(leased))["bootcmd"]
     assert limit == ["sh", "-c", render_idle_limit(BOOT.folder, 3600.0, end=SERVICE, lease_s=7200.0)]
     assert "lease_s=7200\n" in limit[2]

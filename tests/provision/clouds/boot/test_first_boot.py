@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from provision.aboard import detached
-from provision.aboard.driver import LOG, await_driver
+from provision.aboard.driver_wait import LOG, await_driver
 from provision.aboard.layers import read_layers
 from provision.aboard.renewal import BEGUN_FILE
 from provision.aboard.ship import box_marks, job_folder
-from provision.clouds.boot import bootstrap, driver, unattended
+from provision.clouds.boot import bootstrap, driver_unit, unattended
 from provision.clouds.boot.bootstrap import TIMER, UPTIME_MARGIN_S, FirstBoot, render_look, render_user_data
 from provision.clouds.programs import aws
 from provision.errors import ConnectionFailed, Declined
@@ -235,7 +235,7 @@ def test_a_package_manager_that_is_locked_holds_up_nothing(cloud: Emulator, boot
 @pytest.fixture
 def with_old_driver(cloud: Emulator, boot: FirstBoot) -> Box:
     """A machine whose driver is too old, and is to be replaced by its first boot; its package manager waits for a word."""
-    wanted = msgspec.structs.replace(boot, driver=driver.driver_for((9, 0)))
+    wanted = msgspec.structs.replace(boot, driver_order=driver_unit.driver_for((9, 0)))
     return box_of(Instance(cloud, altered(wanted, bootcmd=["sh", "-c", STAND_INS])), boot)
 
 
@@ -254,7 +254,7 @@ def test_an_old_driver_is_replaced_while_the_box_answers_already(with_old_driver
     """SSH is open and the deadline armed while it goes on; set-up hears what is done, and goes on once it is there."""
     told: list[str] = []
     with Shell.connect(with_old_driver, key=key, deadline_s=BOOT_S) as shell:
-        await_true(lambda: shell.run(f"systemctl is-active {driver.SERVICE}").out == "activating\n", patience_s=BOOT_S)
+        await_true(lambda: shell.run(f"systemctl is-active {driver_unit.SERVICE}").out == "activating\n", patience_s=BOOT_S)
         assert shell.run(f"systemctl is-active {TIMER}").out == "active\n"
         awaited(shell, told, then="echo 580.173.02 > /run/card\n")
         assert told[0].startswith("Its first boot sees to the NVIDIA driver: ")

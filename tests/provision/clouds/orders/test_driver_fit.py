@@ -10,12 +10,14 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
-from provision.clouds.orders.drivers import fitted, misfit, trains_on
+from provision.clouds.boot import driver_unit
+from provision.clouds.boot.driver_unit import BRANCHES
+from provision.clouds.orders.images import fitted, misfit, trains_on
 from provision.clouds.programs import CLOUDS, load_cloud, runpod
 from provision.clouds.programs.order import Image
 from provision.errors import Declined, Reason, Scope
 from provision.seam import Launch
-from remote.machine.drivers import LEAST_CAPABILITY, least_driver
+from remote.machine.drivers import LEAST_CAPABILITY, LEAST_FOR_CUDA, TORCH_CUDA, least_driver
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.provision.clouds.test_cloud import OFFER, Sky, provisioner
 
@@ -29,7 +31,7 @@ def with_card(gpu: str) -> Offer:
 
 
 def image(driver: int | None) -> Image:
-    return Image(owner="us", name="with-a-driver", user="ubuntu", driver=driver)
+    return Image(owner="us", name="with-a-driver", user="ubuntu", driver_branch=driver)
 
 
 @pytest.mark.parametrize(
@@ -61,18 +63,18 @@ def test_every_card_on_offer_that_torch_runs_on_gets_an_image_with_its_driver(cl
         card = GPUS[str(offer.gpu)]
         assert card.compute_capability
         assert (misfit(offer, chosen, GPUS) is None) == (card.compute_capability >= LEAST_CAPABILITY), offer.key
-        assert (chosen.driver is None) == (cloud in UNSTATED), offer.key
+        assert (chosen.driver_branch is None) == (cloud in UNSTATED), offer.key
         assert chosen.source
         assert isinstance(chosen.as_of, dt.date)
 
 
 def test_a_host_of_runpods_has_the_driver_of_torchs_cuda() -> None:
     """There the driver is the host's, so the order asks for it: the first CUDA of torch's major version."""
-    assert runpod.IMAGE.driver == least_driver()
+    assert runpod.IMAGE.driver_branch == least_driver()
     assert runpod.MIN_CUDA == "13.0"
 
 
-PLAIN = Image(owner="us", name="plain", user="ubuntu", ubuntu=True)
+PLAIN = Image(owner="us", name="plain", user="ubuntu", takes_driver=True)
 
 
 @pytest.mark.parametrize(
@@ -95,14 +97,33 @@ def test_where_no_image_has_a_driver_that_fits_a_plain_one_gets_it_at_its_first_
     sky.WITHOUT_DRIVER = plain
     fit = fitted(sky, with_card(gpu), own, GPUS)
     assert (fit.image.name, fit.misfit) == (chosen, None)
-    assert (fit.driver.branch.number if fit.driver else None) == branch
+    assert (fit.driver_order.branch.number if fit.driver_order else None) == branch
+
+
+@pytest.mark.parametrize("cloud", [name for name in CLOUDS if load_cloud(name).WITHOUT_DRIVER is not None])
+def test_a_torch_that_needs_a_newer_driver_wakes_a_clouds_plain_image(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Today's rows all fit. It takes a lock whose CUDA needs more than the image of the type has, and Ubuntu's archive one that
+    does.
+    """
+    program = load_cloud(cloud)
+    offer = next(each for each in OFFERS if each.provider == cloud and trains_on(GPUS[str(each.gpu)]))
+    own = program.image_of(offer.instance_type, program.IMAGE)
+    assert fitted(program, offer, program.IMAGE, GPUS).image == own
+    needed = int(str(own.driver_branch)) + 1
+    monkeypatch.setitem(LEAST_FOR_CUDA, TORCH_CUDA[0], needed)
+    newer = msgspec.structs.replace(BRANCHES[-1], number=needed)
+    monkeypatch.setattr(driver_unit, "BRANCHES", (*BRANCHES, newer))
+    fit = fitted(program, offer, program.IMAGE, GPUS)
+    assert fit.image == program.WITHOUT_DRIVER != own
+    assert fit.driver_order is not None
+    assert fit.driver_order.branch.number >= needed
 
 
 def test_a_card_that_torch_has_no_code_for_gets_no_driver_either() -> None:
     sky = Sky()
     sky.WITHOUT_DRIVER = PLAIN
     fit = fitted(sky, with_card("V100-SXM2-16GB"), image(580), GPUS)
-    assert fit.driver is None
+    assert fit.driver_order is None
     assert "has no code for" in str(fit.misfit)
 
 
@@ -111,10 +132,12 @@ def test_the_plan_knows_where_a_first_boot_may_have_to_put_one_in(cloud: str) ->
     """It counts the minutes there, and nowhere else: a row for the cloud, held against its images."""
     program = load_cloud(cloud)
     offers = [each for each in OFFERS if each.provider == cloud and trains_on(GPUS[str(each.gpu)])]
-    puts_in = {fitted(program, each, program.IMAGE, GPUS).driver is not None for each in offers}
-    assert puts_in <= {CLOUDS[cloud].installs_driver}
-    assert (cloud in UNSTATED) == CLOUDS[cloud].installs_driver
-    assert program.WITHOUT_DRIVER is None or (program.WITHOUT_DRIVER.ubuntu and program.WITHOUT_DRIVER.driver is None)
+    puts_in = {fitted(program, each, program.IMAGE, GPUS).driver_order is not None for each in offers}
+    assert puts_in <= {CLOUDS[cloud].may_install_driver}
+    assert (cloud in UNSTATED) == CLOUDS[cloud].may_install_driver
+    assert program.WITHOUT_DRIVER is None or (
+        program.WITHOUT_DRIVER.takes_driver and program.WITHOUT_DRIVER.driver_branch is None
+    )
 
 
 def test_the_order_has_the_plain_image_and_its_boot_the_driver(tmp_path: Path) -> None:

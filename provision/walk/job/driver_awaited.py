@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from provision.aboard.driver import await_driver
-from provision.providers import driver_wait_s
+from provision.aboard.driver_wait import WAIT_S, await_driver
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
@@ -11,13 +10,13 @@ from provision.walk.job.patience import HOME_WAIT_S, patiently
 
 
 def driver_awaited(run: Run, shell: Shell, box: Box) -> None:
-    """Where the box has such a boot, wait for its word, over a line that may be cut, by the cloud's row at most.
+    """Where the box has such a boot, wait for its word, over a line that may be cut, until its unit must be over.
 
     Raises Declined where no driver comes of it: the box is ended, and the next offer tried. Else as `patiently`.
     """
     if not box.installs_driver:
         return
-    wait_s = max(0.0, min(driver_wait_s(box.provider), run.left_s))
+    wait_s = max(0.0, min(WAIT_S, run.left_s))
     ends_at_s = run.clocks.steady() + wait_s
     patiently(
         run,

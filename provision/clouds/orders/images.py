@@ -7,19 +7,20 @@ from collections.abc import Mapping
 import msgspec
 
 from catalogs.hardware import Gpu, Offer
-from provision.clouds.boot.driver import Driver, driver_for
+from provision.clouds.boot.driver_unit import DriverOrder, driver_for
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import Image
 from remote.machine.drivers import unfit_card, unfit_driver
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
-    """`driver` is what the first boot is to see to; None where the image has one that fits, or nothing is known to be put in.
+    """`driver_order` is what the first boot is to see to; None where the image has a driver that fits, or none is known to be
+    put in.
     `misfit`: why nothing could be trained there all the same, in one sentence.
     """
 
     image: Image
-    driver: Driver | None = None
+    driver_order: DriverOrder | None = None
     misfit: str | None = None
 
 
@@ -35,9 +36,9 @@ def fitted(cloud: Cloud, offer: Offer, image: Image, gpus: Mapping[str, Gpu]) ->
     """
     own = cloud.image_of(offer.instance_type, image)
     if (why := misfit(offer, own, gpus)) is None:
-        return Fitted(image=own, driver=_to_put_in(offer, own, gpus))
-    if cloud.WITHOUT_DRIVER is not None and (driver := _to_put_in(offer, cloud.WITHOUT_DRIVER, gpus)) is not None:
-        return Fitted(image=cloud.WITHOUT_DRIVER, driver=driver)
+        return Fitted(image=own, driver_order=_to_put_in(offer, own, gpus))
+    if cloud.WITHOUT_DRIVER is not None and (order := _to_put_in(offer, cloud.WITHOUT_DRIVER, gpus)) is not None:
+        return Fitted(image=cloud.WITHOUT_DRIVER, driver_order=order)
     return Fitted(image=own, misfit=why)
 
 
@@ -48,16 +49,16 @@ def misfit(offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> str | None:
         return None
     if (unfit := unfit_card(card.compute_capability)) is not None:
         return f"nothing can be trained on its {card.name}: {unfit}"
-    if image.driver is None:
+    if image.driver_branch is None:
         return None
-    if (unfit := unfit_driver(image.driver, card.compute_capability)) is not None:
+    if (unfit := unfit_driver(image.driver_branch, card.compute_capability)) is not None:
         return f"the image {image.name!r} does not fit its {card.name}: {unfit}"
     return None
 
 
-def _to_put_in(offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> Driver | None:
+def _to_put_in(offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> DriverOrder | None:
     """Where the image states no driver and is one that a driver can be put into; for a card that is known."""
     card = gpus.get(offer.gpu) if offer.gpu is not None else None
-    if card is None or card.compute_capability is None or image.driver is not None or not image.ubuntu:
+    if card is None or card.compute_capability is None or image.driver_branch is not None or not image.takes_driver:
         return None
     return driver_for(card.compute_capability)

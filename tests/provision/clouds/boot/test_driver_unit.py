@@ -5,7 +5,6 @@ stand-ins that note what they are asked.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -13,11 +12,30 @@ from typing import Final
 import msgspec
 import pytest
 
-from provision.aboard.driver import LOG, MARK
+from provision.aboard.driver_wait import INSTALL_S, LOG, MARK, WAIT_S
 from provision.clouds.boot.bootstrap import Volume, render_deadline, render_mount, render_user_data
-from provision.clouds.boot.driver import BRANCHES, INSTALL_S, SCRIPT, SERVICE, Driver, branch_of, driver_for, render_driver
-from provision.clouds.programs import Waits
-from remote.machine.drivers import LAST_BEFORE_TURING, LEAST_CAPABILITY, LEAST_FOR_CARD, dotted, least_driver
+from provision.clouds.boot.driver_unit import (
+    BRANCHES,
+    INSTALLED,
+    LOCK_S,
+    PAUSE_S,
+    SCRIPT,
+    SERVICE,
+    TRIES,
+    TRY_S,
+    DriverOrder,
+    driver_for,
+    render_driver,
+)
+from remote.machine.drivers import (
+    LEAST_CAPABILITY,
+    LEAST_FOR_CARD,
+    LEAST_FOR_CUDA,
+    TORCH_CUDA,
+    Capability,
+    dotted,
+    least_driver,
+)
 from tests.provision.clouds.boot.test_bootstrap import BOOT, parsed
 
 HOPPER: Final = (9, 0)
@@ -31,7 +49,7 @@ printf '%s\n' "$(basename "$0") $*" >> {said}
 MOST_USER_DATA_BYTES: Final = 16 * 1024  # source=EC2's user guide, "Run commands at launch": before it is encoded
 
 
-def driver() -> Driver:
+def driver() -> DriverOrder:
     found = driver_for(HOPPER)
     assert found is not None
     return found
@@ -66,7 +84,7 @@ class Machine:
             MARK: "mark",
             LOG: "log",
             "/etc/os-release": "os-release",
-            "/var/lib/rentune-driver": "installed",
+            INSTALLED: "installed",
             "/sys/bus/pci/devices": "pci",
             "/sys/module": "modules",
             "/dev/nvidia-uvm": "uvm",
@@ -161,8 +179,8 @@ def test_a_package_manager_that_is_locked_is_asked_again(machine: Machine) -> No
     locked = f'echo x >> {tries}; [ "$(wc -l < {tries})" -gt 2 ] || {{ echo "E: Could not get lock" >&2; exit 100; }}\n'
     machine.play("apt-get", locked + machine.installs("580.173.02"))
     assert machine.boot() == "ready 580"
-    assert all("-o DPkg::Lock::Timeout=120 " in line for line in machine.asked("apt-get"))
-    assert machine.asked("sleep").count("sleep 10") == 2
+    assert all(f"-o DPkg::Lock::Timeout={LOCK_S} " in line for line in machine.asked("apt-get"))
+    assert machine.asked("sleep").count(f"sleep {PAUSE_S}") == 2
 
 
 @pytest.mark.fault("F11", tier="code")
@@ -227,13 +245,13 @@ def test_it_runs_behind_the_boot_within_a_limit_and_systemd_finds_no_fault(machi
     assert f"\nTimeoutStartSec={INSTALL_S}\n" in unit.read_text()
     verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert [line for line in verified.stderr.splitlines() if "rentune" in line] == []
-    assert Waits(create_s=1.0, boot_s=1.0, basis="").driver_s > INSTALL_S
+    assert WAIT_S > INSTALL_S
 
 
 def test_it_comes_once_the_deadline_is_armed_and_before_a_volume_is_waited_for() -> None:
     """And nowhere where nothing is to be seen to; EC2 takes all of it."""
     volume = Volume(device="/dev/disk/by-id/kept", mount="/mnt/rentune", cache="/mnt/rentune/cache", fresh=True)
-    boot = msgspec.structs.replace(BOOT, driver=driver(), volume=volume, idle_limit_s=3600.0)
+    boot = msgspec.structs.replace(BOOT, driver_order=driver(), volume=volume, idle_limit_s=3600.0)
     text = render_user_data(boot)
     document = parsed(text)
     assert document["bootcmd"][0] == ["sh", "-c", render_deadline(boot)]
@@ -243,19 +261,32 @@ def test_it_comes_once_the_deadline_is_armed_and_before_a_volume_is_waited_for()
 
 
 @pytest.mark.parametrize("capability", LEAST_FOR_CARD, ids=dotted)
-def test_every_card_that_torch_has_code_for_has_a_row(capability: tuple[int, int]) -> None:
-    """Open modules from Turing on, closed ones before; the first row that fits is the oldest branch."""
-    branch = branch_of(capability)
-    assert branch is not None
-    assert branch.modules.endswith("-open") == (capability >= LEAST_CAPABILITY)
-    assert branch.number == min(each.number for each in BRANCHES if each.number >= least_driver(capability))
-    chosen = driver_for(capability)
-    assert (chosen is not None) == (capability >= LEAST_CAPABILITY)
-    assert chosen is None or (chosen.branch, chosen.least) == (branch, least_driver(capability))
+def test_every_card_that_torch_has_code_for_has_a_row(capability: Capability) -> None:
+    """The oldest branch that is new enough; an older one that answers there would not do."""
+    order = driver_for(capability)
+    assert (order is not None) == (capability >= LEAST_CAPABILITY)
+    if order is not None:
+        assert order.least_branch == least_driver(capability)
+        assert order.branch.number == min(each.number for each in BRANCHES if each.number >= order.least_branch)
 
 
-def test_the_rows_are_told_apart_and_dated() -> None:
-    assert all(re.fullmatch(rf"{each.number}-server(-open)?", each.modules) for each in BRANCHES)
-    assert all(each.source and each.ubuntu for each in BRANCHES)
-    assert {each.as_of.year for each in BRANCHES} == {2026}
-    assert all(each.number <= LAST_BEFORE_TURING for each in BRANCHES if each.most is not None)
+@pytest.mark.parametrize("place", range(len(BRANCHES)), ids=lambda place: str(BRANCHES[place].number))
+def test_a_lock_whose_torch_needs_a_newer_branch_wakes_the_next_row(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one more than the row before has; and past the last row nothing is put in."""
+    before = [each.number for each in BRANCHES[:place]]
+    monkeypatch.setitem(LEAST_FOR_CUDA, TORCH_CUDA[0], max(before, default=0) + 1)
+    assert driver().branch == BRANCHES[place]
+    monkeypatch.setitem(LEAST_FOR_CUDA, TORCH_CUDA[0], BRANCHES[-1].number + 1)
+    assert driver_for(HOPPER) is None
+
+
+def test_the_rows_stand_by_age_and_say_when_they_are_put_in() -> None:
+    numbers = [each.number for each in BRANCHES]
+    assert numbers == sorted(set(numbers))
+    assert all(each.source and each.releases and each.put_in_when for each in BRANCHES)
+
+
+def test_the_package_manager_has_tries_enough_within_the_limit() -> None:
+    """So many that wait for the lock in vain all come to their end; one that hangs leaves time for another."""
+    assert 2 <= TRIES <= INSTALL_S / (LOCK_S + PAUSE_S)
+    assert LOCK_S < TRY_S < INSTALL_S - LOCK_S

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from provision.aboard import driver
-from provision.aboard.driver import LOOK_S, await_driver
+from provision.aboard import driver_wait
+from provision.aboard.driver_wait import LOOK_S, await_driver
 from provision.errors import Declined, Reason, Scope
 from provision.home.clocks import Clocks
 from provision.seam import Box
@@ -42,8 +42,8 @@ class Line:
 
 @pytest.fixture
 def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
-    monkeypatch.setattr(driver, "MARK", str(tmp_path / "mark"))
-    monkeypatch.setattr(driver, "LOG", str(tmp_path / "log"))
+    monkeypatch.setattr(driver_wait, "MARK", str(tmp_path / "mark"))
+    monkeypatch.setattr(driver_wait, "LOG", str(tmp_path / "log"))
     return Line(tmp_path)
 
 

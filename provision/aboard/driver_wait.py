@@ -1,6 +1,6 @@
 """Whether the driver that a machine's first boot puts in is there: asked over SSH until the machine says so or why not.
 
-The boot text (provision/clouds/boot/driver.py) writes what came of it into one file, and all that was said on the way into
+The boot text (provision/clouds/boot/driver_unit.py) writes what came of it into one file, and all that was said on the way into
 another. A boot begins both anew, so what is read is of this boot.
 """
 
@@ -23,6 +23,8 @@ LOOK_S: Final = 5.0  # assumed: of minutes
 ASK_S: Final = 60.0  # assumed: a look reads two lines
 MOST_WORDS: Final = 160  # assumed: characters of a line of the package manager's
 
+INSTALL_S: Final = 900  # assumed: 0.4 GB to fetch and modules to build take five minutes, and thrice that where all is slow
+WAIT_S: Final = INSTALL_S + 60.0  # derived: the limit of the boot's own unit, and as long as its last word takes at the most
 SAYS: Final = "rentune: "  # so the lines begin that are told; those of the package manager are hundreds
 
 LOOK: Final = 'head -n 1 "$mark" 2> /dev/null; echo; grep "^$says" "$log" 2> /dev/null | tail -n 1; true'
