@@ -29,6 +29,7 @@ from remote.ends import Ended, LoadedAnew, bad_job
 from remote.loading.load import load
 from remote.loading.loaded import Loaded
 from remote.machine import preflight
+from remote.machine.products import card_capability, multiplying
 from remote.reports import bring_along, reporting
 from remote.result.card import model_card
 from remote.result.doubts import doubts_of
@@ -55,6 +56,11 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
     put_right(folder / CHECKPOINT_DIR)
     preflight.check_disk(spec, folder)
     desk.events.emit("machine", versions=preflight.versions(), **preflight.machine(spec.device))
+    with multiplying(card_capability(spec.device), desk.events.warn, tf32=spec.loop.tf32):
+        return _on_machine(spec, folder, cache, desk)
+
+
+def _on_machine(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Outcome:
     found = preflight.tried(spec, folder)
     desk.events.emit("preflight", **found)
     for slow in (preflight.slow_here(spec), preflight.slow_disk(spec, found)):

@@ -144,6 +144,9 @@ LAUNCHES_PER_EXPERT: Final = 13.0  # fitted: of an expert that Python multiplies
 EXPERT_HALF_WIDTH: Final = 5600.0  # fitted: width of an expert at which its matmuls run at half the best speed
 LOW_PRECISION_SPEEDUP: Final = 1.5  # fitted: of an 8-bit product against a 16-bit one, its casts included
 NVFP4_SPEEDUP: Final = 2.2  # assumed: the products of 4 bits take half of those of 8, their casts as long
+# derived: dense tensor cores from Ampere on make half as many products in TF32 as in bf16 (NVIDIA's datasheets of A100, H100,
+# L40S, 2020 to 2023: 156 of 312, 495 of 989, 183 of 362 TFLOP/s); no run of it was measured
+TF32_SPEED: Final = 0.5
 # Products of few bits -> the architectures whose units multiply so; on any other they are as in the compute dtype.
 MULTIPLIES_IN: Final[Mapping[str, frozenset[str]]] = {
     # derived: Transformer Engine wants capability 8.9; the instruction sets of CDNA3 and CDNA4, Intel's software for Gaudi

@@ -213,6 +213,7 @@ class Figures:
             stack=PINNED_STACK,
             mean_seq_len=float(strategy.seq_len),
             interconnect="pcie",
+            tf32=self._request.loop.tf32,
         )
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:

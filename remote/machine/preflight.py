@@ -36,6 +36,7 @@ from remote.machine.card import look_at, unfit
 from remote.machine.disk import slow_words, write_bytes_per_s
 from remote.machine.drivers import unfit_driver
 from remote.machine.nvml import Card
+from remote.machine.products import fp32_products
 from remote.machine.ram import available_ram_bytes, own_ram_bytes
 from remote.reports import check_reports
 
@@ -170,6 +171,7 @@ def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
     return {
         "arithmetic": strategy.quant if strategy.quant != "none" else strategy.param_dtype,
         "arithmetic_error": check_arithmetic(strategy, spec.device),
+        "fp32_products": fp32_products(),
         "disk_write_bytes_per_s": write_bytes_per_s(folder / CHECKPOINT_DIR),
         "ram_available_bytes": available_ram_bytes(),
     }

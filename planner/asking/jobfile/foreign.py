@@ -107,6 +107,7 @@ FOREIGN: Final[Mapping[str, Ours]] = {
     "sdp_attention": _ATTENTION, "use_liger_kernel": _LIGER, "enable_liger_kernel": _LIGER,
     "liger_fused_linear_cross_entropy": _LIGER,
     "bf16": Ours("training", "autocast", _says("bfloat16")), "fp16": Ours("training", "autocast", _says("float16")),
+    "tf32": Ours("loop", "tf32", _of({"auto": True})),
     "dtype": Ours("training", "param_dtype", _of(DTYPES)), "torch_dtype": Ours("training", "param_dtype", _of(DTYPES)),
     "deepspeed": _SHARDS, "fsdp": Ours("training", "sharding", _says("fsdp")),
     "fsdp_config": Ours("training", "sharding", _says("fsdp")),
@@ -133,7 +134,7 @@ _BY_TYPE = "leave it out: it follows from the model"
 WITHOUT: Final[Mapping[str, str]] = {
     "stage": "leave it out: completions are what is learned here; preferences (dpo, rm, ppo, kto) are not",
     "rl": "leave it out: completions are what is learned here; preferences (dpo, kto, grpo) are not",
-    "do_train": _ALWAYS, "bf16_full_eval": _NOTHING, "tf32": _NOTHING, "strict": _NOTHING,
+    "do_train": _ALWAYS, "bf16_full_eval": _NOTHING, "strict": _NOTHING,
     "train_on_inputs": "leave it out: the answers alone are learned",
     "train_on_prompt": "leave it out: the answers alone are learned",
     "template": "leave it out: the base's own chat template is used; `chat_template` under `data:` names another",
@@ -155,7 +156,9 @@ WITHOUT: Final[Mapping[str, str]] = {
 
 
 # What a key of theirs switches on alone: where it says false there is nothing to write
-SWITCHED: Final = frozenset({"method", "quant", "double_quant", "target_modules", "attention", "loss", "autocast", "row_order"})
+SWITCHED: Final = frozenset(
+    {"method", "quant", "double_quant", "target_modules", "attention", "loss", "autocast", "row_order", "tf32"}
+)
 
 
 def foreign_hint(key: str, value: Any, *, heading: str = TOP) -> str | None:

@@ -85,6 +85,7 @@ class Run(msgspec.Struct, frozen=True):
     stack: Stack
     mean_seq_len: float
     demand: Demand | None
+    tf32: bool = False  # fp32 products, where the card has it
 
 
 def _pace(run: Run, gpu: Gpu | None, *, interconnect: str, cores: float | None, earlier: Callable[[float], Learned]) -> Pace:
@@ -100,7 +101,7 @@ def _pace(run: Run, gpu: Gpu | None, *, interconnect: str, cores: float | None, 
         )
         fast, slow = known.SPREAD_CPU_FAST, known.SPREAD_CPU_SLOW
     else:
-        step = step_on(gpu, run.demand, interconnect=interconnect)
+        step = step_on(gpu, run.demand, interconnect=interconnect, tf32=run.tf32)
         kind = run_class(run.architecture, strategy, gpu, step)
         fast, slow = spread_of(kind, step, strategy.gradient_accumulation_steps)
     learned = earlier(round(slow, 2))  # so that many jobs ask the same
@@ -211,7 +212,7 @@ def errand_of(
         arrival(base_bytes, sent, made=made, tokenized=tokens, load=load, on_box=there) for there in (False, True)
     )
     return Errand(
-        run=Run(architecture, strategy, task, stack, work.train_mean, demand),
+        run=Run(architecture, strategy, task, stack, work.train_mean, demand, loop.tf32),
         loop=loop,
         work=work,
         num_steps=num_steps,

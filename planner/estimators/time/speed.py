@@ -18,7 +18,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
 from planner.estimators.memory.step.numerics import has_flash
-from planner.estimators.time.attention import attention_penalty, writes_in_fp32
+from planner.estimators.time.attention import EAGER, attention_penalty, writes_in_fp32
 from planner.estimators.time.demand import Demand, demand_of, flops_of, forward_share
 from planner.estimators.time.launches import host_s
 from planner.estimators.time.links import host_bytes_per_s, inside_bytes_per_s, link_bytes_per_s
@@ -26,7 +26,7 @@ from planner.estimators.time.timed import Job, timed
 from planner.plan import Bound
 from planner.strategy.stack import Stack
 from planner.units import GB, GFLOPS, TERA
-from remote.contract import Strategy, Task
+from remote.contract import Strategy, Task, has_tf32
 
 
 class StepTime(msgspec.Struct, frozen=True):
@@ -86,20 +86,23 @@ def step_time(
     stack: Stack,
     mean_seq_len: float,
     interconnect: str,
+    tf32: bool = False,
 ) -> StepTime:
-    """Seconds on this card. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
+    """Seconds on this card. `mean_seq_len`: tokens per sequence that are computed on, padding included. `tf32`: fp32 products
+    in TF32, where the card has it.
+    """
     demand = demand_of(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len, flash=has_flash(gpu))
-    return step_on(gpu, demand, interconnect=interconnect)
+    return step_on(gpu, demand, interconnect=interconnect, tf32=tf32)
 
 
-def step_on(gpu: Gpu, demand: Demand, *, interconnect: str) -> StepTime:
+def step_on(gpu: Gpu, demand: Demand, *, interconnect: str, tf32: bool = False) -> StepTime:
     """The same of what was asked of cards like this one before: that is most of the work, and alike on a hundred cards."""
     job, bandwidth = demand.job, known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
     inside = inside_bytes_per_s(gpu, interconnect)
     link = link_bytes_per_s(inside, job.strategy)
     gathered_s, together = demand.waited_bytes / link, job.stack.model_parallel
     return StepTime(
-        compute_s=_compute_s(demand, gpu) / together,
+        compute_s=_compute_s(demand, gpu, tf32=tf32) / together,
         memory_s=demand.moved_bytes / together / bandwidth,
         host_s=demand.host_s,
         held_s=demand.held_s,
@@ -115,7 +118,7 @@ def step_on(gpu: Gpu, demand: Demand, *, interconnect: str) -> StepTime:
 # ── what a card makes of it ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _compute_s(demand: Demand, gpu: Gpu) -> float:
+def _compute_s(demand: Demand, gpu: Gpu, *, tf32: bool) -> float:
     """Seconds of the products on one card. A product of few tokens takes as long as reading its weights does."""
     job, flops, achievable = demand.job, demand.flops, _achievable_flops(gpu)
     least_tokens = achievable * known.NARROW_BYTES / (2 * known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB)
@@ -125,7 +128,7 @@ def _compute_s(demand: Demand, gpu: Gpu) -> float:
         own_tokens = job.tokens * a.experts_per_token / a.num_experts
         dense += flops.experts * max(1 + known.EXPERT_HALF_WIDTH / a.intermediate_size, least_tokens / own_tokens)
     penalty = attention_penalty(job, gpu, demand.kernel)
-    return dense / _product_flops(gpu, job) + flops.attention * penalty / _score_flops(gpu, demand)
+    return dense / _product_flops(gpu, job, tf32=tf32) + flops.attention * penalty / _score_flops(gpu, demand, tf32=tf32)
 
 
 def _achievable_flops(gpu: Gpu) -> float:
@@ -133,24 +136,33 @@ def _achievable_flops(gpu: Gpu) -> float:
     return gpu.achievable_tflops * TERA * known.COMPUTE_EFFICIENCY
 
 
-def _product_flops(gpu: Gpu, job: Job) -> float:
+def _product_flops(gpu: Gpu, job: Job, *, tf32: bool) -> float:
     """The same of what the job's linears are multiplied in."""
     strategy, flops, narrow = job.strategy, _achievable_flops(gpu), job.stack.matmul_dtype
     if gpu.architecture in known.MULTIPLIES_IN.get(narrow, ()):
         return flops * (known.NVFP4_SPEEDUP if narrow == "nvfp4" else known.LOW_PRECISION_SPEEDUP)
-    if strategy.autocast == "none" and strategy.param_dtype == "float32" and gpu.fp32_tflops is not None:
-        return min(flops, gpu.fp32_tflops * TERA)
+    if strategy.autocast == "none" and strategy.param_dtype == "float32":
+        return _fp32_flops(gpu, flops, tf32=tf32)
     return flops
 
 
-def _score_flops(gpu: Gpu, demand: Demand) -> float:
+def _fp32_flops(gpu: Gpu, flops: float, *, tf32: bool) -> float:
+    """The same of fp32 products, of `flops` in 16 bits: in TF32 half of these, where that is more than fp32 itself makes."""
+    if gpu.fp32_tflops is None:
+        return flops
+    in_fp32 = min(flops, gpu.fp32_tflops * TERA)
+    in_tf32 = tf32 and gpu.vendor == "nvidia" and has_tf32(gpu.compute_capability)
+    return max(in_fp32, known.TF32_SPEED * flops) if in_tf32 else in_fp32
+
+
+def _score_flops(gpu: Gpu, demand: Demand, *, tf32: bool) -> float:
     """The same of what attention is multiplied in: fp32 where all is, and where torch writes it out (sdp_utils_cpp: it widens
-    16-bit queries unless told otherwise).
+    16-bit queries unless told otherwise). Kernels of attention's own heed no wish for TF32: it is for cuBLAS's products.
     """
     strategy, flops = demand.job.strategy, _achievable_flops(gpu)
     wide = strategy.autocast == "none" and strategy.param_dtype == "float32"
-    if (wide or writes_in_fp32(demand.kernel)) and gpu.fp32_tflops is not None:
-        return min(flops, gpu.fp32_tflops * TERA)
+    if wide or writes_in_fp32(demand.kernel):
+        return _fp32_flops(gpu, flops, tf32=tf32 and demand.kernel in EAGER)
     return flops
 
 

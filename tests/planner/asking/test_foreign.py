@@ -80,6 +80,8 @@ def test_check_tells_each_by_itself_and_misses_no_model() -> None:
         ("val_set_size", 0.05, "write `held_out_rows: 200` under `data:`"),
         ("save_steps", 500, 'write `checkpoint_every: "500 steps"` under `loop:`'),
         ("flash_attn", "fa2", "write `attention: sdpa` under `training:`"),
+        ("tf32", True, "write `tf32: true` under `loop:`"),
+        ("tf32", False, "leave it out"),
         ("use_dora", False, "leave it out"),
         ("wandb_project", None, "leave it out"),
     ],

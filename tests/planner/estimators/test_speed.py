@@ -32,6 +32,45 @@ def step(model: str, gpu: str, **said: Any) -> StepTime:
     )
 
 
+# ── fp32 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def in_fp32(gpu: str, *, tf32: bool, **said: Any) -> StepTime:
+    case = read_case({"model": "7b", "padded": False, "param_dtype": "float32", "autocast": "none", "seq_len": 2048, **said})
+    return step_time(
+        resolve_model("7b"),
+        strategy_of(case),
+        task=case.task,
+        gpu=CATALOG.gpu(gpu).gpu,
+        stack=stack_of(case),
+        mean_seq_len=float(case.seq_len),
+        interconnect=case.interconnect,
+        tf32=tf32,
+    )
+
+
+def test_fp32_products_take_the_tensor_cores_where_that_is_asked_for() -> None:
+    """An A100 makes 19.5 TFLOP/s of fp32, and half of its 16-bit rate of TF32: for nobody who does not ask."""
+    asked, plain = (in_fp32("A100-SXM4-80GB", tf32=tf32, attention="eager").compute_s for tf32 in (True, False))
+    gpu = CATALOG.gpu("A100-SXM4-80GB").gpu
+    assert plain / asked == pytest.approx(gpu.achievable_tflops * known.COMPUTE_EFFICIENCY * 0.5 / 19.5)
+    assert plain == step("7b", "A100-SXM4-80GB", param_dtype="float32", autocast="none", attention="eager").compute_s
+    kernel = in_fp32("A100-SXM4-80GB", tf32=True).compute_s / in_fp32("A100-SXM4-80GB", tf32=False).compute_s
+    assert kernel > asked / plain  # attention's own kernel is none of cuBLAS's products
+
+
+@pytest.mark.parametrize("gpu", ["V100-SXM2-16GB", "T4", "MI300X"])
+def test_a_card_without_tf32_is_as_fast_as_before(gpu: str) -> None:
+    assert in_fp32(gpu, tf32=True) == in_fp32(gpu, tf32=False)
+
+
+def test_tf32_makes_no_card_slower_and_moves_no_16_bit_product() -> None:
+    for gpu in CATALOG.gpus:
+        assert in_fp32(gpu, tf32=True).compute_s <= in_fp32(gpu, tf32=False).compute_s
+    narrow = {"param_dtype": "bfloat16", "autocast": "bfloat16"}
+    assert in_fp32("A100-SXM4-80GB", tf32=True, **narrow) == in_fp32("A100-SXM4-80GB", tf32=False, **narrow)
+
+
 # ── attention ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
