@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from planner.estimators.time.links import host_bytes_per_s
 from planner.plan import Plan
 from provision.prepare.inputs import BaseModel
 from provision.prepare.inputs.parts import placed
@@ -71,6 +72,7 @@ def hand_off(
         planned_peak_bytes=plan.host.ram_peak_bytes if on_cpu else plan.vram.process_peak_bytes,
         planned_ram_bytes=None if on_cpu else plan.host.ram_peak_bytes,
         planned_step_s=plan.duration.step_s.p50,
+        planned_link_bytes_per_s=None if plan.gpu is None else host_bytes_per_s(plan.gpu),
         planned_disk_bytes=plan.host.written_bytes,
         usd_per_hour=float(plan.offer.usd_per_hour),
         billed_since_s=started_at_s,

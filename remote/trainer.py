@@ -63,7 +63,7 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
 def _on_machine(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Outcome:
     found = preflight.tried(spec, folder)
     desk.events.emit("preflight", **found)
-    for slow in (preflight.slow_here(spec), preflight.slow_disk(spec, found)):
+    for slow in (preflight.slow_here(spec), preflight.slow_disk(spec, found), preflight.slow_link(spec, found)):
         if slow is not None:
             desk.events.emit("warning", message=slow)
     saved = read_progress(folder / CHECKPOINT_DIR, desk.events.warn)

@@ -177,6 +177,7 @@ class JobSpec(Value, frozen=True, kw_only=True):
     planned_peak_bytes: int | None = None  # VRAM (RAM on a CPU) that the plan promised
     planned_ram_bytes: int | None = None  # RAM of a machine with a GPU that the plan promised
     planned_step_s: float | None = None
+    planned_link_bytes_per_s: float | None = None  # from the host's memory to one card that the plan counts on
     planned_disk_bytes: int | None = (
         None  # what the plan has disk for: every checkpoint that lies there at once, and the result
     )

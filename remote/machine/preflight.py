@@ -35,6 +35,7 @@ from remote.machine.arithmetic import check_arithmetic
 from remote.machine.card import look_at, unfit
 from remote.machine.disk import slow_words, write_bytes_per_s
 from remote.machine.drivers import unfit_driver
+from remote.machine.link import measured_link, slow_link_words
 from remote.machine.nvml import Card
 from remote.machine.products import fp32_products
 from remote.machine.ram import available_ram_bytes, own_ram_bytes
@@ -165,15 +166,17 @@ def _check_ram(planned_bytes: int | None) -> None:
 
 
 def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
-    """What the machine showed when it was tried: a product in the job's precision, and the disk. Raises `Ended` (preflight)."""
+    """What the machine showed when it was tried: a product in the job's precision, disk, link. Raises `Ended` (preflight)."""
     strategy = spec.strategy
     (folder / CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
+    link = {"link_bytes_per_s": measured_link(spec.device), "planned_link_bytes_per_s": spec.planned_link_bytes_per_s}
     return {
         "arithmetic": strategy.quant if strategy.quant != "none" else strategy.param_dtype,
         "arithmetic_error": check_arithmetic(strategy, spec.device),
         "fp32_products": fp32_products(),
         "disk_write_bytes_per_s": write_bytes_per_s(folder / CHECKPOINT_DIR),
         "ram_available_bytes": available_ram_bytes(),
+        **(link if spec.device == "cuda" else {}),
     }
 
 
@@ -188,6 +191,12 @@ def slow_disk(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
         every_s=spec.loop.checkpoint_every_s,
         share=SAVING_SHARE,
     )
+
+
+def slow_link(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
+    """A sentence where a run that streams has a far slower link than its plan counts on; None where it has not."""
+    planned = spec.planned_link_bytes_per_s
+    return slow_link_words(found.get("link_bytes_per_s"), planned_bytes_per_s=planned, strategy=spec.strategy)
 
 
 def check_placed(model: Any, spec: JobSpec) -> None:

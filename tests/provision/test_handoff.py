@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from catalogs.catalog import read_catalog
+from planner.estimators.time.links import host_bytes_per_s
 from planner.plan import Plan
 from provision.errors import BadInput
 from provision.handoff import hand_off, trainer_deadline_s
@@ -24,10 +25,13 @@ def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:
     assert spec.loop == plan.request.loop
     assert (spec.device, spec.planned_peak_bytes, spec.planned_ram_bytes) == ("cpu", plan.host.ram_peak_bytes, None)
     assert (spec.usd_per_hour, spec.billed_since_s) == (float(plan.offer.usd_per_hour), 0)
-    beside_gpu = msgspec.structs.replace(plan, gpu=next(iter(read_catalog().gpus.values())))
+    card = next(iter(read_catalog().gpus.values()))
+    beside_gpu = msgspec.structs.replace(plan, gpu=card)
     told = hand_off(beside_gpu, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
     assert (told.device, told.planned_peak_bytes) == ("cuda", plan.vram.process_peak_bytes)
     assert told.planned_ram_bytes == plan.host.ram_peak_bytes
+    assert spec.planned_link_bytes_per_s is None
+    assert told.planned_link_bytes_per_s == host_bytes_per_s(card)
 
 
 def test_every_path_in_the_job_is_a_path_on_the_box_and_travels(plan: Plan) -> None:
