@@ -2,8 +2,8 @@
 
     python -m benchmarks.chaos [--write] [--first 0] [--schedules 400]
 
-In virtual time, at the seam below which a provider is: the walk, the lease, the ledger and the way in which lists are believed
-are the product's; cloud, boxes, trainer and line are doubles (`tests/doubles/virtual/`). `tests/faults/schedule.py` says what
+In virtual time, at the seam below which a provider is: walk, renting, ledger and the way in which lists are believed are
+the product's; cloud, boxes, trainer and line are doubles (`tests/doubles/virtual/`). `tests/faults/schedule.py` says what
 is drawn and what is judged. A seed that breaks a promise is printed; the same seed plays the same schedule again.
 """
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["JobState", "events", "job_folder", "last_events", "log", "outcome", "start", "state", "stop"]
 
 LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
-LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
+EXIT_S = 60.0  # assumed: between the trainer's last event and its exit lies less
 MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
 LAST_EVENTS = 2000  # assumed: steps of a tenth of a second since the last checkpoint, and half a megabyte
 SECONDS = re.compile("[0-9]{1,11}")  # derived: until the year 5138
@@ -224,7 +224,7 @@ def stop(shell: Shell, box: Box, *, patience_s: float = 20.0) -> None:
 
 
 def _await_exit(alive: Callable[[], bool], sleep: Callable[[float], None]) -> None:
-    for _ in range(round(LEAVING_S / LOOK_S)):
+    for _ in range(round(EXIT_S / LOOK_S)):
         if not alive():
             return
         sleep(LOOK_S)

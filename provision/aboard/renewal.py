@@ -2,7 +2,7 @@
 
 It holds until the trainer has begun. Before that, nothing on the box is worth anything; from then on it has what nobody else
 has, a checkpoint or a result, and somebody may `resume`: then the deadline alone ends it. So it does where the box is to be
-spared on failure, once it has been reached. A lease that somebody asked for (provision/aboard/lapse.py) holds longer, by the
+spared on failure, once it has been reached. A lease that somebody asked for (provision/aboard/lease.py) holds longer, by the
 same renewals.
 
 A renewal is a file on the box that holds its uptime. So a wrong clock changes nothing, and neither side needs a credential.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provision.errors import ProvisionError
-from provision.seam import Answer, Box, Layer
+from provision.seam import IDLE_LIMIT, Answer, Box, Layer
 from remote.contract import LOG_FILE
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 IDLE_LIMIT_S: Final = 3600.0  # assumed: longer than a lid is closed at noon, and the most that a box nobody comes for costs
 RENEW_S: Final = 60.0  # assumed: many renewals may be lost before it matters
-# Below the box's folder: the uptime at the last renewal, in whole seconds. A box that stands looks for this name alone.
-RENEWED_FILE: Final = "lease"
+RENEWED_FILE: Final = "renewed"  # below the box's folder: the uptime at the last renewal, in whole seconds
+FORMER_FILE: Final = "lease"  # its name before 2026-11-28: a box, or a controller, of an older version knows no other
+RENEWED_FILES: Final = (RENEWED_FILE, FORMER_FILE)  # both are written, and of both the later holds
 SPARED_FILE: Final = "spared"  # beside it: the deadline alone ends this box
 BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 
@@ -35,19 +36,20 @@ BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 FUNCTIONS: Final = f"""\
 up_s() {{ read -r up rest < /proc/uptime && echo "${{up%.*}}"; }}
 idle_s() {{
-  last_s=$began_s
-  read -r renewed_s 2> /dev/null < "$box/{RENEWED_FILE}" || renewed_s=0
-  now_s=$(up_s)
-  [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
+  last_s=$began_s now_s=$(up_s)
+  for file in {" ".join(RENEWED_FILES)}; do
+    read -r renewed_s 2> /dev/null < "$box/$file" || continue
+    [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
+  done
   echo $((now_s - last_s))
 }} 2> /dev/null
 is_valued() {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{SPARED_FILE}" ]; }}
 is_forsaken() {{ ! is_valued && [ "$(idle_s)" -ge "$idle_limit_s" ]; }}
 tell_idle_limit() {{
-  if [ -e "$box/{BEGUN_FILE}" ]; then echo "idle limit|yes||the trainer has begun, so the deadline alone ends it"
-  elif [ -e "$box/{SPARED_FILE}" ]; then echo "idle limit|yes||it is spared on failure, so the deadline alone ends it"
-  elif [ "$1" = yes ]; then echo "idle limit|yes|$((idle_limit_s - $(idle_s)))|renewed $(idle_s) s ago"
-  else echo "idle limit|$1||nothing ends it early if nobody comes"; fi
+  if [ -e "$box/{BEGUN_FILE}" ]; then echo "{IDLE_LIMIT}|yes||the trainer has begun, so the deadline alone ends it"
+  elif [ -e "$box/{SPARED_FILE}" ]; then echo "{IDLE_LIMIT}|yes||it is spared on failure, so the deadline alone ends it"
+  elif [ "$1" = yes ]; then echo "{IDLE_LIMIT}|yes|$((idle_limit_s - $(idle_s)))|renewed $(idle_s) s ago"
+  else echo "{IDLE_LIMIT}|$1||nothing ends it early if nobody comes"; fi
 }}
 """
 
@@ -61,19 +63,22 @@ def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
 
 def unrenewed_s(folder: Path, *, began_s: float, now_s: float) -> float:
     """Seconds of uptime since the last renewal, or since `began_s`, whatever the box holds."""
-    renewed_s = began_s
-    with suppress(OSError, ValueError):
-        renewed_s = float((folder / RENEWED_FILE).read_text())
-    return now_s - max(began_s, renewed_s if renewed_s <= now_s else began_s)
+    return now_s - max([began_s, *(renewed_s for renewed_s in _renewals(folder) if renewed_s <= now_s)])
+
+
+def _renewals(folder: Path) -> Iterator[float]:
+    for name in RENEWED_FILES:
+        with suppress(OSError, ValueError):
+            yield float((folder / name).read_text())
 
 
 def idle_layer(alone_s: float | None, *, idle_limit_s: float, now_s: float) -> Layer:
     """As `tell_idle_limit` tells it, of a box whose reaper lives."""
     if alone_s is None:
         says = "the trainer has begun, or the box is spared on failure: the deadline alone ends it"
-        return Layer(place="box", name="idle limit", there=Answer.YES, says=says)
+        return Layer(place="box", name=IDLE_LIMIT, there=Answer.YES, says=says)
     says = f"renewed {alone_s:.0f} s ago"
-    return Layer(place="box", name="idle limit", there=Answer.YES, says=says, strikes_at_s=now_s + idle_limit_s - alone_s)
+    return Layer(place="box", name=IDLE_LIMIT, there=Answer.YES, says=says, strikes_at_s=now_s + idle_limit_s - alone_s)
 
 
 def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
@@ -82,7 +87,8 @@ def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
     """
     folder = shlex.quote(box.folder)
     spared = f"; : > {SPARED_FILE}" if spare else ""
-    renewed = f"sed 's/[.].*//' /proc/uptime > {RENEWED_FILE}.new && mv {RENEWED_FILE}.new {RENEWED_FILE}"
+    noted = f"sed 's/[.].*//' /proc/uptime > {RENEWED_FILE}.new && cp {RENEWED_FILE}.new {FORMER_FILE}.new"
+    renewed = f"{noted} && mv {FORMER_FILE}.new {FORMER_FILE} && mv {RENEWED_FILE}.new {RENEWED_FILE}"
     done = shell.run(f"cd {folder} || exit; {renewed}{spared}")
     if done.rc != 0:
         raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip()}")

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from provision.aboard.lapse import LAYER
-from provision.aboard.layers import SCRIPT, read_layers, unseen
+from provision.aboard.layers import read_layers, unseen
+from provision.aboard.lease import unwatched_layer
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState, Standing
 from provision.charge.controller import is_alive, is_locked, lives_on
@@ -22,7 +22,7 @@ from provision.errors import RentuneError
 from provision.home.places import Places, RunFolder
 from provision.prepare.papers import read_claim
 from provision.providers import ends_itself
-from provision.seam import Answer, Claim, Layer, Owned, Provisioner, clock_trouble, seen
+from provision.seam import LEASE, Answer, Claim, Layer, Owned, Provisioner, clock_trouble, seen
 from provision.ssh import Shell, Waits
 from provision.ssh.keys import known_key
 from provision.walk.driven import Connect
@@ -82,12 +82,9 @@ def examine_layers(
         message = f"{provisioner.name} lists no box of it any more: `rentune down {state.run_id}` closes its books."
         return msgspec.structs.replace(of_run, message=message)
     layers = (
-        *_of_provider(provisioner, claim),
-        *_of_box(provisioner, state, folder, connect, clock()),
+        *_with_lease((*_of_provider(provisioner, claim), *_of_box(provisioner, state, folder, connect, clock())), state),
         *_at_home(state, folder),
     )
-    if state.opened.lease_s is not None and not any(layer.name in (LAYER, SCRIPT) for layer in layers):
-        layers += (Layer(place="box", name=LAYER, there=Answer.NO, says="nothing ends the box early if nobody renews it"),)
     return msgspec.structs.replace(
         of_run,
         box=Answer.YES if owned.resources else Answer.UNKNOWN,
@@ -126,6 +123,13 @@ def _of_box(provisioner: Provisioner, state: RunState, folder: RunFolder, connec
         return (unseen(f"The box could not be asked: {error}"),)
 
 
+def _with_lease(layers: tuple[Layer, ...], state: RunState) -> tuple[Layer, ...]:
+    """And the lease that the run was promised, where its box was seen and told of none."""
+    is_unseen = any(layer.place == "box" and layer.there is Answer.UNKNOWN for layer in layers)
+    is_told = is_unseen or any(layer.name == LEASE for layer in layers)
+    return layers if state.opened.lease_s is None or is_told else (*layers, unwatched_layer())
+
+
 def _at_home(state: RunState, folder: RunFolder) -> tuple[Layer, ...]:
     """Who follows the run; where the provider bills what is off, also who deletes it."""
     return (_controller(state, folder), *(() if ends_itself(state.provider) else (_sentinel(folder),)))
@@ -148,7 +152,7 @@ def _sentinel(folder: RunFolder) -> Layer:
 
 
 def _in_time(layer: Layer, deadline_at_s: float) -> Layer:
-    """One that strikes long after the deadline ends nothing at it. A lease need not strike at all."""
-    if layer.name == LAYER or layer.strikes_at_s is None or layer.strikes_at_s <= deadline_at_s + LATE_S:
+    """One that strikes long after the deadline ends nothing at it, unless it is renewed."""
+    if layer.is_renewed or layer.strikes_at_s is None or layer.strikes_at_s <= deadline_at_s + LATE_S:
         return layer
     return msgspec.structs.replace(layer, there=Answer.NO, says=f"{layer.says}, but long after the run's deadline")

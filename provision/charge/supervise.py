@@ -29,7 +29,7 @@ from provision.home.clocks import Clocks
 from provision.home.interrupt import answered, interruptible
 from provision.home.places import Places, read_places
 from provision.state.shared import ledger_of
-from provision.walk import lease
+from provision.walk import renting
 from provision.walk.edges import Edges
 from provision.walk.shielded import SHIELDED
 from provision.watch.progress import LineDisplay
@@ -99,7 +99,7 @@ def _end_unless_rented(ledger: Ledger, run_id: str, places: Places, clocks: Cloc
     folder = places.run(run_id)
     mirrored = ledger_of(run_id, places, note=LineDisplay(sys.stdout).note)
     with in_control(run_id, folder, mirrored, clocks=clocks):
-        lease.end_unrented(run_id, ledger=mirrored, clock=clocks.wall)
+        renting.end_unrented(run_id, ledger=mirrored, clock=clocks.wall)
 
 
 def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> None:

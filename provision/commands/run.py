@@ -172,12 +172,12 @@ def _publish(place: Place, run_id: str, places: Places) -> None:
     from provision.account.ledger import Ledger
     from provision.errors import RentuneError
     from provision.home.clocks import CLOCKS
-    from provision.walk import lease
+    from provision.walk import renting
 
     try:
         place.publish(run_id, places)
     except (RentuneError, OSError):
-        lease.end_unrented(run_id, ledger=Ledger(places.ledger), clock=CLOCKS.wall)
+        renting.end_unrented(run_id, ledger=Ledger(places.ledger), clock=CLOCKS.wall)
         raise
 
 

@@ -6,7 +6,7 @@ by its comment `rentune:<run id>`.
 
 from __future__ import annotations
 
-from provision.aboard import lapse, renewal
+from provision.aboard import lease, renewal
 from provision.aboard.job import secret_places
 from provision.aboard.marks import MARKED
 from provision.aboard.ship import STACK_MARK
@@ -83,7 +83,7 @@ NAP_S = 60  # assumed: a sleep does not count the hours of a suspended machine
 WATCH = f"""\
 {OURS}
 {renewal.FUNCTIONS}
-{lapse.FUNCTIONS}
+{lease.FUNCTIONS}
 end_processes() {{
   for signal in TERM KILL; do
     for each in $(of_run "$RENTUNE_BOX"); do
@@ -93,7 +93,7 @@ end_processes() {{
   done
 }}
 end_lease() {{
-  leaving_s=$((left < {lapse.LEAVING_S:.0f} ? left : {lapse.LEAVING_S:.0f}))
+  leaving_s=$((left < {lease.LEAVING_S:.0f} ? left : {lease.LEAVING_S:.0f}))
   lease_ends && end_processes
   began_s=$(up_s)
 }}
@@ -168,7 +168,7 @@ true
 LOOK = f"""\
 {OURS}
 {renewal.FUNCTIONS}
-{lapse.FUNCTIONS}
+{lease.FUNCTIONS}
 told() {{ tr '\\0' '\\n' < "/proc/$watchdog/environ" | sed -n "s/^$1=//p"; }}
 watchdog=
 for each in $(marked "RENTUNE_TASK=$boxes/$run/deadline"); do

@@ -17,7 +17,7 @@ import psutil
 from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
 from provision.aboard.job import forget_secrets
-from provision.aboard.lapse import lease_layer
+from provision.aboard.lease import lease_layer
 from provision.aboard.marks import marks
 from provision.aboard.renewal import IDLE_LIMIT_S, idle_layer, idle_s, unrenewed_s
 from provision.aboard.ship import stack_is_here

@@ -4,7 +4,7 @@
 own. That process needs no controller, no network and no ledger. It ends the box at the deadline (by wall clock or by
 uptime, whichever comes first, so that a clock that is set back extends nothing), when nobody has come for it in the
 time of its idle limit (provision/aboard/renewal.py) or, once its trainer has saved, of its lease
-(provision/aboard/lapse.py), when asked by SIGTERM, or when the server is gone; and the box's folder with it. Inside a
+(provision/aboard/lease.py), when asked by SIGTERM, or when the server is gone; and the box's folder with it. Inside a
 bubblewrap PID namespace the kernel ends the box should the reaper be killed; without one, orphaned processes of the box
 become the reaper's children, and die with the rest.
 """
@@ -27,7 +27,7 @@ import psutil
 
 from provision.aboard.job import forget_secrets
 from provision.aboard.renewal import idle_s
-from provision.direct.lapsing import Lapsing
+from provision.direct.lease import LeaseWatch
 from provision.direct.limits import join, limit_name, limit_ram, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
 
@@ -97,14 +97,14 @@ def serve(reaping: Reaping, *, ready: int) -> bool:
     os.close(ready)
     _detach_output()
     lease_s = math.inf if reaping.lease_s is None else reaping.lease_s
-    lapsing = Lapsing(reaping.folder, lease_s=lease_s, processes=lambda: _victims(reaping))
+    watch = LeaseWatch(reaping.folder, lease_s=lease_s, processes=lambda: _victims(reaping))
     while (left_s := min(reaping.deadline_at_s - time.time(), ends_at_uptime_s - _uptime_s())) > 0:
         caught = signal.sigtimedwait(WATCHED, min(left_s, TICK_S))
         if caught and caught.si_signo in ASKED:
             return True
         if server.pid in _reap() or _is_forsaken(reaping, began_s):
             return False
-        if lapsing.is_over():
+        if watch.is_over():
             return True
     return False
 

@@ -22,7 +22,7 @@ from provision.seam.box import Box
 from provision.seam.claim import Claim, Own
 from provision.seam.clocks import CLOCK_ERROR_S, CLOCKS_AGREE_S, DEADLINE_GRACE_S, SET_CLOCK, clock_trouble
 from provision.seam.launch import Launch
-from provision.seam.layer import Layer
+from provision.seam.layer import IDLE_LIMIT, LEASE, Layer
 from provision.seam.owned import Owned, seen
 from provision.seam.provisioner import InCharge, Provisioner, unshared
 from provision.seam.resource import MACHINE, VOLUME, Resource
@@ -32,6 +32,8 @@ __all__ = [
     "CLOCKS_AGREE_S",
     "CLOCK_ERROR_S",
     "DEADLINE_GRACE_S",
+    "IDLE_LIMIT",
+    "LEASE",
     "MACHINE",
     "SET_CLOCK",
     "VOLUME",

@@ -39,7 +39,7 @@ from provision.redact import redact
 from provision.seam import Box, Teardown
 from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
-from provision.walk import lease
+from provision.walk import renting
 from provision.walk.attempts import Past
 from provision.walk.driven import Run
 from provision.walk.job.carrying import meter_pushes
@@ -58,9 +58,9 @@ from provision.walk.job.patience import (
 )
 from provision.walk.job.tending import tended
 from provision.walk.job.training import require_inputs, train
-from provision.walk.lease import Lease, leased
 from provision.walk.permitted import PermittedPlan, past_of, permitted_plan
 from provision.walk.phases import Phases
+from provision.walk.renting import Holding, holding
 from remote.contract import Phase
 
 BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box on one's own machines that does not answer is given up
@@ -90,7 +90,7 @@ class Lost(End):
     """The box went away before its deadline."""
 
 
-class Lapsed(Lost):
+class LeaseOver(Lost):
     """The box ended itself, as nobody had renewed its lease."""
 
 
@@ -157,7 +157,7 @@ class Telling:
         if isinstance(error, Declined):
             return NoRoom(self._said, error.reason, error.scope, error.zone)
         if isinstance(error, LeaseEnded):
-            return Lapsed(self._said)
+            return LeaseOver(self._said)
         if isinstance(error, BoxLost):
             return Lost(self._said)
         return Trained("") if error is None else Failed(self._said)
@@ -176,29 +176,29 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
 
     Everything between the first and the last second that may bill. Raises ControlLost, and at a second Ctrl-C; else nothing.
     """
-    telling, leasing = Telling(run), None
+    telling, rented = Telling(run), None
     with telling.caught(), ExitStack() as held:
-        held.callback(_told, phases.end)  # of the teardown; what the lease does on its way out lies in between
+        held.callback(_told, phases.end)  # of the teardown; what ends the box on its way out lies in between
         adopted = _standing_box(run)
         if adopted is None:
             with phases.timed(Phase.PREPARE):
                 require_inputs(run)
             _write_down(run, plan)
         with phases.timed(Phase.CREATE) if adopted is None else nullcontext():
-            leasing = held.enter_context(_lease(run, adopted))
+            rented = held.enter_context(_rented(run, adopted))
         if adopted is None:
             strike_out(run.plan.offer, run.places.quotas)
         held.callback(_told, phases.begin, Phase.TEARDOWN)
         with phases.timed(Phase.BOOT):
-            shell = _reached(run, leasing.box, adopted=adopted is not None)
+            shell = _reached(run, rented.box, adopted=adopted is not None)
             held.callback(shell.close)
             if adopted is not None and run.left_s > 0:
-                armed_again(run, leasing.box)
-            box = _with_own_host_key(run, shell, leasing.box, home_wait_s=HOME_WAIT_S if adopted is None else math.inf)
+                armed_again(run, rented.box)
+            box = _with_own_host_key(run, shell, rented.box, home_wait_s=HOME_WAIT_S if adopted is None else math.inf)
             held.enter_context(tended(run, shell, box))
             driver_awaited(run, shell, box)
         train(run, phases, shell, box)
-    spared = _was_spared(leasing)
+    spared = _was_spared(rented)
     if not spared:
         with telling.caught():
             _end_what_is_left(run)
@@ -216,14 +216,14 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
 
 def _told(tell: Callable[..., None], *what: Phase) -> None:
     """On the way out a line that the ledger can't take must not hide why: a box with the only copy of a result is spared. Nor
-    one that it takes no more: the lease finds that out, and tells what becomes of its box.
+    one that it takes no more: whoever ends the box finds that out, and tells what becomes of its box.
     """
     with suppress(OSError, ControlLost):
         tell(*what)
 
 
-def _was_spared(leasing: Lease | None) -> bool:
-    return leasing is not None and leasing.spared
+def _was_spared(rented: Holding | None) -> bool:
+    return rented is not None and rented.spared
 
 
 def _why_not_here(run: Run, end: End) -> NoRoom | None:
@@ -231,7 +231,7 @@ def _why_not_here(run: Run, end: End) -> NoRoom | None:
 
     A lease rules nothing out: whoever is back goes on, unless all would begin anew.
     """
-    if isinstance(end, Lapsed):
+    if isinstance(end, LeaseOver):
         learned = run.pushed is not None or steps_at_home(run.folder.checkpoints)
         return NoRoom(end.said, Reason.LEASE, Scope.NOTHING) if learned else None
     if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
@@ -274,7 +274,7 @@ def confirm(run: Run, phases: Phases) -> None:
             return
         owned = listed(run)
         if not owned.nothing:
-            lease.take_back(teardown, owned, ledger=run.ledger, clock=run.clocks.wall)
+            renting.take_back(teardown, owned, ledger=run.ledger, clock=run.clocks.wall)
 
 
 # ── the box ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,8 +330,8 @@ def _set_aside(folder: RunFolder, *, number: int) -> None:
             paper.replace(folder.tries / str(number) / paper.name)
 
 
-def _lease(run: Run, adopted: Box | None) -> AbstractContextManager[Lease]:
-    return leased(
+def _rented(run: Run, adopted: Box | None) -> AbstractContextManager[Holding]:
+    return holding(
         run.plan.offer,
         run.launch,
         run.renting,
@@ -405,10 +405,10 @@ def _standing_box(run: Run) -> Box | None:
 
 
 def _end(run: Run) -> Teardown:
-    return lease.end(run.claim, run.renting)
+    return renting.end(run.claim, run.renting)
 
 
 def _end_what_is_left(run: Run) -> None:
-    """For an end that came before the lease began: the asking was cut off, or the box of an earlier controller stands."""
+    """For an end that came before a box was held: the asking was cut off, or the box of an earlier controller stands."""
     if run.state.standing in (Standing.ASKED, Standing.UP) and run.state.teardown is None:
         _end(run)

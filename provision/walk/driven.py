@@ -25,8 +25,8 @@ from provision.seam import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints
 from provision.walk.edges import Edges, MakeProvisioner
-from provision.walk.lease import Renting
 from provision.walk.phases import Display
+from provision.walk.renting import Renting
 from remote.contract import Phase
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def renting(self) -> Renting:
-        """The edges of the lease of the last attempt."""
+        """The edges of the renting of the last attempt."""
         planned = self.plan.duration.phase_s.get(Phase.TEARDOWN)
         return Renting(
             self.provisioner,

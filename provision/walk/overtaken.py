@@ -53,10 +53,10 @@ def end_own_part(lost: ControlLost, order: Order, *, provisioner: Provisioner, l
     own = Own(installation=elsewhere.here, ids=ids, theirs=elsewhere.known)
     try:
         teardown = provisioner.destroy(msgspec.structs.replace(claim, own=own))
-    except Exception as error:  # noqa: BLE001 - as in `lease`: somebody has to be told that a box may live
+    except Exception as error:  # noqa: BLE001 - as in `renting`: somebody has to be told that a box may live
         return _left(lost, claim, box, f"The destroy itself failed ({type(error).__name__}: {error}).")
     if teardown.clean:
-        with suppress(Exception):  # as in `lease`: whatever is wrong with the books, what was ended is told
+        with suppress(Exception):  # as in `renting`: whatever is wrong with the books, what was ended is told
             _write_down(order, teardown, ledger)
     return _told(lost, claim, teardown)
 

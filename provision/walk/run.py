@@ -1,13 +1,13 @@
 """The walk: from the opened line in the ledger to the receipt. It may be entered again wherever a run stands.
 
 prepare      what the box will need is at home
-create       a box, leased: from here on every way out ends in a teardown
+create       a box, held: from here on every way out ends in a teardown
 boot         it answers, with the host key that we know
 environment  the trainer and its interpreter are there
 download     base and data are there
 …            the trainer's own phases, followed by their events
 fetch        adapter, outcome and log come home, hashes compared
-teardown     the lease ends
+teardown     the box is ended
 confirm      the provider lists nothing of this run; from here another offer may be tried
 receipt      planned against metered
 """
@@ -22,7 +22,7 @@ from provision.account.runs import Standing
 from provision.clouds.whose import other_account_words
 from provision.errors import Scope
 from provision.home.checkpoints import steps_at_home
-from provision.walk import lease
+from provision.walk import renting
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
 from provision.walk.attempts import Next, NoneLeft, choose
 from provision.walk.books import close_books
@@ -126,7 +126,7 @@ def _ended(run: Run, phases: Phases) -> End:
     """Nothing is trained for that is at home, whatever became of the box; what is left of it is ended."""
     if run.state.standing in (Standing.ASKED, Standing.UP):
         with phases.timed(Phase.TEARDOWN):
-            lease.end(run.claim, run.renting)
+            renting.end(run.claim, run.renting)
         confirm(run, phases)
     return Trained("")
 
@@ -135,9 +135,9 @@ def _conclude(run: Run) -> None:
     """Say in the ledger that no box is asked for any more, where none is there: whoever resumes then only closes the books."""
     state = run.state
     if state.standing is Standing.OPENED:
-        lease.end_unrented(run.run_id, ledger=run.ledger, clock=run.clocks.wall)
+        renting.end_unrented(run.run_id, ledger=run.ledger, clock=run.clocks.wall)
     elif state.standing is Standing.BETWEEN and state.teardown is not None:
-        lease.give_up(state.teardown, ledger=run.ledger, clock=run.clocks.wall)
+        renting.give_up(state.teardown, ledger=run.ledger, clock=run.clocks.wall)
 
 
 def _next(run: Run) -> Plan | str:

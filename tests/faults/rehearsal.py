@@ -16,6 +16,7 @@ from provision.account.receipt.value import Receipt
 from provision.account.runs import RunState
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.driving import drive
+from provision.charge.supervise import SUPERVISOR
 from provision.direct.local import LocalBox
 from provision.home.clocks import CLOCKS, Clocks
 from provision.home.places import Places
@@ -29,6 +30,15 @@ from remote.contract import EVENTS_FILE, Event
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
 
+# A supervisor that renews its box's lease more often than once a minute, which no test waits for.
+RENEWING = """
+import sys
+from functools import partial
+from provision.charge import supervise
+from provision.walk.driven import REACH
+object.__setattr__(REACH, "attended", partial(REACH.attended, every_s={every_s}))
+sys.exit(supervise.main(sys.argv[1:]))
+"""
 PATIENCE_S = 240.0  # an import of torch on a busy machine takes most of a minute
 
 
@@ -82,11 +92,14 @@ class Rehearsal:
         """Control the run from this process."""
         return drive(run_id, Edges(self.places, display or Quiet(), make=make, clocks=clocks), attendant=attendant)
 
-    def start_controller(self, run_id: str, *, crash_at: str = "") -> subprocess.Popen[bytes]:
-        """Control the run from a process of its own, which dies where it is told to."""
+    def start_controller(
+        self, run_id: str, *, crash_at: str = "", renews_every_s: float | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Control the run from a process of its own, which dies where it is told to; `renews_every_s`: else as any does."""
+        renewing = ["-c", RENEWING.format(every_s=renews_every_s)]
         with (self.folder / "controller.out").open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "provision.charge.supervise", run_id],
+                [*(SUPERVISOR if renews_every_s is None else (sys.executable, *renewing)), run_id],
                 env={**os.environ, "RENTUNE_CRASH_AT": crash_at},
                 stdin=subprocess.DEVNULL,
                 stdout=out,

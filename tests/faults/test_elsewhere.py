@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ import pytest
 from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.aboard import driver_wait
+from provision.aboard.renewal import attended
 from provision.account.bill import rental_usd, rounded
 from provision.account.receipt.value import Receipt
 from provision.charge.rings.bell import bell
@@ -71,7 +73,7 @@ def opened(
         run,
         agrees=lambda _: True,
         clocks=dataclasses.replace(run.clocks, sleep=lambda seconds: time.sleep(min(seconds, 0.3))),
-        reach=Reach(least_boot_s=0.5),
+        reach=Reach(least_boot_s=0.5, attended=partial(attended, every_s=0.5)),
     )
 
 

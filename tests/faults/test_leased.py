@@ -55,7 +55,7 @@ def test_a_box_whose_supervisor_was_killed_saves_and_ends_and_resume_goes_on(
     its box for longer than the lease.
     """
     run_id = rehearsal.open(steps=MANY_STEPS, change=leased)
-    first = rehearsal.start_controller(run_id)
+    first = rehearsal.start_controller(run_id, renews_every_s=1.0)
     wait_until(lambda: rehearsal.num_steps(run_id) > 0)
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -63,13 +63,13 @@ def test_a_box_whose_supervisor_was_killed_saves_and_ends_and_resume_goes_on(
     [*_, saved] = [each for each in rehearsal.events_on_box(run_id) if each.kind == "checkpoint"]
     assert saved.data["step"] == rehearsal.num_steps(run_id), "the last step that it took is in it"
 
-    second = rehearsal.start_controller(run_id)
+    second = rehearsal.start_controller(run_id, renews_every_s=1.0)
     began_s = time.monotonic()
     wait_until(lambda: rehearsal.state(run_id).rental is not None and len(rehearsal.state(run_id).rentals) == 2)
-    [lapsed, _] = rehearsal.state(run_id).rentals
-    assert lapsed.tried is not None
-    assert lapsed.tried.reason is Reason.LEASE
-    assert lapsed.tried.message.startswith("Its lease ended, and the box itself: nobody had renewed it for 20.0 s.")
+    [ended, _] = rehearsal.state(run_id).rentals
+    assert ended.tried is not None
+    assert ended.tried.reason is Reason.LEASE
+    assert ended.tried.message.startswith("Its lease ended, and the box itself: nobody had renewed it for 20.0 s.")
     wait_until(lambda: rehearsal.num_steps(run_id) > 0)
     goes_on = next(each for each in rehearsal.events_on_box(run_id) if each.kind == "step")
     assert goes_on.data["step"] == saved.data["step"] + 1

@@ -19,7 +19,7 @@ from provision.prepare.papers import lost_papers, read_claim
 from provision.seam import Answer, Provisioner, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import PushedCheckpoints, pushed_of
 from provision.state.shared import ledger_of
-from provision.walk import lease
+from provision.walk import renting
 from provision.walk.books import close_books
 from provision.walk.crash import crash_around, read_crash_point
 from provision.walk.driven import Run, read_run
@@ -28,7 +28,7 @@ from provision.walk.job.at_home import read_outcome
 from provision.walk.job.patience import is_users_own
 from provision.walk.job.rescue import RESCUE_S, rescue
 from provision.walk.job.stopping import MOST_S
-from provision.walk.lease import Renting
+from provision.walk.renting import Renting
 from provision.walk.timekeeping import with_steady_clock
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
@@ -90,7 +90,7 @@ def _end_locked(run_id: str, edges: Edges, ledger: Ledger, *, discard: bool) -> 
         if state.may_bill and state.box is not None and not state.box.ours and not discard:
             why = f"Without {min(lost).name} your host can't be asked for a result, so nothing there is removed."
             return _left(state, why, at_s=edges.clocks.wall())
-        return lease.end(read_claim(folder, state), Renting(provisioner, ledger, edges.clocks.wall, note))
+        return renting.end(read_claim(folder, state), Renting(provisioner, ledger, edges.clocks.wall, note))
     run = read_run(run_id, edges.by(lambda _claim: provisioner), ledger=ledger)
     run = dataclasses.replace(with_steady_clock(run), pushed=_pushed_if_seen(run_id, folder))
     return end_with_books(run, discard=discard)
@@ -109,7 +109,7 @@ def _ended_before(state: RunState, verdict: Teardown, edges: Edges, ledger: Ledg
     if not listed.resources and {each.id for each in listed.kept} <= state.volumes.keys():
         return verdict
     edges.display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
-    return lease.end(claim, Renting(provisioner, ledger, edges.clocks.wall, edges.display.note))
+    return renting.end(claim, Renting(provisioner, ledger, edges.clocks.wall, edges.display.note))
 
 
 def _pushed_if_seen(run_id: str, folder: RunFolder) -> PushedCheckpoints | None:
@@ -140,7 +140,7 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
         run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
         message = f"{message} Its result did not come home before its deadline, and is lost."
     run.display.phase("teardown")
-    teardown = lease.end(run.claim, run.renting)
+    teardown = renting.end(run.claim, run.renting)
     outcome = read_outcome(run.folder)
     close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
     return teardown

@@ -24,7 +24,7 @@ import msgspec
 
 from provision.clouds.boot import unattended
 from provision.clouds.boot.driver_unit import DriverOrder, render_driver
-from provision.clouds.boot.unattended import render_idle_limit
+from provision.clouds.boot.unattended import render_unattended
 from provision.errors import Refused
 
 FORCE_AFTER_S: Final = 120  # assumed: longer than an orderly shutdown; then without asking anybody
@@ -70,7 +70,7 @@ def render_user_data(boot: FirstBoot) -> str:
     """
     require_time(boot)
     document = {
-        "bootcmd": [["sh", "-c", text] for text in (render_deadline(boot), *_idle_limit(boot), render_quiet_apt())],
+        "bootcmd": [["sh", "-c", text] for text in (render_deadline(boot), *_unattended(boot), render_quiet_apt())],
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": boot.host_key_private, "ed25519_public": boot.host_key_public},
         "users": [
@@ -98,10 +98,10 @@ def render_user_data(boot: FirstBoot) -> str:
     return "#cloud-config\n" + json.dumps(document, indent=1) + "\n"
 
 
-def _idle_limit(boot: FirstBoot) -> tuple[str, ...]:
+def _unattended(boot: FirstBoot) -> tuple[str, ...]:
     if boot.idle_limit_s is None:
         return ()
-    return (render_idle_limit(boot.folder, boot.idle_limit_s, end=SERVICE, lease_s=boot.lease_s),)
+    return (render_unattended(boot.folder, boot.idle_limit_s, end=SERVICE, lease_s=boot.lease_s),)
 
 
 def require_time(boot: FirstBoot) -> None:

@@ -19,10 +19,10 @@ import math
 import shlex
 from typing import Final
 
-from provision.aboard import lapse
+from provision.aboard import lease
 from provision.aboard.renewal import FUNCTIONS
 from provision.clouds.boot.bootstrap import FirstBoot, limits_of, require_time
-from provision.clouds.boot.unattended import lease_in_shell
+from provision.clouds.boot.unattended import lease_functions
 
 START_VARIABLE: Final = "RENTUNE_START"
 END_VARIABLE: Final = "RENTUNE_BOX_END"
@@ -37,7 +37,7 @@ WATCHER: Final = "/run/rentune-watcher"
 LEASE_WATCHER: Final = "/run/rentune-lease-watcher"
 
 # Shell, for one who has a lease.
-LEASE: Final = f"""\
+WATCH_LEASE: Final = f"""\
 (
   until lease_ends; do sleep {LOOK_S}; done
   while :; do echo "rentune: nobody renewed its lease for $lease_s s"; end_box; sleep {AGAIN_S}; done
@@ -62,8 +62,7 @@ def render_start(boot: FirstBoot) -> str:
     deadline_s, uptime_s = limits_of(boot)
     idle_limit_s = 0 if boot.idle_limit_s is None else math.ceil(boot.idle_limit_s)
     or_forsaken = "" if boot.idle_limit_s is None else " || is_forsaken"
-    functions, _ = lease_in_shell(boot.lease_s)
-    lease = "" if boot.lease_s is None else LEASE
+    watch_lease = "" if boot.lease_s is None else f"{lease_functions(boot.lease_s)}{WATCH_LEASE}"
     cache = "" if boot.volume is None else f" {shlex.quote(boot.volume.cache)}"
     options = " ".join(f"-o {option}" for option in SSHD_OPTIONS)
     return f"""\
@@ -75,7 +74,7 @@ over() {{ [ "$(date +%s)" -ge {deadline_s} ] || [ "$(up_s)" -ge $((began_s + {up
   while :; do echo "rentune: the deadline is here, or nobody came for $idle_limit_s s"; end_box; sleep {AGAIN_S}; done
 ) &
 echo "$! {deadline_s} $began_s $idle_limit_s $box" > {WATCHER}
-{functions}{lease}until can_end; do echo "rentune: it could not end itself, so it serves nobody"; sleep {AGAIN_S}; done
+{watch_lease}until can_end; do echo "rentune: it could not end itself, so it serves nobody"; sleep {AGAIN_S}; done
 umask 077
 keys=/etc/ssh home=/root
 mkdir -p /run/sshd "$keys" "$home/.ssh" {shlex.quote(boot.folder)}{cache}
@@ -93,7 +92,7 @@ def render_look(*, idle_limit: bool) -> str:
     """
     no_limit, limit = ("; tell_idle_limit no", "; tell_idle_limit yes") if idle_limit else ("", "")
     return f"""\
-{FUNCTIONS}{lapse.FUNCTIONS}read -r pid at_s began_s idle_limit_s box 2> /dev/null < {WATCHER}
+{FUNCTIONS}{lease.FUNCTIONS}read -r pid at_s began_s idle_limit_s box 2> /dev/null < {WATCHER}
 lives() {{
   case "$(sed -n 's/^State:[[:space:]]*\\(.\\).*/\\1/p' "/proc/$1/status" 2> /dev/null)" in "" | Z | X) return 1 ;; esac
 }}

@@ -1,5 +1,5 @@
 """The end of a machine for which nobody comes, as shell and systemd units: the idle limit of provision/aboard/renewal.py, and
-the lease of provision/aboard/lapse.py where one was asked for.
+the lease of provision/aboard/lease.py where one was asked for.
 
 Only where a power-off ends the bill: elsewhere a machine that is off costs what it did, or stays for ever. It is armed after
 the deadline and apart from it, so whatever is wrong here costs no more than the time to the deadline.
@@ -11,25 +11,27 @@ import math
 import shlex
 from typing import Final
 
-from provision.aboard import lapse
+from provision.aboard import lease
 from provision.aboard.renewal import FUNCTIONS
 
-SCRIPT: Final = "/etc/rentune-idle-limit.sh"
+NAME: Final = "rentune-unattended"  # of the script and of its units
+FORMER_NAME: Final = "rentune-idle-limit"  # the same before 2026-11-28: machines of older versions have no other
+SCRIPT: Final = f"/etc/{NAME}.sh"
 BEGAN: Final = "/run/rentune-began"  # the uptime at this boot's first command; a tmpfs, so of this boot
-SERVICE: Final = "rentune-idle-limit.service"
-TIMER: Final = "rentune-idle-limit.timer"
+SERVICE: Final = f"{NAME}.service"
+TIMER: Final = f"{NAME}.timer"
 LOOK_S: Final = 60  # assumed: a minute more does not matter
 
 
-def render_idle_limit(folder: str, idle_limit_s: float, *, end: str, lease_s: float | None = None) -> str:
-    """The shell script that arms it, at every boot. `end` is the unit that powers off."""
-    lease, or_lapsed = lease_in_shell(lease_s)
+def render_unattended(folder: str, idle_limit_s: float, *, end: str, lease_s: float | None = None) -> str:
+    """The shell script that arms both, at every boot; a lease only where there is one. `end` is the unit that powers off."""
+    functions, or_lease_ends = ("", "") if lease_s is None else (lease_functions(lease_s), " || lease_ends")
     return f"""\
 sed 's/[.].*//' /proc/uptime > {BEGAN}
 cat > {SCRIPT} <<'SCRIPT'
 box={shlex.quote(folder)} idle_limit_s={math.ceil(idle_limit_s)}
 read -r began_s < {BEGAN}
-{FUNCTIONS}{lease}[ "${{1:-}}" != end ] || ! {{ is_forsaken{or_lapsed}; }} || systemctl --no-block start {end}
+{FUNCTIONS}{functions}[ "${{1:-}}" != end ] || ! {{ is_forsaken{or_lease_ends}; }} || systemctl --no-block start {end}
 SCRIPT
 cat > /etc/systemd/system/{SERVICE} <<'UNIT'
 {_service_unit()}UNIT
@@ -40,14 +42,15 @@ timeout {LOOK_S} systemctl start --no-block {TIMER}
 """
 
 
-def lease_in_shell(lease_s: float | None) -> tuple[str, str]:
-    """What of a script knows the lease, and what is asked beside the idle limit; nothing where there is none."""
-    return ("", "") if lease_s is None else (f"lease_s={math.ceil(lease_s)}\n{lapse.FUNCTIONS}", " || lease_ends")
+def lease_functions(lease_s: float) -> str:
+    """What of a script knows the lease, below what knows the idle limit."""
+    return f"lease_s={math.ceil(lease_s)}\n{lease.FUNCTIONS}"
 
 
 def _service_unit() -> str:
+    # It waits for a trainer that saves (lease.LEAVING_S): what systemd allows a start elsewhere, 90 s, would cut that off.
     return f"""[Unit]
-Description=The run's idle limit: power off where nobody has come
+Description=Power off where nobody has come, or nobody renews the run's lease
 DefaultDependencies=no
 [Service]
 Type=oneshot
@@ -59,7 +62,7 @@ ExecStart=/bin/sh {SCRIPT} end
 def _timer_unit() -> str:
     # No default dependencies, as those of the deadline: `bootcmd` runs before what they would wait for.
     return f"""[Unit]
-Description=The run's idle limit, looked at again and again
+Description=The run's idle limit and its lease, looked at again and again
 DefaultDependencies=no
 [Timer]
 OnActiveSec={LOOK_S}
@@ -72,8 +75,11 @@ Unit={SERVICE}
 def render_look() -> str:
     """The lines that read it back (provision/aboard/layers.py says what they print)."""
     return f"""\
-watched=$(systemctl show --value --property=ActiveState {TIMER} 2> /dev/null)
+for name in {NAME} {FORMER_NAME}; do [ ! -r "/etc/$name.sh" ] || break; done
+watched=$(systemctl show --value --property=ActiveState "$name.timer" 2> /dev/null)
 case "$watched" in active) watched=yes ;; "") watched=unknown ;; *) watched=no ;; esac
-if [ -r {SCRIPT} ]; then set --; lease_s=; . {SCRIPT}; tell_idle_limit "$watched"; [ -z "$lease_s" ] || tell_lease "$watched"
+if [ -r "/etc/$name.sh" ]; then
+  set --; lease_s=; . "/etc/$name.sh"
+  tell_idle_limit "$watched"; [ -z "$lease_s" ] || tell_lease "$watched"
 else echo "idle limit|no||nothing ends it early if nobody comes"; fi
 """

@@ -197,13 +197,13 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
     """Why a box that its provider no longer lists has gone, as far as the clock tells."""
     if run.left_s <= 0:
         return TrainingFailed(TOO_LATE, hint=more_time(run))
-    if (unrenewed := lapsed_words(run)) is not None:
+    if (unrenewed := lease_end_words(run)) is not None:
         return LeaseEnded(unrenewed)
     forsaken = has_idle_limit(run.state.provider) and not run.folder.events.exists()
     return BoxLost("The box is gone before its deadline, and not by us.", hint=FORSAKEN if forsaken else None)
 
 
-def lapsed_words(run: Run) -> str | None:
+def lease_end_words(run: Run) -> str | None:
     """That the box has ended itself, as its lease says; None where it has none, or somebody was there until lately."""
     lease_s, rental = run.state.opened.lease_s, run.state.rental
     if lease_s is None or rental is None:

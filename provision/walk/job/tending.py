@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from provision.aboard.lapse import RENEWALS, take_lapse
-from provision.aboard.renewal import RENEW_S
+from provision.aboard.lease import forget_lease_end, lease_has_ended
 from provision.errors import LeaseEnded
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
+from provision.walk.job.patience import patiently
 from provision.words import seconds_words
 
 
@@ -18,9 +18,7 @@ def tended(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:
     opened = run.state.opened
     if opened.lease_s is None:
         return nullcontext()
-    every_s = min(RENEW_S, opened.lease_s / RENEWALS)
-    spare = opened.keep_box_on_failure
-    return run.reach.attended(shell, box, spare=spare, every_s=every_s, renewed=run.folder.renewed.touch)
+    return run.reach.attended(shell, box, spare=opened.keep_box_on_failure, renewed=run.folder.renewed.touch)
 
 
 def begun_by_somebody(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:
@@ -29,11 +27,16 @@ def begun_by_somebody(run: Run, shell: Shell, box: Box) -> AbstractContextManage
     return nullcontext() if opened.lease_s is not None else run.reach.attended(shell, box, spare=opened.keep_box_on_failure)
 
 
-def lease_has_ended(run: Run, shell: Shell, box: Box) -> bool:
-    """Whether that has stopped the trainer. Raises LeaseEnded of a rented box: it is about to end itself."""
+def ended_by_lease(run: Run, shell: Shell, box: Box) -> bool:
+    """Whether the trainer on this box was stopped by its lease; a line that is cut meanwhile is waited for. What becomes of
+    it is the caller's to say.
+    """
+    return run.state.opened.lease_s is not None and patiently(run, lambda: lease_has_ended(shell, box))
+
+
+def begin_anew(run: Run, shell: Shell, box: Box) -> None:
+    """Another lease for a host of the user's, which stands. Raises LeaseEnded of a rented box: it is about to end itself."""
     lease_s = run.state.opened.lease_s
-    if lease_s is None or not take_lapse(shell, box):
-        return False
-    if box.ours:
+    if box.ours and lease_s is not None:
         raise LeaseEnded(f"Its lease ended: nobody had renewed it for {seconds_words(lease_s)}.")
-    return True
+    patiently(run, lambda: forget_lease_end(shell, box))

@@ -52,7 +52,7 @@ from provision.walk.job.patience import (
     wait_for_box,
 )
 from provision.walk.job.stopping import leaving_s
-from provision.walk.job.tending import begun_by_somebody, lease_has_ended
+from provision.walk.job.tending import begin_anew, begun_by_somebody, ended_by_lease
 from provision.walk.phases import Phases
 from provision.watch.view import read_events
 from provision.words import seconds_words
@@ -65,7 +65,7 @@ BUILD_LINE_S: Final = 20.0  # assumed: between two lines on the terminal, of min
 MOST_WORDS: Final = 80  # assumed: characters of such a line
 KILLED: Final = "The trainer was killed"
 REBOOTED: Final = "The box was rebooted, which ended the trainer"
-LAPSED: Final = "Nobody had renewed its lease, which stopped the trainer"
+LEASE_ENDED: Final = "Nobody had renewed its lease, which stopped the trainer"
 OVERDUE: Final = "The box says that its trainer runs, long past the deadline, so the run counts as over."
 
 
@@ -223,9 +223,7 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
                 return
             require_time(run)
             if standing == "killed":
-                restarts += 1
-                lapsed = lease_has_ended(run, shell, box)
-                _allow_restart(run, restarts, why=LAPSED if lapsed else REBOOTED if seen.rebooted else KILLED)
+                restarts = allow_restart(run, shell, box, restarts, why=REBOOTED if seen.rebooted else KILLED)
             with begun_by_somebody(run, shell, box):
                 learned = standing == "killed"  # and its checkpoints are on the box
                 begin = partial(_start, run, phases, shell, box, again=learned)
@@ -241,10 +239,20 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             return
 
 
-def _allow_restart(run: Run, restarts: int, *, why: str) -> None:
+def allow_restart(run: Run, shell: Shell, box: Box, restarts: int, *, why: str) -> int:
+    """How often it was started again with this; a lease that has ended is no fault of the trainer's, and counts for none.
+
+    Raises TrainingFailed where it was killed too often, LeaseEnded of a rented box whose lease has ended.
+    """
+    if ended_by_lease(run, shell, box):
+        begin_anew(run, shell, box)
+        why = LEASE_ENDED
+    else:
+        restarts += 1
     if restarts > MAX_RESTARTS:
         raise TrainingFailed(f"The trainer was killed {restarts} times.", hint=f"Its log: {run.folder.log}")
     run.display.note(f"{why}; starting it again from its last checkpoint.")
+    return restarts
 
 
 def _hear(run: Run, shell: Shell, box: Box, hearers: tuple[Callable[[Event], object], ...]) -> None:

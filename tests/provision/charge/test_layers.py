@@ -126,6 +126,25 @@ def test_a_lease_is_read_back_and_one_that_no_box_knows_of_is_missing(
         local.destroy(run.claim)
 
 
+def test_what_is_renewed_need_not_strike_by_the_deadline(places: Places, ledger: Ledger, local: LocalBox, run_id: str) -> None:
+    """An hour's idle limit is there in a run's last minutes, too."""
+    ledger.append(attempted(run_id, at_s=time.time(), deadline_at_s=time.time() + 60))
+    run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: local), ledger=ledger)
+    ledger.append(Created(run_id=run_id, at_s=time.time(), box=local.up(run.plan.offer, run.launch)))
+    limit = by_name(look(run_id, places, local))["idle limit"]
+    local.destroy(run.claim)
+    assert (limit.strikes_at_s or 0) > run.state.deadline_at_s + LATE_S
+    assert limit.there is Answer.YES
+
+
+def test_a_lease_that_nobody_could_see_is_not_missing(run_id: str, places: Places, ledger: Ledger) -> None:
+    """The box did not answer: it may have one."""
+    lines = ledger.runs()[run_id]
+    ledger.append(msgspec.structs.replace(lines.opened, run_id="r2", lease_s=7200.0))
+    ledger.append(attempted("r2", at_s=time.time()))
+    assert "lease" not in by_name(look("r2", places, Away()))
+
+
 def test_where_no_box_is_there_is_nothing_to_end(run_id: str, places: Places, ledger: Ledger) -> None:
     """Before one was asked for, and once its provider lists none."""
     assert look(run_id, places, Paper()).layers == ()

@@ -17,7 +17,7 @@ import pytest
 
 from provision.aboard import detached, job, ship
 from provision.aboard.job import secret_places
-from provision.aboard.lapse import take_lapse
+from provision.aboard.lease import lease_has_ended
 from provision.aboard.renewal import attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
@@ -386,7 +386,7 @@ def test_a_lease_ends_our_job_and_the_host_goes_on_for_whoever_comes_back(host: 
             assert _lease(host.provisioner.layers(host.launch())).strikes_at_s == pytest.approx(time.time() + 4, abs=3)
         await_true(Path(job_folder(box), "saved").exists)
         await_true(lambda: job.state(shell, box).state == "killed")
-        assert take_lapse(shell, box), "whoever goes on knows why it stopped"
+        assert lease_has_ended(shell, box), "whoever goes on knows why it stopped"
         layers = host.provisioner.layers(host.launch())
         assert (_watchdog(layers).there, _lease(layers).there) == (Answer.YES, Answer.YES)
     assert _processes(host, "somebody-else")

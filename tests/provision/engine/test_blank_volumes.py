@@ -17,7 +17,7 @@ from provision.home.clocks import CLOCKS
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Answer, Launch
-from provision.walk.lease import Renting, leased
+from provision.walk.renting import Renting, holding
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import Reason
 from tests.doubles.world.runpod import VOLUME
@@ -48,7 +48,7 @@ class Attempt:
 
     def rent(self) -> None:
         self.ledger.append(attempted(self.bench.run_id, self.plan, at_s=time.time()))
-        with leased(self.bench.row.offer, self.launch, Renting(self.bench.provisioner(), self.ledger, CLOCKS.wall)):
+        with holding(self.bench.row.offer, self.launch, Renting(self.bench.provisioner(), self.ledger, CLOCKS.wall)):
             pass
 
     def made_though_the_answer_is_no(self) -> None:

@@ -25,7 +25,7 @@ from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.seam import Box, Launch
-from provision.walk.lease import Renting, leased
+from provision.walk.renting import Renting, holding
 from tests.doubles.bench import Bench
 from tests.provision.plans import attempted, tiny_files, tiny_plan
 
@@ -117,8 +117,8 @@ def test_whoever_slept_through_a_takeover_ends_what_it_ordered_and_no_more(bench
     it declined at a name that is taken.
     """
     pair = Pair(bench_at_each, apart=names == "apart")
-    lease = leased(pair.bench.row.offer, pair.launch, Renting(pair.sleeper, pair.ledger, CLOCKS.wall))
-    with pytest.raises(ControlLost) as raised, lease:
+    held = holding(pair.bench.row.offer, pair.launch, Renting(pair.sleeper, pair.ledger, CLOCKS.wall))
+    with pytest.raises(ControlLost) as raised, held:
         pytest.fail("its ledger took no line")
     assert pair.second is not None
     listed, another = pair.bench.listed(), installation_id(pair.there)

@@ -18,9 +18,9 @@ from provision.direct.here import local_offer
 from provision.errors import ControlLost, Declined, OwnEnded, ProvisionError, Reason, RentuneError, Scope, StoreFailed
 from provision.home.clocks import CLOCKS, Clocks
 from provision.seam import Answer, Box, Claim, InCharge, Launch, Own, Resource, ResourceEnd, Teardown, unshared
-from provision.walk.lease import Renting, end, leased
 from provision.walk.overtaken import SEVERAL
 from provision.walk.phases import Phases
+from provision.walk.renting import Renting, end, holding
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -91,9 +91,9 @@ def gone(*resources: Resource, kept: tuple[Resource, ...] = ()) -> Teardown:
 
 
 def raised(cloudy: Cloudy, ledger: Ledger, launch: Launch, *, box: Box | None = None, spares: bool = False) -> ControlLost:
-    """What a lease ends with, of which every line comes too late."""
-    lease = leased(local_offer(), launch, Renting(cloudy, ledger, CLOCKS.wall), box=box, spare_on_failure=spares)
-    with pytest.raises(ControlLost) as error, lease:
+    """What a block ends with, of which every line comes too late."""
+    held = holding(local_offer(), launch, Renting(cloudy, ledger, CLOCKS.wall), box=box, spare_on_failure=spares)
+    with pytest.raises(ControlLost) as error, held:
         ledger.append(attempted("r1", at_s=1.0))
     return error.value
 
@@ -140,7 +140,7 @@ def test_what_it_cost_stands_in_this_homes_ledger(tmp_path: Path, launch: Launch
     made = msgspec.structs.replace(MACHINE, since_s=160.0)
     ends = tuple(ResourceEnd(resource=each, gone=Answer.YES, at_s=1_160.0) for each in (made, KEY))
     cloudy = Cloudy(Teardown.destroyed("r1", "Nothing is listed.", resources=ends))
-    with pytest.raises(OwnEnded), leased(offer, launch, Renting(cloudy, ledger, CLOCKS.wall)):
+    with pytest.raises(OwnEnded), holding(offer, launch, Renting(cloudy, ledger, CLOCKS.wall)):
         pass
     *_, late = ledger.lines()
     assert isinstance(late, Late)

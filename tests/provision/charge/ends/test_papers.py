@@ -18,9 +18,9 @@ from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.prepare.papers import read_claim
 from provision.seam import Box, Resource
-from provision.walk import lease
+from provision.walk import renting
 from provision.walk.edges import Edges
-from provision.walk.lease import Renting
+from provision.walk.renting import Renting
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
@@ -198,8 +198,8 @@ def test_only_another_machine_that_took_the_run_over_stops_a_destroy(run_id: str
     claim = read_claim(places.run(run_id), ledger.runs()[run_id])
     faulty.error = ControlLost("taken over")
     with pytest.raises(ControlLost):
-        lease.end(claim, Renting(paper, faulty, CLOCKS.wall))
+        renting.end(claim, Renting(paper, faulty, CLOCKS.wall))
     assert paper.boxes
     faulty.error = RuntimeError("a fault of ours")
-    assert lease.end(claim, Renting(paper, faulty, CLOCKS.wall)).clean
+    assert renting.end(claim, Renting(paper, faulty, CLOCKS.wall)).clean
     assert not paper.boxes

@@ -28,7 +28,7 @@ from provision.clouds.boot.bootstrap import (
     render_user_data,
 )
 from provision.clouds.boot.driver_unit import driver_for
-from provision.clouds.boot.unattended import render_idle_limit
+from provision.clouds.boot.unattended import render_unattended
 from provision.errors import Refused
 
 NOW_S = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC).timestamp()
@@ -58,7 +58,7 @@ def test_the_first_act_of_the_first_stage_is_the_deadline() -> None:
 def test_the_idle_limit_comes_after_the_deadline_and_only_where_it_is_wanted() -> None:
     """Whatever is wrong with it finds the deadline armed."""
     limited = parsed(render_user_data(msgspec.structs.replace(BOOT, idle_limit_s=3600.0)))["bootcmd"]
-    limit = ["sh", "-c", render_idle_limit(BOOT.folder, 3600.0, end=SERVICE)]
+    limit = ["sh", "-c", render_unattended(BOOT.folder, 3600.0, end=SERVICE)]
     first, second = parsed(render_user_data(BOOT))["bootcmd"]
     assert limited == [first, limit, second]
 
@@ -67,17 +67,17 @@ def test_a_lease_is_known_to_the_same_script_and_leaves_room_in_the_user_data() 
     """One timer looks for both. EC2 takes 16 KiB of user data."""
     leased = msgspec.structs.replace(BOOT, idle_limit_s=3600.0, lease_s=7200.0, driver_order=driver_for((9, 0)))
     _, limit, _ = parsed(render_user_data(leased))["bootcmd"]
-    assert limit == ["sh", "-c", render_idle_limit(BOOT.folder, 3600.0, end=SERVICE, lease_s=7200.0)]
+    assert limit == ["sh", "-c", render_unattended(BOOT.folder, 3600.0, end=SERVICE, lease_s=7200.0)]
     assert "lease_s=7200\n" in limit[2]
     assert "is_forsaken || lease_ends" in limit[2]
     assert len(render_user_data(leased)) < 14 * 1024
-    assert "lease_s" not in render_idle_limit(BOOT.folder, 3600.0, end=SERVICE)
+    assert "lease_s" not in render_unattended(BOOT.folder, 3600.0, end=SERVICE)
 
 
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     """All four, as they are written."""
     run_script(tmp_path, in_an_hour())
-    text = render_idle_limit(BOOT.folder, 3600.0, end=SERVICE)
+    text = render_unattended(BOOT.folder, 3600.0, end=SERVICE)
     for there, here in (("/etc/systemd/system", tmp_path / "units"), (unattended.SCRIPT, tmp_path / "script")):
         text = text.replace(there, str(here))
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "FAILING": "nothing"}
@@ -86,6 +86,16 @@ def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     assert [unit.name for unit in units] == sorted((SERVICE, TIMER, unattended.SERVICE, unattended.TIMER))
     verified = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     assert [line for line in verified.stderr.splitlines() if "rentune" in line] == []
+
+
+@pytest.mark.parametrize("name", [unattended.NAME, unattended.FORMER_NAME])
+def test_a_machine_of_an_older_version_is_read_as_well(tmp_path: Path, name: str) -> None:
+    """By whichever name its script and its timer have."""
+    (tmp_path / f"{name}.sh").write_text('tell_idle_limit() { echo "idle limit|$1"; }\n')
+    look = unattended.render_look().replace("/etc/", f"{tmp_path}/")
+    systemctl = f'systemctl() {{ [ "$4" != {name}.timer ] || echo active; }}\n'
+    said = subprocess.run(["sh", "-c", systemctl + look], capture_output=True, text=True, check=False)
+    assert said.stdout == "idle limit|yes\n"
 
 
 @pytest.mark.fault("F19", tier="code")
@@ -134,7 +144,7 @@ def test_a_deadline_that_is_over_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", [render_deadline(BOOT), render_quiet_apt(), render_last_check(), render_idle_limit("/box", 1.0, end=SERVICE)]
+    "script", [render_deadline(BOOT), render_quiet_apt(), render_last_check(), render_unattended("/box", 1.0, end=SERVICE)]
 )
 def test_the_scripts_are_shell(script: str) -> None:
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard.lapse import LAPSED_FILE
+from provision.aboard.lease import LEASE_ENDED_FILE
 from provision.aboard.renewal import BEGUN_FILE, RENEWED_FILE
 from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S, FirstBoot
 from provision.clouds.boot.container import (
@@ -296,7 +296,7 @@ def test_a_container_whose_lease_nobody_renews_asks_for_its_end_in_the_middle_of
         assert container.look().splitlines()[-1] == f"lease|yes|1|renewed {LEASE_S - 1} s ago"
         container.uptime.write_text(f"{5000 + LEASE_S + 1}.50 0\n")
         await_true(container.asked)
-        assert (box / LAPSED_FILE).exists()
+        assert (box / LEASE_ENDED_FILE).exists()
         assert container.look().splitlines()[-1] == "lease|yes|0|it has ended, as nobody renewed it"
 
 

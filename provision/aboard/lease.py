@@ -18,42 +18,46 @@ from typing import TYPE_CHECKING, Final
 
 from provision.aboard.detached import ASK_TO_LEAVE
 from provision.aboard.marks import MARKED
-from provision.seam import Answer, Box, Layer
+from provision.errors import ProvisionError
+from provision.seam import LEASE, Answer, Box, Layer
 from remote.contract import OUTCOME_FILE
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
-LAPSED_FILE: Final = "lapsed"  # below the box's folder: its lease has ended
-LAYER: Final = "lease"  # what it is called among the layers
-RENEWALS: Final = 15  # at least, in the time of a lease; derived: the shortest that is taken, 15 minutes, has one a minute
+LEASE_ENDED_FILE: Final = "lease-ended"  # below the box's folder: its lease has ended
 RESULT: Final = f"job/{OUTCOME_FILE}"
 RESULT_MARK: Final = '"adapter":[{'  # in an outcome that names files of a result, and in no other
 # Derived: the longest that a controller waits for a trainer which saves (stopping.MOST_S), and then for what it pushes
 # (remote.checkpoints.push.LAST_S). One that leaves sooner is not waited for.
 LEAVING_S: Final = 700.0
 
+# What it is told as.
+WAITS: Final = "a result waits on the box, so the deadline alone ends it"
+ENDED: Final = "it has ended, as nobody renewed it"
+UNWATCHED: Final = "nothing ends the box early if nobody renews it"
+
 # Shell, below those of renewal.py. Variables: theirs, lease_s, and leaving_s where the trainer has less time than LEAVING_S.
 FUNCTIONS: Final = f"""\
 has_result() {{ grep -qsF '{RESULT_MARK}' "$box/{RESULT}"; }}
 is_unrenewed() {{ ! has_result && [ "$(idle_s)" -ge "$lease_s" ]; }}
-is_lapsed() {{ [ -e "$box/{LAPSED_FILE}" ] || is_unrenewed; }}
+has_ended() {{ [ -e "$box/{LEASE_ENDED_FILE}" ] || is_unrenewed; }}
 stop_trainer() (
   cd "$box/job" 2> /dev/null || exit 0
   RENTUNE_TENTHS=$((${{leaving_s:-{LEAVING_S:.0f}}} * 10))
 {MARKED}
 {ASK_TO_LEAVE})
 lease_ends() {{
-  is_lapsed || return 1
-  {{ : > "$box/{LAPSED_FILE}"; }} 2> /dev/null
+  has_ended || return 1
+  {{ : > "$box/{LEASE_ENDED_FILE}"; }} 2> /dev/null
   stop_trainer
   ! has_result
 }}
 tell_lease() {{
-  if has_result; then echo "{LAYER}|yes||a result waits on the box, so the deadline alone ends it"
-  elif [ -e "$box/{LAPSED_FILE}" ]; then echo "{LAYER}|yes|0|it has ended, as nobody renewed it"
-  elif [ "$1" = yes ]; then echo "{LAYER}|yes|$((lease_s - $(idle_s)))|renewed $(idle_s) s ago"
-  else echo "{LAYER}|$1||nothing ends the box early if nobody renews it"; fi
+  if has_result; then echo "{LEASE}|yes||{WAITS}"
+  elif [ -e "$box/{LEASE_ENDED_FILE}" ]; then echo "{LEASE}|yes|0|{ENDED}"
+  elif [ "$1" = yes ]; then echo "{LEASE}|yes|$((lease_s - $(idle_s)))|renewed $(idle_s) s ago"
+  else echo "{LEASE}|$1||{UNWATCHED}"; fi
 }}
 """
 
@@ -68,16 +72,31 @@ def has_result(folder: Path) -> bool:
 def lease_layer(folder: Path, *, unrenewed_s: float, lease_s: float, now_s: float) -> Layer:
     """As `tell_lease` tells it, of a box whose reaper lives."""
     if has_result(folder):
-        says = "a result waits on the box, so the deadline alone ends it"
-        return Layer(place="box", name=LAYER, there=Answer.YES, says=says)
+        return Layer(place="box", name=LEASE, there=Answer.YES, says=WAITS)
+    if (folder / LEASE_ENDED_FILE).exists():
+        return Layer(place="box", name=LEASE, there=Answer.YES, says=ENDED, strikes_at_s=now_s)
     says = f"renewed {unrenewed_s:.0f} s ago"
-    return Layer(place="box", name=LAYER, there=Answer.YES, says=says, strikes_at_s=now_s + max(0.0, lease_s - unrenewed_s))
+    return Layer(place="box", name=LEASE, there=Answer.YES, says=says, strikes_at_s=now_s + max(0.0, lease_s - unrenewed_s))
 
 
-def take_lapse(shell: Shell, box: Box) -> bool:
-    """Whether the lease of this box has ended. On a host of the user's that is forgotten then: it stands, and goes on.
+def unwatched_layer() -> Layer:
+    """As it tells it of a box that knows of no lease."""
+    return Layer(place="box", name=LEASE, there=Answer.NO, says=UNWATCHED)
 
-    Raises ConnectionFailed.
+
+def lease_has_ended(shell: Shell, box: Box) -> bool:
+    """Whether the box says that its lease has ended. Raises ConnectionFailed."""
+    return shell.run(f"[ -e {_mark(box)} ]").rc == 0
+
+
+def forget_lease_end(shell: Shell, box: Box) -> None:
+    """On a host of the user's, which stands and goes on with another. Raises ConnectionFailed, and ProvisionError where the
+    mark stays: what ends its trainer next would be taken for the lease.
     """
-    mark = shlex.quote(f"{box.folder}/{LAPSED_FILE}")
-    return shell.run(f"[ -e {mark} ]" if box.ours else f"rm {mark} 2> /dev/null").rc == 0
+    done = shell.run(f"rm -f {_mark(box)}")
+    if done.rc != 0:
+        raise ProvisionError(f"{box.host} does not forget that a lease has ended: {done.err.strip()}")
+
+
+def _mark(box: Box) -> str:
+    return shlex.quote(f"{box.folder}/{LEASE_ENDED_FILE}")

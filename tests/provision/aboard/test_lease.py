@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from planner.asking.checks import LEAST_LEASE_HOURS
-from provision.aboard import detached, job, lapse, renewal
-from provision.aboard.lapse import LAPSED_FILE, LEAVING_S, RENEWALS, RESULT, has_result, lease_layer
-from provision.aboard.renewal import BEGUN_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
+from provision.aboard import detached, job, lease, renewal
+from provision.aboard.lease import LEASE_ENDED_FILE, LEAVING_S, RESULT, has_result, lease_layer, unwatched_layer
+from provision.aboard.renewal import BEGUN_FILE, FORMER_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.programs import CLOUDS
 from provision.direct.here import local_offer
-from provision.direct.lapsing import Lapsing
+from provision.direct.lease import LeaseWatch
 from provision.seam import Box
 from provision.walk.job.stopping import MOST_S
 from remote.checkpoints.push import LAST_S
@@ -56,31 +56,58 @@ def outcome(value: Outcome) -> dict[str, str]:
         ({RENEWED_FILE: "8990\n", BEGUN_FILE: "", SPARED_FILE: ""}, LEASE_S - 10),  # what ends an idle limit ends no lease
         ({RENEWED_FILE: "8990\n"} | outcome(FAILED), LEASE_S - 10),  # a trainer that has failed has nothing more to give
         (outcome(DONE), None),  # all that it cost is paid
+        ({RENEWED_FILE: "8990\n", LEASE_ENDED_FILE: ""}, 0),  # whoever renews it now comes too late
+        ({FORMER_FILE: "8990\n"}, LEASE_S - 10),  # by a controller of an older version
+        ({RENEWED_FILE: "8990\n", FORMER_FILE: "8000\n"}, LEASE_S - 10),
+        ({RENEWED_FILE: "8000\n", FORMER_FILE: "8990\n"}, LEASE_S - 10),  # which has taken over from a newer one
     ],
-    ids=["never renewed", "renewed", "of another boot", "trains", "failed", "has a result"],
+    ids=[
+        "never renewed",
+        "renewed",
+        "of another boot",
+        "trains",
+        "failed",
+        "has a result",
+        "has ended",
+        "renewed by its former name",
+        "not any more",
+        "only by that now",
+    ],
 )
 def test_shell_and_python_read_it_alike(tmp_path: Path, files: dict[str, str], left_s: int | None) -> None:
     """The one runs on rented boxes and hosts, the other tells of the local box."""
     box = written(tmp_path / "box", {"there": "", **files})
     (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")
-    functions = renewal.FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime")) + lapse.FUNCTIONS
-    script = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}tell_lease yes; lease_ends && echo ends; exit 0"
-    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-    assert said.stderr == ""
-    told, *ends = said.stdout.splitlines()
-    assert told.split("|")[:3] == ["lease", "yes", "" if left_s is None else str(left_s)]
-    assert (ends == ["ends"]) == (box / LAPSED_FILE).exists() == (left_s is not None and left_s <= 0)
+    functions = renewal.FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime")) + lease.FUNCTIONS
+    known = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}"
+
+    def shell(script: str) -> str:
+        said = subprocess.run(["sh", "-c", known + script], capture_output=True, text=True, check=True)
+        assert said.stderr == ""
+        return said.stdout
+
+    told = shell("tell_lease yes").strip()
     unrenewed_s = renewal.unrenewed_s(box, began_s=BEGAN_S, now_s=NOW_S)
-    strikes_at_s = lease_layer(box, unrenewed_s=unrenewed_s, lease_s=LEASE_S, now_s=0.0).strikes_at_s
-    assert strikes_at_s == (None if left_s is None else max(0, left_s))
+    layer = lease_layer(box, unrenewed_s=unrenewed_s, lease_s=LEASE_S, now_s=0.0)
+    assert told == f"lease|yes|{'' if left_s is None else left_s}|{layer.says}"
+    assert layer.strikes_at_s == (None if left_s is None else max(0, left_s))
+    ends = shell("lease_ends && echo ends; exit 0") == "ends\n"
+    assert ends == (box / LEASE_ENDED_FILE).exists() == (left_s is not None and left_s <= 0)
     assert has_result(box) == (left_s is None)
+
+
+def test_a_box_that_knows_of_no_lease_is_told_alike(tmp_path: Path) -> None:
+    """Shell and Python, for whoever has promised one."""
+    script = f"box={tmp_path}\n{lease.FUNCTIONS}tell_lease no"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    layer = unwatched_layer()
+    assert said.stdout.strip() == f"{layer.name}|{layer.there.value}||{layer.says}"
 
 
 def test_the_shortest_lease_outlives_a_boot_and_five_renewals_that_were_lost() -> None:
     """Of the cloud that is waited for longest; and a trainer is waited for as long as a controller would, and its last push."""
     least_s = LEAST_LEASE_HOURS * 3600
     assert least_s >= max(row.waits.boot_s for row in CLOUDS.values()) + 5 * RENEW_S
-    assert least_s / RENEWALS == RENEW_S
     assert LEAVING_S == MOST_S + LAST_S
 
 
@@ -109,14 +136,15 @@ def test_a_shell_that_ends_a_lease_waits_for_the_trainers_last_words(rig: Rig) -
     """On the box's own processes, as systemd's timer and a container's watcher run it; it counts as killed, so it may go on."""
     box = leased(rig, 600.0)
     begin(rig, box)
-    ends = f"box={box.folder} began_s=0 lease_s=0\n{renewal.FUNCTIONS}{lapse.FUNCTIONS}lease_ends && echo ends"
+    ends = f"box={box.folder} began_s=0 lease_s=0\n{renewal.FUNCTIONS}{lease.FUNCTIONS}lease_ends && echo ends"
     with rig.connect(box) as shell:
         assert shell.script(ends, {}, timeout_s=60.0).out == "ends\n"
         assert shell.run(f"cat {job_folder(box)}/saved").out == "saved\n"
         await_true(lambda: job.state(shell, box).state == "killed")
-        assert lapse.take_lapse(shell, box)
-        assert lapse.take_lapse(shell, msgspec.structs.replace(box, ours=False))
-        assert not lapse.take_lapse(shell, box), "a host forgets it, for it stands and goes on"
+        assert lease.lease_has_ended(shell, box)
+        assert lease.lease_has_ended(shell, box), "a look forgets nothing"
+        lease.forget_lease_end(shell, box)
+        assert not lease.lease_has_ended(shell, box), "a host forgets it, for it stands and goes on"
 
 
 @pytest.mark.box
@@ -139,7 +167,7 @@ def test_a_box_whose_lease_is_renewed_goes_on(rig: Rig) -> None:
     with rig.connect(box) as shell, noted(shell, box):
         await_true(lambda: renewed and renewed[-1] - renewed[0] > 8.0)
         assert rig.tasks()
-        assert not (Path(box.folder) / LAPSED_FILE).exists()
+        assert not (Path(box.folder) / LEASE_ENDED_FILE).exists()
     await_true(lambda: not rig.tasks())
 
 
@@ -169,8 +197,8 @@ class Awake:
 @pytest.fixture
 def watched(tmp_path: Path) -> tuple[Path, Awake, Callable[[], bool]]:
     awake, none = Awake(), list[psutil.Process]()
-    lapsing = Lapsing(tmp_path, lease_s=100.0, processes=lambda: none, awake_s=awake)
-    return tmp_path, awake, lapsing.is_over
+    watch = LeaseWatch(tmp_path, lease_s=100.0, processes=lambda: none, awake_s=awake)
+    return tmp_path, awake, watch.is_over
 
 
 def test_a_machine_that_slept_has_the_time_to_renew(watched: tuple[Path, Awake, Callable[[], bool]]) -> None:
@@ -184,4 +212,4 @@ def test_a_machine_that_slept_has_the_time_to_renew(watched: tuple[Path, Awake, 
     assert not is_over()
     awake.now_s = 298.0
     assert is_over()
-    assert (folder / LAPSED_FILE).exists()
+    assert (folder / LEASE_ENDED_FILE).exists()

@@ -22,7 +22,7 @@ from provision.words import Note, seconds_words
 
 
 @dataclass
-class Lease:
+class Holding:
     """A box, and whether it was left to its deadline when the block ended."""
 
     box: Box
@@ -35,7 +35,7 @@ def _unheard(_sentence: str) -> None:
 
 @dataclass(frozen=True)
 class Renting:
-    """The edges of a lease: who rents, whose books are kept, by which clock, and who is told."""
+    """The edges of a renting: who rents, whose books are kept, by which clock, and who is told."""
 
     provisioner: Provisioner
     ledger: Ledger
@@ -58,9 +58,9 @@ class Renting:
 
 
 @contextmanager
-def leased(
+def holding(
     offer: Offer, launch: Launch, renting: Renting, *, box: Box | None = None, spare_on_failure: bool = False
-) -> Iterator[Lease]:
+) -> Iterator[Holding]:
     """Bring up a box (or take over `box`, after a crash) and end it on every way out.
 
     The caller has written Attempted. This writes Created and, whatever happens, Ended; the verdict is in the ledger.
@@ -68,7 +68,7 @@ def leased(
     Ctrl-C during the destroy is answered after it. A box that holds a result which is not at home is left to its
     deadline, with `spare_on_failure` also one whose block raised any other Exception; then no Ended is written.
     """
-    lease: Lease | None = None
+    held: Holding | None = None
     ledger, clock = renting.ledger, renting.clock
     ordered, is_new = True, box is None
     try:
@@ -80,18 +80,18 @@ def leased(
                 ordered = not _earlier_ones_are_gone(launch.run_id, ledger)
                 raise
             ledger.append(Created(run_id=launch.run_id, at_s=clock(), box=box))
-        lease = Lease(box)
+        held = Holding(box)
         try:
-            yield lease
+            yield held
         except (BoxLost, ControlLost):
             raise
         except Exception as error:
-            lease.spared = spare_on_failure or isinstance(error, ResultOnBox)
+            held.spared = spare_on_failure or isinstance(error, ResultOnBox)
             raise
     finally:
         if not ordered:
             give_up(Teardown.destroyed(launch.run_id, "Nothing was ordered."), ledger=ledger, clock=clock)
-        elif lease is None or not lease.spared:
+        elif held is None or not held.spared:
             try:
                 end(launch, renting)
             except ControlLost as lost:

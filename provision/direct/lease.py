@@ -1,4 +1,4 @@
-"""The lease of the local box (provision/aboard/lapse.py), as its reaper watches it: asked again and again, it never waits."""
+"""The lease of the local box (provision/aboard/lease.py), as its reaper watches it: asked again and again, it never waits."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import psutil
 
-from provision.aboard.lapse import LAPSED_FILE, LEAVING_S, has_result
+from provision.aboard.lease import LEASE_ENDED_FILE, LEAVING_S, has_result
 from provision.aboard.marks import TASK_MARK
-from provision.aboard.renewal import RENEWED_FILE
+from provision.aboard.renewal import RENEWED_FILES
 
 T = TypeVar("T")
 
 LEADER = ["sh", "./leader.sh"]  # of a task (provision/aboard/detached.py); what it starts is told to leave, not it
 
 
-class Lapsing:
+class LeaseWatch:
     """Whether a lease has ended, and how far its trainer is with leaving.
 
     Counted while the machine is awake: where controller and box are one machine that slept, the one must have the time to
@@ -47,7 +47,7 @@ class Lapsing:
                 return False
             self._asked_at_s = self._awake_s()
             with suppress(OSError):
-                (self._folder / LAPSED_FILE).touch()
+                (self._folder / LEASE_ENDED_FILE).touch()
             self._ask_to_leave()
         has_left = not self._of_job() or self._awake_s() - self._asked_at_s >= LEAVING_S
         return has_left and not has_result(self._folder)  # in this order: its last words may be a result
@@ -57,12 +57,14 @@ class Lapsing:
             self._renewed, self._renewed_at_s = renewal, self._awake_s()
         return self._awake_s() - self._renewed_at_s >= self._lease_s
 
-    def _renewal(self) -> tuple[str, int]:
+    def _renewal(self) -> list[tuple[str, int]]:
         """What the last one has written, and when: two of one second are two."""
-        place = self._folder / RENEWED_FILE
-        with suppress(OSError, ValueError):
-            return place.read_text(), place.stat().st_mtime_ns
-        return "", 0
+        found = []
+        for name in RENEWED_FILES:
+            place = self._folder / name
+            with suppress(OSError, ValueError):
+                found.append((place.read_text(), place.stat().st_mtime_ns))
+        return found
 
     def _ask_to_leave(self) -> None:
         leaders = {process.pid for process in self._of_job() if _told(process.cmdline) == LEADER}

@@ -1,4 +1,4 @@
-"""Every way out of a lease ends the box, and the ledger says how."""
+"""Every way out of the block ends the box, and the ledger says how."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from provision.direct.here import local_offer
 from provision.errors import BadInput, BoxLost, NotOrdered, ProvisionError
 from provision.home.clocks import CLOCKS
 from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
-from provision.walk.lease import Renting, end, leased
+from provision.walk.renting import Renting, end, holding
 from tests.provision.plans import attempted
 
 
@@ -86,7 +86,7 @@ def launch(tmp_path: Path) -> Launch:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """A ledger in which the run is opened, as the walk leaves it to the lease."""
+    """A ledger in which the run is opened, as the walk leaves it to the block."""
     ledger = Ledger(tmp_path / "ledger.jsonl")
     billing = Billing(
         provider="noted",
@@ -128,8 +128,8 @@ def _state(ledger: Ledger) -> RunState:
 
 def test_a_block_that_ends_well_ends_the_box(launch: Launch, ledger: Ledger) -> None:
     rented = Rented()
-    with leased(local_offer(), launch, Renting(rented, ledger, clock=lambda: 5.0)) as lease:
-        assert _state(ledger).box == lease.box
+    with holding(local_offer(), launch, Renting(rented, ledger, clock=lambda: 5.0)) as held:
+        assert _state(ledger).box == held.box
         assert rented.asked == ["up"]
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
@@ -157,7 +157,7 @@ def test_books_that_cannot_be_read_after_the_destroy_lose_no_verdict(
 @pytest.mark.parametrize("way_out", [ValueError("a bug"), KeyboardInterrupt(), SystemExit(3)])
 def test_whatever_is_raised_ends_the_box_and_goes_on(launch: Launch, ledger: Ledger, way_out: BaseException) -> None:
     rented = Rented()
-    with pytest.raises(type(way_out)), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
+    with pytest.raises(type(way_out)), holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         raise way_out
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
@@ -165,7 +165,7 @@ def test_whatever_is_raised_ends_the_box_and_goes_on(launch: Launch, ledger: Led
 
 def test_an_up_that_failed_halfway_is_destroyed_all_the_same(launch: Launch, ledger: Ledger) -> None:
     rented = Rented(up_fails=True)
-    with pytest.raises(ProvisionError), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
+    with pytest.raises(ProvisionError), holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
@@ -184,7 +184,7 @@ def test_what_was_never_ordered_is_no_orphan_and_costs_nothing(launch: Launch, l
     rented = Unasked()
     ledger.append(attempted("run-1", at_s=2.0))
     ledger.append(PhaseEnded(run_id="run-1", at_s=5.0, phase="create", duration_s=3.0, ok=False))
-    with pytest.raises(NotOrdered), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
+    with pytest.raises(NotOrdered), holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up"]
     assert _state(ledger).over
@@ -195,7 +195,7 @@ def test_what_an_earlier_attempt_may_have_left_is_ended_before(launch: Launch, l
     rented = Unasked()
     ledger.append(attempted("run-1", at_s=2.0))
     ledger.append(attempted("run-1", at_s=3.0))
-    with pytest.raises(NotOrdered), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
+    with pytest.raises(NotOrdered), holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up", "destroy"]
 
@@ -220,7 +220,7 @@ def test_what_had_gone_before_anybody_looked_is_billed_until_its_deadline(launch
 
 
 def test_a_destroy_that_breaks_is_a_verdict_with_the_command_to_type(launch: Launch, ledger: Ledger) -> None:
-    with leased(local_offer(), launch, Renting(Rented(destroy_fails=True), ledger, CLOCKS.wall)):
+    with holding(local_offer(), launch, Renting(Rented(destroy_fails=True), ledger, CLOCKS.wall)):
         pass
     teardown = _state(ledger).teardown
     assert teardown is not None
@@ -231,7 +231,7 @@ def test_a_destroy_that_breaks_is_a_verdict_with_the_command_to_type(launch: Lau
 
 def test_ctrl_c_during_the_destroy_is_answered_after_it(launch: Launch, ledger: Ledger) -> None:
     rented = Rented(interrupt_destroy=True)
-    with pytest.raises(KeyboardInterrupt), leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
+    with pytest.raises(KeyboardInterrupt), holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall)):
         pass
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
@@ -254,8 +254,8 @@ def test_ctrl_c_during_a_destroy_that_fails_is_answered_all_the_same(
 def test_a_box_that_an_earlier_controller_left_is_taken_over_and_ended(launch: Launch, ledger: Ledger) -> None:
     rented = Rented()
     earlier = Rented().up(local_offer(), launch)
-    with leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), box=earlier) as lease:
-        assert lease.box is earlier
+    with holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), box=earlier) as held:
+        assert held.box is earlier
     assert rented.asked == ["destroy"]
 
 
@@ -263,7 +263,7 @@ def test_on_request_a_failed_block_keeps_its_box_until_the_deadline(launch: Laun
     rented = Rented()
     with (
         pytest.raises(ValueError, match="a bug"),
-        leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True),
+        holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True),
     ):
         raise ValueError("a bug")
     assert rented.asked == ["up"]
@@ -274,7 +274,7 @@ def test_a_user_who_stops_the_run_keeps_no_box(launch: Launch, ledger: Ledger) -
     rented = Rented()
     with (
         pytest.raises(KeyboardInterrupt),
-        leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True),
+        holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True),
     ):
         raise KeyboardInterrupt
     assert rented.asked == ["up", "destroy"]
@@ -285,9 +285,9 @@ def test_a_box_that_is_gone_is_not_kept_to_be_looked_at(launch: Launch, ledger: 
     rented = Rented()
     with (
         pytest.raises(BoxLost),
-        leased(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True) as lease,
+        holding(local_offer(), launch, Renting(rented, ledger, CLOCKS.wall), spare_on_failure=True) as held,
     ):
         raise BoxLost("It is gone.")
-    assert not lease.spared
+    assert not held.spared
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).over
