@@ -56,6 +56,11 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     as_of: dt.date
 
+    @property
+    def computes_in(self) -> Literal["bfloat16", "float16"]:
+        """The dtype in which it multiplies fastest, as a Strategy names it."""
+        return "bfloat16" if self.bf16 else "float16"
+
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that can be rented, at one price. On-demand and spot are two offers."""

@@ -299,7 +299,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]  # what the trainer cannot do of it; empty where it can be run
     ram_bytes: int | None = None  # of the node, all that the job needs there, where blocks wait in it
     streamed: Streamed | None = None  # only of what is streamed through a card that is known
-    train_s: Range | None = None  # of the whole training, several cards over PCIe; None: for cards that nobody named
+    train_s: Range | None = None  # of the training, over PCIe; None: of cards that nobody named, and of what has no closed form
 
 
 class Considered(msgspec.Struct, frozen=True, kw_only=True):

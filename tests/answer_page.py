@@ -66,8 +66,9 @@ def _shown(result: SearchResult, command: str | None) -> str:
 
 def _card(gpu: Gpu) -> str:
     """What of the card decides."""
-    dtype = "bfloat16" if gpu.bf16 else "float16"
-    return f"{gpu.name}: {dtype}, PCIe {gpu.pcie_generation} x{gpu.pcie_lanes}, FlashAttention-2: {gpu.flash_attention}"
+    return (
+        f"{gpu.name}: {gpu.computes_in}, PCIe {gpu.pcie_generation} x{gpu.pcie_lanes}, FlashAttention-2: {gpu.flash_attention}"
+    )
 
 
 def sentences(result: SearchResult) -> Iterator[str]:

@@ -31,7 +31,7 @@ from planner.search.ranking import Found, Question, Ranked, considered, rank
 from planner.search.told.assumptions import assumptions
 from planner.search.told.conceded import Way
 from planner.search.told.concessions import concessions, first_enough
-from planner.search.told.machines import several_machines
+from planner.search.told.machines import PAID_BY, machines_that_are_quicker, machines_that_do
 from planner.search.told.mistakes import check_trained
 from planner.search.told.notebook import Notebook
 from planner.search.told.remedies import few_rows_cut, memory_rejections, ways_out
@@ -41,7 +41,6 @@ from planner.search.ways.strategies import check_attention, check_layers, check_
 from planner.units import SECONDS_PER_HOUR
 
 WORTH_A_WORD: Final = 0.8  # assumed: of the dollars; less is no reason to cut rows
-NUM_QUICKEST: Final = 3  # assumed: as many rows of several machines are told
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -212,11 +211,9 @@ def _rejections(asked: _Asked, ranked: _Ranked) -> Iterator[Rejection]:
         return longest_that_does(kinds, question, figures)
 
     if not ranked.found:
-        yield from several_machines(question, kinds, figures)
-    elif question.request.budget.goal == "fastest":  # several of those machines that are quickest alone
-        quickest = sorted(ranked.found, key=lambda each: each.duration.wall_s.p50)[:NUM_QUICKEST]
-        alone = [kind for kind in kinds if any(kind is each.kind for each in quickest)]
-        yield from several_machines(question, tuple(alone), figures, than_s=quickest[0].duration.wall_s.p50)
+        yield from machines_that_do(question, kinds, figures)
+    elif question.request.budget.goal in PAID_BY:
+        yield from machines_that_are_quicker(question, ranked.found, figures)
     yield from memory_rejections(question, kinds, asked.market, figures)
     yield from ranked.notebook.rejections(shorter, complete=not ranked.found)
     yield from asked.admitted.rejections

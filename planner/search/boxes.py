@@ -15,8 +15,8 @@ from planner.plan import HostEstimate
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.told.notebook import Notebook, Short
-from planner.search.ways.fit import Reach
-from planner.search.ways.held import Fit
+from planner.search.ways.fit import Fit
+from planner.search.ways.fitting import Reach
 from planner.units import GIB
 from remote.contract import Strategy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -28,13 +28,15 @@ from planner.estimators.time.duration import (
     errand_of,
     estimate_duration,
     least_learned,
+    training_on,
 )
 from planner.estimators.time.learned import Seen, machine_of
 from planner.estimators.time.speed import StepTime, step_time
 from planner.estimators.work import unpadded
 from planner.methods import adapter_file_bytes
-from planner.plan import DurationEstimate, HostEstimate, VramEstimate
+from planner.plan import DurationEstimate, HostEstimate, Range, VramEstimate
 from planner.refusals import CaseRefused
+from planner.search.ways.fit import Fit
 from planner.search.ways.ladders import Ladders
 from planner.search.ways.strategies import strategies
 from planner.strategy.stack import PINNED_STACK
@@ -64,9 +66,6 @@ OF_A_PASS: Final = frozenset({"micro_batch_size", "gradient_accumulation_steps",
 
 key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart
 _resting_key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*(name for name in VARYING if name not in OF_A_PASS))
-
-
-Found = TypeVar("Found")
 
 
 class Figures:
@@ -102,13 +101,14 @@ class Figures:
         self._errands: dict[tuple[Any, ...], Errand] = {}
         self._within: dict[int, Figures] = {}
         self._dearest: Dearest | None = None
-        self._found: dict[tuple[Any, ...], Any] = {}
+        self._filled: dict[tuple[Any, ...], Fit] = {}
 
-    def once(self, key: tuple[Any, ...], find: Callable[[], Found]) -> Found:
-        """What `find` finds of this job, found at the first time that it is asked for by this key."""
-        if key not in self._found:
-            self._found[key] = find()
-        return cast("Found", self._found[key])
+    def filled(self, strategy: Strategy, gpu: Gpu, has_bytes: int, fill: Callable[[], Fit]) -> Fit:
+        """What `fill` makes of the strategy and the room that it leaves on such a card: made once."""
+        key = (gpu.name, has_bytes, *key_of(strategy))
+        if key not in self._filled:
+            self._filled[key] = fill()
+        return self._filled[key]
 
     def within(self, seq_len: int) -> Figures:
         """Of the same job with sequences of that length."""
@@ -246,7 +246,7 @@ class Figures:
                     offer,
                     reused_environment=local,
                     model_on_box=local,
-                    may_install_driver=self._may_install_driver(gpu, offer),
+                    may_install_driver=self.may_install_driver(gpu, offer),
                 ),
                 self._errand(strategy, gpu, padded=padded),
                 seen=self.seen,
@@ -256,12 +256,9 @@ class Figures:
             )
         return self._duration[key]
 
-    def _may_install_driver(self, gpu: Gpu | None, offer: Offer) -> bool:
+    def may_install_driver(self, gpu: Gpu | None, offer: Offer) -> bool:
+        """Whether a first boot there may have to put the card's driver in."""
         return gpu is not None and gpu.vendor == "nvidia" and offer.provider in self._driver_installers
-
-    def soonest(self, gpu: Gpu | None, offers: tuple[Offer, ...]) -> Offer:
-        """One of these machines that begins as soon as any of them: without a driver to put in, where there is such a one."""
-        return next((offer for offer in offers if not self._may_install_driver(gpu, offer)), offers[0])
 
     def pace(self, gpu: Gpu | None, offer: Offer, *, num_gpus: int) -> tuple[object, ...]:
         """What of a machine decides how long a job takes on so many of its GPUs: where that is the same, so is the time."""
@@ -269,7 +266,7 @@ class Figures:
         link = offer.interconnect if num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
         machine = machine_of(offer.provider, offer.instance_type)
         own = machine if machine in self._seen_on else None  # to all others earlier runs teach the same
-        return (*kind, own, offer.provider == LOCAL, link, self._may_install_driver(gpu, offer))
+        return (*kind, own, offer.provider == LOCAL, link, self.may_install_driver(gpu, offer))
 
     def _errand(self, strategy: Strategy, gpu: Gpu | None, *, padded: bool) -> Errand:
         flash = None if gpu is None else has_flash(gpu)
@@ -286,12 +283,16 @@ class Figures:
             )
         return self._errands[key]
 
+    def training(self, strategy: Strategy, gpu: Gpu) -> Range:
+        """Seconds of the training alone on cards in one machine, whichever that is, linked by PCIe."""
+        return training_on(gpu, self._errand(strategy, gpu, padded=True), interconnect="pcie", seen=self.seen)
+
     def apart(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> tuple[DurationEstimate, HostEstimate]:
         """Of a strategy on several machines, of which few are asked for: nothing is kept."""
         duration = estimate_duration(
             self.architecture,
             strategy,
-            Here(gpu, offer, may_install_driver=self._may_install_driver(gpu, offer)),
+            Here(gpu, offer, may_install_driver=self.may_install_driver(gpu, offer)),
             data=self._data,
             loop=self._request.loop,
             task=self._task,

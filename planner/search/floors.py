@@ -45,7 +45,7 @@ class Floor:
         figures, kind = self._figures, self._kind
         quickest = figures.ladders(self._num_gpus, computes_in=kind.computes_in).quickest
         try:
-            durations = [figures.least_duration(each, kind.gpu, figures.soonest(kind.gpu, kind.offers)) for each in quickest]
+            durations = [figures.least_duration(each, kind.gpu, kind.soonest(figures.may_install_driver)) for each in quickest]
         except CaseRefused:
             return None
         return min(durations, key=lambda each: each.wall_s.p50)
@@ -61,7 +61,7 @@ class Floors:
 
     def of(self, kind: Kind, num_gpus: int) -> Floor:
         """Of a job on so many GPUs of each of these machines; 1 where its own cores train."""
-        key = (self.figures.pace(kind.gpu, self.figures.soonest(kind.gpu, kind.offers), num_gpus=num_gpus), num_gpus)
+        key = (self.figures.pace(kind.gpu, kind.soonest(self.figures.may_install_driver), num_gpus=num_gpus), num_gpus)
         if key not in self._floors:
             self._floors[key] = Floor(kind, num_gpus, self.figures, self._billing)
         return self._floors[key]

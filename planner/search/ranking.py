@@ -28,8 +28,8 @@ from planner.search.floors import Floor, Floors
 from planner.search.market.offers import Asked, Kind
 from planner.search.obstacles import obstacle
 from planner.search.told.notebook import Notebook, Over
-from planner.search.ways.fit import Reach, fitting
-from planner.search.ways.held import Fit
+from planner.search.ways.fit import Fit
+from planner.search.ways.fitting import Reach, fitting
 from planner.units import SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
 

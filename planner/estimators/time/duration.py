@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from catalogs.hardware import Gpu, Offer
+from catalogs.hardware import Gpu, Interconnect, Offer
 from planner.asking.request import OWN_MACHINES, DataAsked
 from planner.asking.sent import NOTHING, Sent
 from planner.estimators import calibration as known
@@ -22,7 +22,7 @@ from planner.estimators.time import phases
 from planner.estimators.time.arrival import Arrival, arrival, made_plain, tokenized
 from planner.estimators.time.demand import Demand, demand_of, tokens_per_step
 from planner.estimators.time.interruptions import made_every_s
-from planner.estimators.time.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
+from planner.estimators.time.learned import NO_MACHINE, NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.estimators.time.phases import moving, scaled, span, total
 from planner.estimators.time.speed import StepTime, cpu_step_time, step_on
 from planner.estimators.time.trust import run_class, spread_of
@@ -269,6 +269,18 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         learned=pace.learned.factor,
         learned_from=pace.learned.num_runs,
     )
+
+
+def training_on(gpu: Gpu, errand: Errand, *, interconnect: Interconnect, seen: tuple[Seen, ...] = ()) -> Range:
+    """Seconds of the training alone on such cards, in a machine of which nothing else is known."""
+    strategy = errand.run.strategy
+
+    def earlier(spread: float) -> Learned:
+        said = {"stack": GPU_STACK, "gpu": gpu.name, "machine": NO_MACHINE, "quant": strategy.quant}
+        return learned_from(seen, **said, num_gpus=strategy.num_gpus, spread=spread)
+
+    pace = _pace(errand.run, gpu, interconnect=interconnect, cores=None, earlier=earlier)
+    return scaled(pace.step_s, errand.num_steps)
 
 
 def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) -> int:

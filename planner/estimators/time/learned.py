@@ -55,6 +55,7 @@ def machine_of(provider: str, instance_type: str) -> str:
     return f"{provider}/{instance_type}"
 
 
+NO_MACHINE: Final = "cards alone"  # of nobody, as every other has a provider before a slash: no earlier run was on it
 CORES: Final = "cores of "
 
 

@@ -43,7 +43,11 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.gpu is None:
             return "float32"
-        return "bfloat16" if self.gpu.bf16 else "float16"
+        return self.gpu.computes_in
+
+    def soonest(self, waits: Callable[[Gpu | None, Offer], bool]) -> Offer:
+        """One of these machines that begins as soon as any of them: one that does not wait, where there is such a one."""
+        return next((offer for offer in self.offers if not waits(self.gpu, offer)), self.offers[0])
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,18 +1,18 @@
-"""Several machines of one kind, where no single one does the job: what they would hold, take and cost together.
+"""Several machines of one kind, where no single one does the job or is as quick: what they would hold, take and cost together.
 
 This version rents one machine for a run, so it is told as what would do, and is no plan.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from catalogs.hardware import Offer
 from planner.asking.request import OWN_MACHINES
+from planner.choice.goals import Goal
 from planner.estimators.cost import estimate_cost
 from planner.estimators.time.interruptions import sent_bytes
 from planner.estimators.time.phases import scaled
@@ -21,16 +21,19 @@ from planner.refusals import CaseRefused
 from planner.search.boxes import lack_of
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
-from planner.search.ranking import Question, box_of, limits_on
+from planner.search.ranking import Found, Question, box_of, limits_on
 from planner.search.told.notebook import Notebook
-from planner.search.ways.fit import fitting
-from planner.search.ways.held import Fit, capacity_bytes
+from planner.search.ways.capacity import capacity_bytes
+from planner.search.ways.fit import Fit
+from planner.search.ways.fitting import fitting
 from planner.strategy.words import describe
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Strategy
 
 MACHINES: Final = (2, 4, 8)  # assumed: whoever has more of them asks no planner of single machines
 MOST_ROWS: Final = 3  # assumed: as many as are weighed against one another
+NUM_QUICKEST: Final = 3  # assumed: of what one machine does, as many are looked at several times over
+PAID_BY: Final[frozenset[Goal]] = frozenset({"fastest"})  # whose goal dollars are paid for, where one machine does the job
 PAYS_OFF: Final = 0.9  # assumed: nobody pays twice for less than a tenth of the time
 MAX_GPUS: Final = 64  # assumed: with one sequence on each a step has as many, beyond which large batches count
 
@@ -47,23 +50,29 @@ class Together(msgspec.Struct, frozen=True, kw_only=True):
     scaling: float  # of so many times one GPU's speed
 
 
-def several_machines(
-    question: Question, kinds: tuple[Kind, ...], figures: Figures, *, than_s: float = math.inf
-) -> Iterator[Rejection]:
-    """The cheapest jobs on several of the admitted machines, in this order, as rows of what was refused; nothing where none
-    holds it, and where one machine, or a number of GPUs, was asked for. `than_s`: seconds of the whole job that one machine
-    takes; then the quickest come first, and only such as pay off.
+def machines_that_do(question: Question, kinds: Iterable[Kind], figures: Figures) -> Iterator[Rejection]:
+    """Where no single machine holds the job: the cheapest jobs on several of the admitted ones, in this order, as rows of what
+    was refused. None where none holds it, and where one machine, or a number of GPUs, was asked for.
     """
+    cheapest = sorted(_together(question, kinds, figures), key=lambda each: (each.usd.p50, each.wall_s.p50))
+    yield from (_told(each) for each in cheapest[:MOST_ROWS])
+
+
+def machines_that_are_quicker(question: Question, found: Iterable[Found], figures: Figures) -> Iterator[Rejection]:
+    """Where one machine does the job: the quickest jobs on several of those that are quickest alone, as far as they pay off."""
+    quickest = sorted(found, key=lambda each: each.duration.wall_s.p50)[:NUM_QUICKEST]
+    most_s = PAYS_OFF * quickest[0].duration.wall_s.p50
+    kinds = [each.kind for place, each in enumerate(quickest) if all(each.kind is not other.kind for other in quickest[:place])]
+    quicker = [each for each in _together(question, kinds, figures) if each.wall_s.p50 <= most_s]
+    quicker.sort(key=lambda each: (each.wall_s.p50, each.usd.p50))
+    yield from (_told(each) for each in quicker[:MOST_ROWS])
+
+
+def _together(question: Question, kinds: Iterable[Kind], figures: Figures) -> list[Together]:
     where = question.request.where
     if where.num_gpus is not None or where.host is not None:
-        return
-    every = [found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures)]
-    quicker = [each for each in every if each.wall_s.p50 <= PAYS_OFF * than_s]
-    by = (
-        (lambda each: (each.usd.p50, each.wall_s.p50)) if than_s == math.inf else (lambda each: (each.wall_s.p50, each.usd.p50))
-    )
-    ranked = sorted(quicker, key=by)
-    yield from (_told(each) for each in ranked[:MOST_ROWS])
+        return []
+    return [found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures)]
 
 
 def _told(each: Together) -> Rejection:

@@ -20,7 +20,7 @@ from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question, over_of
 from planner.search.told.conceded import Conceded, Way
 from planner.search.told.notebook import Over, lifted, nearest_of, told_apart
-from planner.search.ways.held import capacity_bytes, floor_bytes, required_bytes
+from planner.search.ways.capacity import capacity_bytes, floor_bytes, required_bytes
 from planner.search.ways.lengths import few_cut
 from planner.strategy.words import describe
 from planner.units import GIB

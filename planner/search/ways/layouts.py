@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
-from catalogs.hardware import ANYWHERE, Gpu, Offer
+from catalogs.hardware import Gpu, Offer
 from planner.asking.case import check_quant
-from planner.asking.request import HOST
 from planner.estimators.memory import as_sold_bytes, available_bytes, verdict
 from planner.estimators.memory.card.moves import may_stream
 from planner.estimators.time.links import host_bytes_per_s
@@ -21,7 +19,7 @@ from planner.search.figures import Figures
 from planner.search.obstacles import BOX_VENDOR
 from planner.search.ranking import Question
 from planner.units import GB
-from remote.contract import Dtype, Phase, Strategy
+from remote.contract import Dtype, Strategy
 
 # kind -> what it makes of the most quantized way to train on one card. Half stands for the dtype that the card multiplies in.
 HALF: Final = "half"
@@ -84,7 +82,7 @@ def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iter
 
 
 def _on_cards(cards: Cards, card: _Card, question: Question, figures: Figures) -> Iterator[Layout]:
-    computes_in: Dtype = "bfloat16" if card.gpu is None or card.gpu.bf16 else "float16"
+    computes_in: Dtype = "bfloat16" if card.gpu is None else card.gpu.computes_in
     for kind in OF_CARDS:
         num_gpus = cards.number if kind in ON_SEVERAL else 1
         if kind in ON_SEVERAL and num_gpus == 1:
@@ -117,7 +115,7 @@ def _spared(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Questi
 def layouts_of_budget(question: Question, market: Iterable[Offer], figures: Figures) -> Iterator[Layout]:
     """What there is to do where the budget per GPU holds the job on none: on cards of that size, each way with its figures."""
     for gpu in _cards_of(question, market):
-        base = _recomputing(figures, "bfloat16" if gpu.bf16 else "float16")[-1]
+        base = _recomputing(figures, gpu.computes_in)[-1]
         card = _Card(gpu, available_bytes(gpu, None))
         for kind, num_gpus in OF_A_BUDGET:
             if (layout := _laid(_Way(kind, WAYS[kind][0], num_gpus), base, card, question, figures)) is not None:
@@ -189,20 +187,9 @@ def _largest(steps: list[Strategy], card: _Card, figures: Figures) -> Strategy:
 
 
 def _train_s(strategy: Strategy, gpu: Gpu, figures: Figures) -> Range | None:
-    """Seconds of the whole training on cards in one machine, linked by PCIe; None for what has no closed form."""
-    machine = Offer(
-        provider=HOST,
-        region=ANYWHERE,
-        instance_type="cards",
-        purchase="on_demand",
-        gpu=gpu.name,
-        num_gpus=Decimal(strategy.num_gpus),
-        interconnect="pcie",
-        usd_per_hour=Decimal(0),
-        source="",
-    )
+    """None for what has no closed form."""
     try:
-        return figures.duration(strategy, gpu, machine).phase_s[Phase.TRAIN]
+        return figures.training(strategy, gpu)
     except CaseRefused:
         return None
 

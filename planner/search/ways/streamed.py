@@ -14,9 +14,10 @@ import msgspec
 from catalogs.hardware import Gpu
 from planner.estimators.memory.held.offloading import streaming_of
 from planner.estimators.time.speed import StepTime
-from planner.search.figures import Figures, key_of
+from planner.search.figures import Figures
 from planner.search.market.offers import Kind
-from planner.search.ways.held import Fit, fit_of
+from planner.search.ways.capacity import fit_of
+from planner.search.ways.fit import Fit
 from remote.contract import Strategy
 
 WORTH_IT: Final = 0.98  # assumed: of a step's time; what saves less is not worth a step that is led by hand
@@ -33,7 +34,7 @@ def filled(fit: Fit, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
     def found() -> Fit:
         return room.unrepeated(room.visited(room.resident(fit.strategy)))
 
-    return figures.once(("filled", kind.gpu.name, has_bytes, key_of(fit.strategy)), found)
+    return figures.filled(fit.strategy, kind.gpu, has_bytes, found)
 
 
 class _Room(NamedTuple):

@@ -1,24 +1,13 @@
-"""What a kind of machine holds of one strategy."""
+"""What a kind of machine has for a job, what one strategy needs of that, and whether it fits."""
 
 from __future__ import annotations
 
-import msgspec
-
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.memory import available_bytes, verdict
-from planner.plan import Verdict
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
+from planner.search.ways.fit import Fit
 from remote.contract import Strategy
-
-
-class Fit(msgspec.Struct, frozen=True, kw_only=True):
-    """A strategy that a machine can hold. On a CPU box the verdict is on RAM."""
-
-    strategy: Strategy
-    verdict: Verdict
-    margin_bytes: int
-    lever: int = 0  # how far from the usual: not at all, or by the first of LEVERS, the second …
 
 
 def fit_of(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
