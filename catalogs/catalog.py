@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer, Source
-from catalogs.names import GpuMatch, GpuNames, GpuWord, index_names, key_of
+from catalogs.names import GpuMatch, GpuNames, GpuUnknown, GpuWord, index_names, key_of
 from catalogs.read import CatalogError, Row, rate, read_rows, words
 from catalogs.rows import (
     BILLING_FIELDS,
@@ -34,7 +34,18 @@ from catalogs.rows import (
     source_of,
 )
 
-__all__ = ["DATA", "Catalog", "CatalogError", "GpuMatch", "age_days", "attributions", "is_stale", "read_catalog", "select"]
+__all__ = [
+    "DATA",
+    "Catalog",
+    "CatalogError",
+    "GpuMatch",
+    "GpuUnknown",
+    "age_days",
+    "attributions",
+    "is_stale",
+    "read_catalog",
+    "select",
+]
 
 DATA = Path(__file__).parent / "data"
 
@@ -98,7 +109,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return {} if kind is None else self.disks.get(offer.provider, {}).get(kind, {})
 
     def gpu(self, name: str) -> GpuMatch:
-        """The GPU that a name, an alias or a common word means, whatever its case and punctuation. Raises CatalogError."""
+        """The GPU that a name, an alias or a common word means, whatever its case and punctuation. Raises GpuUnknown."""
         return self._names.match(name, self.gpus)
 
     def gpu_of_driver(self, name: str, memory_mib: float) -> str | None:
@@ -296,7 +307,7 @@ def _provider(catalog: Catalog, name: str) -> str:
 
     near = get_close_matches(name.lower(), catalog.billing, n=3, cutoff=0.6)
     known = f"nearest: {', '.join(near)}" if near else f"there are {', '.join(sorted(catalog.billing))}"
-    raise CatalogError(f'no provider "{name}" in the catalog; {known}')
+    raise CatalogError(f'no provider "{name}" in the catalog', hint=known)
 
 
 def _pattern(catalog: Catalog, name: str) -> str:
@@ -307,7 +318,7 @@ def _pattern(catalog: Catalog, name: str) -> str:
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
     near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    raise CatalogError(f'no region "{name}" in the catalog' + (f"; nearest: {', '.join(near)}" if near else ""))
+    raise CatalogError(f'no region "{name}" in the catalog', hint=f"nearest: {', '.join(near)}" if near else None)
 
 
 def age_days(offer: Offer, today: dt.date) -> int | None:

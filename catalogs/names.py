@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from enum import Enum
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -37,15 +38,26 @@ _OTHERWISE: Final = tuple(
     )
 )
 _SLICE = re.compile(r"(?:\bmig\b.*)?\b\dg[.\s_-](\d+)gb\b|\bmig\b", re.IGNORECASE)
-_COUNTED = re.compile(r"\s*(\d{1,2})\s*[x×*]\s*(\D.*)|(.*\S)\s*[x×*]\s*(\d{1,2})\s*", re.IGNORECASE)
-_OTHERS: Final = (  # makers of which nothing is known here
-    (re.compile(r"tpu|v[2-7][ep]?([\s-]\d+)?$|ironwood|trillium"), "Google's TPUs"),
-    (re.compile(r"ascend|^910[a-d]?|npu"), "Huawei's processors"),
-    (re.compile(r"apple|^m[1-5]\b|^mps$|metal"), "Apple's chips"),
-    (re.compile(r"trainium|^trn|inferentia|^inf[12]"), "Amazon's accelerators"),
-    (re.compile(r"cerebras|wse|groq|sambanova|graphcore|ipu|mlu|cambricon|mtt|moore|dcu|tenstorrent"), "other makers' chips"),
+_COUNTED = re.compile(r"\s*([0-9]{1,9})\s*[x×*]\s*(.+)|(.*\S)\s+[x×*]([0-9]{1,9})\s*", re.IGNORECASE)  # 8xA100; A100 x8
+_WORD = re.compile(r"[^\W_]+")
+# Makers of which nothing is known here, by whole words of a name in lower case, one blank between two: pattern, and what they
+# make. A part of a word, or what ends the name of a machine ("_v4", ".metal"), is none of theirs.
+_OTHERS: Final = tuple(
+    (re.compile(pattern), made)
+    for pattern, made in (
+        (r"\b(?:high)?tpus?(?:v\d\w*)?\b|^v[2-7][ep]?(?: \d+)?$|\b(?:ironwood|trillium)\b", "Google's TPUs"),
+        (r"\bascend(?:910[a-d]?)?\b|^910[a-d]?$|\bnpus?\b", "Huawei's processors"),
+        (r"\bapple\b|^m[1-5](?: (?:pro|max|ultra))?$|^(?:mps|metal)$", "Apple's chips"),
+        (r"\b(?:trainium|inferentia)\d?\b|^(?:trn|inf)[1-3]n?\b", "Amazon's accelerators"),
+        (
+            r"\b(?:cerebras|wse\d?|groq(?:chip\d?)?|sambanova|graphcore|ipus?|mlu\d*|cambricon|mtt|moore|dcu|tenstorrent)\b",
+            "other makers' chips",
+        ),
+    )
 )
 MAX_NEAR = 5
+NEAR: Final = 0.5  # assumed: of two names' letters, as difflib counts them
+SLIP: Final = 0.85  # assumed: the same where one is a slip of the pen for the other, whoever else has such a name
 USUAL = ("T4", "L4", "RTX 3090", "RTX 4090", "L40S", "A100-SXM4-80GB", "H100 SXM5", "H200 SXM")  # one of each kind, by memory
 
 
@@ -65,6 +77,41 @@ class GpuMatch(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[str, ...] = ()  # the other cards of the name
 
 
+class Instead(Enum):
+    """What a refused name is answered with."""
+
+    NEAREST = "the names that are nearest"
+    USUAL = "some of the names that there are, for none is near"
+    OTHERWISE = "how what was meant is said, or that nothing is known of it"
+
+
+class GpuUnknown(CatalogError):
+    """A name that means no card. `instead`: what the hint tells."""
+
+    def __init__(self, message: str, *, hint: str, instead: Instead) -> None:
+        super().__init__(message, hint=hint)
+        self.instead = instead
+
+    @property
+    def in_one(self) -> str:
+        """Both, for what has room for one sentence."""
+        return f"{self.message}; {self.hint}"
+
+
+class Counted(NamedTuple):
+    """So many of something, as "8xA100" says it."""
+
+    number: int
+    what: str
+
+
+def counted(text: str) -> Counted | None:
+    """The number and the word of "8xA100", "2 × 24GB" or "A100 x8"; None for a text without a number of things."""
+    if (found := _COUNTED.fullmatch(text)) is None:
+        return None
+    return Counted(int(found[1] or found[4]), (found[2] or found[3]).strip())
+
+
 class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
     """Every way to write every GPU, by its key."""
 
@@ -72,7 +119,7 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
     ambiguous: Mapping[str, GpuWord]
 
     def match(self, name: str, gpus: Mapping[str, Gpu]) -> GpuMatch:
-        """The GPU that `name` means. Raises CatalogError with the nearest names when it means none."""
+        """The GPU that `name` means. Raises GpuUnknown with the nearest names when it means none."""
         for key in self._keys(name):
             if gpu := self.exact.get(key):
                 return GpuMatch(gpu=gpu)
@@ -83,8 +130,9 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
             options = (
                 "--gpu-budget in a plan takes the size that a card is sold with, --gpu-memory-gib what a job may use of it"
             )
-            raise CatalogError(f'no GPU is called "{name}"; {options}')
-        raise CatalogError(f'no GPU "{name}" in the catalog; {self._hint(name)}')
+            raise GpuUnknown(f'no GPU is called "{name}"', hint=options, instead=Instead.OTHERWISE)
+        instead, hint = self._hint(name)
+        raise GpuUnknown(f'no GPU "{name}" in the catalog', hint=hint, instead=instead)
 
     def _keys(self, name: str) -> Iterator[str]:
         """As it is written, then with its memory behind, each as it is and as others write it."""
@@ -95,35 +143,45 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
                 key = pattern.sub(meant, key, count=1)
                 yield key
 
-    def _hint(self, name: str) -> str:
+    def _hint(self, name: str) -> tuple[Instead, str]:
         """What to write instead of a name that means no card."""
         if found := _SLICE.search(name):
             size = f" {found[1]}" if found[1] else ""
-            return f"a slice of a card has no name here: say its memory alone, --gpu-memory-gib{size}"
-        if found := _COUNTED.fullmatch(name):
-            return (
-                f"write the card alone, {(found[2] or found[3]).strip()}, and how many with --num-gpus {found[1] or found[4]}"
-            )
-        word = name.strip().lower()
-        if others := next((maker for pattern, maker in _OTHERS if pattern.search(word)), None):
-            return f"cards of NVIDIA, AMD and Intel are known, nothing of {others}; {self._usual()}"
-        return self._nearest(key_of(name))
+            return Instead.OTHERWISE, f"a slice of a card has no name here: say its memory alone, --gpu-memory-gib{size}"
+        if several := counted(name):
+            return Instead.OTHERWISE, f"write the card alone, {several.what}, and how many with --num-gpus {several.number}"
+        if near := [*self._within(name), *self._near(key_of(name), cutoff=SLIP)]:
+            return Instead.NEAREST, _nearest_words([*near, *self._near(key_of(name), cutoff=NEAR)])
+        said = " ".join(_WORD.findall(name.lower()))
+        if others := next((made for pattern, made in _OTHERS if pattern.search(said)), None):
+            return Instead.OTHERWISE, f"cards of NVIDIA, AMD and Intel are known, nothing of {others}; {self._usual()}"
+        if near := self._near(key_of(name), cutoff=NEAR):
+            return Instead.NEAREST, _nearest_words(near)
+        return Instead.USUAL, self._usual()
 
-    def _nearest(self, key: str) -> str:
+    def _words(self) -> dict[str, str]:
+        """Every name as it is shown, by its key."""
+        return {key: gpu.name for key, gpu in self.exact.items()} | {key: word.word for key, word in self.ambiguous.items()}
+
+    def _within(self, name: str) -> list[str]:
+        """The cards that the name of a machine holds: the H100 of Standard_ND96isr_H100_v5."""
+        words = self._words()
+        return [words[key] for key in map(key_of, _WORD.findall(name)) if key in words]
+
+    def _near(self, key: str, *, cutoff: float) -> list[str]:
         from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
-        words = {each: gpu.name for each, gpu in self.exact.items()} | {
-            each: word.word for each, word in self.ambiguous.items()
-        }
-        near = dict.fromkeys(words[close] for close in get_close_matches(key, words, n=MAX_NEAR, cutoff=0.5))
-        if near:
-            return f"nearest: {', '.join(near)}"
-        return self._usual()
+        words = self._words()
+        return [words[close] for close in get_close_matches(key, words, n=MAX_NEAR, cutoff=cutoff)]
 
     def _usual(self) -> str:
         known = {gpu.name for gpu in self.exact.values()}
         usual = [name for name in USUAL if name in known]
         return f"it has {len(known)} of them, {', '.join(usual or sorted(known)[:MAX_NEAR])} among them"
+
+
+def _nearest_words(names: list[str]) -> str:
+    return f"nearest: {', '.join(list(dict.fromkeys(names))[:MAX_NEAR])}"
 
 
 def key_of(name: str) -> str:

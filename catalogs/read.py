@@ -22,9 +22,17 @@ T = TypeVar("T")
 class CatalogError(Failure):
     """A table is wrong, or a name is not in it. The message begins with the place, if there is one."""
 
-    def __init__(self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        file: str | None = None,
+        line: int | None = None,
+        field: str | None = None,
+    ) -> None:
         place = ":".join(str(part) for part in (file, line, field) if part is not None)
-        super().__init__(f"{place}: {message}" if place else message)
+        super().__init__(f"{place}: {message}" if place else message, hint=hint)
         self.file = file
         self.line = line
         self.field = field

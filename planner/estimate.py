@@ -13,7 +13,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import ModelUnknown
-from catalogs.catalog import Catalog, CatalogError
+from catalogs.catalog import Catalog, GpuUnknown
 from catalogs.hardware import Gpu
 from catalogs.user_file import decode_object
 from planner.asking.case import Case, effective, read_within_reach, stack_of, strategy_of
@@ -253,9 +253,9 @@ def answer(
         return identity | _error(error.message, error.key, error.hint)
     except ModelUnknown as error:
         return identity | _error(error.message, "model", error.hint)
-    except CatalogError as error:
+    except GpuUnknown as error:
         return identity | _error(
-            str(error),
+            error.in_one,
             "gpu",
             "the name of a card, such as L4; gpu_memory_gib says what a job may use, less than a card is sold with",
         )

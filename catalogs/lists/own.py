@@ -14,6 +14,7 @@ import msgspec
 
 from catalogs.catalog import DATA, Catalog, read_hosts
 from catalogs.hardware import OWN_LIST, Billing, Hosts, Offer
+from catalogs.names import GpuUnknown
 from catalogs.read import CatalogError, Row, fee, one_of, rows_of
 from catalogs.rows import INSTANCE_FIELDS, PRICE_FIELDS, HostsRow, instance_of, offers_of
 from catalogs.user_file import MIB, FileUnusable, read_text
@@ -127,8 +128,8 @@ class _Table:
         """A name of the GPU table, from any way to write it; never a guess among several cards."""
         try:
             match = self.catalog.gpu(text)
-        except CatalogError as error:
-            raise ValueError(error.message) from None
+        except GpuUnknown as error:
+            raise ValueError(error.in_one) from None
         if match.warning is not None:
             raise ValueError(f"{match.warning}; write which it is")
         return match.gpu.name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from catalogs.names import counted
+
 # A comma parts thousands, and nothing else: where it is a decimal point "0,50" would be read as fifty.
 _WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*"
 _NUMBER = re.compile(rf"^\s*\$?\s*((?:{_WHOLE})(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z$/]*)\s*$")
@@ -72,15 +74,13 @@ def parse_usd(text: str) -> Decimal:
 # As a card's begins: a letter, "3090 Ti"; "x24" and "NaN" are slips of a number
 _NAME = re.compile(r"^\s*(?!nan\b|inf|[x×*]\s*[0-9])(?:[a-z]|[0-9]{3,4}\s)", re.IGNORECASE)
 MAX_CARDS = 4_096  # assumed, as of the GPUs of a job: no job has had more
-_CARDS = re.compile(r"^\s*([0-9]+)\s*[x×*]\s*(.+)$", re.IGNORECASE)
 
 
 def parse_cards(text: str) -> tuple[int, float | str]:
     """How many cards, and GiB on each, else the word that names them. "4x24GB" and "4 × 24" are the same, "24GB" is one, "RTX
     3090" is one as well. Raises ValueError.
     """
-    match = _CARDS.match(text)
-    number, size = (int(match.group(1)), match.group(2)) if match else (1, text)
+    number, size = counted(text) or (1, text)
     if not 1 <= number <= MAX_CARDS:
         raise ValueError(f'"{text}" says {number:,} cards, and from 1 to {MAX_CARDS:,} are counted, such as "4x24GB"')
     memory_gib = _gib_or_none(size)

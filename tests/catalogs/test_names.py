@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from catalogs.catalog import CatalogError, read_catalog
+from catalogs.catalog import read_catalog
+from catalogs.names import GpuUnknown, Instead, counted
 
 CATALOG = read_catalog()
 
@@ -222,8 +223,10 @@ def test_a_word_for_several_cards_is_answered_with_one_and_a_warning(word: str) 
 )
 def test_a_card_that_is_like_another_is_not_taken_for_it(written: str) -> None:
     """With other memory, of a laptop, of a virtual machine: each is another card, and the nearest are named."""
-    with pytest.raises(CatalogError, match=r"in the catalog; nearest: "):
+    with pytest.raises(GpuUnknown, match=r"in the catalog$") as refused:
         CATALOG.gpu(written.strip())
+    assert refused.value.instead is Instead.NEAREST
+    assert str(refused.value.hint).startswith("nearest: ")
 
 
 @pytest.mark.parametrize(
@@ -243,8 +246,57 @@ def test_a_card_that_is_like_another_is_not_taken_for_it(written: str) -> None:
     ],
 )
 def test_what_is_no_card_is_told_what_to_write_instead(written: str, hint: str) -> None:
-    with pytest.raises(CatalogError, match=re.escape(f'no GPU "{written}" in the catalog; {hint}')):
+    with pytest.raises(GpuUnknown, match=re.escape(f'no GPU "{written}" in the catalog') + "$") as refused:
         CATALOG.gpu(written)
+    assert refused.value.instead is Instead.OTHERWISE
+    assert str(refused.value.hint).startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "hint"),
+    [
+        ("NC24ads_A100_v4", Instead.NEAREST, "nearest: A100"),
+        ("Standard_ND96isr_H100_v5", Instead.NEAREST, "nearest: H100"),
+        ("RTX 4090 v2", Instead.NEAREST, "nearest: RTX 4090"),
+        ("g4dn.metal", None, ""),
+        ("p5.metal v5", None, ""),
+        ("input", None, ""),
+        ("browser", None, ""),
+        ("xtpux", None, ""),
+        ("remoore", None, ""),
+    ],
+)
+def test_a_part_of_a_word_makes_nobody_s_chip_of_it(written: str, instead: Instead | None, hint: str) -> None:
+    """Nor does the version at the end of a machine's name: where it holds the name of a card that one is the nearest."""
+    with pytest.raises(GpuUnknown) as refused:
+        CATALOG.gpu(written)
+    assert refused.value.instead is not Instead.OTHERWISE
+    assert instead in (None, refused.value.instead)
+    assert str(refused.value.hint).startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "what"),
+    [
+        ("8xA100", 8, "A100"),
+        ("2x RTX 4090", 2, "RTX 4090"),
+        ("2x3090 Ti", 2, "3090 Ti"),
+        ("A100 x8", 8, "A100"),
+        ("4 × 24GB", 4, "24GB"),
+        ("99999x24GB", 99_999, "24GB"),
+    ],
+)
+def test_a_number_of_cards_is_read_in_one_way(text: str, number: int, what: str) -> None:
+    """Where cards are told with their number, and where only their name is asked for."""
+    assert counted(text) == (number, what)
+    with pytest.raises(GpuUnknown) as refused:
+        CATALOG.gpu(text)
+    assert refused.value.hint == f"write the card alone, {what}, and how many with --num-gpus {number}"
+
+
+@pytest.mark.parametrize("text", ["x24", "4x", "-1x24GB", "Titan X 12GB", "RX 7900 XTX 24GB", "MI300X", ""])
+def test_what_holds_no_number_of_cards_is_not_counted(text: str) -> None:
+    assert counted(text) is None
 
 
 @pytest.mark.parametrize(

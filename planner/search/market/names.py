@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from catalogs.catalog import Catalog
+from catalogs.catalog import Catalog, GpuUnknown
 from catalogs.failure import KeyPath
 from catalogs.hardware import Offer
-from catalogs.read import CatalogError
 from catalogs.user_file import shortened
 from planner.asking.policy import LEAST_LETTERS, alike_patterns, matches
 from planner.asking.request import HERE, HOST, RequestError, Where
@@ -73,9 +72,8 @@ def check_cards(where: Where, catalog: Catalog) -> None:
             continue
         try:
             catalog.gpu(name)
-        except CatalogError as error:
-            message, _, hint = error.message.partition("; ")
-            raise RequestError(message, hint=hint, place=("where", "gpus", place)) from None
+        except GpuUnknown as error:
+            raise RequestError(error.message, hint=error.hint, place=("where", "gpus", place)) from None
 
 
 def cards_of(number: int, said: float | str, catalog: Catalog) -> Cards:
@@ -86,9 +84,9 @@ def cards_of(number: int, said: float | str, catalog: Catalog) -> Cards:
         return Cards(number, said)
     try:
         gpu = catalog.gpu(said).gpu
-    except CatalogError as error:
-        message, _, hint = error.message.partition("; ")
-        raise RequestError(message, hint=f"{hint}; or their memory, such as --gpus {number}x24GB", place=CARDS_PLACE) from None
+    except GpuUnknown as error:
+        hint = f"{error.hint}; or their memory, such as --gpus {number}x24GB"
+        raise RequestError(error.message, hint=hint, place=CARDS_PLACE) from None
     if gpu.vendor != BOX_VENDOR:
         raise RequestError(
             f"the {gpu.name} is no card of NVIDIA's, and nothing here trains on another maker's",

@@ -79,7 +79,7 @@ def show_one(name: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it 
 
 def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
     """What a name means. Raises CatalogError or BadInput with the nearest that there is."""
-    from catalogs.catalog import CatalogError
+    from catalogs.names import GpuUnknown, Instead
     from planner.nearest import near as near_word
     from provision.errors import BadInput
 
@@ -91,13 +91,12 @@ def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
         return _seller(name.lower(), catalog)
     try:
         return _card(name, catalog)
-    except CatalogError as error:
+    except GpuUnknown as error:
         keys = {offer.instance_type: offer.key for offer in reversed(catalog.offers)}
         near = name if name in keys else near_word(name, (*catalog.billing, *keys))
-        told = error.message.partition("; ")[2]  # what of GPUs was meant
-        if near is None and told.startswith("it has "):
+        if near is None and error.instead is Instead.USUAL:
             raise BadInput(f"Nothing is called {name}.", hint="rentune catalog list shows providers and machines") from None
-        if near is None or not told.startswith(("it has ", "nearest: ")) or not _is_nearest(near, name, catalog):
+        if near is None or error.instead is Instead.OTHERWISE or not _is_nearest(near, name, catalog):
             raise
         raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {shlex.quote(keys.get(near, near))}") from None
 
