@@ -29,7 +29,7 @@ def require_place(path: Path) -> None:
 ROOM_BYTES: Final = 2**18  # assumed: a page with its plot has as much; a plan, or a drawing, less
 
 
-def require_room(path: Path) -> None:
+def require_writable(path: Path) -> None:
     """Raise OSError as `require_place`, and where the disk takes no bytes: a full one shows only when something is written."""
     require_place(path)
     target = path.resolve()

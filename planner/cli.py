@@ -17,7 +17,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import hub_id_of, is_gated, resolve_model
 from catalogs.failure import Failure
 from catalogs.user_file import as_said, exists
-from catalogs.written import require_room, write_beside
+from catalogs.written import require_writable, write_beside
 from planner.asked import JOB_SUFFIXES, PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.data import Measure
 from planner.asking.options.command_line import run_command, spelled
@@ -221,7 +221,7 @@ def _require_places(options: Mapping[str, Any], folder: Path) -> None:
             if not said.strip():
                 raise RequestError(f"--{option} '' names no file", hint=f"--{option} {EXAMPLES[option]}")
             try:
-                require_room(folder / said)
+                require_writable(folder / said)
             except OSError as error:
                 raise _unwritten(said, error, hint) from None
 

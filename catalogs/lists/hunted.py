@@ -36,17 +36,6 @@ NEEDED: Final = (
     "flags",
     "cpu_arch",
 )
-PROVIDERS: Final = {  # gpuhunt's names of those whose prices it collects -> ours
-    "aws": "aws",
-    "azure": "azure",
-    "cloudrift": "cloudrift",
-    "gcp": "gcp",
-    "lambdalabs": "lambda",
-    "nebius": "nebius",
-    "oci": "oci",
-    "runpod": "runpod",
-    "verda": "verda",
-}
 # Rows that are not a machine to rent by the hour: Google's calendar reservations, RunPod's clusters of pods and its CPU pods,
 # and a copy of each G4 row for an old version of dstack.
 OTHER_FLAGS: Final = frozenset(("gcp-dws-calendar-mode", "gcp-g4-preview", "runpod-cluster", "runpod-cpu"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.written import require_place, require_room, write_beside
+from catalogs.written import require_place, require_writable, write_beside
 
 
 @contextmanager
@@ -39,12 +39,12 @@ def test_a_disk_that_takes_half_of_a_file_leaves_the_earlier_one_or_none(tmp_pat
 def test_a_full_disk_shows_before_what_is_to_be_written_has_cost_time(tmp_path: Path) -> None:
     """And nothing is left there, nor touched."""
     (tmp_path / "old.html").write_bytes(b"old")
-    require_room(tmp_path / "old.html")
+    require_writable(tmp_path / "old.html")
     for name in ("old.html", "new.html"):
         with disk_of(10), pytest.raises(OSError, match="File too large"):
-            require_room(tmp_path / name)
+            require_writable(tmp_path / name)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("old.html", b"old")]
-    require_room(Path("/dev/null"))
+    require_writable(Path("/dev/null"))
 
 
 def test_a_new_file_is_as_the_users_mask_has_it_and_an_old_one_as_it_was(tmp_path: Path) -> None:

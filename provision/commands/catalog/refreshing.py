@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from planner.asking.options.kinds import PROVIDER, Once
+from provision.prepare.prices.sources import LIVE, PUBLISHED
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from catalogs.hardware import Offer
     from catalogs.lists.compared import Change
-    from provision.prepare.prices.refreshing import Refreshed
+    from provision.prepare.prices.keeping import Refreshed
     from provision.report.tables import Table
 
 SHOWN: Final = 40  # rows on a screen, unless more are asked for
@@ -25,35 +27,39 @@ TERMS: Final = (
 )
 
 
-@click.command("refresh")
+*_FIRST, _LAST = sorted(LIVE)
+REFRESH: Final = f"""Fetch newer prices, a file per provider, and plan with them from now on.
+
+{", ".join(_FIRST)} and {_LAST} are asked live by the package gpuhunt
+(the extra of that name), each once you name it with --provider, and from then on with the others.
+
+A file that can't be had leaves the last good one in place. So does one that looks wrong: with half of its machines lost, a
+median moved threefold, or a price of 0; --accept keeps it all the same. Exit 1 when a provider was not refreshed.
+"""
+
+
+@click.command("refresh", help=REFRESH)
 @click.option("--provider", multiple=True, type=PROVIDER, help="Only this provider; may be repeated.")
 @click.option("--accept", is_flag=True, help="Keep prices that look wrong, too.")
 @click.option("--from", "url", cls=Once, metavar="URL", help="Address of a mirror (default gpuhunt's own).")
 @click.option("--json", "as_json", is_flag=True, help="Print what became of each provider as JSON.")
 def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_json: bool) -> int:  # noqa: FBT001 - click
-    """Fetch newer prices, a file per provider, and plan with them from now on.
-
-    Crusoe, DigitalOcean, Hot Aisle, JarvisLabs, Lium, Seeweb, Vast and Vultr are asked live by the package gpuhunt (the extra
-    of that name), each once you name it with --provider, and from then on with the others.
-
-    A file that can't be had leaves the last good one in place. So does one that looks wrong: with half of its machines lost, a
-    median moved threefold, or a price of 0; --accept keeps it all the same. Exit 1 when a provider was not refreshed.
-    """
-    from catalogs.lists.hunted import PROVIDERS
+    """As REFRESH says, which names whoever is asked live."""
     from catalogs.lists.refreshed import path_of
     from provision.envelope.show import console, show
     from provision.errors import Exit
     from provision.home.places import read_places
     from provision.prepare.asking import shipped
-    from provision.prepare.prices.asking import LIVE
-    from provision.prepare.prices.refreshing import PUBLISHED, Refresh
+    from provision.prepare.prices.keeping import BUCKET, Refresh
+    from provision.prepare.prices.live import Asker
     from provision.report.terminal import draw
 
     folder = read_places().prices
     _require_refreshable(provider, url)
-    usual = sorted({*PROVIDERS.values(), *(name for name in LIVE if path_of(folder, name).exists())})
+    usual = sorted({*PUBLISHED, *(name for name in LIVE if path_of(folder, name).exists())})
     today = _today()
-    asked = Refresh(folder=folder, catalog=shipped(), today=today, accept=accept, url=url or PUBLISHED)
+    asker = Asker(environment=os.environ)
+    asked = Refresh(folder=folder, catalog=shipped(), today=today, asker=asker, accept=accept, url=url or BUCKET)
     found = asked.all(dict.fromkeys(provider) or usual)
     whole = all(each.state in ("new", "unchanged") for each in found)
     table = _refreshed_table(found, today)
@@ -68,13 +74,12 @@ def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_
 
 def _require_refreshable(named: tuple[str, ...], url: str | None) -> None:
     """Raises BadInput for a provider that nobody can be asked about, MissingPart where gpuhunt is needed and not there."""
-    from catalogs.lists.hunted import PROVIDERS
     from planner.nearest import nearest
     from provision.errors import BadInput, MissingPart
     from provision.extras import install_command
-    from provision.prepare.prices.asking import EXTRA, LIVE, is_installed
+    from provision.prepare.prices.live import EXTRA, is_installed
 
-    known = sorted({*PROVIDERS.values(), *LIVE})
+    known = sorted({*PUBLISHED, *LIVE})
     if unknown := [name for name in named if name not in known]:
         hint = f"{nearest(unknown[0], known)}; a list of your own comes with: rentune catalog import FILE.csv"
         raise BadInput(f"There are no newer prices of {unknown[0]} to fetch.", hint=hint)

@@ -11,7 +11,7 @@ import msgspec
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.user_file import as_said
-from catalogs.written import require_room, write_beside
+from catalogs.written import require_writable, write_beside
 from planner.asking.case import read_within_reach, strategy_of
 from planner.course import Course, course_of
 from planner.estimate import estimate
@@ -42,7 +42,7 @@ def renderer(plot: str) -> Callable[[Course], str]:
     if suffix not in RENDERERS:
         raise BadInput(f"--plot draws {' and '.join(RENDERERS)} files, not {as_said(plot)}.", hint="--plot memory.svg")
     try:
-        require_room(Path(plot))
+        require_writable(Path(plot))
     except OSError as error:
         raise _unwritten(plot, error) from None
     return RENDERERS[suffix]

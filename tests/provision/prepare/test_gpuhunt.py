@@ -21,8 +21,8 @@ from catalogs.catalog import read_catalog
 from catalogs.lists.refreshed import read_price_list
 from catalogs.user_file import MIB
 from provision.errors import Exit
-from provision.prepare.prices.asking import Asker
-from provision.prepare.prices.refreshing import Refresh, Refreshed
+from provision.prepare.prices.keeping import Refresh, Refreshed
+from provision.prepare.prices.live import Asker
 from tests.doubles.services.vendors import Answer, Vendors, vendors
 
 pytestmark = pytest.mark.gpuhunt

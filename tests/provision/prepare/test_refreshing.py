@@ -14,23 +14,27 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
 from catalogs.catalog import CatalogError, read_catalog
-from catalogs.lists.hunted import PROVIDERS
 from catalogs.lists.refreshed import read_price_list, with_refreshed
 from provision.cli import call
+from provision.commands.catalog.refreshing import refresh_prices
 from provision.errors import Exit
 from provision.extras import install_command
 from provision.home.places import read_places
-from provision.prepare.prices.refreshing import Refresh, Refreshed, write_price_list
+from provision.prepare.prices import hunt
+from provision.prepare.prices.keeping import Refresh, Refreshed, write_price_list
+from provision.prepare.prices.live import Asker
+from provision.prepare.prices.sources import LIVE, PUBLISHED
 from tests.doubles.services.prices import FIELDS, GOLDEN, VERSION, Bucket, Row, published, row
 
 CATALOG = read_catalog()
 TODAY = dt.date(2026, 11, 26)
 SEEN = dt.date(2026, 11, 20)
-
+NOBODY = Asker(environment={})  # where all that is asked for is published
 
 AWS = [
     row("g5.xlarge", "us-east-1", 1.1, "A10G", 24.0),
@@ -49,7 +53,7 @@ def bucket() -> Iterator[Bucket]:
 
 @pytest.fixture
 def refresh(bucket: Bucket, tmp_path: Path) -> Refresh:
-    return Refresh(folder=tmp_path / "prices", catalog=CATALOG, today=TODAY, url=bucket.url)
+    return Refresh(folder=tmp_path / "prices", catalog=CATALOG, today=TODAY, asker=NOBODY, url=bucket.url)
 
 
 def one(refresh: Refresh, provider: str = "aws") -> Refreshed:
@@ -217,6 +221,18 @@ def test_the_first_file_is_judged_by_the_shipped_prices(refresh: Refresh, bucket
     assert "A10G on demand at aws moved from" in found.says[0]
 
 
+def test_whoever_is_asked_live_is_known_to_the_program_that_asks_and_published_by_nobody() -> None:
+    """The program imports nothing of rentune, so it has a table of its own, by gpuhunt's names."""
+    assert {each.theirs for each in LIVE.values()} == set(hunt.CLASSES)
+    assert LIVE.keys().isdisjoint(PUBLISHED)
+
+
+def test_the_help_names_whoever_is_asked_live() -> None:
+    """In the words that `--provider` takes."""
+    said = refresh_prices.get_help(click.Context(refresh_prices))
+    assert [name for name in LIVE if name not in said] == []
+
+
 @pytest.mark.parametrize(
     ("provider", "listed", "key", "gpu", "confidence"),
     [
@@ -245,7 +261,7 @@ def test_names_become_the_catalog_s(
     provider: str, listed: Row, key: str, gpu: str, confidence: str, refresh: Refresh, bucket: Bucket
 ) -> None:
     """A card that its name leaves open is told by the machine's name, else the usual one is taken, and marked."""
-    theirs = next(name for name, ours in PROVIDERS.items() if ours == provider)
+    theirs = PUBLISHED[provider]
     bucket.publish(theirs, [listed])
     assert dataclasses.replace(refresh, accept=True).one(provider).state == "new"
     kept = read_price_list(refresh.folder, provider)

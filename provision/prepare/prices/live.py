@@ -6,7 +6,6 @@ process sees those of the one provider, in its environment.
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ import msgspec
 from catalogs.lists.refreshed import MAX_FILE_BYTES
 from catalogs.user_file import MIB
 from provision.fetching import NotFetched
+from provision.prepare.prices.sources import LIVE, Live
 from provision.redact import redact, without_secrets
 
 EXTRA: Final = "gpuhunt"
@@ -30,30 +30,7 @@ WITHIN_S: Final = 60.0  # assumed: Vultr and JarvisLabs are asked region by regi
 MAX_MEMORY_BYTES: Final = 1024 * MIB  # assumed: of its address space; Python with requests has 200 MiB
 GRACE_S: Final = 5.0  # assumed: it ends itself before; this is for one that could not set its alarm
 SAID_BYTES: Final = 4_000  # assumed: of its last words
-RELEASED: Final = dt.date(2026, 10, 20)  # derived: gpuhunt 0.1.34, by the times in its wheel; a later one is no older
 PROXIES: Final = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
-
-
-class Live(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider that is asked live: gpuhunt's name of it, variables without which it can't be, and those read beside."""
-
-    theirs: str
-    needed: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-    priced_on: dt.date | None = None  # where only the machines are asked for, and gpuhunt itself carries the prices
-
-
-# gpuhunt 0.1.34, `from_env` of each. Daytona is left out: it rents sandboxes, which no SSH reaches.
-LIVE: Final = {
-    "crusoe": Live(theirs="crusoe", needed=("CRUSOE_ACCESS_KEY", "CRUSOE_SECRET_KEY", "CRUSOE_PROJECT_ID"), priced_on=RELEASED),
-    "digitalocean": Live(theirs="digitalocean", needed=("DIGITAL_OCEAN_API_KEY",), also=("DIGITAL_OCEAN_API_URL",)),
-    "hotaisle": Live(theirs="hotaisle", needed=("HOTAISLE_API_KEY", "HOTAISLE_TEAM_HANDLE")),
-    "jarvislabs": Live(theirs="jarvislabs", needed=("JL_API_KEY",), also=("JARVISLABS_API_URL",)),
-    "lium": Live(theirs="lium"),
-    "seeweb": Live(theirs="seeweb", needed=("SEEWEB_API_TOKEN",)),
-    "vast": Live(theirs="vastai"),
-    "vultr": Live(theirs="vultr", also=("VULTR_API_KEY",)),
-}
 
 
 class Asker(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,11 +82,6 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
     def _needed(self, live: Live) -> tuple[str, ...]:
         """What looks like a secret and is this provider's, or its proxy's."""
         return (*live.needed, *live.also, *(name for name in self.environment if name.upper() in PROXIES))
-
-
-def here() -> Asker:
-    """With this process's variables, and its Python, where the extra is installed."""
-    return Asker(environment=os.environ)
 
 
 def is_installed() -> bool:

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,14 +19,15 @@ import msgspec
 
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.lists.compared import doubts
-from catalogs.lists.hunted import PROVIDERS, Hunted, read_hunted
+from catalogs.lists.hunted import Hunted, read_hunted
 from catalogs.lists.refreshed import MAX_FILE_BYTES, PriceList, path_of, read_price_list
 from catalogs.user_file import MIB, shortened
 from provision.fetching import NotFetched, fetch
 from provision.home.whole import at_home, write_whole
-from provision.prepare.prices.asking import EXTRA, LIVE, Asker, here
+from provision.prepare.prices.live import EXTRA, Asker
+from provision.prepare.prices.sources import LIVE, PUBLISHED
 
-PUBLISHED: Final = "https://dstack-gpu-pricing.s3.eu-west-1.amazonaws.com/v3"  # gpuhunt 0.1.34, CATALOG_URL
+BUCKET: Final = "https://dstack-gpu-pricing.s3.eu-west-1.amazonaws.com/v3"  # gpuhunt 0.1.34, CATALOG_URL
 WITHIN_S: Final = 20.0  # assumed: the largest file has some MiB
 MAX_VERSION_BYTES: Final = 1_000  # assumed: it is a date and a number
 MAX_TABLE_BYTES: Final = 256 * MIB  # assumed; unpacked
@@ -52,6 +53,7 @@ class _Source:
 
     version: str
     observed_on: dt.date
+    is_final: bool  # whether a version is the same for ever
     table: Callable[[], str]  # raises NotFetched
 
 
@@ -62,10 +64,10 @@ class Refresh:
     folder: Path
     catalog: Catalog  # as shipped
     today: dt.date
+    asker: Asker  # of whom nothing is published
     accept: bool = False  # what looks wrong, too
-    url: str = PUBLISHED
+    url: str = BUCKET
     within_s: float = WITHIN_S
-    asker: Asker = field(default_factory=here)
 
     def all(self, providers: Iterable[str]) -> tuple[Refreshed, ...]:
         """Each by itself: one that fails, or looks wrong, keeps its last good file. Raises HomeFailed."""
@@ -77,7 +79,7 @@ class Refresh:
         before = read_price_list(self.folder, provider)
         try:
             source = self._asked(provider) if provider in LIVE else self._published(provider)
-            if before is not None and before.version == source.version and provider not in LIVE:
+            if before is not None and before.version == source.version and source.is_final:
                 return _told(provider, "unchanged", before)
             found = read_hunted(source.table(), provider, self.catalog, observed_on=source.observed_on)
         except (NotFetched, CatalogError) as error:
@@ -92,19 +94,20 @@ class Refresh:
 
     def _published(self, provider: str) -> _Source:
         """The file of gpuhunt's bucket. Raises NotFetched."""
-        theirs = next(name for name, ours in PROVIDERS.items() if ours == provider)
+        theirs = PUBLISHED[provider]
         version = self._fetch(f"{theirs}/version", MAX_VERSION_BYTES).decode(errors="replace").strip()
 
         def table() -> str:
             packed = self._fetch(f"{theirs}/{_word(version)}/catalog.zip", MAX_FILE_BYTES)
             return _unpack(packed, f"{theirs}.csv")
 
-        return _Source(version=version, observed_on=self._day(version), table=table)
+        return _Source(version=version, observed_on=self._day(version), is_final=True, table=table)
 
     def _asked(self, provider: str) -> _Source:
         """What the provider says today. Raises NotFetched."""
         day = LIVE[provider].priced_on or self.today
-        return _Source(version=f"{day:%Y%m%d}-{EXTRA}", observed_on=day, table=lambda: self.asker.table(provider))
+        version = f"{day:%Y%m%d}-{EXTRA}"
+        return _Source(version=version, observed_on=day, is_final=False, table=lambda: self.asker.table(provider))
 
     def _fetch(self, name: str, max_bytes: int) -> bytes:
         return fetch(f"{self.url.rstrip('/')}/{name}", max_bytes=max_bytes, within_s=self.within_s)
