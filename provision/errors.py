@@ -128,7 +128,6 @@ class Scope(StrEnum):
     REGION = "region"
     INSTANCE_TYPE = "instance type"
     CLOUD = "cloud"
-    NOTHING = "nothing"  # the same offer is as good as before
 
 
 class Declined(ProvisionError):

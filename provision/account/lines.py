@@ -99,7 +99,7 @@ class Tried(Line, frozen=True, kw_only=True, tag="tried"):
 
     offer: str  # its key
     reason: Reason
-    scope: Scope
+    scope: Scope | None  # None = nothing is ruled out: the same offer is as good as before
     zone: str | None = None  # which one, where that is the scope
     message: str
     took_s: float

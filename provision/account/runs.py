@@ -28,7 +28,7 @@ from provision.account.lines import (
     Sent,
     Tried,
 )
-from provision.seam import CLOCK_ERROR_S, VOLUME, Answer, Box, Resource, Teardown
+from provision.seam import CLOCK_ERROR_S, VOLUME, Answer, Box, Ends, Resource, Teardown
 from remote.contract import Phase
 
 LineT = TypeVar("LineT")
@@ -155,6 +155,11 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def assumed(self) -> bool:
         """Whether its dollars are those of a price that was made up: a machine of one's own has no other."""
         return self.provider in OWN_MACHINES
+
+    @property
+    def ends(self) -> Ends:
+        """When its box is to end."""
+        return Ends(deadline_at_s=self.deadline_at_s, lease_s=self.opened.lease_s)
 
     @property
     def over(self) -> bool:

@@ -46,6 +46,7 @@ from provision.seam import (
     Answer,
     Box,
     Claim,
+    Ends,
     InCharge,
     Launch,
     Layer,
@@ -184,7 +185,7 @@ class PulumiProvisioner:
             resources=self.inventory.as_shown(ends, order.region, launch.run_id),
         )
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         """Nothing: the box's own timer begins again at each boot."""
 
     def readmit(self, claim: Claim) -> str | None:

@@ -26,7 +26,7 @@ from provision.direct.address import address_of
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ControlLost, ProvisionError, Refused, RentuneError, WrongHostKey
 from provision.home.places import RunFolder
-from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
+from provision.seam import Answer, Box, Claim, Ends, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
 from provision.words import bytes_words
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ExistingHost:
             folder = _said(shell, scripts.MAKE_FOLDER, run=launch.run_id)
             try:
                 _admit(shell, scripts.ADMIT, launch.run_id, launch.public_key, left_s=self._left_s(launch.deadline_at_s))
-                self._arm(shell, folder, launch.run_id, launch.deadline_at_s, lease_s=launch.lease_s)
+                self._arm(shell, folder, launch.run_id, launch.ends)
             except BaseException:
                 _script(shell, scripts.CLEAN, run=launch.run_id)
                 raise
@@ -189,10 +189,10 @@ class ExistingHost:
         with self._login() as shell:
             _admit(shell, scripts.READMIT, claim.run_id, key, left_s=READMITTED_S)
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         """The watchdog again, unless it runs: no reboot starts it, nor whoever killed it."""
         with self._login() as shell:
-            self._arm(shell, _said(shell, scripts.FOLDER, run=claim.run_id), claim.run_id, deadline_at_s, lease_s=lease_s)
+            self._arm(shell, _said(shell, scripts.FOLDER, run=claim.run_id), claim.run_id, ends)
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
         """The watchdog, asked as the user: the run's own key need not be here."""
@@ -202,10 +202,10 @@ class ExistingHost:
         except RentuneError as error:
             return (unseen_on_box(str(error)),)
 
-    def _arm(self, shell: Shell, folder: str, run_id: str, deadline_at_s: float, *, lease_s: float | None) -> None:
+    def _arm(self, shell: Shell, folder: str, run_id: str, ends: Ends) -> None:
         """A watchdog on the host that ends our processes, and nothing else, when the time is up. Nothing where one runs."""
-        lease = "" if lease_s is None else str(math.ceil(lease_s))
-        told = {"left": str(max(0, self._left_s(deadline_at_s))), "lease_s": lease}
+        lease_s = "" if ends.lease_s is None else str(math.ceil(ends.lease_s))
+        told = {"left": str(max(0, self._left_s(ends.deadline_at_s))), "lease_s": lease_s}
         detached.start(shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, run_id) | told)
 
     def _left_s(self, deadline_at_s: float) -> int:

@@ -27,7 +27,7 @@ from provision.direct.reaper import Reaping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
-from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
+from provision.seam import Answer, Box, Claim, Ends, InCharge, Launch, Layer, Owned, Resource, Teardown, unshared
 from remote.contract import decode
 
 START_S = 60.0  # assumed: five attempts of the reaper on a busy machine
@@ -137,7 +137,7 @@ class LocalBox:
     def readmit(self, claim: Claim) -> None:
         """Nothing: whoever goes on is on this machine."""
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         """Nothing: a reboot ends reaper and box alike."""
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
@@ -155,11 +155,14 @@ class LocalBox:
         says = f"process {reapers[0].pid} ends it, by wall clock or by uptime"
         reaper = Layer(place="box", name="reaper", there=Answer.YES, says=says, strikes_at_s=told.deadline_at_s)
         up_s, now_s = time.clock_gettime(time.CLOCK_BOOTTIME), self._clock()
-        idle = idle_layer(idle_s(folder, began_s=began_s, now_s=up_s), idle_limit_s=told.idle_limit_s, now_s=now_s)
-        if told.lease_s is None:
-            return (reaper, idle)
-        alone_s = unrenewed_s(folder, began_s=began_s, now_s=up_s)
-        return (reaper, idle, lease_layer(folder, unrenewed_s=alone_s, lease_s=told.lease_s, now_s=now_s))
+        layers = [reaper]
+        if told.idle_limit_s is not None:
+            alone_s = idle_s(folder, began_s=began_s, now_s=up_s)
+            layers.append(idle_layer(alone_s, idle_limit_s=told.idle_limit_s, now_s=now_s))
+        if told.lease_s is not None:
+            alone_s = unrenewed_s(folder, began_s=began_s, now_s=up_s)
+            layers.append(lease_layer(folder, unrenewed_s=alone_s, lease_s=told.lease_s, now_s=now_s))
+        return tuple(layers)
 
     def _of(self, run_id: str) -> list[psutil.Process]:
         try:
@@ -183,14 +186,9 @@ class LocalBox:
     def _start_reaper(self, server: Path, launch: Launch, ram_gib: float | None) -> int:
         inside = bubblewrap_works() if self._namespace is None else self._namespace
         command = server_command(server, namespace=inside)
+        ends = msgspec.structs.replace(launch.ends, idle_limit_s=self._idle_limit_s)
         reaping = Reaping(
-            run_id=launch.run_id,
-            root=str(self._root),
-            deadline_at_s=launch.deadline_at_s,
-            server=command,
-            idle_limit_s=self._idle_limit_s,
-            lease_s=launch.lease_s,
-            ram_gib=ram_gib,
+            run_id=launch.run_id, root=str(self._root), server=command, ram_gib=ram_gib, **msgspec.structs.asdict(ends)
         )
         (server / REAPING).write_bytes(msgspec.json.encode(reaping))
         try:

@@ -30,6 +30,7 @@ from provision.aboard.renewal import idle_s
 from provision.direct.lease import LeaseWatch
 from provision.direct.limits import join, limit_name, limit_ram, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
+from provision.seam import Ends
 
 ANSWER_S = 10.0  # assumed: a local sshd answers within 0.3 s, many times that on a busy machine
 PORT_ATTEMPTS = 5  # assumed: a free port may be taken between asking and listening
@@ -40,15 +41,12 @@ WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 ASKED = {signal.SIGTERM, signal.SIGINT}
 
 
-class Reaping(msgspec.Struct, frozen=True, kw_only=True):
-    """What the reaper is told."""
+class Reaping(Ends, frozen=True, kw_only=True):
+    """What the reaper is told. Its lease counts while the machine is awake."""
 
     run_id: str
     root: str
-    deadline_at_s: float  # wall clock
     server: tuple[str, ...]  # the command, without its port
-    idle_limit_s: float  # of uptime, from the last time that somebody was there
-    lease_s: float | None = None  # likewise, while the machine is awake; None = the trainer goes on to the deadline
     ram_gib: float | None = None  # of the offer; None = no limit is wanted
 
     @property
@@ -96,8 +94,7 @@ def serve(reaping: Reaping, *, ready: int) -> bool:
     os.write(ready, b"+")
     os.close(ready)
     _detach_output()
-    lease_s = math.inf if reaping.lease_s is None else reaping.lease_s
-    watch = LeaseWatch(reaping.folder, lease_s=lease_s, processes=lambda: _victims(reaping))
+    watch = LeaseWatch(reaping.folder, lease_s=_or_never(reaping.lease_s), processes=lambda: _victims(reaping))
     while (left_s := min(reaping.deadline_at_s - time.time(), ends_at_uptime_s - _uptime_s())) > 0:
         caught = signal.sigtimedwait(WATCHED, min(left_s, TICK_S))
         if caught and caught.si_signo in ASKED:
@@ -111,7 +108,11 @@ def serve(reaping: Reaping, *, ready: int) -> bool:
 
 def _is_forsaken(reaping: Reaping, began_s: float) -> bool:
     alone_s = idle_s(reaping.folder, began_s=began_s, now_s=_uptime_s())
-    return alone_s is not None and alone_s >= reaping.idle_limit_s
+    return alone_s is not None and alone_s >= _or_never(reaping.idle_limit_s)
+
+
+def _or_never(limit_s: float | None) -> float:
+    return math.inf if limit_s is None else limit_s
 
 
 def end(reaping: Reaping, *, leave_folder: bool = False) -> None:

@@ -10,6 +10,7 @@ box.py          Box: a machine that can be reached over SSH
 resource.py     Resource: a thing at a provider that carries our tag
 owned.py        Owned: what a provider lists of ours, and whether it showed everything
 teardown.py     Teardown: the verdict on an end
+ends.py         Ends: when a box ends itself
 layer.py        Layer: one of the things that end a box which nobody comes back to
 answer.py       Answer: yes, no, unknown
 clocks.py       how far two clocks may be apart, and how long past its deadline a box is still its controller's
@@ -21,6 +22,7 @@ from provision.seam.answer import Answer
 from provision.seam.box import Box
 from provision.seam.claim import Claim, Own
 from provision.seam.clocks import CLOCK_ERROR_S, CLOCKS_AGREE_S, DEADLINE_GRACE_S, SET_CLOCK, clock_trouble
+from provision.seam.ends import Ends
 from provision.seam.launch import Launch
 from provision.seam.layer import IDLE_LIMIT, LEASE, Layer
 from provision.seam.owned import Owned, seen
@@ -40,6 +42,7 @@ __all__ = [
     "Answer",
     "Box",
     "Claim",
+    "Ends",
     "InCharge",
     "Launch",
     "Layer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from provision.seam.claim import Claim
+from provision.seam.ends import Ends
 
 
 class Launch(Claim, frozen=True, kw_only=True):
@@ -20,3 +21,10 @@ class Launch(Claim, frozen=True, kw_only=True):
     lease_s: float | None = None  # of uptime, after which a box that nobody renewed ends itself; None = only before it trains
     keep_environment: bool = True  # on a host of the user's: the trainer's packages outlive the run
     full_zones: tuple[str, ...] = ()  # of the region, where this offer was refused to this run
+
+    @property
+    def ends(self) -> Ends:
+        """When the box is to end; its idle limit is its provisioner's to set. Here the fields are flat: runs that stand have
+        written them so.
+        """
+        return Ends(deadline_at_s=self.deadline_at_s, lease_s=self.lease_s)

@@ -8,6 +8,7 @@ from typing import Protocol
 from catalogs.hardware import Offer
 from provision.seam.box import Box
 from provision.seam.claim import Claim
+from provision.seam.ends import Ends
 from provision.seam.launch import Launch
 from provision.seam.layer import Layer
 from provision.seam.owned import Owned
@@ -63,7 +64,7 @@ class Provisioner(Protocol):
         """
         ...
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         """Set going again what ends the box's processes at the deadline, where a reboot ended that; nothing where it goes on,
         or survives one. Raises RentuneError when it can't be.
         """

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Final
 
 import msgspec
@@ -17,31 +16,25 @@ from provision.account.bill import usd_so_far
 from provision.account.lines import Attempted, Created, Tried
 from provision.account.runs import Standing
 from provision.errors import (
-    BoxLost,
     ConnectionFailed,
     ControlLost,
     Declined,
-    LeaseEnded,
     ProvisionError,
     Reason,
-    RentuneError,
     Scope,
     WrongHostKey,
 )
-from provision.home.checkpoints import steps_at_home
-from provision.home.faults import keep_fault
 from provision.home.places import RunFolder
-from provision.home.whole import CURES
 from provision.prepare.deadline import limit_of
 from provision.prepare.quotas import remember_refused, strike_out
 from provision.providers import boot_wait_s
-from provision.redact import redact
 from provision.seam import Box, Teardown
 from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import renting
 from provision.walk.attempts import Past
 from provision.walk.driven import Run
+from provision.walk.end import End, GoOn, Lost, NoRoom, Telling
 from provision.walk.job.carrying import meter_pushes
 from provision.walk.job.console import told_with_console
 from provision.walk.job.driver_awaited import driver_awaited
@@ -64,111 +57,6 @@ from provision.walk.renting import Holding, holding
 from remote.contract import Phase
 
 BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box on one's own machines that does not answer is given up
-
-
-@dataclass(frozen=True)
-class End:
-    """How an attempt ended; `said` is told in the receipt. One of the classes below."""
-
-    said: str
-
-
-class Trained(End):
-    """The result is at home."""
-
-
-@dataclass(frozen=True)
-class NoRoom(End):
-    """No box came, or none that is of use, and where else it would be asked for in vain."""
-
-    reason: Reason
-    scope: Scope
-    zone: str | None = None
-
-
-class Lost(End):
-    """The box went away before its deadline."""
-
-
-class LeaseOver(Lost):
-    """The box ended itself, as nobody had renewed its lease."""
-
-
-class Failed(End):
-    """Another box would not help."""
-
-
-class Stopped(End):
-    """The user wanted it."""
-
-
-class Spared(End):
-    """The box is left to its deadline: it holds the only result, or the user wants to look at a failure."""
-
-
-class Telling:
-    """What stopped an attempt: its first failure, in words."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._error: BaseException | None = None
-        self._said = ""
-        self._interrupted = False
-
-    @contextmanager
-    def caught(self) -> Iterator[None]:
-        """Turn whatever the block raises into words: money is involved, so the books are closed in any case.
-
-        But for ControlLost: the books are another machine's now.
-        """
-        try:
-            yield
-        except ControlLost:
-            raise
-        except KeyboardInterrupt as error:
-            self._interrupted = True
-            self._tell("Stopped by the user.", error)
-        except RentuneError as error:
-            self._tell(error.in_full, error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
-            self._interrupted = self._interrupted or _met_while_stopping(error)
-            if isinstance(error, OSError) and error.errno in CURES:  # no fault of ours
-                self._tell(f"{self._run.places.home} takes no more: {error.strerror}. {CURES[error.errno]}", error)
-                return
-            keep_fault(self._run.folder)
-            log_path = self._run.folder.controller_log
-            details = f" Details: {log_path}" if log_path.exists() else ""
-            self._tell(f"The controller failed: {error!r}.{details}", error)
-
-    def _tell(self, words: str, error: BaseException) -> None:
-        words = redact(words)
-        if self._error is None:
-            self._said, self._error = words, error
-        with suppress(OSError):  # nobody reads along any more
-            self._run.display.note(words)
-
-    def end(self, *, spared: bool = False) -> End:
-        """What it comes to."""
-        error = self._error
-        if self._interrupted:
-            return Stopped(self._said)
-        if spared:
-            return Spared(self._said)
-        if isinstance(error, Declined):
-            return NoRoom(self._said, error.reason, error.scope, error.zone)
-        if isinstance(error, LeaseEnded):
-            return LeaseOver(self._said)
-        if isinstance(error, BoxLost):
-            return Lost(self._said)
-        return Trained("") if error is None else Failed(self._said)
-
-
-def _met_while_stopping(error: BaseException) -> bool:
-    """Whether it came while Ctrl-C was answered: a full disk refuses the lines of that, too, and hides who wanted it."""
-    met: BaseException | None = error
-    while met is not None and not isinstance(met, KeyboardInterrupt):
-        met = met.__context__
-    return met is not None
 
 
 def attempt(run: Run, phases: Phases, plan: Plan) -> End:
@@ -226,17 +114,13 @@ def _was_spared(rented: Holding | None) -> bool:
     return rented is not None and rented.spared
 
 
-def _why_not_here(run: Run, end: End) -> NoRoom | None:
-    """What an end rules out; None where it is no matter of the box. Only a spot machine is taken away by right.
-
-    A lease rules nothing out: whoever is back goes on, unless all would begin anew.
+def _why_another(run: Run, end: End) -> NoRoom | GoOn | None:
+    """The end after which another attempt may follow; None where it is no matter of the box. Only a spot machine is taken away
+    by right.
     """
-    if isinstance(end, LeaseOver):
-        learned = run.pushed is not None or steps_at_home(run.folder.checkpoints)
-        return NoRoom(end.said, Reason.LEASE, Scope.NOTHING) if learned else None
     if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
         return NoRoom(end.said, Reason.LOST, Scope.OFFER)
-    return end if isinstance(end, NoRoom) else None
+    return end if isinstance(end, NoRoom | GoOn) else None
 
 
 def _note_down(run: Run, end: End) -> None:
@@ -245,7 +129,7 @@ def _note_down(run: Run, end: End) -> None:
     Before anything else, once it has ended: whoever comes after a controller that died here must know. Nothing where it stands
     there already.
     """
-    state, now_s, why = run.state, run.clocks.wall(), _why_not_here(run, end)
+    state, now_s, why = run.state, run.clocks.wall(), _why_another(run, end)
     if state.rental is None or why is None or state.standing is not Standing.OVER:
         return
     run.ledger.append(

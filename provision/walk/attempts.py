@@ -124,7 +124,7 @@ def _is_ruled_out(offer: Offer, tried: Iterable[Rental]) -> bool:
 
 
 def _is_alike(offer: Offer, other: Offer, tried: Tried) -> bool:
-    return tried.scope in ALIKE and all(getattr(offer, name) == getattr(other, name) for name in ALIKE[tried.scope])
+    return tried.scope is not None and all(getattr(offer, name) == getattr(other, name) for name in ALIKE[tried.scope])
 
 
 def _has_time(plan: Plan, past: Past) -> bool:

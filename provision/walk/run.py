@@ -23,10 +23,11 @@ from provision.clouds.whose import other_account_words
 from provision.errors import Scope
 from provision.home.checkpoints import steps_at_home
 from provision.walk import renting
-from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
+from provision.walk.attempt import attempt, confirm
 from provision.walk.attempts import Next, NoneLeft, choose
 from provision.walk.books import close_books
 from provision.walk.driven import Run
+from provision.walk.end import End, Failed, Stopped, Telling, Trained
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import bring_pushed, meter_pushes
 from provision.walk.job.left import bring_left

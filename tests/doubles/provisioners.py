@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from catalogs.hardware import Offer
 from provision.errors import Declined, Reason, Scope
-from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
+from provision.seam import Answer, Box, Claim, Ends, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 
 
 class Paper:
@@ -47,7 +47,7 @@ class Paper:
     def readmit(self, claim: Claim) -> str | None:
         return None
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         pass
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.hardware import Offer
 from provision.errors import Refused
-from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Teardown, unshared
+from provision.seam import Answer, Box, Claim, Ends, InCharge, Launch, Layer, Owned, Teardown, unshared
 
 
 class NothingRented:
@@ -32,7 +32,7 @@ class NothingRented:
     def readmit(self, claim: Claim) -> None:
         pass
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         pass
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:  # noqa: ARG002

@@ -26,6 +26,7 @@ from provision.clouds.boot import unattended
 from provision.clouds.boot.driver_unit import DriverOrder, render_driver
 from provision.clouds.boot.unattended import render_unattended
 from provision.errors import Refused
+from provision.seam import Ends
 
 FORCE_AFTER_S: Final = 120  # assumed: longer than an orderly shutdown; then without asking anybody
 ASK_S: Final = 20  # assumed: far longer than systemd takes to answer, far shorter than a boot that hangs may bill
@@ -47,20 +48,23 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool  # nothing is on it yet; of any other nothing is ever formatted
 
 
-class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the text depends on."""
+class FirstBoot(Ends, frozen=True, kw_only=True):
+    """Everything that the text depends on. Raises Refused for a lease where there is no idle limit: on a machine that is rented
+    both end by the same way out, and where that ends no bill there is neither.
+    """
 
     user: str
     folder: str  # of ours on the machine
     public_key: str  # of the per-run client key
     host_key_private: str  # OpenSSH PEM; good for the first contact only
     host_key_public: str  # "ssh-ed25519 AAAA…"
-    deadline_at_s: float  # wall clock
     now_s: float
-    idle_limit_s: float | None = None  # None = its end would end no bill
-    lease_s: float | None = None  # None = it is not ended early once its trainer has begun; else there is an idle limit, too
     volume: Volume | None = None
     driver_order: DriverOrder | None = None  # what to see to where the image may have none that fits
+
+    def __post_init__(self) -> None:
+        if self.lease_s is not None and self.idle_limit_s is None:
+            raise Refused("A lease ends no bill there before the deadline.", hint="Another --provider, or no lease.")
 
 
 def render_user_data(boot: FirstBoot) -> str:

@@ -46,16 +46,16 @@ def first_words(
     `driver_order` is what its first boot sees to.
     """
     private, public = new_key(comment=resource_name(launch.run_id))  # for one login: on no disk of ours
+    late_s = TIMER_AFTER_S.get(cloud.POWER_OFF, 0.0)
+    ends = msgspec.structs.replace(launch.ends, deadline_at_s=launch.deadline_at_s + late_s, idle_limit_s=idle_limit_of(cloud))
     boot = FirstBoot(
         user=image.user,
         folder=box_folder(image, launch.run_id),
         public_key=launch.public_key,
         host_key_private=private,
         host_key_public=public,
-        deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(cloud.POWER_OFF, 0.0),
         now_s=now_s,
-        idle_limit_s=idle_limit_of(cloud),
-        lease_s=launch.lease_s,
+        **msgspec.structs.asdict(ends),
         volume=mounted(cloud.VOLUMES, volume),
         driver_order=driver_order,
     )

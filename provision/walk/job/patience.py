@@ -141,7 +141,7 @@ def armed_again(run: Run, box: Box) -> None:
     if box.ours:
         return
     try:
-        run.provisioner.rearm(run.claim, deadline_at_s=run.state.deadline_at_s, lease_s=run.state.opened.lease_s)
+        run.provisioner.rearm(run.claim, run.state.ends)
     except Exception as error:  # noqa: BLE001 - as above: the training does not end for it
         run.display.note(f"Nothing on {box.host} ends the run's processes at the deadline, should nobody come: {error}")
 

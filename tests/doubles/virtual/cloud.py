@@ -18,6 +18,7 @@ from provision.seam import (
     Answer,
     Box,
     Claim,
+    Ends,
     InCharge,
     Launch,
     Layer,
@@ -124,7 +125,7 @@ class VirtualCloud:
         """Only asked while a box is silent; then the line at home is bad too, and breaks in a way that nobody foresaw."""
         raise http.client.RemoteDisconnected("Remote end closed connection without response")
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         pass
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:

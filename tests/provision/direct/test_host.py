@@ -26,7 +26,7 @@ from provision.direct.here import local_offer
 from provision.direct.host import ExistingHost, OwnSsh
 from provision.errors import BadInput, ConnectionFailed, ProvisionError, Refused, WrongHostKey
 from provision.prepare.asking import offer_of_host
-from provision.seam import Answer, Launch, Layer, Resource
+from provision.seam import Answer, Ends, Launch, Layer, Resource
 from provision.ssh import fetch_host_key, fingerprint
 from provision.ssh.keys import make_key
 from tests.doubles.builder import quick_uv
@@ -406,10 +406,10 @@ def test_a_watchdog_that_a_reboot_has_ended_is_set_going_again(host: Rig) -> Non
     await_true(lambda: not _processes(host, RUN))
     assert _watchdog(provisioner.layers(claim)).there is Answer.NO
     for _ in range(2):
-        provisioner.rearm(claim, deadline_at_s=time.time() + 600, lease_s=None)
+        provisioner.rearm(claim, Ends(deadline_at_s=time.time() + 600))
         assert _watchdog(provisioner.layers(claim)).strikes_at_s == pytest.approx(time.time() + 600, abs=30)
     led = len(_processes(host, RUN))
-    provisioner.rearm(claim, deadline_at_s=time.time() + 600, lease_s=None)
+    provisioner.rearm(claim, Ends(deadline_at_s=time.time() + 600))
     assert len(_processes(host, RUN)) == led
 
 

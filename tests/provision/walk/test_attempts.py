@@ -45,7 +45,7 @@ PLANS = (
 )
 
 
-def tried(plan: Plan, scope: Scope = Scope.OFFER, reason: Reason = Reason.CAPACITY) -> Rental:
+def tried(plan: Plan, scope: Scope | None = Scope.OFFER, reason: Reason = Reason.CAPACITY) -> Rental:
     why = Tried(run_id="r", at_s=1.0, offer=plan.offer.key, reason=reason, scope=scope, message="", took_s=1.0, usd=Decimal(0))
     return rental(plan, started_at_s=0.0, ended_at_s=1.0, tried=why)
 
@@ -92,7 +92,7 @@ def test_a_full_zone_rules_out_no_offer_but_three_of_them_do() -> None:
 def test_a_lease_that_ended_rules_nothing_out() -> None:
     """The machine was good: whoever is back asks for the same, however often."""
     for plans in (PLANS, (FIRST,)):
-        assert choose(plans, Past(rentals=(tried(FIRST, Scope.NOTHING),) * 4)) == Next(plan=FIRST)
+        assert choose(plans, Past(rentals=(tried(FIRST, None, Reason.LEASE),) * 4)) == Next(plan=FIRST)
 
 
 def test_an_offer_counts_once_however_many_of_its_zones_were_full() -> None:

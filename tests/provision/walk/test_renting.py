@@ -19,7 +19,7 @@ from provision.account.runs import RunState
 from provision.direct.here import local_offer
 from provision.errors import BadInput, BoxLost, NotOrdered, ProvisionError
 from provision.home.clocks import CLOCKS
-from provision.seam import Answer, Box, Claim, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
+from provision.seam import Answer, Box, Claim, Ends, InCharge, Launch, Layer, Owned, Resource, ResourceEnd, Teardown, unshared
 from provision.walk.renting import Renting, end, holding
 from tests.provision.plans import attempted
 
@@ -72,7 +72,7 @@ class Rented:
     def readmit(self, claim: Claim) -> str | None:
         raise NotImplementedError
 
-    def rearm(self, claim: Claim, *, deadline_at_s: float, lease_s: float | None) -> None:
+    def rearm(self, claim: Claim, ends: Ends) -> None:
         raise NotImplementedError
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:

@@ -137,6 +137,12 @@ def test_keys_survive_the_quoting() -> None:
     assert document["runcmd"][1:] == [["install", "-d", "-m", "0700", "-o", "ubuntu", "-g", "ubuntu", BOOT.folder]]
 
 
+def test_a_lease_is_never_dropped_in_silence() -> None:
+    """Where no idle limit ends the machine no lease would, either: neither text may be made of the one without the other."""
+    with pytest.raises(Refused, match="A lease ends no bill there"):
+        msgspec.structs.replace(BOOT, lease_s=7200.0)
+
+
 def test_a_deadline_that_is_over_is_refused() -> None:
     """A box that would power off at once is not rented."""
     with pytest.raises(Refused, match="already over"):
