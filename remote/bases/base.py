@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from remote.adapters.targets import is_norm
-from remote.contract import PACKED_KEY, Strategy, Task
+from remote.bases.stored import read_stored
+from remote.contract import Strategy, Task
 from remote.ends import bad_job
 from remote.streaming import stream
 
@@ -61,39 +60,15 @@ def as_stored(folder: str, quantization: Any, **said: Any) -> dict[str, Any]:
     """
     from transformers import AutoConfig
 
-    if quantization is None:  # not even that: with a None transformers takes weights that are stored packed for plain ones
-        return _trainable_as_stored(folder, said) or said
-
-    if not _is_packed_here(Path(folder)):
+    stored = read_stored(folder)
+    if quantization is not None and not stored.packed_here:
         return {"quantization_config": quantization, **said}
+    written = stored.to_train if quantization is None else quantization.to_dict()
+    if written is None:  # not even that: with a None transformers takes weights that are stored packed for plain ones
+        return said
     config = AutoConfig.from_pretrained(folder, **said)
-    config.quantization_config = quantization.to_dict()
+    config.quantization_config = written
     return {"config": config}
-
-
-# How weights are stored → what the configuration is told, so that those who read them take kernels with a backward pass;
-# left to choose, gptqmodel 7.7 takes some that only answer
-_TRAINABLE: Final[Mapping[str, Mapping[str, str]]] = {
-    "gptq": {"backend": "auto_trainable"},
-    "awq": {"backend": "auto_trainable"},
-}
-
-
-def _trainable_as_stored(folder: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """The base's configuration with what is `said`, where its weights are stored in a way that has to be told to train."""
-    from transformers import AutoConfig
-
-    stored = json.loads((Path(folder) / "config.json").read_bytes()).get("quantization_config", {})
-    told = _TRAINABLE.get(stored.get("quant_method"))
-    if told is None:
-        return {}
-    config = AutoConfig.from_pretrained(folder, **said)
-    config.quantization_config = {**stored, **told}
-    return {"config": config}
-
-
-def _is_packed_here(folder: Path) -> bool:
-    return PACKED_KEY in json.loads((folder / "config.json").read_bytes())
 
 
 def quantization_config(strategy: Strategy) -> Any:

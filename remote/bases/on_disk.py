@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from remote.bases import hub
 from remote.bases.made import hashes, made_once
 from remote.bases.tokenizer import gguf_file, load_tokenizer, prepare_tokenizer
-from remote.contract import PACKED_KEY, TOKENIZER_FILES, Dtype, ModelSource, Strategy
+from remote.contract import TOKENIZER_FILES, Dtype, ModelSource
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.digest import fingerprint_of
 from remote.ends import bad_job, first_line
-from remote.quantized.index import require_whole
-
-# How weights are stored → the packages that transformers 5.24 reads them with, beside those of the box. Those that were tried:
-# on 2026-11-28 gptqmodel 7.7 and optimum 2.3, on a CPU. Of any other transformers may read less than is there: with HQQ's own
-# package (0.2.8) it finds no weights in a checkpoint of HQQ's, and draws them at random.
-STORED_BY: Final[Mapping[str, tuple[str, ...]]] = {
-    "bitsandbytes": (),
-    "gptq": ("optimum", "gptqmodel"),
-    "awq": ("gptqmodel",),
-}
-# What was seen to train over those that are not bitsandbytes', and to come home: 2026-11-28, peft 0.21
-OVER_STORED: Final = ("lora", "rslora", "lora_plus")
 
 
 def prepare_base(source: ModelSource, *, cache: Path, dtype: Dtype, seed: int) -> str:
@@ -84,33 +70,6 @@ _PREPARE: Final[Mapping[str, Callable[[ModelSource, Path, Dtype, int], str]]] = 
     "hub": _hub,
     "config": _config,
 }
-
-
-def check_stored(folder: str, strategy: Strategy) -> None:
-    """Raise `Ended` (bad job) for weights that are stored packed where nothing here reads them, or the job packs them again; of
-    those that `remote.quantized` packed, where they are not as it left them, or not as the job wants them.
-    """
-    config = json.loads((Path(folder) / "config.json").read_bytes())
-    if PACKED_KEY in config and require_whole(Path(folder), strategy):
-        return
-    stored = config.get("quantization_config")
-    if stored is None:
-        return
-    how = stored.get("quant_method", "a way that they don't name")
-    if how not in STORED_BY:
-        raise bad_job(
-            f"the base's weights are stored in {how}, which this trainer can't read; name the base that it was made from"
-        )
-    lacking = [package for package in STORED_BY[how] if find_spec(package) is None]
-    if lacking:
-        raise bad_job(
-            f"the base's weights are stored in {how}, and what reads them is not installed here: {' and '.join(lacking)}; "
-            "name the base that it was made from"
-        )
-    if strategy.quant != "none":
-        raise bad_job(f'the base\'s weights are stored in {how}, and quant {strategy.quant} packs them again; use quant "none"')
-    if STORED_BY[how] and strategy.method not in OVER_STORED:
-        raise bad_job(f"method {strategy.method} was not tried on weights stored in {how}; use {' or '.join(OVER_STORED)}")
 
 
 def _write_gguf(file: Path, dtype: Dtype, into: Path, cache: Path) -> None:

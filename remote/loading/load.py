@@ -13,7 +13,8 @@ from remote.adapters import adapt, base_of
 from remote.bases import hub
 from remote.bases.base import checkpoint_activations, load_base
 from remote.bases.heads import ClassHead, Classifier, load_classifier, settled, with_head
-from remote.bases.on_disk import check_stored, hub_weights, prepare_base
+from remote.bases.on_disk import hub_weights, prepare_base
+from remote.bases.stored import check_stored
 from remote.bases.tokenizer import load_tokenizer, tokenizer_ahead
 from remote.checkpoints.checkpoint import begin_with, trainable
 from remote.checkpoints.files import is_checkpoint

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from remote.bases.base import load_base
 from remote.bases.heads import ClassHead, load_classifier
-from remote.bases.on_disk import check_stored, prepare_base
+from remote.bases.on_disk import prepare_base
+from remote.bases.stored import READERS, check_stored, read_stored
 from remote.bases.tokenizer import load_tokenizer
 from remote.contract import EndReason, ModelSource, Quant, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
@@ -94,7 +95,7 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(shape: Path) -> Non
 def test_weights_that_are_stored_packed_are_refused_where_nothing_reads_them(
     shape: Path, monkeypatch: pytest.MonkeyPatch, how: str, quant: Quant, sentence: str
 ) -> None:
-    monkeypatch.setattr("remote.bases.on_disk.find_spec", lambda _name: None)
+    monkeypatch.setattr("remote.bases.stored.find_spec", lambda _name: None)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": how}}))
     with pytest.raises(Ended, match=sentence) as refused:
         check_stored(str(shape), Strategy(method="lora", quant=quant))
@@ -102,11 +103,21 @@ def test_weights_that_are_stored_packed_are_refused_where_nothing_reads_them(
 
 
 def test_weights_that_are_stored_packed_are_taken_where_their_package_is(shape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remote.bases.on_disk.find_spec", lambda name: name)
+    monkeypatch.setattr("remote.bases.stored.find_spec", lambda name: name)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "gptq"}}))
     check_stored(str(shape), Strategy(method="lora"))
     with pytest.raises(Ended, match="method full was not tried on weights stored in gptq; use lora or rslora"):
         check_stored(str(shape), Strategy(method="full"))
+
+
+@pytest.mark.parametrize("how", READERS)
+def test_what_was_tried_in_a_way_of_packing_is_one_row(how: str, shape: Path) -> None:
+    """Where other packages read the weights, it says which methods were tried over them, and what these tell to train."""
+    reader = READERS[how]
+    assert bool(reader.packages) == bool(reader.methods) == bool(reader.told)
+    (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": how, "bits": 4}}))
+    told = {"quant_method": how, "bits": 4, **reader.told}
+    assert read_stored(str(shape)).to_train == (told if reader.told else None)
 
 
 def test_a_base_that_bitsandbytes_packed_elsewhere_is_trained_as_it_is_stored(shape: Path, tmp_path: Path) -> None:

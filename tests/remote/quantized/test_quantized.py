@@ -15,7 +15,7 @@ import pytest
 
 from remote.__main__ import carry_out, main
 from remote.bases.base import load_base
-from remote.bases.on_disk import check_stored
+from remote.bases.stored import check_stored
 from remote.checkpoints.files import bits_of
 from remote.contract import OUTCOME_FILE, PACKED_KEY, EndReason, JobSpec, ModelSource, Outcome, PackedFile, decode, encode
 from remote.data.byte_tokenizer import byte_tokenizer

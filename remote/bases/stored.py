@@ -1,0 +1,85 @@
+"""How a base's weights are stored on the disk, what reads them there, and which of that the trainer trains on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from remote.contract import PACKED_KEY, Strategy
+from remote.ends import bad_job
+from remote.quantized.index import require_whole
+
+
+class Reader(NamedTuple):
+    """What it takes to train on weights that somebody else has packed in one way."""
+
+    packages: tuple[str, ...] = ()  # that transformers 5.24 reads them with, beside those of the box
+    methods: tuple[str, ...] | None = None  # that were seen to train over them and to come home; None = as over any base
+    told: Mapping[str, str] = {}  # to the configuration, for kernels with a backward pass: left to choose, gptqmodel may not
+
+
+# Those that were tried: 2026-11-28, gptqmodel 7.7, optimum 2.3 and peft 0.21, on a CPU. Of any other transformers may read
+# less than is there: with HQQ's own package (0.2.8) it finds no weights in a checkpoint of HQQ's, and draws them at random.
+_TRIED: Final = ("lora", "rslora", "lora_plus")
+_TRAINABLE: Final = {"backend": "auto_trainable"}
+READERS: Final[Mapping[str, Reader]] = {
+    "bitsandbytes": Reader(),
+    "gptq": Reader(packages=("optimum", "gptqmodel"), methods=_TRIED, told=_TRAINABLE),
+    "awq": Reader(packages=("gptqmodel",), methods=_TRIED, told=_TRAINABLE),
+}
+
+
+class Stored(NamedTuple):
+    """What a base's config.json says of its weights."""
+
+    packed_here: bool  # by `remote.quantized`
+    by_others: Mapping[str, Any] | None  # how these have packed them, in transformers' keys; None = they lie there plain
+
+    @property
+    def how(self) -> str | None:
+        """The way in which others have packed them, by transformers' name; None where they don't name one."""
+        return None if self.by_others is None else self.by_others.get("quant_method")
+
+    @property
+    def to_train(self) -> Mapping[str, Any] | None:
+        """What the configuration has to say in place of what it says, so that they can be trained on; None = nothing."""
+        reader = READERS.get(self.how or "")
+        return {**(self.by_others or {}), **reader.told} if reader is not None and reader.told else None
+
+
+def read_stored(folder: str) -> Stored:
+    """How the weights in `folder` are stored."""
+    config = json.loads((Path(folder) / "config.json").read_bytes())
+    return Stored(packed_here=PACKED_KEY in config, by_others=config.get("quantization_config"))
+
+
+def check_stored(folder: str, strategy: Strategy) -> None:
+    """Raise `Ended` (bad job) for weights that are stored packed where nothing here reads them, or the job packs them again; of
+    those that `remote.quantized` packed, where they are not as it left them, or not as the job wants them.
+    """
+    stored = read_stored(folder)
+    if stored.packed_here and require_whole(Path(folder), strategy):
+        return
+    if stored.by_others is not None:
+        _require_readable(stored.how or "a way that they don't name", strategy)
+
+
+def _require_readable(how: str, strategy: Strategy) -> None:
+    reader = READERS.get(how)
+    if reader is None:
+        raise bad_job(
+            f"the base's weights are stored in {how}, which this trainer can't read; name the base that it was made from"
+        )
+    lacking = [package for package in reader.packages if find_spec(package) is None]
+    if lacking:
+        raise bad_job(
+            f"the base's weights are stored in {how}, and what reads them is not installed here: {' and '.join(lacking)}; "
+            "name the base that it was made from"
+        )
+    if strategy.quant != "none":
+        raise bad_job(f'the base\'s weights are stored in {how}, and quant {strategy.quant} packs them again; use quant "none"')
+    if reader.methods is not None and strategy.method not in reader.methods:
+        raise bad_job(f"method {strategy.method} was not tried on weights stored in {how}; use {' or '.join(reader.methods)}")
