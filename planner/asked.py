@@ -12,7 +12,7 @@ import msgspec
 from catalogs.failure import Failure
 from catalogs.user_file import MAX_JOB_BYTES, MAX_PLAN_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.asking.checks import checked
-from planner.asking.data import DataFile, Lengths, Measure
+from planner.asking.data import ON_HUB, DataFile, Lengths, Measure
 from planner.asking.earlier import continued
 from planner.asking.options.overlay import request_of
 from planner.asking.options.table import said
@@ -143,10 +143,10 @@ def _from(home: Path, measure: Measure) -> Measure:
         return measure(
             msgspec.structs.replace(
                 file,
-                path=str(_at(home, file.path)),
-                more=tuple(str(_at(home, each)) for each in file.more),
+                path=_data_at(home, file.path),
+                more=tuple(_data_at(home, each) for each in file.more),
                 reading=with_template_at(file.reading, lambda path: str(_at(home, path))),
-                along=None if file.along is None else str(_at(home, file.along)),
+                along=None if file.along is None else _data_at(home, file.along),
                 model=str(model) if exists(model) else file.model,
             )
         )
@@ -166,7 +166,11 @@ def _located(request: Request, home: Path) -> Request:
 
 def _with_data_at(home: Path, request: Request) -> Request:
     """The request with absolute paths of its data."""
-    return msgspec.structs.replace(request, data=request.data.placed(lambda path: str(_at(home, path))))
+    return msgspec.structs.replace(request, data=request.data.placed(lambda path: _data_at(home, path)))
+
+
+def _data_at(home: Path, path: str) -> str:
+    return path if path.startswith(ON_HUB) else str(_at(home, path))
 
 
 def _at(home: Path, path: str) -> Path:

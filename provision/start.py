@@ -66,7 +66,11 @@ def starts_no_thread(words: list[str]) -> bool:
 def _without_data_read_here(words: list[str]) -> list[str]:
     before = ["", *words]
     told = [f"--data={word}" if option == "--data" else word for option, word in zip(before, words, strict=False)]
-    return [word for word in told if word != "--data" and not (word.startswith("--data=") and word.endswith(READ_HERE))]
+    return [word for word in told if word != "--data" and not _is_read_here(word)]
+
+
+def _is_read_here(word: str) -> bool:
+    return word.startswith("--data=") and word.endswith(READ_HERE) and not word.startswith("--data=hub:")
 
 
 def _names_file(word: str) -> bool:

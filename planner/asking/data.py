@@ -11,6 +11,7 @@ import msgspec
 from planner.asking.request import Counted, DataAsked, Request, RequestError
 from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, DataFormat, Reading, Task, place_words
 
+ON_HUB: Final = "hub:"  # in front of OWNER/NAME: a data set of the hub's, fetched when it is counted
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
 DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
 

@@ -70,6 +70,7 @@ def test_a_module_that_is_there_or_nowhere_is_left_as_it_is() -> None:
         ("plan --model 7b --data rows.jsonl", True),
         ("plan --data=rows/*.csv --model 7b", True),
         ("plan --model 7b --data rows.parquet", False),
+        ("plan --model 7b --data hub:owner/rows/train.jsonl", False),
         ("plan --model 7b --data rows", False),
         ("plan --data rows.jsonl job.yaml", False),
         ("plan --data", True),

@@ -74,7 +74,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         TASK,
         "What is learned of rows: causal_lm (default), a label (classification), an answer (seq2seq, T5).",
     ),
-    Option(("--data",), "data", str, "JSONL, JSON, CSV, Parquet or text file, packed or not; its tokens are counted."),
+    Option(("--data",), "data", str, "JSONL, JSON, CSV, Parquet or text file, or hub:OWNER/NAME; its tokens are counted."),
     Option(
         ("--column",),
         "columns",

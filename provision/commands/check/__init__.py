@@ -30,12 +30,18 @@ def command(
 ) -> int:
     """Look through a data file or a job file before paying.
 
-    A job file is planned as `run` would plan it; with --host on that machine, which is looked at over SSH and left as it is.
+    A data set of the hub's, hub:OWNER/NAME, is fetched first. A job file is planned as `run` would plan it; with --host on
+    that machine, which is looked at over SSH and left as it is.
     """
     from catalogs.user_file import absent_words, exists
     from planner.asked import says_what_is_asked
+    from planner.asking.data import ON_HUB
     from provision.errors import BadInput
 
+    if file.startswith(ON_HUB):
+        from provision.prepare.inputs.parts import brought
+
+        file = brought(file)
     path = Path(file)
     if not (path.is_file() or path.is_dir() or _is_pattern(path)):
         what = "is no regular file" if exists(path) else absent_words(path)

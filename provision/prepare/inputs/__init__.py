@@ -16,7 +16,7 @@ from planner.asking.request import DataAsked, Keep, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.prepare.inputs.base_files import require_whole
-from provision.prepare.inputs.parts import UnreadableData, files_of, hub_words, placed
+from provision.prepare.inputs.parts import UnreadableData, brought, files_of, hub_words, placed
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 TOKEN: Final = "HF_TOKEN"  # noqa: S105 - the variable's name
@@ -69,11 +69,11 @@ def hub_secrets(base: BaseModel, environment: Mapping[str, str]) -> dict[str, st
     """What the box needs to fetch the base from the hub: the user's token, as huggingface_hub finds it, and another address."""
     if base.kind != "hub":
         return {}
-    token = environment.get(TOKEN) or _kept_token(environment)
+    token = environment.get(TOKEN) or kept_token(environment)
     return {name: value for name, value in ((TOKEN, token), (ENDPOINT, base.endpoint)) if value}
 
 
-def _kept_token(environment: Mapping[str, str]) -> str:
+def kept_token(environment: Mapping[str, str]) -> str:
     """What `hf auth login` has kept, by the variables that huggingface_hub 1.x reads."""
     home = environment.get("HF_HOME") or f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     file = expanded(environment.get("HF_TOKEN_PATH") or f"{home}/token")
@@ -168,7 +168,7 @@ def input_files(plan: Plan, base: BaseModel) -> tuple[Path, ...]:
 
 
 def _existing(name: str) -> str:
-    path = expanded(name)
+    path = expanded(brought(name))
     hint = "Give the path of a JSONL, JSON, CSV or text file, of a folder of some, or a pattern such as rows/*.jsonl."
     try:
         found = files_of(path)

@@ -20,14 +20,14 @@ import click
 import msgspec
 
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, reason_words, require_regular, shortened
-from planner.asking.data import OF_TASK, DataFile, Lengths
+from planner.asking.data import OF_TASK, ON_HUB, DataFile, Lengths
 from planner.asking.request import DataAsked, RequestError
 from planner.nearest import near
 from provision.errors import BadInput
 from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.foreseen import lacks_own_template
-from provision.prepare.inputs.parts import files_of, hub_words
+from provision.prepare.inputs.parts import brought, files_of, hub_words
 from provision.redact import without_secrets
 from remote import contract
 from remote.contract import NO_TEMPLATE, TEMPLATE_HINT, TOKENIZER_FILES, Reading, with_template_at
@@ -66,6 +66,7 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
 
     `say` gets a line before a count that takes its time. Raises RequestError for a file or a row that can't be used.
     """
+    file = _brought(file, say)
     path, model, reading = Path(file.path), expanded(file.model), file.reading
     counts = trains_on_bytes(model) or (has_tokenizer(model) and has_stack())
     report = look_through(
@@ -101,6 +102,14 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         least_seq_len=report.least_seq_len,
         beginnings=report.beginnings,
     )
+
+
+def _brought(file: DataFile, say: Say) -> DataFile:
+    for path in (file.path, *file.more):
+        if path.startswith(ON_HUB):
+            say(f"Asking the hub for the data set {path.removeprefix(ON_HUB)} …")
+    along = None if file.along is None else brought(file.along)
+    return msgspec.structs.replace(file, path=brought(file.path), more=tuple(map(brought, file.more)), along=along)
 
 
 def look_through(data: Data, model: Path | None, *, along: Path | None = None, cache: Path, say: Say) -> DataReport:
@@ -146,8 +155,8 @@ def twins_of(data: DataAsked) -> Twins:
         return NO_TWINS
     try:
         read = partial(read_rows, kind=data.reading.format, columns=data.reading.columns)
-        learned = read(Path(data.path), more=[*map(Path, data.more)], max_rows=data.reading.max_rows)
-        return shared(learned, read(Path(data.held_out_path)))
+        path, held_out, *more = (Path(brought(each)) for each in (data.path, data.held_out_path, *data.more))
+        return shared(read(path, more=more, max_rows=data.reading.max_rows), read(held_out))
     except UnreadableData:  # told where its rows are counted
         return NO_TWINS
 

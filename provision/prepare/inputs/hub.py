@@ -41,7 +41,7 @@ class _Model(msgspec.Struct, frozen=True):
     siblings: tuple[_File, ...] = ()
 
 
-class _SameHost(urllib.request.HTTPRedirectHandler):
+class SameHost(urllib.request.HTTPRedirectHandler):
     """A renamed model is followed to its new name; a token goes nowhere but where it was sent."""
 
     def redirect_request(self, request: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
@@ -92,13 +92,13 @@ def _asked(base: BaseModel, revision: str, endpoint: str, environment: Mapping[s
     headers = {"User-Agent": "rentune"} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(endpoint + path, headers=headers)  # noqa: S310 - the user's own endpoint
     try:
-        with opener(_SameHost, within_s=TIMEOUT_S).open(request, timeout=TIMEOUT_S) as answer:
+        with opener(SameHost, within_s=TIMEOUT_S).open(request, timeout=TIMEOUT_S) as answer:
             return msgspec.json.decode(answer.read(ANSWER_BYTES), type=_Model)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code in _NO:
+        if error.code in NO:
             raise Refused(
-                f"The hub has no {base.hub_id} at {revision} for you: {_NO[error.code]}.",
+                f"The hub has no {base.hub_id} at {revision} for you: {NO[error.code]}.",
                 hint=f"See {endpoint}/{base.hub_id}; a private or gated one needs {TOKEN}=… of somebody who may read it.",
             ) from None
         raise _Silent(f"it answered with status {error.code}") from None
@@ -106,4 +106,4 @@ def _asked(base: BaseModel, revision: str, endpoint: str, environment: Mapping[s
         raise _Silent(str(getattr(error, "reason", error))) from None
 
 
-_NO: Final = {401: "it does not know you", 403: "you may not read it", 404: "it is not there"}  # source=RFC 9110, section 15.5
+NO: Final = {401: "it does not know you", 403: "you may not read it", 404: "it is not there"}  # source=RFC 9110, section 15.5

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from planner.asking.data import ON_HUB
 from remote.data.files import FORMS, files_of, form_of
 from remote.data.files.unreadable import UnreadableData
 
-__all__ = ["Files", "UnreadableData", "files_of", "form_of", "hub_words", "placed"]
+__all__ = ["FORMS", "Files", "UnreadableData", "brought", "files_of", "form_of", "hub_words", "placed"]
 
 Files = dict[str, str]  # a path at home -> its name on the box, below the folder of what is sent
 
@@ -20,15 +21,27 @@ HUB_ID: Final = re.compile(r"[\w-]+/[\w.-]*[\w-]")  # an owner and a name
 
 
 def hub_words(name: str) -> str | None:
-    """What to type for a data set of the hub's, which is not fetched here; None for what can't be the id of one: files have an
-    ending, folders of one's own are there.
+    """What to type for a data set of the hub's; None for what can't be the id of one: files have an ending, and folders of
+    one's own are there.
     """
     with suppress(ValueError):  # a plan knows it by its whole path
         name = str(Path(name).relative_to(Path.cwd()))
     path = PurePosixPath(name)
     if HUB_ID.fullmatch(name) is None or form_of(Path(name)) in FORMS or Path(path.parts[0]).exists():
         return None
-    return f"of a data set on the hub: hf download {name} --repo-type dataset --local-dir {path.name}, then name {path.name}/"
+    return f"of a data set on the hub: {ON_HUB}{name}"
+
+
+def brought(path: str) -> str:
+    """`path`; of `hub:OWNER/NAME` the folder here that holds what is learned of that data set, fetched where it is not there.
+
+    Raises RequestError where it can't be had.
+    """
+    if not path.startswith(ON_HUB):
+        return path
+    from provision.prepare.inputs.data_sets import fetched  # only for one of the hub's: it costs start-up time
+
+    return fetched(path)
 
 
 def placed(path: str, name: str, more: Sequence[str] = ()) -> tuple[str, Files]:

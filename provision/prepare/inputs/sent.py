@@ -11,7 +11,7 @@ from planner.asking.sent import Sent
 from provision.errors import RentuneError
 from provision.prepare.inputs import find_base
 from provision.prepare.inputs.base_files import read_files
-from provision.prepare.inputs.parts import UnreadableData, placed
+from provision.prepare.inputs.parts import UnreadableData, brought, placed
 
 
 def sent_of(request: Request) -> Sent:
@@ -49,7 +49,8 @@ def _files(request: Request) -> Iterator[Path]:
 
 def _parts(path: str, more: tuple[str, ...]) -> Iterator[Path]:
     try:
-        yield from map(Path, placed(str(expanded(path)), "", tuple(str(expanded(each)) for each in more))[1])
+        first, *others = (str(expanded(brought(each))) for each in (path, *more))
+        yield from map(Path, placed(first, "", tuple(others))[1])
     except UnreadableData:
         return
 

@@ -19,14 +19,15 @@ from urllib.parse import unquote, urlsplit
 
 Files = dict[str, bytes]
 
-MODEL = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)")
-FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+MODEL = re.compile(r"/api/(?:models/)?(?P<model>(?:datasets/)?[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)")
+FILE = re.compile(r"/(?P<model>(?:datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 
 @dataclass
 class Hub:
-    """What it holds. `asked`: paths in the order of asking, with the second of each; `altered`: what is sent in place of a
-    file's content; `busy`: which requests, from 0, are refused with the wish to be asked again after `retry_after_s`.
+    """What it holds, a data set as a model whose name begins with `datasets/`. `asked`: paths in the order of asking, with the
+    second of each; `altered`: what is sent in place of a file's content; `busy`: which requests, from 0, are refused with the
+    wish to be asked again after `retry_after_s`.
     """
 
     url: str = ""
@@ -34,6 +35,8 @@ class Hub:
     names: dict[tuple[str, str], str] = field(default_factory=dict)  # (model, branch or tag) → commit
     moved: dict[str, str] = field(default_factory=dict)  # old name of a model → its name now
     altered: Files = field(default_factory=dict)
+    sends_on_to: str = ""  # another server, for files
+    told_tokens: list[str] = field(default_factory=list)  # paths that were asked for with one
     asked: list[str] = field(default_factory=list)
     asked_at_s: list[float] = field(default_factory=list)
     busy: range = range(0)
@@ -54,7 +57,7 @@ class Hub:
 
 
 def _is_lfs(name: str) -> bool:
-    return name.endswith(".safetensors")
+    return name.endswith((".safetensors", ".parquet"))
 
 
 def _described(name: str, content: bytes, *, key: str) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class _Desk(BaseHTTPRequestHandler):
         number = len(self.hub.asked)
         self.hub.asked.append(f"{self.command} {path}")
         self.hub.asked_at_s.append(time.monotonic())
+        self.hub.told_tokens += [path] * ("Authorization" in self.headers)
         if number in self.hub.busy:
             self._say(429, b'{"error": "Too many requests"}', **{"Retry-After": str(self.hub.retry_after_s)})
         elif (found := MODEL.fullmatch(path)) is not None:
@@ -115,6 +119,8 @@ class _Desk(BaseHTTPRequestHandler):
         held = self.hub.found(model, revision)
         if held is None or file not in held[1]:
             return self._say(404, b"", **{"X-Error-Code": "EntryNotFound"})
+        if self.hub.sends_on_to:
+            return self._say(302, b"", Location=self.hub.sends_on_to + self.path)
         commit, files = held
         tag = hashlib.sha256(files[file]).hexdigest() if _is_lfs(file) else _git(files[file])
         return self._say(200, self.hub.altered.get(file, files[file]), **{"X-Repo-Commit": commit, "ETag": f'"{tag}"'})

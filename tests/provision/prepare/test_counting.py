@@ -188,14 +188,14 @@ def test_of_a_file_that_is_not_there_one_with_nearly_its_name_is_named(data: Pat
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("tatsu-lab/alpaca", "hf download tatsu-lab/alpaca --repo-type dataset --local-dir alpaca, then name alpaca/"),
+        ("tatsu-lab/alpaca", "hub:tatsu-lab/alpaca"),
         ("rows/train.jsonl.gz", None),
         ("a/b/c", None),
         ("./rows", None),
     ],
 )
-def test_what_may_be_a_data_set_of_the_hub_is_answered_with_how_to_fetch_it(name: str, command: str | None) -> None:
-    """It is not fetched here. A plan knows it by its whole path."""
+def test_what_may_be_a_data_set_of_the_hub_is_answered_with_its_name_there(name: str, command: str | None) -> None:
+    """A plan knows it by its whole path."""
     assert hub_words(str(Path.cwd() / name)) == hub_words(name)
     assert hub_words(name) == (None if command is None else f"of a data set on the hub: {command}")
 
