@@ -35,9 +35,10 @@ from provision.walk import renting
 from provision.walk.attempts import Past
 from provision.walk.driven import Run
 from provision.walk.end import End, GoOn, Lost, NoRoom, Telling
-from provision.walk.job.carrying import meter_pushes
+from provision.walk.job.carrying import bring_pushed, meter_pushes
 from provision.walk.job.console import told_with_console
 from provision.walk.job.driver_awaited import driver_awaited
+from provision.walk.job.left import left_brought
 from provision.walk.job.patience import (
     HOME_WAIT_S,
     admitted_again,
@@ -74,6 +75,7 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             _write_down(run, plan)
         with phases.timed(Phase.CREATE) if adopted is None else nullcontext():
             rented = held.enter_context(_rented(run, adopted))
+        held.enter_context(left_brought(run))
         if adopted is None:
             strike_out(run.plan.offer, run.places.quotas)
         held.callback(_told, phases.begin, Phase.TEARDOWN)
@@ -92,6 +94,8 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             _end_what_is_left(run)
     with telling.caught():
         meter_pushes(run)
+        if telling.is_of_lease:
+            bring_pushed(run)
     end = telling.end(spared=spared)
     with telling.caught():
         _note_down(run, end)
@@ -193,13 +197,13 @@ def _write_down(run: Run, plan: Plan) -> None:
 def _deadline(run: Run, allowed: PermittedPlan, past: Past, *, now_s: float) -> tuple[float, str]:
     """When a box of this plan is to end, wall clock, and the limit that says so.
 
-    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off. The same offer
-    has no later one than before, and an earlier one where the dollars end sooner: a policy allows fewer by now, or what was
-    made and declined was billed by the hour.
+    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off. The same offer,
+    and any after a lease that ended, has no later one than before, and an earlier one where the dollars end sooner: a policy
+    allows fewer by now, or what was made and declined was billed by the hour.
     """
     plan, state = allowed.plan, run.state
     limit = limit_of(plan, past.taken, more_usd=allowed.more_usd)
-    is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
+    is_another = state.rental is not None and state.rental.offer.key != plan.offer.key and not past.a_lease_ended
     as_agreed = state.rental is None and plan.request.budget.max_usd == state.opened.max_usd
     if as_agreed or (not is_another and state.deadline_at_s <= now_s + limit.seconds):
         return state.deadline_at_s, limit_that_stands(run, more_usd=allowed.more_usd)

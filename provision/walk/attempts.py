@@ -28,6 +28,7 @@ MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is 
 MAX_UNKNOWN: Final = 2  # assumed: what nobody has understood twice may be a fault of ours, and each try may cost
 MAX_ZONES: Final = 3  # assumed: a region whose first three zones are full has no room, and each try takes minutes
 MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
+MAX_LEASES: Final = 3  # assumed: of one controller's; one that is there and can't keep three leases will not keep a fourth
 TOO_LATE_TO_RENT: Final = "The run's deadline has passed, so nothing was rented."
 NOTHING_REFUSED: Final[Mapping[str, str]] = {}
 DEARER: Final = 1.25  # assumed: what a person would call about the same price
@@ -55,6 +56,11 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy | None = None  # of the checkpoint at home: only the same can go on from it
     done_share: float = 0.0  # of the training, in that checkpoint
     pushes: bool = False  # whether checkpoints go to object storage
+
+    @property
+    def a_lease_ended(self) -> bool:
+        """Whether a box ended by its lease: whatever follows keeps the deadline that stood then."""
+        return any(rental.tried is not None and rental.tried.reason is Reason.LEASE for rental in self.rentals)
 
     @property
     def taken(self) -> Taken:
@@ -129,7 +135,7 @@ def _is_alike(offer: Offer, other: Offer, tried: Tried) -> bool:
 
 def _has_time(plan: Plan, past: Past) -> bool:
     """Whether the limits leave more than start-up and end."""
-    again = past.rentals and past.rentals[-1].offer.key == plan.offer.key
+    again = past.a_lease_ended or (past.rentals and past.rentals[-1].offer.key == plan.offer.key)
     left_s = allowed_s(plan, past.taken)
     return (min(past.left_s, left_s) if again else left_s) > around_s(plan)
 

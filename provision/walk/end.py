@@ -101,6 +101,11 @@ class Telling:
         with suppress(OSError):  # nobody reads along any more
             self._run.display.note(words)
 
+    @property
+    def is_of_lease(self) -> bool:
+        """Whether it was a lease that ended."""
+        return isinstance(self._error, LeaseEnded)
+
     def end(self, *, spared: bool = False) -> End:
         """What it comes to."""
         error = self._error
@@ -110,7 +115,7 @@ class Telling:
             return Spared(self._said)
         if isinstance(error, Declined):
             return NoRoom(self._said, error.reason, error.scope, error.zone)
-        if isinstance(error, LeaseEnded):  # without what was learned all would begin anew: that is for the user to say
+        if self.is_of_lease:  # without what was learned all would begin anew: that is for the user to say
             return GoOn(self._said) if _has_learned(self._run) else Failed(self._said)
         if isinstance(error, BoxLost):
             return Lost(self._said)
@@ -126,5 +131,6 @@ def _met_while_stopping(error: BaseException) -> bool:
 
 
 def _has_learned(run: Run) -> bool:
-    """Whether there may be something to go on from, in object storage or at home."""
-    return run.pushed is not None or bool(steps_at_home(run.folder.checkpoints))
+    """Whether there is something to go on from: at home, or in object storage as the last box's trainer said."""
+    rental = run.state.rental
+    return bool(steps_at_home(run.folder.checkpoints)) or (rental is not None and bool(rental.pushed))

@@ -24,10 +24,10 @@ from provision.errors import Scope
 from provision.home.checkpoints import steps_at_home
 from provision.walk import renting
 from provision.walk.attempt import attempt, confirm
-from provision.walk.attempts import Next, NoneLeft, choose
+from provision.walk.attempts import MAX_LEASES, Next, NoneLeft, choose
 from provision.walk.books import close_books
 from provision.walk.driven import Run
-from provision.walk.end import End, Failed, Stopped, Telling, Trained
+from provision.walk.end import End, Failed, GoOn, Stopped, Telling, Trained
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import bring_pushed, meter_pushes
 from provision.walk.job.left import bring_left
@@ -37,6 +37,7 @@ from provision.walk.phases import Phases
 from remote.contract import Phase
 
 UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
+LEASES_ENDED: Final = f"So ended {MAX_LEASES} boxes of this controller's, and no other is asked for."
 UNCONFIRMED: Final = "The last attempt is not seen to have left nothing, so no other offer is asked for."
 
 
@@ -74,6 +75,7 @@ def _settled(run: Run, phases: Phases) -> End | None:
         confirm(run, phases)
         if run.state.standing is not Standing.BETWEEN:
             return Failed(f"{said} {UNCONFIRMED}".strip())
+    num_leases = 0
     while True:
         if run.state.standing is Standing.BETWEEN:
             bring_pushed(run)
@@ -81,8 +83,11 @@ def _settled(run: Run, phases: Phases) -> End | None:
         if isinstance(plan, str):
             return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))))
         end = attempt(run, phases, plan)
-        if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN:
+        if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
             return end
+        num_leases += isinstance(end, GoOn)
+        if num_leases >= MAX_LEASES:
+            return Failed(f"{end.said} {LEASES_ENDED}")
         said = end.said
 
 

@@ -8,18 +8,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 import pytest
 
 from planner.plan import Plan
+from provision.aboard.lease import LEASE_ENDED_FILE
 from provision.cli import call
 from provision.errors import Exit, Reason
 from provision.providers import boxes_folder
 from provision.seam import Answer
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
-from provision.walk.run import walk
+from provision.walk.attempts import MAX_LEASES
+from provision.walk.driven import Run
+from provision.walk.run import LEASES_ENDED, walk
 from remote.contract import EXIT_CODES, EndReason
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
@@ -69,7 +73,7 @@ def test_a_box_whose_supervisor_was_killed_saves_and_ends_and_resume_goes_on(
     [ended, _] = rehearsal.state(run_id).rentals
     assert ended.tried is not None
     assert ended.tried.reason is Reason.LEASE
-    assert ended.tried.message.startswith("Its lease ended, and the box itself: nobody had renewed it for 20.0 s.")
+    assert ended.tried.message.startswith("Its lease ended, and the box itself: no renewal had reached it for 20.0 s.")
     wait_until(lambda: rehearsal.num_steps(run_id) > 0)
     goes_on = next(each for each in rehearsal.events_on_box(run_id) if each.kind == "step")
     assert goes_on.data["step"] == saved.data["step"] + 1
@@ -99,7 +103,8 @@ TRAINS = f"""if [ -e checkpoints/step-00000004/progress.json ]; then
   cat checkpoints/step-*/trainable.safetensors > log; {FINISH}
 else
   {LEARN}
-  trap '{sys.executable} $HERE/push.py; exit {EXIT_CODES[EndReason.INTERRUPTED]}' TERM
+  leave() {{ {sys.executable} $HERE/push.py; [ ! -e $HERE/forgets ] || rm -rf checkpoints; }}
+  trap 'leave; exit {EXIT_CODES[EndReason.INTERRUPTED]}' TERM
   touch learned; while :; do sleep 0.1; done
 fi"""
 
@@ -116,6 +121,7 @@ def test_what_a_box_without_a_line_has_pushed_at_its_leases_end_is_gone_on_with(
     """The controller lives, and can't renew: it ends nothing, the box does; then another goes on from object storage."""
     box = ScriptedBox(rehearsal, line, TRAINS)
     (box.stack / "push.py").write_text(PUSH)
+    (box.stack / "forgets").touch()  # a rented box's disk goes with it
     run = opened(rehearsal, box, change=lambda plan: leased(plan, lease_s=8.0))
     bucket, display = Bucket(f"{stored.place}/leased"), Quiet()
 
@@ -131,7 +137,7 @@ def test_what_a_box_without_a_line_has_pushed_at_its_leases_end_is_gone_on_with(
     assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
     assert {each.offer for each in receipt.tries} == {run.plans[0].offer.key}, "the same machine is as good as before"
-    assert receipt.tries[0].message == "Its lease ended, and the box itself: nobody had renewed it for 8.0 s."
+    assert receipt.tries[0].message == "Its lease ended, and the box itself: no renewal had reached it for 8.0 s."
     assert "The checkpoint of step 4 came home from object storage." in display.notes
     assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
 
@@ -148,5 +154,63 @@ def test_a_run_that_has_learned_nothing_is_not_begun_anew(rehearsal: Rehearsal, 
     threading.Thread(target=cut_off, daemon=True).start()
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.ending.message == "Its lease ended, and the box itself: nobody had renewed it for 8.0 s."
+    assert receipt.ending.message == "Its lease ended, and the box itself: no renewal had reached it for 8.0 s."
     assert len(run.state.rentals) == 1
+
+
+def cut_until_gone(rehearsal: Rehearsal, run: Run, line: Proxy) -> None:
+    wait_until((boxes_folder(rehearsal.places) / run.run_id / "job/learned").exists)
+    line.cut()
+    wait_until(lambda: nothing_runs(rehearsal, run.run_id))
+    line.heal()
+
+
+def test_what_lies_on_this_disk_of_a_box_that_its_lease_ended_comes_home_before_it_is_removed(
+    rehearsal: Rehearsal, line: Proxy
+) -> None:
+    """As where the controller was stopped for longer than the lease: what it never heard of is not lost."""
+    run = opened(rehearsal, ScriptedBox(rehearsal, line, TRAINS), change=lambda plan: leased(plan, lease_s=8.0))
+    threading.Thread(target=cut_until_gone, args=(rehearsal, run, line), daemon=True).start()
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
+    assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+
+
+def test_what_its_trainer_saved_at_the_leases_end_comes_home_while_the_box_answers(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The box has said that its lease ended, is not off yet, and has the only copy."""
+    trains = f"""if [ -e checkpoints/step-00000004/progress.json ]; then
+  cat checkpoints/step-*/trainable.safetensors > log; {FINISH}
+else
+  {LEARN}
+  touch ../{LEASE_ENDED_FILE}; exit {EXIT_CODES[EndReason.INTERRUPTED]}
+fi"""
+    run = opened(rehearsal, ScriptedBox(rehearsal, line, trains), change=lambda plan: leased(plan, lease_s=600.0))
+    display = Quiet()
+    receipt = walk(dataclasses.replace(run, display=display))
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert receipt.tries[0].message == "Its lease ended: no renewal had reached it for 10 min 00 s."
+    assert display.notes.count("The checkpoint of step 4 is at home.") == 2, "over the line, and what the disk has is no more"
+    assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+
+
+# Says that its lease ended, on each box anew.
+ENDS: Final = f"touch ../{LEASE_ENDED_FILE}; exit {EXIT_CODES[EndReason.INTERRUPTED]}"
+
+
+def test_a_store_that_nothing_was_pushed_to_is_nothing_to_go_on_from(
+    rehearsal: Rehearsal, line: Proxy, stored: Storage
+) -> None:
+    run = opened(rehearsal, ScriptedBox(rehearsal, line, ENDS), change=lambda plan: leased(plan, lease_s=600.0))
+    pushed = PushedCheckpoints(Bucket(f"{stored.place}/leased"), pushed_folder(run.run_id))
+    receipt = walk(dataclasses.replace(run, pushed=pushed))
+    assert receipt.exit_code == Exit.FAILED
+    assert len(run.state.rentals) == 1
+
+
+def test_leases_that_end_while_somebody_is_there_are_bounded(rehearsal: Rehearsal, line: Proxy) -> None:
+    run = opened(rehearsal, ScriptedBox(rehearsal, line, f"{LEARN}\n{ENDS}"), change=lambda plan: leased(plan, lease_s=600.0))
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.FAILED
+    assert [each.reason for each in receipt.tries] == [Reason.LEASE] * MAX_LEASES
+    assert LEASES_ENDED in receipt.ending.message

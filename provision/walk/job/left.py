@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from provision.aboard.checkpoints import fetch_newest
-from provision.errors import RentuneError, Spoilt, TransferFailed
+from provision.errors import BoxLost, RentuneError, Spoilt, TransferFailed
 from provision.home.whole import at_home
 from provision.seam import Box
 from provision.ssh import Completed, Progress, Shell
@@ -57,6 +59,18 @@ class Disk(Shell):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+@contextmanager
+def left_brought(run: Run) -> Iterator[None]:
+    """A box that goes while the block runs, whose lease ended or which died, has what it left on this disk brought home before
+    anything removes it.
+    """
+    try:
+        yield
+    except BoxLost:
+        bring_left(run)
+        raise
 
 
 def bring_left(run: Run) -> None:

@@ -213,7 +213,7 @@ def lease_end_words(run: Run) -> str | None:
         renewed_at_s = max(renewed_at_s, run.folder.renewed.stat().st_mtime)
     if run.clocks.wall() - renewed_at_s < lease_s:
         return None
-    return f"Its lease ended, and the box itself: nobody had renewed it for {seconds_words(lease_s)}."
+    return f"Its lease ended, and the box itself: no renewal had reached it for {seconds_words(lease_s)}."
 
 
 def more_time(run: Run) -> str:

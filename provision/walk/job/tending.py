@@ -9,6 +9,7 @@ from provision.errors import LeaseEnded
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
+from provision.walk.job.carrying import bring_learned
 from provision.walk.job.patience import patiently
 from provision.words import seconds_words
 
@@ -35,8 +36,11 @@ def ended_by_lease(run: Run, shell: Shell, box: Box) -> bool:
 
 
 def begin_anew(run: Run, shell: Shell, box: Box) -> None:
-    """Another lease for a host of the user's, which stands. Raises LeaseEnded of a rented box: it is about to end itself."""
+    """Another lease for a host of the user's, which stands. Raises LeaseEnded of a rented box, which is about to end itself:
+    what its trainer saved is at home by then, as far as the line allows.
+    """
     lease_s = run.state.opened.lease_s
     if box.ours and lease_s is not None:
-        raise LeaseEnded(f"Its lease ended: nobody had renewed it for {seconds_words(lease_s)}.")
+        bring_learned(run, shell, box)
+        raise LeaseEnded(f"Its lease ended: no renewal had reached it for {seconds_words(lease_s)}.")
     patiently(run, lambda: forget_lease_end(shell, box))

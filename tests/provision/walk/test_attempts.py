@@ -64,6 +64,12 @@ def test_an_offer_that_is_asked_for_again_keeps_its_deadline_and_another_has_one
     assert choose(PLANS, past) == Next(plan=PLANS[1])
 
 
+def test_after_a_lease_every_offer_keeps_the_deadline_that_stood() -> None:
+    """Or one that nobody keeps would be followed by another, each with hours of its own."""
+    past = Past(rentals=(tried(FIRST, None, Reason.LEASE),), left_s=11.0)
+    assert isinstance(choose(PLANS, past), NoneLeft)
+
+
 @pytest.mark.parametrize(
     ("scope", "following"),
     [

@@ -21,7 +21,7 @@ from provision.account.lines import AnyLine, Attempted, Created, Ended, PhaseEnd
 from provision.account.receipt.value import Receipt
 from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.driving import drive
-from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, Refused, Scope
+from provision.errors import BadInput, Declined, Exit, LeaseEnded, ProvisionError, Reason, Refused, Scope
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
@@ -336,6 +336,29 @@ def test_the_same_offer_has_no_later_deadline_in_another_zone(at: At, opened: Op
     tries = [line for line in ledger.lines() if isinstance(line, Attempted)]
     first, second, third = (each.deadline_at_s for each in tries if each.offer.key == HERE)
     assert first == second == third == ledger.runs()[receipt.run_id].opened.deadline_at_s
+
+
+class EndedByLease(Market):
+    """Its first box ends by its lease."""
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        if not self.asked:
+            self.asked.append(offer.key)
+            raise LeaseEnded("Its lease ended.")
+        return super().up(offer, launch)
+
+
+def test_no_offer_has_a_later_deadline_after_a_lease(
+    at: At, opened: Opened, driven: Driven, places: Places, ledger: Ledger
+) -> None:
+    """Another would have one of its own, and the next lease's another: nobody has agreed to a run without end."""
+    run_id = opened(at(HERE), at(THERE, 1.1))
+    (places.run(run_id).checkpoints / "step-00000004").mkdir(parents=True)
+    market = EndedByLease({HERE: full(HERE), THERE: full(THERE)})
+    driven(run_id, market)
+    assert market.asked == [HERE, HERE, THERE]
+    deadlines = {line.deadline_at_s for line in ledger.lines() if isinstance(line, Attempted)}
+    assert deadlines == {ledger.runs()[run_id].opened.deadline_at_s}
 
 
 @pytest.mark.parametrize(
