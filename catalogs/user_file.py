@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import stat
 from pathlib import Path
@@ -76,33 +77,40 @@ def read_text(path: Path, *, max_bytes: int) -> str:
         raise FileUnusable(f"is not UTF-8 text (byte {error.start})") from None
 
 
-WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")  # before UTF-16, and before UTF-32 where its low bytes come first
-WIDE_START: Final = 64  # assumed: bytes that tell it
+WIDE_START_BYTES: Final = 64  # assumed: as many tell it
+# Byte-order marks (The Unicode Standard 16, section 23.8); the longer ones first, since they begin like the shorter
+WIDE_MARKS: Final = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+WIDE_UNMARKED: Final = ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE")
+CONTROLS_IN_TEXT: Final = frozenset("\t\n\v\f\r\x1a\x1b")  # what ends lines and pages, ends a file, sets colours
 
 
 def require_no_wide_text(content: bytes) -> bytes:
     """The same bytes. Raises FileUnusable for UTF-16 and UTF-32, as some shells save text: line by line it is noise. A binary
     file is none of these.
     """
-    marked, first = content[:2] in WIDE_MARKS, content[:WIDE_START]
-    encodings = (
-        ("utf-32", "utf-16") if marked else ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be") if b"\0" in first else ()
-    )
-    if any(_reads_as(encoding, first) for encoding in encodings):
+    if wide_encoding(content) is not None:
         raise FileUnusable("is UTF-16 or UTF-32 text; save it as UTF-8")
     return content
 
 
+def wide_encoding(content: bytes) -> str | None:
+    """As which of UTF-16 and UTF-32 the first bytes are text, by their mark or else by the zeros in them. The box has the same
+    rule, `remote.data.files.encodings.wide_encoding`.
+    """
+    first = content[:WIDE_START_BYTES]
+    marked = [encoding for mark, encoding in WIDE_MARKS if first.startswith(mark)]
+    return next((each for each in marked or WIDE_UNMARKED if (marked or b"\0" in first) and _reads_as(each, first)), None)
+
+
 def _reads_as(encoding: str, start: bytes) -> bool:
-    """Whether the first bytes are text in this encoding: printed letters, and what ends lines."""
-    text = start[: len(start) // 4 * 4 or 2].decode(encoding, errors="replace")
-    first_is_plain = text[:1].isascii() or text[:1] == "\ufeff" or start[:2] in WIDE_MARKS
-    return (
-        bool(text)
-        and first_is_plain
-        and all(letter.isprintable() or letter in "\t\n\r\f\ufeff" for letter in text)
-        and "\ufffd" not in text
-    )
+    """Where a mark tells the encoding no control character stands there; else printed letters alone, the first in ASCII."""
+    is_marked = encoding not in WIDE_UNMARKED
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(start)  # what is cut off at the end is left out
+
+    def is_letter(letter: str) -> bool:
+        return letter in CONTROLS_IN_TEXT or (letter >= " " if is_marked else letter.isprintable())
+
+    return bool(text) and (is_marked or text[0].isascii()) and "\ufffd" not in text and all(map(is_letter, text))
 
 
 def read_stream(stream: BinaryIO, *, max_bytes: int) -> bytes:

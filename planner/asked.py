@@ -14,6 +14,7 @@ from catalogs.user_file import MAX_JOB_BYTES, MAX_PLAN_BYTES, FileUnusable, exis
 from planner.asking.checks import checked
 from planner.asking.data import ON_HUB, DataFile, Lengths, Measure
 from planner.asking.earlier import continued
+from planner.asking.options.named_files import require_named
 from planner.asking.options.overlay import request_of
 from planner.asking.options.table import said
 from planner.asking.request import Request, RequestError
@@ -78,18 +79,8 @@ def is_job_file(options: Mapping[str, Any]) -> bool:
     return options.get("job") is not None and Path(str(options["job"])).suffix != PLAN_SUFFIX
 
 
-# Options that name a file, and what is typed in the place of nothing: "" would be the folder that one stands in
-NAMED: Final = {"job": ("the job", "job.yaml"), "data": ("--data", "--data FILE.jsonl")}
-
-
-def _require_named(options: Mapping[str, Any]) -> None:
-    for option, (what, hint) in NAMED.items():
-        if (name := options.get(option)) is not None and not str(name).strip():
-            raise RequestError(f"{what} names no file", hint=hint)
-
-
 def _read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
-    _require_named(options)
+    require_named(options)
     start = None
     if options.get("job") is not None:
         start = _read_start(folder / expanded(str(options["job"])), options, measure=measure)

@@ -21,6 +21,7 @@ from catalogs.written import require_writable, write_beside
 from planner.asked import JOB_SUFFIXES, PLAN_SUFFIX, at_its_place, is_job_file, read_asked
 from planner.asking.data import Measure
 from planner.asking.options.command_line import run_command, spelled
+from planner.asking.options.named_files import NAMED_FILES, require_named, written
 from planner.asking.request import HERE, Request, RequestError
 from planner.asking.sent import Sent
 from planner.choice.goals import GOALS
@@ -156,6 +157,7 @@ def run_plan(
         from planner.which import run_which  # only then: it costs start-up time
 
         return run_which(options, edges, view, measure=measure, market_for=market_for, enclose=enclose)
+    require_named(options)
     _require_two_files(options, edges.folder)
     _require_places(options, edges.folder)
     asked = read_asked(options, folder=edges.folder, measure=measure)
@@ -210,20 +212,13 @@ def _require_two_files(options: Mapping[str, Any], folder: Path) -> None:
         raise RequestError(f"--save and --html both name {page}", hint="--save plan.json --html plan.html")
 
 
-EXAMPLES: Final = {"save": "plan.json", "html": "plan.html"}
-PLACES: Final = {"save": "another place for --save", "html": "another place for --html"}  # options that name a file -> remedy
-
-
 def _require_places(options: Mapping[str, Any], folder: Path) -> None:
     """What is asked to be written can be, as far as that shows: rows are counted first, for minutes where they are many."""
-    for option, hint in PLACES.items():
-        if (said := options.get(option)) is not None:
-            if not said.strip():
-                raise RequestError(f"--{option} '' names no file", hint=f"--{option} {EXAMPLES[option]}")
-            try:
-                require_writable(folder / said)
-            except OSError as error:
-                raise _unwritten(said, error, hint) from None
+    for said, remedy in written(options):
+        try:
+            require_writable(folder / said)
+        except OSError as error:
+            raise _unwritten(said, error, remedy) from None
 
 
 def _unwritten(said: str, error: OSError, hint: str) -> RequestError:
@@ -254,7 +249,7 @@ def _write_page(name: str, page: str, folder: Path) -> str:
     """Write the page; returns what to tell."""
     if Path(name).suffix != PAGE_SUFFIX:
         raise RequestError(f"{as_said(name)} does not end in {PAGE_SUFFIX}", hint="--html plan.html")
-    _write(folder / name, page, said=name, hint="another place for --html")
+    _write(folder / name, page, said=name, hint=NAMED_FILES["html"].remedy)
     return f"Drawn in {name}."
 
 
@@ -322,8 +317,10 @@ def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:
 
         text = write_job(seen_from((folder / name).parent, plan))
     if not over and exists(folder / name) and not _says(folder / name, text):
-        raise RequestError(f"{name} is there already, and says something else", hint="--force, or another place for --save")
-    _write(folder / name, text, said=name, hint="another place for --save")
+        raise RequestError(
+            f"{name} is there already, and says something else", hint=f"--force, or {NAMED_FILES['save'].remedy}"
+        )
+    _write(folder / name, text, said=name, hint=NAMED_FILES["save"].remedy)
     if plan.runnable:
         return f"Saved to {name}. This version cannot run it: {plan.runnable}."
     as_saved = f" As it is saved: rentune run {shlex.quote(name)}" if plan.request.data.path is not None else ""

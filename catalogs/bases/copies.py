@@ -33,14 +33,14 @@ RESHAPED: Final = re.compile(
 )
 
 
-# What bases are called that see images beside reading
-SEES: Final = re.compile(
+# Words in the names of bases that see images beside reading
+IMAGE_WORDS: Final = re.compile(
     r"vl|vlm|vision|multimodal|llava|pixtral|paligemma\d*|idefics\d*|internvl\d*|smolvlm\d*|blip\d*|molmo\d*|fuyu|kosmos"
 )
 
 
 # and how names of others begin, which do not say it
-SEEING: Final = (
+IMAGE_STARTS: Final = (
     *(
         "mistral-small-3.1-",
         "mistral-small-3.2-",
@@ -142,9 +142,9 @@ def copied(reference: str, known: Mapping[str, Row]) -> Row | None:
 
 def sees(reference: str) -> bool:
     """Whether its name says that a base sees images, or it is known to."""
-    if "-".join(_parts(reference)).startswith(SEEING):
+    if "-".join(_parts(reference)).startswith(IMAGE_STARTS):
         return True
-    return any(SEES.fullmatch(re.sub(r"[\d.]+$", "", part)) for part in _parts(reference))
+    return any(IMAGE_WORDS.fullmatch(re.sub(r"[\d.]+$", "", part)) for part in _parts(reference))
 
 
 def packed_as(reference: str) -> str | None:

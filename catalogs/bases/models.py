@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -109,17 +110,43 @@ def _only_size(reference: str) -> ModelRow | None:
     return next((row for name, row in family.items() if len(family) == 1 and is_size_of(name, reference)), None)
 
 
-def row_of(reference: str) -> ModelRow | None:
+class Said(Enum):
+    """As what a reference names a base, and what is told of that. `{0}`: the reference; `{1}`: the name of the row."""
+
+    SIZE = "typical shape of {0}: {1}; "
+    NAME = ""  # its own, or a hub id
+    ONLY_SIZE = "{0} is taken for the one size of it that is known; "
+    COPY = "{0} is taken for a copy, by its name; "
+
+
+class Meant(NamedTuple):
+    """A row, and how it was found."""
+
+    row: ModelRow
+    said: Said
+
+
+def row_of(reference: str) -> Meant | None:
     """The row that is meant by a name, a hub id, the name of a copy by another owner, or that of a family of one size."""
-    return _names().get(reference.strip().lower()) or copied(reference, _copied()) or _only_size(reference)
+    if meant := _named(reference):
+        return meant
+    copy, only = copied(reference, _copied()), _only_size(reference)
+    if only is not None and copy in (None, only):
+        return Meant(only, Said.ONLY_SIZE)
+    return None if copy is None else Meant(copy, Said.COPY)
+
+
+def _named(reference: str) -> Meant | None:
+    row = _names().get(reference.strip().lower())
+    return None if row is None else Meant(row, Said.SIZE if is_size(reference) else Said.NAME)
 
 
 def packed_copy(reference: str) -> tuple[str, str] | None:
     """How the weights of a copy are packed whose name says so, and the registry name of what it is a copy of."""
-    how, row = packed_as(reference), row_of(reference)
-    if how is None or row is None or reference.strip().lower() in _names():
+    how, meant = packed_as(reference), row_of(reference)
+    if how is None or meant is None or meant.said in (Said.SIZE, Said.NAME):
         return None
-    return how, row.name
+    return how, meant.row.name
 
 
 def is_size(reference: str) -> bool:
@@ -132,13 +159,13 @@ def hub_id_of(reference: str) -> str | None:
     None where the registry knows none.
     """
     word = reference.strip().lower()
-    row = row_of(word)
-    if row is None or ("/" in word and word not in _names()):
+    meant = row_of(word)
+    if meant is None or ("/" in word and meant.said is not Said.NAME):
         return None
+    row = meant.row
     exactly = [hub_id for hub_id in row.hub if word == hub_id.lower() and "/" in word]  # before its namesakes of other owners
     alike = iter(exactly or [hub_id for hub_id in row.hub if squashed(word) == squashed(hub_id)])
-    named = word in _names() or squashed(word) == squashed(row.name)
-    is_row = named or row is _only_size(word)  # else a tuning, whose weights are others
+    is_row = meant.said is not Said.COPY or squashed(word) == squashed(row.name)  # else a tuning, whose weights are others
     return next(alike, row.hub[0] if row.hub and is_row else None)
 
 
@@ -164,25 +191,20 @@ def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = Non
     if isinstance(reference, Mapping):
         name = str(reference.get("_name_or_path") or reference.get("model_type", "config"))
         return _built(reference, name=name, source="the config that was given")
-    if row := _names().get(reference.strip().lower()):
-        return _of_row(row, reference)
+    if meant := _named(reference):
+        return _of_row(meant, reference)
     if reference.strip() and base is not None and exists(path := base / expanded(reference)):
         return _of_path(path, reference)
-    if row := row_of(reference):
-        return _of_row(row, reference)
+    if meant := row_of(reference):
+        return _of_row(meant, reference)
     if reference.strip() and base is not None and is_link(base / expanded(reference)):
         raise ModelUnknown(f"{shortened(reference)} {absent_words(base / expanded(reference))}", "give the file that is meant")
     raise _unknown(shortened(reference), looked_up=base is not None)
 
 
-def _of_row(row: ModelRow, reference: str) -> Architecture:
-    word, taken = reference.strip().lower(), ""
-    if is_size(word):
-        taken = f"typical shape of {reference}: {row.name}; "
-    elif row is _only_size(word):
-        taken = f"{shortened(reference)} is taken for the one size of it that is known; "
-    elif word not in _names():
-        taken = f"{shortened(reference)} is taken for a copy, by its name; "
+def _of_row(meant: Meant, reference: str) -> Architecture:
+    row = meant.row
+    taken = meant.said.value.format(shortened(reference), row.name)
     return _built(row.config, name=row.name, source=f"{taken}{row.source} ({row.as_of})")
 
 

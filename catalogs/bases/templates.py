@@ -28,9 +28,10 @@ def templateless(reference: str) -> Templateless | None:
 
     None where it has one, or where nobody knows: what stands under no name of the registry, too.
     """
-    hub_id, row = hub_id_of(reference), row_of(reference)
-    if hub_id is None or row is None or hub_id.lower().startswith(BRING_ONE) or _parts(hub_id) & SPEAKS:
+    hub_id, meant = hub_id_of(reference), row_of(reference)
+    if hub_id is None or meant is None or hub_id.lower().startswith(BRING_ONE) or _parts(hub_id) & SPEAKS:
         return None
+    row = meant.row
     versions = [other for other in row.hub if _is_spoken_version(other, hub_id)]
     chat_version = next((other for other in versions if _owner(other) == _owner(hub_id)), next(iter(versions), None))
     if chat_version is None and row.config.get("model_type") not in OLDER:

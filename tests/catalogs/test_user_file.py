@@ -6,8 +6,20 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from catalogs.user_file import FileUnusable, absent_words, decode_object, read_stream, read_text
+from catalogs.user_file import (
+    WIDE_MARKS,
+    WIDE_UNMARKED,
+    FileUnusable,
+    absent_words,
+    decode_object,
+    read_stream,
+    read_text,
+    wide_encoding,
+)
+from remote.data.files import encodings
 
 
 def test_a_pipe_is_read_to_its_end() -> None:
@@ -77,3 +89,45 @@ def test_a_link_that_leads_nowhere_is_told_as_one(tmp_path: Path) -> None:
         read_text(tmp_path / "circle", max_bytes=100)
     told = [absent_words(tmp_path / name) for name in ("circle", "lost", "nothing")]
     assert told == ["is a link that leads back to itself", "is a link to gone, which is not there", "is not there"]
+
+
+TEXTS = (
+    '{"model": "7b"}',
+    "prompt,completion\nä,b\n",
+    "a",
+    "x" * 31 + "\U0001f44d",
+    "\U0001f469\u200d\U0001f52c",
+    "中文",
+    "\0\1",
+    "",
+)
+WIDE = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+BYTES = (
+    *(text.encode(encoding) for text in TEXTS for encoding in WIDE),
+    b"\xff\xfe\0\0\xffabc",
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff",
+)
+
+
+@given(st.sampled_from(BYTES) | st.binary(max_size=80))
+def test_the_box_and_the_machine_that_plans_tell_wide_text_by_one_rule(content: bytes) -> None:
+    """Neither may import the other's."""
+    assert wide_encoding(content) == encodings.wide_encoding(content)
+    assert (WIDE_MARKS, WIDE_UNMARKED) == (encodings.WIDE_MARKS, encodings.WIDE_UNMARKED)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("7b".encode("utf-16-le"), "UTF-16LE"),
+        ("7b".encode("utf-16-be"), "UTF-16BE"),
+        ("7b".encode("utf-32-le"), "UTF-32LE"),
+        ("7b".encode("utf-16"), "UTF-16"),
+        (("x" * 31 + "\U0001f44d").encode("utf-16-le"), "UTF-16LE"),  # a letter that the first bytes cut in two
+        ("\U0001f469\u200d\U0001f52c".encode("utf-16"), "UTF-16"),
+        (b"7b", None),
+        (b"", None),
+    ],
+)
+def test_wide_text_is_called_by_its_encoding(content: bytes, encoding: str | None) -> None:
+    assert wide_encoding(content) == encoding

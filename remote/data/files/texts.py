@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from remote.data.files.encodings import wide_encoding, wide_words
 from remote.data.files.packed import text_of
 from remote.data.files.unreadable import UnreadableData, require_once
 
@@ -108,7 +109,8 @@ def text_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _require_text(line: str, name: str, number: int) -> None:
     """Raises `UnreadableData` for a line with NUL in it; in JSON none can stand but as an escape."""
-    if "\0" in line:
-        raise UnreadableData(
-            f"{name}:{number}: holds NUL, as a binary file does, or UTF-16 without a byte-order mark; save text as UTF-8"
-        )
+    if "\0" not in line:
+        return
+    if number == 1 and (encoding := wide_encoding(line.encode())) is not None:
+        raise UnreadableData(wide_words(name, encoding))
+    raise UnreadableData(f"{name}:{number}: holds NUL, as a binary file does; save text as UTF-8")

@@ -12,6 +12,7 @@ import pytest
 
 from catalogs.bases.models import (
     ModelUnknown,
+    Said,
     TypeNotDescribed,
     hub_id_of,
     is_size,
@@ -19,6 +20,7 @@ from catalogs.bases.models import (
     packed_copy,
     registry,
     resolve_model,
+    row_of,
 )
 
 LLAMA: dict[str, Any] = {
@@ -370,3 +372,20 @@ def test_a_hub_id_means_its_own_weights_and_not_those_of_a_namesake() -> None:
     """Another owner's copy may be gated, or packed otherwise."""
     known = [hub_id for row in registry() for hub_id in row.hub if "/" in hub_id]
     assert [hub_id_of(hub_id.upper()) for hub_id in known] == known
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("7b", Said.SIZE),
+        (" Qwen2.5-7B ", Said.NAME),
+        ("qwen/qwen2.5-7b-instruct", Said.NAME),
+        ("gpt-j", Said.ONLY_SIZE),
+        ("somebody/Qwen2.5-7B-Instruct", Said.COPY),
+        ("owner/name", None),
+    ],
+)
+def test_a_row_comes_with_how_it_was_found(typed: str, said: Said | None) -> None:
+    """Whoever asks has not to find out once more."""
+    meant = row_of(typed)
+    assert (meant.said if meant else None) is said

@@ -382,8 +382,8 @@ def test_a_run_that_was_ended_is_not_told_of_and_several_are_one_line(
     [
         (("plan", "--model", "7b", "--save", ""), "--save '' names no file"),
         (("plan", "--model", "7b", "--html", " "), "--html '' names no file"),
-        (("plan", "--model", "7b", "--data", ""), "--data names no file"),
-        (("plan", ""), "The job names no file"),
+        (("plan", "--model", "7b", "--data", ""), "--data '' names no file"),
+        (("plan", ""), "The job '' names no file"),
     ],
 )
 def test_a_name_that_is_nothing_is_told_as_that(

@@ -112,8 +112,15 @@ def test_a_broken_row_of_parquet_is_told_by_its_number(tmp_path: Path) -> None:
         ("a.jsonl", b"\xff\xfe\0\0\xffabc", "a.jsonl is a binary file and no text"),
         ("a.jsonl", LINE + '{"text": "ä"}'.encode("latin-1"), "a.jsonl:2: not UTF-8 text (byte 0xe4)"),
         ("a.csv.gz", as_gzip("text\nä\n".encode("latin-1")), "a.csv.gz:2: not UTF-8 text (byte 0xe4)"),
-        ("a.txt", "ab\n".encode("utf-16-le"), "a.txt:1: holds NUL"),
-        ("a.csv", "text\nab\n".encode("utf-16-le"), "a.csv:1: holds NUL"),
+        (
+            "a.txt",
+            "ab\n".encode("utf-16-le"),
+            "a.txt is UTF-16LE, as the zeros in it say; save it as UTF-8 (`iconv -f UTF-16LE",
+        ),
+        ("a.txt", "ab\n".encode("utf-16-be"), "a.txt is UTF-16BE, as the zeros in it say"),
+        ("a.csv", "text\nab\n".encode("utf-16-le"), "a.csv is UTF-16LE, as the zeros in it say"),
+        ("a.jsonl", '{"text": "ä"}\n'.encode("utf-16-le"), "a.jsonl is UTF-16LE, as the zeros in it say"),
+        ("a.txt", b"plain\na\0b\n", "a.txt:2: holds NUL, as a binary file does"),
         ("a.jsonl", LINE * 40_000 + b'{"text": "\xc3', "a.jsonl:40001: not UTF-8 text"),
     ],
 )
