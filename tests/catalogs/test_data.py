@@ -15,6 +15,7 @@ import benchmarks.catalog_counts
 from catalogs.catalog import DATA, Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer, Purchase
 from catalogs.names import key_of
+from catalogs.places import read_placed
 from catalogs.quotas import read_quotas
 from catalogs.storage import read_storage
 from planner.estimators.cost import address_usd_per_hour
@@ -157,7 +158,7 @@ def test_no_source_is_listed_that_nothing_cites(catalog: Catalog) -> None:
     cited = {code for gpu in catalog.gpus.values() for code in gpu.source.split(";")}
     cited |= {code for rule in catalog.billing.values() for code in rule.source.split(";")}
     cited |= {offer.source for offer in catalog.offers} | {price.source for price in read_storage()}
-    cited |= {quota.source for quota in read_quotas()}
+    cited |= {quota.source for quota in read_quotas()} | {placed.source for placed in read_placed()}
     instances = (DATA / "instances.csv").read_text(encoding="utf-8").splitlines()[1:]
     cited |= {line.rsplit(",", 1)[1] for line in instances}
     for file in ("hosts.csv", "disks.csv", "disk_kinds.csv"):

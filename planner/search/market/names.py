@@ -60,9 +60,10 @@ def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Co
 
 def _close_regions(name: str, known: set[str]) -> list[str]:
     """Those that lie in a city or a country, that begin alike, or that are spelled alike."""
-    from planner.search.market.places import regions_of  # only for a name that is wrong: it costs start-up time
+    from catalogs.places import regions_at  # only for a name that is wrong: it costs start-up time
 
-    return regions_of(name, known) or alike_patterns(name, known) or close_names(name, known)
+    there = [region for region in regions_at(name) if any(matches(each, (region,)) for each in known)]
+    return there or alike_patterns(name, known) or close_names(name, known)
 
 
 def check_cards(where: Where, catalog: Catalog) -> None:
