@@ -61,6 +61,11 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
         """The dtype in which it multiplies fastest, as a Strategy names it."""
         return "bfloat16" if self.bf16 else "float16"
 
+    @property
+    def shares_ram(self) -> bool:
+        """Whether its memory is its machine's RAM: what waits there takes room of the card, and one card is one machine."""
+        return self.memory_type == "LPDDR"
+
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that can be rented, at one price. On-demand and spot are two offers."""

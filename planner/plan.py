@@ -296,7 +296,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     required_bytes: int  # of each card
     available_bytes: int  # on each card, as torch totals it
     verdict: Verdict
-    missing: tuple[str, ...]  # what the trainer cannot do of it; empty where it can be run
+    missing: tuple[str, ...]  # what the trainer cannot do of it, and why not on that card; empty where it can be run
+    unfit: str | None = None  # of `missing`, why it runs on no such card; None: it does
     ram_bytes: int | None = None  # of the node, all that the job needs there, where blocks wait in it
     streamed: Streamed | None = None  # only of what is streamed through a card that is known
     train_s: Range | None = None  # of the training, over PCIe; None: of cards that nobody named, and of what has no closed form

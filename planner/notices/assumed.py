@@ -7,7 +7,9 @@ from typing import Final
 
 from planner.asking.case import Case, stack_of
 from planner.estimators.calibration import MULTIPLIES_IN
+from planner.estimators.memory.card.moves import keeps_in_ram
 from planner.methods import METHODS, NUM_LABELS, QLORA, QLORA_MEANS
+from planner.notices.cards import NO_KERNELS, SHARED_MEMORY, UNSURE_KERNELS, has_unsure_kernels, no_code_for
 from planner.notices.vain import Understood, unread, without_effect
 from planner.plan import VramEstimate
 from planner.strategy.as_run import as_run, departures
@@ -27,11 +29,13 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
     yield from _overruled(this.case, said)
     yield from _cut_to_reach(this, said)
     yield from _upcast_by_default(this, said)
+    if this.gpu is not None and (reason := no_code_for(this.gpu)) is not None:
+        yield f"{this.gpu.name}: {reason}; the estimate is for a stack that has it"
     yield from unprofiled(this.case.versions)
     yield from departures(this.architecture, this.strategy, stack_of(this.case))
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
-            yield sentence.format(this=this, labels=NUM_LABELS)
+            yield sentence.format(this=this, gpu=this.gpu, labels=NUM_LABELS)
 
 
 def _overruled(case: Case, said: Iterable[str]) -> Iterator[str]:
@@ -133,20 +137,16 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "{this.gpu.name} does not compute in bfloat16; float16 needs the same memory and is what to run",
     ),
     (
-        lambda this: this.gpu is not None and this.gpu.memory_type == "LPDDR" and this.case.gpu_memory_gib is None,
-        "{this.gpu.name} shares its machine's memory: what the system holds is not taken off; gpu_memory_gib says what is free",
+        lambda this: this.gpu is not None and this.gpu.shares_ram and this.case.gpu_memory_gib is None,
+        f"{SHARED_MEMORY}; gpu_memory_gib says what is free",
     ),
     (
         lambda this: this.gpu is not None and this.strategy.quant in BITSANDBYTES and this.gpu.bitsandbytes == "no",
-        "bitsandbytes does not run on {this.gpu.name}: quant none, or another card",
+        NO_KERNELS,
     ),
     (
-        lambda this: (
-            this.gpu is not None
-            and this.strategy.quant in BITSANDBYTES
-            and this.gpu.bitsandbytes in ("partial", "build-dependent")
-        ),
-        "{this.gpu.name}: bitsandbytes support is {this.gpu.bitsandbytes}; quant none needs none",
+        lambda this: this.gpu is not None and this.strategy.quant in BITSANDBYTES and has_unsure_kernels(this.gpu),
+        UNSURE_KERNELS,
     ),
     (
         lambda this: (
@@ -197,6 +197,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: this.strategy.offload != "none" or this.strategy.activation_offload,
         "offload follows from the code of DeepSpeed, FSDP and torchtune; not checked against a measured peak",
+    ),
+    (
+        lambda this: this.gpu is not None and this.gpu.shares_ram and keeps_in_ram(this.strategy),
+        "what is kept in RAM is not counted here, and takes as much of {gpu.name}: RAM is the card's own memory",
     ),
     (
         lambda this: this.strategy.offload == "stream" and this.strategy.streaming is None,

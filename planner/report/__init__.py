@@ -141,10 +141,16 @@ def job_line(result: SearchResult) -> str:
         line += f", at most {loop.max_steps:,} steps of them"
     if data.basis not in ("default", "stated"):
         line += f" ({data.basis})"
-    if plan is not None and plan.cost.usd_per_million_tokens:
+    if (plan := _as_asked(result)) is not None and plan.cost.usd_per_million_tokens:
         line += f", {words.per_million(plan)} per million tokens on {words.offer(plan)}"
         line += ", padding not counted" if data.profile else ""
     return f"{line}; {held_out_words(data)}" if data.held_out_rows or data.held_out_wanted else line
+
+
+def _as_asked(result: SearchResult) -> Plan | None:
+    """The plan that the first line prices: of a way out nobody asked, and what was left out is no price of what was."""
+    plan = _central(result)
+    return next((each for each in result.plans if each is plan), None)
 
 
 def _advice_line(plan: Plan) -> str:

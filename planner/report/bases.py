@@ -22,7 +22,7 @@ GATED: Final = "* = its weights are given only to an account that has accepted t
 def why_none(result: BasesHeld) -> str:
     """In one sentence, or with what to do where it is the card that nobody has."""
     if not result.num_offers:
-        return f"Nothing on offer has such a card. {NOT_OFFERED}"
+        return " ".join(filter(None, ("Nothing on offer has such a card.", result.instead, NOT_OFFERED)))
     if (base := result.beyond) is not None:
         would_do = words.what_would_do(base, spelled)
         least = f"{base.what}, which needs least, is {base.reason} ({would_do})"

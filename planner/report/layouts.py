@@ -140,7 +140,10 @@ def budget_lines(budget_gib: float, layouts: tuple[Layout, ...]) -> Iterator[str
 
 
 def _cannot(layouts: tuple[Layout, ...]) -> Iterator[str]:
-    """What the trainer can't do of those that would fit, in one sentence."""
-    missing = dict.fromkeys(word for each in layouts if each.verdict != "does_not_fit" for word in each.missing)
+    """What of those that would fit runs on no such card, and what the trainer can't do of them, a sentence each."""
+    would = [each for each in layouts if each.verdict != "does_not_fit"]
+    for card, reason in dict.fromkeys((each.card, each.unfit) for each in would if each.unfit is not None):
+        yield f"{NOT_YET} on the {card}: {reason}."
+    missing = dict.fromkeys(word for each in would for word in each.missing if word != each.unfit)
     if missing:
         yield f"{NOT_YET}: of those that would fit the trainer cannot do {', '.join(missing)}."

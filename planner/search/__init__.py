@@ -183,16 +183,17 @@ def _told(asked: _Asked, ranked: _Ranked, edges: Edges) -> SearchResult:
         return plan_of(found, question, figures, edges)
 
     plans = tuple(plan(found) for found in ranked.found)
+    layouts = tuple(_layouts(asked.cards, question, market.offers, figures, none_alone=ranked.none_alone))
     ways = tuple(_way_out(way, plan(way.found, way.question)) for way in ranked.ways)
     return SearchResult(
         request=question.request,
         plans=plans,
         rejections=tuple(_rejections(asked, ranked)),
-        warnings=tuple(_warnings(asked, ranked)),
+        warnings=(*_warnings(asked, ranked), *_cautions(asked, layouts)),
         ways_out=ways,
         attributions=attributions(market.catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
         cards=asked.cards,
-        layouts=tuple(_layouts(asked.cards, question, market.offers, figures, none_alone=ranked.none_alone)),
+        layouts=layouts,
         by_the_hour=plan(ranked.by_the_hour) if ranked.by_the_hour is not None else None,
         considered=ranked.considered,
     )
@@ -280,6 +281,13 @@ def _layouts(
     from planner.search.ways.layouts import layouts_of_budget, layouts_of_cards  # only then: it costs start-up time
 
     yield from layouts_of_cards(cards, question, figures) if cards else layouts_of_budget(question, market, figures)
+
+
+def _cautions(asked: _Asked, layouts: tuple[Layout, ...]) -> Iterator[str]:
+    if asked.cards is not None:
+        from planner.search.ways.layouts import cautions  # as above
+
+        yield from cautions(asked.cards, asked.question, layouts)
 
 
 def _with_the_best(ranked: tuple[Found, ...], question: Question, kinds: tuple[Kind, ...], floors: Floors) -> Ranked:

@@ -12,10 +12,12 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import ModelRow, registry, resolve_model
 from catalogs.catalog import attributions
 from catalogs.failure import Failure
+from catalogs.hardware import Gpu
 from planner.asking.policy import in_force
 from planner.asking.request import Request
 from planner.edges import Edges
 from planner.methods import total_params
+from planner.notices.cards import BOX_VENDOR
 from planner.plan import Plan, Rejection
 from planner.search import checks, figures_for, plan_of, question_of
 from planner.search.best import AIMS, best
@@ -45,6 +47,7 @@ class BasesHeld(msgspec.Struct, frozen=True, kw_only=True):
     bases: tuple[BaseHeld, ...]
     num_offers: int  # that meet every wish: 0 = nobody rents out such a card
     beyond: Rejection | None = None  # where there is none: the base that money or time alone refuse, and that needs least
+    instead: str | None = None  # what there is to type where nobody rents out the card that was named
     warnings: tuple[str, ...] = ()
     attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
 
@@ -86,6 +89,7 @@ def largest_held(request: Request, edges: Edges, market: Market) -> BasesHeld:
         bases=tuple(held),
         num_offers=sum(kind.num_sold for kind in asked.kinds),
         beyond=None if held else _beyond(over),
+        instead=None if asked.kinds or not where.cards else _instead(catalog.gpu(where.cards[0]).gpu),
         warnings=asked.warnings,
         attributions=named,
     )
@@ -131,3 +135,10 @@ def _families(request: Request) -> tuple[Family, ...]:
         shape = resolve_model(row.name)
         families.setdefault(shape.model_type, []).append((total_params(shape, request.task), row, shape))
     return tuple(sorted(family, key=lambda each: each[0], reverse=True) for family in families.values())
+
+
+def _instead(gpu: Gpu) -> str:
+    listed = f"`rentune plan --which-model --gpu-budget {gpu.memory_gib:g}GB` lists what cards of at most that memory hold"
+    if gpu.vendor != BOX_VENDOR:
+        return f"{listed}."
+    return f'{listed}; in which ways yours holds one of them is said by `rentune plan --model 7b --gpus "{gpu.name}"`.'

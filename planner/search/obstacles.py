@@ -9,12 +9,10 @@ from catalogs.hardware import Gpu, Offer
 from catalogs.sellers import by_contract
 from planner.asking.policy import Rule, lease_hours
 from planner.asking.request import Request
+from planner.notices.cards import BOX_CPU, STACK, unfit
 from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Provider
 from remote.contract import Capabilities, Strategy
-from remote.machine.drivers import unfit_card
 
-BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
-BOX_CPU: Final = "x86_64"  # and for this machine language
 STATE_IT: Final = "state vcpus and ram_gib in a list of your own (rentune catalog import), or rent it yourself and use --host"
 
 
@@ -32,8 +30,7 @@ def obstacle(
     needs a trainer that can do the rest.
     """
     missing = capabilities.missing(strategy, request.task, packing=request.data.reading.packing)
-    capability = gpu.compute_capability if gpu is not None else None
-    unfit = unfit_card(capability) if capability is not None else None
+    wrong_card = unfit(gpu) if gpu is not None else None
     reasons: tuple[tuple[bool, str], ...] = (
         (
             request.keep.volume_name is not None and not provider.keeps_volumes,
@@ -48,12 +45,8 @@ def obstacle(
             f"{NOT_YET}: {provider.name} has no firewall, so SSH is open to everybody there, whatever allow_from says",
         ),
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
-        (
-            gpu is not None and gpu.vendor != BOX_VENDOR,
-            f"{NOT_YET}: the trainer's stack is built for {BOX_VENDOR.upper()} cards",
-        ),
-        (unfit is not None, f"{NOT_YET}: {unfit}"),
-        (offer.cpu_architecture != BOX_CPU, f"{NOT_YET}: the trainer's stack is built for {BOX_CPU}"),
+        (wrong_card is not None, f"{NOT_YET}: {wrong_card}"),
+        (offer.cpu_architecture != BOX_CPU, f"{NOT_YET}: {STACK} {BOX_CPU}"),
         (
             not provider.runnable,
             f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",

@@ -11,8 +11,8 @@ from catalogs.hardware import Offer
 from catalogs.user_file import shortened
 from planner.asking.policy import LEAST_LETTERS, alike_patterns, matches
 from planner.asking.request import HERE, HOST, RequestError, Where
+from planner.notices.cards import BOX_VENDOR
 from planner.plan import Cards
-from planner.search.obstacles import BOX_VENDOR
 
 MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "au"})  # as regions begin that have one
@@ -92,6 +92,12 @@ def cards_of(number: int, said: float | str, catalog: Catalog) -> Cards:
         raise RequestError(
             f"the {gpu.name} is no card of NVIDIA's, and nothing here trains on another maker's",
             hint=f'what it would hold is said by: rentune estimate --gpu "{gpu.name}" --num-gpus {number}',
+            place=CARDS_PLACE,
+        )
+    if gpu.shares_ram and number > 1:
+        raise RequestError(
+            f"{number} {gpu.name} are {number} machines, not cards of one: a job runs on one",
+            hint=f'--gpus "{gpu.name}" says in which ways one of them holds the job',
             place=CARDS_PLACE,
         )
     return Cards(number, gpu.memory_gib, gpu.name)

@@ -16,6 +16,7 @@ from planner.asking.policy import Rule, matches, refusal
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, Where
 from planner.edges import Edges
 from planner.estimators.time.learned import machine_of
+from planner.notices.cards import BOX_VENDOR
 from planner.plan import Place, Rejection
 from planner.search.market.names import either, how_to_plan_with, whose_regions
 from planner.units import GIB, MIB
@@ -212,7 +213,7 @@ def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: froze
         )
     if gpus:
         sold = any(offer.gpu in gpus for offer in catalog.offers)
-        remedy = None if sold else f'nobody sells it; what fits it: rentune estimate --gpu "{min(gpus)}"'
+        remedy = None if sold else f"nobody sells it; {_of_your_own(catalog.gpus[min(gpus)])}"
         yield Wish(
             ("gpus", gpus, where.own_card),
             # this machine's own card was asked for beside them
@@ -323,3 +324,10 @@ def _card(gpu: Gpu, offer: Offer) -> Gpu:
 
 def _own(offer: Offer) -> bool:
     return offer.provider in OWN_MACHINES
+
+
+def _of_your_own(gpu: Gpu) -> str:
+    """What to type about a card that nobody rents out."""
+    if gpu.vendor == BOX_VENDOR:
+        return f'in which ways one of yours holds the job: --gpus "{gpu.name}" in the place of --gpu'
+    return f'what fits it: rentune estimate --gpu "{gpu.name}"'

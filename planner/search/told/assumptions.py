@@ -9,6 +9,7 @@ from catalogs.catalog import age_days, is_stale
 from planner.estimators.cost import unpriced_line
 from planner.estimators.host import least_ram_gib
 from planner.estimators.time.interruptions import TAKEN_PER_HOUR
+from planner.notices.cards import has_unsure_kernels
 from planner.notices.machine import electricity_words, kept_words
 from planner.notices.rows import cut_words, packed_words
 from planner.search.ranking import Found, Question
@@ -48,7 +49,7 @@ def _machine(found: Found, *, asks_ram: bool) -> Iterator[str]:
         yield f"{gpu.name}: {gpu.achievable_tflops:g} TFLOP/s at best in 16-bit products, {gpu.achievable_basis}"
         if gpu.driver_memory_mib is None:
             yield f"{gpu.name}: no driver figure known; {gpu.memory_gib:g} GiB as sold less a reserve"
-        if gpu.bitsandbytes in ("partial", "build-dependent") and found.fit.strategy.quant != "none":
+        if has_unsure_kernels(gpu) and found.fit.strategy.quant != "none":
             yield f"{gpu.name}: bitsandbytes support is {gpu.bitsandbytes}"
     if offer.gpu_free_mib is not None:
         yield f"{offer.gpu} in this machine: {offer.gpu_free_mib:,} MiB are free now; what the desktop holds is taken off"

@@ -8,8 +8,11 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from catalogs.hardware import Gpu
+from planner.estimators.memory.card.moves import keeps_in_ram
 from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.methods import METHODS
+from planner.notices.cards import NOTHING_ASIDE
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
@@ -30,6 +33,12 @@ Beside = Callable[[Strategy], Reach]  # how many of the machines that are looked
 def needs_bitsandbytes(strategy: Strategy) -> bool:
     """Whether the strategy cannot run without bitsandbytes' kernels."""
     return any(word is not None for word in _needing_kernels(strategy).values())
+
+
+def may_run(gpu: Gpu, strategy: Strategy) -> bool:
+    """Whether a machine with this card has the kernels that the strategy needs, and RAM apart for what waits there."""
+    without_kernels = gpu.bitsandbytes == "no" and needs_bitsandbytes(strategy)
+    return not without_kernels and not (gpu.shares_ram and keeps_in_ram(strategy))
 
 
 def _needing_kernels(strategy: Strategy) -> dict[str, str | None]:
@@ -143,6 +152,7 @@ def _fits(
             notebook.without_kernels.append(Kernelless(kind=kind, **_needing_kernels(ladder[0])))
         elif _family(ladder[0]) not in hopeless:
             try:
+                _require_ram(ladder[0], kind)
                 fit = _best(ladder, kind, has_bytes, figures)
             except CaseRefused as error:
                 notebook.unsupported.setdefault(error.message, (describe(ladder[-1]), error))
@@ -170,10 +180,17 @@ def _has_no_kernels(strategy: Strategy, kind: Kind) -> bool:
     return kind.gpu is not None and kind.gpu.bitsandbytes == "no" and needs_bitsandbytes(strategy)
 
 
+def _require_ram(strategy: Strategy, kind: Kind) -> None:
+    """Raises CaseRefused for what would wait in RAM that is the card's own memory."""
+    if kind.gpu is not None and kind.gpu.shares_ram and keeps_in_ram(strategy):
+        raise CaseRefused("offload", NOTHING_ASIDE.format(gpu=kind.gpu))
+
+
 def _if_it_fits(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
     if _has_no_kernels(strategy, kind):
         return None
     try:
+        _require_ram(strategy, kind)
         if floor_bytes(strategy, kind, figures) > has_bytes:
             return None
         fit = fit_of(strategy, kind, has_bytes, figures)

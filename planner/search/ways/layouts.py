@@ -13,11 +13,21 @@ from planner.asking.case import check_quant
 from planner.estimators.memory import as_sold_bytes, available_bytes, verdict
 from planner.estimators.memory.card.moves import may_stream
 from planner.estimators.time.links import host_bytes_per_s
+from planner.notices.cards import (
+    BOX_VENDOR,
+    NO_KERNELS,
+    NOTHING_ASIDE,
+    SHARED_MEMORY,
+    UNSURE_KERNELS,
+    has_unsure_kernels,
+    unfit,
+)
 from planner.plan import Cards, Layout, LayoutKind, Range, Streamed
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.obstacles import BOX_VENDOR
 from planner.search.ranking import Question
+from planner.search.ways.fitting import may_run
+from planner.strategy.precision import BITSANDBYTES
 from planner.units import GB
 from remote.contract import Dtype, Strategy
 
@@ -112,6 +122,20 @@ def _spared(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Questi
     return least
 
 
+def cautions(cards: Cards, question: Question, layouts: Iterable[Layout]) -> Iterator[str]:
+    """What the card itself says about these ways, as an estimate for it does."""
+    if cards.gpu is None:
+        return
+    gpu = question.catalog.gpus[cards.gpu]
+    packed = any(each.strategy.quant in BITSANDBYTES for each in layouts)
+    if gpu.bitsandbytes == "no" and question.request.training.get("quant", "none") in BITSANDBYTES:
+        yield NO_KERNELS.format(gpu=gpu)
+    if packed and has_unsure_kernels(gpu):
+        yield UNSURE_KERNELS.format(gpu=gpu)
+    if gpu.shares_ram:
+        yield f"{SHARED_MEMORY.format(gpu=gpu)}; {NOTHING_ASIDE.format(gpu=gpu)}"
+
+
 def layouts_of_budget(question: Question, market: Iterable[Offer], figures: Figures) -> Iterator[Layout]:
     """What there is to do where the budget per GPU holds the job on none: on cards of that size, each way with its figures."""
     for gpu in _cards_of(question, market):
@@ -149,6 +173,8 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
     streams = way.kind == "streamed"
     if streams and not may_stream(steps[-1]):
         return None
+    if card.gpu is not None and not may_run(card.gpu, steps[-1]):
+        return None
     try:
         check_quant(steps[-1].method, steps[-1].quant)
         strategy = _largest(steps, card, figures) if streams and card.gpu is not None else steps[-1]
@@ -157,6 +183,7 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
         streamed = _streamed(strategy, card.gpu, figures) if streams and card.gpu is not None else None
     except CaseRefused:
         return None
+    reason = unfit(card.gpu) if card.gpu is not None else None
     return Layout(
         kind=way.kind,
         strategy=strategy,
@@ -164,7 +191,8 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
         required_bytes=vram.required_bytes,
         available_bytes=card.has_bytes,
         verdict=word,
-        missing=question.missing(strategy),
+        missing=(*question.missing(strategy), *((reason,) if reason is not None else ())),
+        unfit=reason,
         ram_bytes=figures.host(strategy, on_cpu=False).ram_peak_bytes if streams else None,
         streamed=streamed,
     )

@@ -181,3 +181,11 @@ def counted_data(*, max_tokens: int) -> DataAsked:
         profile=((100.0, 0.99), (float(max_tokens), 0.01)),
         basis="counted by the model's tokenizer",
     )
+
+
+def test_for_a_card_that_nobody_rents_out_there_is_something_to_type() -> None:
+    """A list for rented cards of its memory, and the ways in which one's own holds a base."""
+    gb10 = msgspec.structs.replace(make_gpu(name="GB10"), memory_gib=128.0)
+    told = why_none(held(make_catalog(make_offer(), gpus=(make_gpu(), gb10)), where=Where(gpus=("GB10",))))
+    assert "`rentune plan --which-model --gpu-budget 128GB`" in told
+    assert '`rentune plan --model 7b --gpus "GB10"`' in told

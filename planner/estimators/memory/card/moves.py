@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from planner.estimators.memory.held.optimizers import is_paged
 from planner.methods import METHODS
 from planner.strategy.cuts import cut_of
 from remote.contract import Strategy
@@ -37,6 +38,12 @@ class Move(msgspec.Struct, frozen=True):
 def may_stream(strategy: Strategy) -> bool:
     """Whether blocks can pass through a GPU one after the other: frozen, and whole on each GPU."""
     return not METHODS[strategy.method].moves and cut_of(strategy).keeps_whole
+
+
+def keeps_in_ram(strategy: Strategy) -> bool:
+    """Whether something of it lies in RAM so as not to lie on the GPU."""
+    offloads = strategy.offload != "none" or strategy.activation_offload or strategy.gradient_checkpointing == "offloaded"
+    return offloads or is_paged(strategy.optimizer)
 
 
 def _has_torch_states(strategy: Strategy) -> bool:
