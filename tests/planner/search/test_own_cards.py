@@ -92,6 +92,8 @@ def test_the_first_line_prices_no_offer_that_was_left_out() -> None:
 
 def test_of_a_card_that_nobody_rents_out_the_command_that_answers_is_named() -> None:
     """For a job, and where the base is looked for; a card that nothing here trains on is estimated."""
-    helped = {name: next(each.remedy for each in asked("7b", rented=(name,)).rejections if each.remedy) for name in ("P40", "MI300A")}
+    helped = {
+        name: next(each.remedy for each in asked("7b", rented=(name,)).rejections if each.remedy) for name in ("P40", "MI300A")
+    }
     assert '--gpus "P40" in the place of --gpu' in helped["P40"]
     assert helped["MI300A"] == 'nobody sells it; what fits it: rentune estimate --gpu "MI300A"'

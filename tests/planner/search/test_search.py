@@ -651,7 +651,10 @@ def test_a_slip_in_a_short_name_is_told_what_was_meant(typed: str, meant: str) -
 def test_a_card_that_nobody_sells_can_be_estimated() -> None:
     """The table knows it; no offer has it."""
     refused = about(ask(make_request(where=Where(gpus=(SMALL.name,))), market(make_offer())), f"no {SMALL.name} in it")
-    assert refused.remedy == f'nobody sells it; in which ways one of yours holds the job: --gpus "{SMALL.name}" in the place of --gpu'
+    assert (
+        refused.remedy
+        == f'nobody sells it; in which ways one of yours holds the job: --gpus "{SMALL.name}" in the place of --gpu'
+    )
 
 
 FILE = DataAsked(
