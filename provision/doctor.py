@@ -15,6 +15,7 @@ import msgspec
 
 from catalogs.catalog import Catalog
 from catalogs.hardware import ANYWHERE, Offer
+from planner.asking.policy import Rule
 from planner.units import GIB
 from provision.aboard.ship import stack_is_here
 from provision.account.ledger import Ledger, damage
@@ -180,10 +181,15 @@ def _policy(places: Places) -> Finding:
     """What may be rented from here, by the places that say so; one that can't be understood stops everything."""
     found, lack, remedy = None, "", ""
     try:
-        found = "; ".join(rule.words for rule in read_rules(places))
+        found = "; ".join(_rule_words(rule) for rule in read_rules(places))
     except BadInput as error:
         lack, remedy = error.message, error.hint or "Mend the file."
     return looked_for("policy", found, serves="everything", lack=lack, remedy=remedy)
+
+
+def _rule_words(rule: Rule) -> str:
+    """What it allows, where that stands, and whom it rules out by what they can't keep."""
+    return f"{rule.words} (nothing is rented from {', '.join(rule.unkept_at)})" if rule.unkept_at else rule.words
 
 
 def _trouble_with(folder: Path) -> str | None:

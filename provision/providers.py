@@ -132,6 +132,11 @@ def keeps_lease(provider: str) -> bool:
     return provider == HOST or has_idle_limit(provider)
 
 
+def leaseless() -> tuple[str, ...]:
+    """Every provider that a lease rules out: a machine there that is off costs on."""
+    return tuple(name for name in CLOUDS if not keeps_lease(name))
+
+
 def boot_wait_s(provider: str) -> float | None:
     """Seconds that a box there is given from running to reachable; None on one's own machines: the plan knows those better."""
     return CLOUDS[provider].waits.boot_s if provider in CLOUDS else None

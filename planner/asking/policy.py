@@ -29,6 +29,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     allows: tuple[str, ...] | Hosts | Decimal | float  # a float: hours
     said_in: str  # the file, or "the default"
     may_be_overruled: bool
+    unkept_at: tuple[str, ...] = ()  # who sells what can't keep it: of a lease, where a machine that is off costs on
 
     @property
     def place(self) -> str:
@@ -98,7 +99,11 @@ def in_force(rules: Iterable[Rule], overruled: Iterable[str]) -> tuple[Rule, ...
 def refusal(rule: Rule, offer: Offer) -> str | None:
     """Why this rule refuses the offer, in words that name its file and its key; None where it does not."""
     refuses, words = _ABOUT[rule.key]
-    if offer.provider in OWN_MACHINES or not refuses(offer, rule.allows):
+    if offer.provider in OWN_MACHINES:
+        return None
+    if offer.provider in rule.unkept_at:
+        return f"where a lease ends no bill: a machine that is off costs on there ({rule.place})"
+    if not refuses(offer, rule.allows):
         return None
     said = "in no region that its seller names" if rule.key == "regions" and offer.region == ANYWHERE else words(rule.allows)
     return f"{said} ({rule.place})"

@@ -284,15 +284,19 @@ def reason(rejection: Rejection, spelled: Spelling) -> str:
 
 
 def why_none(result: SearchResult) -> str:
-    """Why nothing can be run as asked, in one sentence. Of what is refused the two reasons that most offers were refused for,
-    since of a policy nobody else says that it was one; before these what a machine lacks that was not ruled out, and before all
-    others that money or time are too short for what could do it.
+    """Why nothing can be run as asked, in one sentence. Of what is refused two reasons: what refused the last offers that were
+    left, where none was, and what most were refused for; before these what a machine lacks that was not ruled out, and before
+    all others that money or time are too short for what could do it.
     """
     if result.plans:
         return f"No plan can be run as asked: {(result.plans[0].runnable or '').removesuffix('.')}."
-    most = sorted(result.rejections, key=lambda each: (_is_of_budget(each), bool(each.needed), each.num_offers), reverse=True)[
-        :2
-    ]
+    nothing_left = result.considered is not None and not result.considered.num_offers_admitted
+    last = result.rejections[-1] if nothing_left and result.rejections else None  # each is counted after those before it
+    most = sorted(
+        result.rejections,
+        key=lambda each: (_is_of_budget(each), bool(each.needed), each is last, each.num_offers),
+        reverse=True,
+    )[:2]
     refused = "".join(f"{'; ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
     return f"No plan can be run as asked: nothing on offer does this job{refused}."
 

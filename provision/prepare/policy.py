@@ -28,7 +28,7 @@ from planner.asking.request import Budget, Request, RequestError
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.home.places import Places
-from provision.providers import keeps_lease
+from provision.providers import keeps_lease, leaseless
 
 LINES: Final = 'write lines such as `max_usd_per_hour = 4` and `regions = ["us-*"]`'
 MAX_DEPTH: Final = 20  # assumed: a policy has keys and lists; a key of 30,000 parts takes tomllib 35 s
@@ -113,7 +113,8 @@ def _rules(policy: PolicyFile, file: Path, *, may_be_overruled: bool) -> Iterato
     for key in KEYS:
         if (allows := getattr(policy, key)) is not None:
             allows = parse_hours(allows) if key == LEASE else allows
-            yield Rule(key=key, allows=allows, said_in=str(file), may_be_overruled=may_be_overruled)
+            unkept_at = leaseless() if key == LEASE else ()
+            yield Rule(key=key, allows=allows, said_in=str(file), may_be_overruled=may_be_overruled, unkept_at=unkept_at)
 
 
 def _read(file: Path) -> PolicyFile:

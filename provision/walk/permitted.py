@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from planner.asking.policy import Rule, cap, in_force, limits_of, refusal
+from planner.asking.policy import LEASE, Rule, cap, in_force, limits_of, refusal
 from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
@@ -88,7 +88,8 @@ def _more_usd(plan: Plan, rules: tuple[Rule, ...]) -> str:
 
 
 def _refused(plan: Plan, rules: tuple[Rule, ...], past: Past) -> str | None:
-    reasons = (reason for rule in rules if (reason := refusal(rule, plan.offer)) is not None)
+    # a lease holds as it was when the run was opened
+    reasons = (reason for rule in rules if rule.key != LEASE and (reason := refusal(rule, plan.offer)) is not None)
     if (reason := next(reasons, None)) is not None:
         return f"{plan.offer.key} can't be rented any more: {reason}."
     usd = float(past.spent_usd) + usd_to_come(plan, past)

@@ -139,7 +139,7 @@ def on_sale(catalog: Catalog, edges: Edges, *, beside: tuple[Offer, ...] = ()) -
 def admit(
     request: Request,
     market: Market,
-    rules: Iterable[Rule] = (),
+    rules: tuple[Rule, ...] = (),
     *,
     kept_at: Iterable[Place] = (),
     among: frozenset[int] | None = None,
@@ -151,7 +151,7 @@ def admit(
     catalog, where = market.catalog, request.where
     cards = [catalog.gpu(name) for name in where.cards]
     wishes = (
-        *_wishes(where, catalog, frozenset(card.gpu.name for card in cards), market.sellers),
+        *_wishes(where, catalog, frozenset(card.gpu.name for card in cards), market.sellers, rules),
         *_beside_volume(request, tuple(kept_at)),
         *_limits(where),
     )
@@ -176,7 +176,9 @@ def admit(
     )
 
 
-def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: frozenset[str]) -> Iterable[Wish]:
+def _wishes(
+    where: Where, catalog: Catalog, gpus: frozenset[str], sellers: frozenset[str], rules: tuple[Rule, ...]
+) -> Iterable[Wish]:
     """What was asked for by name or by number."""
     if where.host is not None:
         yield Wish(("host",), lambda offer: offer.provider != HOST, f"the job is for {where.host}", "where.host")
@@ -185,7 +187,7 @@ def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: froze
         remedy = (
             None
             if sellers & set(where.providers)
-            else "; ".join(f"{each}: {how_to_plan_with(each)}" for each in where.providers)
+            else "; ".join(f"{each}: {_how_to_have(each, rules)}" for each in where.providers)
         )
         asks = "providers", where.providers
         yield Wish(asks, lambda offer: offer.provider not in where.providers, reason, "where.providers", remedy)
@@ -243,6 +245,14 @@ def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: froze
             "where.gpu_memory_gib",
             "a larger budget per GPU",
         )
+
+
+def _how_to_have(provider: str, rules: tuple[Rule, ...]) -> str:
+    """What to do for a provider without offers; prices of one that a rule forbids would not be planned with."""
+    for rule in rules:
+        if rule.key == "providers" and isinstance(rule.allows, tuple) and provider not in (*rule.allows, *OWN_MACHINES):
+            return f"refused by {rule.words}; {rule.remedy}"
+    return how_to_plan_with(provider)
 
 
 def _beside_volume(request: Request, kept_at: tuple[Place, ...]) -> Iterable[Wish]:

@@ -11,6 +11,7 @@ import pytest
 from planner.asking.policy import KEYS, Broken, Cap, Key, Rule, cap, in_force, lease_hours, limits_of, refusal
 from planner.asking.request import Budget, RequestError, Where
 from planner.plan import Provider, Rejection
+from planner.report.words import why_none
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
 
 OURS = "/home/ada/.config/rentune/policy.toml"
@@ -114,6 +115,28 @@ def test_no_lease_is_promised_where_a_machine_that_is_off_costs_on(rules: tuple[
     assert "a lease ends no bill at cloud before the deadline" in (refused.runnable or "")
     assert result.recommended is not None
     assert result.recommended.offer.provider == "elsewhere"
+
+
+def test_whom_a_lease_of_a_policy_rules_out_is_counted_with_its_file_and_its_key() -> None:
+    """Like what any other rule refuses; the offer stands in no table, and what would do is told."""
+    leased = msgspec.structs.replace(rule("lease", 2.0, said_in=OURS), unkept_at=("cloud",))
+    catalog = make_catalog(OFFER, make_offer(provider="elsewhere", hosts="data centre"))
+    kept = Provider(name="elsewhere", runnable=True, status="", keeps_lease=True)
+    result = ask(make_request(), catalog, rules=(leased,), providers=(kept,))
+    assert {plan.offer.provider for plan in result.plans} == {"elsewhere"}
+    found = only(result.rejections, f"(lease in {OURS})")
+    assert (found.num_offers, found.remedy) == (1, "--overrule-policy lease")
+    assert "a lease ends no bill" in found.reason
+
+
+def test_the_rule_that_refuses_the_last_offers_left_is_named_first() -> None:
+    """Many more were refused for what the person asked for, and meant."""
+    others = [make_offer(provider="elsewhere", hosts="data centre", instance_type=f"m{number}") for number in range(9)]
+    request = make_request(where=Where(providers=("cloud",)))
+    result = ask(request, make_catalog(OFFER, *others), rules=(rule("providers", ("elsewhere",)),))
+    assert why_none(result).endswith(
+        f"does this job: 1 offer not from elsewhere (providers in {THEIRS}); 9 offers not from cloud."
+    )
 
 
 def test_what_a_job_breaks_of_its_limits_is_named() -> None:

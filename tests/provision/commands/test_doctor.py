@@ -115,6 +115,10 @@ def test_the_rules_that_hold_here_are_shown_with_their_places(places: Places) ->
     ours = places.user_policy
     words = f"providers aws, gcp in {ours}; hosts data centre in the default; max_usd_per_hour 2.50 in {ours}"
     assert (found.state, set(found.detail.split("; "))) == ("there", set(words.split("; ")))
+    places.user_policy.write_text('lease = "2h"\n')
+    leased = next(each for each in examine(places, environment) if each.part == "policy")
+    assert "(nothing is rented from" in leased.detail
+    assert "gcp" in leased.detail
     places.user_policy.write_text('provider = ["aws"]\n')
     lost = next(each for each in examine(places, environment) if each.part == "policy")
     assert (lost.state, lost.serves, lost.remedy) == ("missing", "everything", 'did you mean "providers"?')

@@ -175,6 +175,33 @@ def test_a_lease_that_an_organisation_demands_is_every_rented_runs(office: Place
         capped(there, rules)
 
 
+def test_a_lease_s_rule_knows_whom_it_rules_out(office: Places) -> None:
+    """As every provisioner's row has it; no other rule does."""
+    say(office.organisation_policy, 'lease = "2h"\nproviders = ["gcp", "runpod"]\n')
+    rules = {rule.key: rule for rule in read_rules(office)}
+    assert set(rules["lease"].unkept_at) == {name for name, row in CLOUDS.items() if not row.ends_early}
+    assert rules["providers"].unkept_at == ()
+
+
+def test_plan_says_that_the_policy_s_lease_refused_offers(places: Places) -> None:
+    """Not "by this version": the file says so, and can be changed."""
+    say(places.user_policy, 'providers = ["runpod", "gcp"]\nlease = "2h"\n')
+    told = " ".join(planned().split())
+    assert "where a lease ends no bill" in told
+    assert "--overrule-policy lease" in told
+    assert "none of them can be run by this version" not in planned("--provider", "gcp")
+
+
+def test_no_prices_are_asked_for_of_a_provider_that_a_policy_forbids(places: Places) -> None:
+    """They would not be planned with."""
+    asks = "import prices that you see there"
+    assert asks in " ".join(planned("--provider", "hetzner").split())
+    say(places.user_policy, 'providers = ["runpod"]\n')
+    told = " ".join(planned("--provider", "hetzner").split())
+    assert "refused by providers runpod in" in told
+    assert asks not in told
+
+
 def places_of(office: Places) -> Places:
     """The same machine, without an organisation."""
     return msgspec.structs.replace(office, organisation=office.home / "none")
