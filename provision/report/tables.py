@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -39,6 +39,7 @@ TONES: Final[Mapping[int, Tone]] = {
     Exit.IN_DOUBT: "in_part",
 }  # by exit code; "bad" for the others
 LEAST_TOLD_S: Final = 1.0  # derived: the shortest that providers bill
+CLASSES_NAMED: Final = 6  # assumed: more make no sentence
 BOOKS_OPEN: Final = "trained and gone, its books open"
 
 
@@ -172,12 +173,23 @@ def phases_table(receipt: Receipt) -> Table:
             (figure.name, planned_words(figure), metered_words(figure), error_words(figure)) for figure in receipt.phases
         ),
         total=("in phases", seconds_words(planned_s), seconds_words(metered_s), _difference(planned_s, metered_s)),
-        note=" ".join(filter(None, (_wall_note(receipt), _base_note(receipt), _judging_note(receipt)))),
+        note=" ".join(
+            filter(None, (_wall_note(receipt), *restart_notes(receipt), _base_note(receipt), _judging_note(receipt)))
+        ),
     )
 
 
 def _wall_note(receipt: Receipt) -> str:
     return f"{seconds_words(receipt.span.wall_s)} from the first line in the ledger to the last."
+
+
+def restart_notes(receipt: Receipt) -> Iterator[str]:
+    """Each time that the trainer was killed: what of its work was lost, and where the seconds are that no phase has."""
+    for each in receipt.restarts:
+        why = "The box was rebooted, and the trainer" if each.rebooted else "The trainer was killed and"
+        steps = "no step" if not each.steps_lost else "1 step" if each.steps_lost == 1 else f"{each.steps_lost:,} steps"
+        untold = f"; {seconds_words(each.cut_off_s)} of {each.phase} until then stand in no phase" if each.phase else ""
+        yield f"{why} started again: {steps} lost{untold}."
 
 
 def _base_note(receipt: Receipt) -> str:
@@ -242,8 +254,30 @@ def loss_table(receipt: Receipt) -> Table | None:
             ),
         ),
         note=f"Nats per {'row' if receipt.learning.metrics else 'learned token'}, paired by row. The loss fell by {verdict} "
-        "three standard errors.",
+        f"three standard errors.{_twins_note(receipt)}",
     )
+
+
+def _twins_note(receipt: Receipt) -> str:
+    """That some of the rows that it is judged by were learned."""
+    again, loss = receipt.learning.held_out_twins, receipt.learning.loss
+    if not again or loss is None:
+        return ""
+    say = "says" if again == 1 else "say"
+    return (
+        f" {again:,} of {loss.num_rows:,} held-out rows {say} word for word what is learned, so that the fall looks better "
+        "than it is."
+    )
+
+
+def _no_auc_words(receipt: Receipt) -> str:
+    """By name the classes of which it is known that no row could be held out."""
+    lone = receipt.learning.lone_classes
+    if not lone:
+        return "No AUC: a class has no held-out row, or all of them."
+    named = ", ".join(printable(repr(name)) for name in lone[:CLASSES_NAMED])
+    more = f" and {len(lone) - CLASSES_NAMED:,} more" if len(lone) > CLASSES_NAMED else ""
+    return f"No AUC: no row is held out of {named}{more}, having a single one."
 
 
 def metrics_table(receipt: Receipt) -> Table | None:
@@ -257,7 +291,7 @@ def metrics_table(receipt: Receipt) -> Table | None:
         title="Classes of held-out rows",
         columns=("figure", "before", "after", "rose by"),
         rows=tuple((words, f"{one.before:.3f}", f"{one.after:.3f}", f"{one.after - one.before:.3f}") for words, one in changes),
-        note=None if "auc" in metrics else "No AUC: a class has no held-out row, or all of them.",
+        note=None if "auc" in metrics else _no_auc_words(receipt),
     )
 
 

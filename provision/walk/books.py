@@ -17,7 +17,7 @@ from provision.account.lines import Billed
 from provision.account.receipt.calibration import calibrations
 from provision.account.receipt.closing import AtHome, Closing, Told
 from provision.account.receipt.reckoning import reckon, with_open_books
-from provision.account.receipt.value import Receipt
+from provision.account.receipt.value import Receipt, Restart
 from provision.account.runs import RunState
 from provision.errors import ControlLost
 from provision.home.checkpoints import steps_at_home
@@ -32,6 +32,7 @@ from provision.walk.going_on import job_that_goes_on, stopped_at
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import forget_pushed, meter_pushes
 from provision.watch.curves import trace_curves
+from provision.watch.starts import held_out_twins, restarts_of
 from provision.watch.view import View, base_fetched_bytes, fold, measured, read_events
 from remote.contract import checkpoint_name, checkpoint_step, decode
 
@@ -64,6 +65,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
             heard=measured(events),
             base_fetched_bytes=base_fetched_bytes(events),
             random_base=run.base.kind == "config",
+            restarts=tuple(Restart(**each._asdict()) for each in restarts_of(events)),
+            held_out_twins=held_out_twins(events),
         ),
         home=AtHome(
             adapter_folder=str(home) if home else None,

@@ -74,7 +74,8 @@ def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, wa
     judged_labels = Counter(row.label for _, row in held_out.rows if isinstance(row, Labelled))
     if again := shared_lines(train.rows, held_out.rows).rows:
         of = f"{again:,} of {len(held_out.rows):,} held-out rows"
-        warn(message=f"{of} say word for word what is learned, so that what they are judged by looks better than it is")
+        said = f"{of} say word for word what is learned, so that what they are judged by looks better than it is"
+        warn(message=said, held_out_twins=again)
     return Data(
         train=examples,
         held_out=judged.examples,

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from provision.account.receipt.value import Restart
 from remote.contract import Measured, Outcome
 
 NOTHING_HEARD: Final = Measured()
@@ -21,6 +22,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     heard: Measured = NOTHING_HEARD  # step by step, for what the outcome leaves out
     base_fetched_bytes: int | None = None  # None = it did not come from the hub
     random_base: bool = False  # whether it was a bare configuration
+    restarts: tuple[Restart, ...] = ()
+    held_out_twins: int = 0  # held-out rows that say word for word what is learned
 
 
 class AtHome(msgspec.Struct, frozen=True, kw_only=True):

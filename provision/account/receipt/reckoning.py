@@ -58,13 +58,14 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         ),
         ending=_ending(state, outcome, home, closing, phase_s),
         adapter=adapter,
-        learning=Learning() if outcome is None else _learning(outcome),
+        learning=Learning() if outcome is None else _learning(plan, told, outcome),
         base=_base(plan, told),
         span=_span(state, closing.at_s),
         figures=_figures(plan, _completed(outcome.measured, told.heard) if outcome else told.heard),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, told, sent_bytes=sent_bytes, now_s=closing.at_s),
         tries=tuple(_try(rental, now_s=closing.at_s) for rental in state.rentals),
+        restarts=told.restarts,
         teardown=state.teardown,
         left=Left(kept=state.kept, kept_usd_per_month=kept_usd_per_month(state), costs_on=costs_on(state)),
         tags=state.opened.tags,
@@ -122,7 +123,9 @@ def _ending(state: RunState, outcome: Outcome | None, home: AtHome, closing: Clo
     )
 
 
-def _learning(outcome: Outcome) -> Learning:
+def _learning(plan: Plan, told: Told, outcome: Outcome) -> Learning:
+    data = plan.request.data
+    lone = tuple(name for name, rows, _ in data.classes if rows == 1) if data.held_out_path is None else ()
     both = (outcome.before, outcome.after) if outcome.before and outcome.after else None
     return Learning(
         reached=outcome.reached,
@@ -131,6 +134,8 @@ def _learning(outcome: Outcome) -> Learning:
         train_rows=outcome.train_rows,
         held_out_rows=outcome.held_out_rows,
         samples=outcome.samples,
+        held_out_twins=told.held_out_twins,
+        lone_classes=lone,
     )
 
 

@@ -84,6 +84,15 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Restart(msgspec.Struct, frozen=True, kw_only=True):
+    """A trainer that was killed, or whose box was rebooted, and the one that was started in its place."""
+
+    rebooted: bool = False
+    steps_lost: int = 0  # that were taken, and taken again
+    phase: str | None = None  # that was cut off; None = it was between two
+    cut_off_s: float = 0.0  # of that phase: no phase's seconds hold them
+
+
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     """The result, at home."""
 
@@ -102,6 +111,8 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True):
     train_rows: RowsRead | None = None  # what became of the rows
     held_out_rows: RowsRead | None = None  # likewise; None also where none were held out
     samples: tuple[Sample, ...] = ()
+    held_out_twins: int = 0  # held-out rows that say word for word what is learned
+    lone_classes: tuple[str, ...] = ()  # of a classification: those of a single row, of which none is held out
 
 
 class BaseUsed(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +162,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[Figure, ...]  # named by Phase, in order
     bill: tuple[BillLine, ...]
     tries: tuple[Try, ...] = ()  # every attempt, in order
+    restarts: tuple[Restart, ...] = ()  # likewise, of its trainers on a box that went on
     teardown: Teardown | None  # None = not torn down
     left: Left = Left()
     tags: dict[str, str]

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from planner.plan import Plan, Range
 from provision.account.ledger import Ledger
-from provision.account.receipt.value import BaseUsed, Figure, Receipt
+from provision.account.receipt.value import BaseUsed, Figure, Receipt, Restart
 from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.errors import Exit
@@ -150,6 +150,37 @@ def test_a_classification_shows_how_well_classes_are_told_apart(plan: Plan) -> N
     assert "AUC" in whole
     assert "No AUC" not in whole
     assert "Classes of held-out rows" not in printed(receipt_of(plan, run_state(plan), outcome_of()))
+
+
+def test_a_class_of_which_no_row_could_be_held_out_is_named(plan: Plan) -> None:
+    """Where there is no AUC for want of it; of others it is not known which have none."""
+    found = {"accuracy": 0.5}
+    before, after = (Evaluation(step=step, mean_loss=0.7, row_losses=(0.7, 0.8), metrics=found) for step in (0, 8))
+    learning = receipt_of(plan, run_state(plan), outcome_of(before=before, after=after)).learning
+    receipt = msgspec.structs.replace(
+        receipt_of(plan, run_state(plan)), learning=msgspec.structs.replace(learning, lone_classes=("Billing", "shiping"))
+    )
+    assert "No AUC: no row is held out of 'Billing', 'shiping', having a single one." in printed(receipt)
+
+
+def test_a_kill_and_what_it_took_stand_in_every_report(receipt: Receipt, plan: Plan) -> None:
+    """Terminal, page and the file beside the adapter: else steps and minutes are gone without a word."""
+    killed = Restart(steps_lost=6, phase="train", cut_off_s=135.0)
+    known = msgspec.structs.replace(receipt, restarts=(killed, Restart(rebooted=True)))
+    words = "The trainer was killed and started again: 6 steps lost; 2 min 15 s of train until then stand in no phase."
+    for shown in (printed(known), render_page(known, plan, CURVES), render_cost(known)):
+        assert words in " ".join(shown.split())
+        assert "The box was rebooted, and the trainer started again: no step lost." in " ".join(shown.split())
+    assert "started again" not in printed(receipt)
+    assert msgspec.json.decode(msgspec.json.encode(known), type=Receipt) == known
+
+
+def test_held_out_rows_that_were_learned_are_told_where_the_loss_is(receipt: Receipt, plan: Plan) -> None:
+    """Not in the log alone, beside a loss that fell by more than three standard errors."""
+    learned = msgspec.structs.replace(receipt, learning=msgspec.structs.replace(receipt.learning, held_out_twins=1))
+    for shown in (printed(learned), render_page(learned, plan, CURVES)):
+        assert "held-out rows says word for word what is learned" in " ".join(shown.split())
+    assert "word for word" not in printed(receipt)
 
 
 def test_what_may_still_bill_is_said_first_and_with_its_cure(receipt: Receipt) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +69,22 @@ def test_rows_that_are_broken_in_one_way_are_told_once(tmp_path: Path) -> None:
     assert second.startswith("a.jsonl:31:2: not JSON")
 
 
+def told_to(warned: list[dict[str, Any]], **data: Any) -> None:
+    warned.append(data)
+
+
 def test_held_out_rows_that_are_learned_from_are_told(tmp_path: Path) -> None:
     """A model that knows them by heart is judged as if it had understood them."""
     (tmp_path / "a.csv").write_text("text\n" + "the same\n" * 5 + "".join(f"row {number}\n" for number in range(5)))
     (tmp_path / "b.csv").write_text("text\nthe same\nanother\n")
-    said: list[str] = []
     for held_out, told in ((str(tmp_path / "b.csv"), ["1 of 2 held-out rows say word for word what is learned"]), (None, [])):
-        said.clear()
+        warned: list[dict[str, Any]] = []
         source = DataSource(train=str(tmp_path / "a.csv"), held_out=held_out, held_out_rows=0)
-        load_data(source, byte_tokenizer(), seq_len=64, seed=0, warn=lambda **data: said.append(data["message"]))
+        load_data(source, byte_tokenizer(), seq_len=64, seed=0, warn=partial(told_to, warned))
+        said = [data["message"] for data in warned]
+        counted = [data["held_out_twins"] for data in warned]
         assert [each.partition(", so that")[0] for each in said] == told
+        assert counted == [1] * len(told), "the receipt takes it from there"
 
 
 def test_the_trainer_counts_and_learns_by_the_same_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
