@@ -64,6 +64,7 @@ class Cap(msgspec.Struct, frozen=True, kw_only=True):
 
     usd: Decimal
     rule: Rule | None = None
+    own_usd: Decimal | None = None  # of a rule's that is broken: --max-cost, where that is lower
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -82,6 +83,9 @@ class Limits(msgspec.Struct, frozen=True):
     def broken(self, *, usd: float, seconds: float) -> Broken | None:
         """What of them so much at p90 breaks; None where all hold."""
         dear = next((each for each in self.caps if usd > each.usd), None)
+        if dear is not None and dear.rule is not None:
+            own_usd = next((each.usd for each in self.caps if each.rule is None and each.usd < dear.usd), None)
+            dear = msgspec.structs.replace(dear, own_usd=own_usd)
         slow = self.max_s if self.max_s is not None and seconds > self.max_s else None
         return None if dear is None and slow is None else Broken(dear, slow)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from planner.asking.request import ESTIMATED, DataAsked
+from collections import defaultdict
+from typing import Final
+
+from planner.asking.request import ESTIMATED, Classes, DataAsked
 from planner.estimators.sequences import counts_exactly, packed_rows, rows_read
 from remote.contract import MAX_HELD_OUT_SHARE, RowsRead
+
+NAMES_SHOWN: Final = 6  # assumed: more make no sentence
+ROWS_TO_HOLD_OUT: Final = 2  # derived: of each class all rows but one may be held out (remote/data/classes.py)
 
 
 def cut_words(data: DataAsked, seq_len: int) -> str | None:
@@ -66,6 +72,27 @@ def short_words(data: DataAsked) -> str | None:
     if data.reading.max_rows is None or there >= data.reading.max_rows:
         return None
     return f"{data.reading.max_rows:,} rows were asked for and the data has {there:,}: all of them count, and no more"
+
+
+def label_words(classes: Classes) -> tuple[str, ...]:
+    """What is strange in the labels, as sentences: some that differ in case or blanks only, and some with a single row."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name, rows, _ in classes:
+        alike[" ".join(name.split()).casefold()].append(f"{name!r} ({rows:,} {'row' if rows == 1 else 'rows'})")
+    twice = [" beside ".join(names) for names in alike.values() if len(names) > 1]
+    single = [repr(name) for name, rows, _ in classes if rows < ROWS_TO_HOLD_OUT]
+    told = []
+    if twice:
+        told.append(f"labels that differ in case or blanks only are classes of their own: {_some(twice)}")
+    if single:
+        number = "1 class has" if len(single) == 1 else f"{len(single):,} classes have"
+        told.append(f"{number} a single row, so that nothing judges what is learned of it: {_some(single)}")
+    return tuple(told)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+    return f"{', '.join(names[:NAMES_SHOWN])}{more}"
 
 
 def unread_labels(task: str, num_rows: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices.machine import electricity_words, kept_words
-from planner.notices.rows import cut_words, held_out_words, packed_words
+from planner.notices.rows import cut_words, held_out_words, label_words, packed_words
 from planner.notices.vain import unread
 from planner.plan import Considered, Plan, Rejection, SearchResult
 from planner.report import tables, words
@@ -196,6 +196,8 @@ def _one(plan: Plan) -> Iterator[Part]:
         yield f"Note: {cut}."
     if (laid := packed_words(plan.request.data, plan.strategy.seq_len)) is not None:
         yield f"Note: {laid}."
+    for words_of_labels in label_words(plan.request.data.classes):
+        yield f"Note: {words_of_labels}."
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."
     yield from _kept(plan)

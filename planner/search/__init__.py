@@ -18,7 +18,7 @@ from planner.asking.training_keys import check_training
 from planner.edges import Edges
 from planner.estimators.memory.refused.support import require_apart, require_trainable, require_unpacked, require_unquantized
 from planner.methods import QLORA, QLORA_MEANS
-from planner.notices.rows import cut_words
+from planner.notices.rows import cut_words, label_words
 from planner.plan import Cards, Considered, Layout, Place, Plan, Rejection, SearchResult, WayOut
 from planner.search.best import AIMS, Aim, best, by_the_hour, rank_by
 from planner.search.figures import Figures
@@ -229,6 +229,7 @@ def _warnings(asked: _Asked, ranked: _Ranked) -> Iterator[str]:
     data = question.request.data
     if data.path is not None and (cut := cut_words(data, question.seq_len)) is not None:
         yield cut
+    yield from label_words(data.classes)
     decisive = decisive_words(question.request, question.seq_len)
     if decisive is not None:
         saving = "" if ranked.stuck else _saving_words(ranked.found, few_rows_cut(question, market, asked.floors))

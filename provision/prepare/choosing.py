@@ -34,7 +34,7 @@ from provision.prepare.asking import data_measure, market, offers_of_request, sa
 from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
 from provision.prepare.inputs.earlier import require_earlier_whole
-from provision.prepare.policy import capped, require_allowed
+from provision.prepare.policy import capped, narrowed, require_allowed
 from provision.prepare.unchanged import require_unchanged
 from provision.providers import KINDS, Confirm
 from provision.words import usd_words
@@ -95,6 +95,8 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)
+    for note in narrowed(plan.request.budget, plan, edges.rules):
+        saying(quiet=options["as_json"])(f"Note: {note}.")
     chosen = _priced(plan, price)
     every = (chosen, *alternatives_of(chosen, others, offers_of_today, edges.rules, billed=today.rule))
     first, *alternatives = (_to_be_run(each, edges.rules, keep=options["keep_box_on_failure"]) for each in every)

@@ -86,8 +86,10 @@ def require_allowed(plan: Plan, rules: tuple[Rule, ...]) -> None:
             raise Refused(f"{plan.offer.key} can't be rented: {reason}.", hint=rule.remedy)
     limit = cap(Budget(), kept, plan.offer)
     if limit is not None and limit.rule is not None and plan.cost.held_usd.p90 > limit.usd:
+        from planner.search.told.notebook import enough_usd  # only for what is refused: it costs start-up time
+
         raise Refused(
-            f"This plan may cost ${plan.cost.held_usd.p90:.2f}, over ${limit.usd} ({limit.rule.place}).",
+            f"This plan may cost ${enough_usd(plan.cost.held_usd.p90)}, over ${limit.usd} ({limit.rule.place}).",
             hint=limit.rule.remedy,
         )
 
@@ -107,6 +109,17 @@ def capped(plan: Plan, rules: tuple[Rule, ...]) -> Request:
     max_usd = plan.request.budget.max_usd if limit is None else limit.usd
     budget = msgspec.structs.replace(plan.request.budget, max_usd=max_usd, lease_hours=hours)
     return msgspec.structs.replace(plan.request, budget=budget)
+
+
+def narrowed(asked: Budget, plan: Plan, rules: tuple[Rule, ...]) -> Iterator[str]:
+    """What of the job's own limits a rule has made smaller, in sentences with its file and its key."""
+    kept = in_force(rules, plan.request.overruled)
+    limit, hours = cap(asked, kept, plan.offer), lease_hours(asked, kept, plan.offer)
+    if asked.lease_hours is not None and hours is not None and hours < asked.lease_hours:
+        shortest = next(rule for rule in kept if rule.key == LEASE and rule.allows == hours)
+        yield f"the lease is {hours:g} h, not {asked.lease_hours:g} h as asked ({shortest.place})"
+    if asked.max_usd is not None and limit is not None and limit.rule is not None:
+        yield f"the run may cost ${limit.usd:f} at most, not ${asked.max_usd:f} as asked ({limit.rule.place})"
 
 
 def _rules(policy: PolicyFile, file: Path, *, may_be_overruled: bool) -> Iterator[Rule]:

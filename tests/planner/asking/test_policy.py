@@ -140,12 +140,15 @@ def test_the_rule_that_refuses_the_last_offers_left_is_named_first() -> None:
 
 
 def test_what_a_job_breaks_of_its_limits_is_named() -> None:
-    """A rule's limit before the job's own, which is easier to lift. What holds to the cent, and to the second, breaks none."""
+    """A rule's limit before the job's own, which is easier to lift, and with it where that is lower. What holds to the cent,
+    and to the second, breaks none.
+    """
     budget, ours = Budget(max_usd=Decimal(5), max_hours=2.0), rule("max_usd_per_run", Decimal(10), said_in=OURS)
     limits = limits_of(budget, (ours,), OFFER)
     assert limits.broken(usd=5.0, seconds=7_200.0) is None
     assert limits.broken(usd=5.01, seconds=7_200.0) == Broken(Cap(usd=Decimal(5)), None)
-    assert limits.broken(usd=10.01, seconds=7_201.0) == Broken(Cap(usd=Decimal(10), rule=ours), 7_200.0)
+    both = Cap(usd=Decimal(10), rule=ours, own_usd=Decimal(5))
+    assert limits.broken(usd=10.01, seconds=7_201.0) == Broken(both, 7_200.0)
     assert limits_of(Budget(), (), OFFER, usual_max_s=60.0).broken(usd=1e9, seconds=61.0) == Broken(None, 60.0)
 
 
@@ -155,6 +158,14 @@ def test_a_plan_over_the_users_own_limit_says_how_to_go_on() -> None:
     refused = ask(make_request(), make_catalog(OFFER), rules=(ours,))
     assert only(refused.rejections, OURS).remedy == "--overrule-policy max_usd_per_run"
     assert ask(make_request(overruled=("max_usd_per_run",)), make_catalog(OFFER), rules=(ours,)).recommended is not None
+
+
+def test_where_the_job_s_own_limit_is_the_lower_one_both_are_told() -> None:
+    """It binds first; the policy's alone would say that setting that aside were enough."""
+    ours = rule("max_usd_per_run", Decimal("0.01"), said_in=OURS)
+    request = make_request(budget=Budget(max_usd=Decimal("0.005")))
+    refused = only(ask(request, make_catalog(OFFER), rules=(ours,)).rejections, OURS)
+    assert refused.reason.startswith(f"over $0.005 (--max-cost) and $0.01 at p90 (max_usd_per_run in {OURS})")
 
 
 def test_a_users_own_rule_can_be_set_aside_for_one_job() -> None:

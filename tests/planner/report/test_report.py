@@ -14,7 +14,7 @@ from planner.asking.options.command_line import spelled
 from planner.asking.request import DataAsked, Where
 from planner.asking.sent import Sent
 from planner.notices.machine import sent_words
-from planner.notices.rows import short_words
+from planner.notices.rows import label_words, short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range, why_none
@@ -95,6 +95,22 @@ def test_more_rows_asked_for_than_there_are_is_told_with_what_counts() -> None:
         "5,000 rows were asked for and the data has 3,000: all of them count, and no more",
     ]
     assert "the data has 2,400:" in (short_words(apart) or "")
+
+
+def test_labels_that_look_like_slips_are_told_with_their_rows() -> None:
+    """Those that differ in case or blanks only, and those of a single row: each is a class that is learned."""
+    classes = (("billing", 206, 1), ("Billing", 1, 9), ("shiping", 1, 12), ("tech  help", 40, 3), ("tech help", 50, 4))
+    assert label_words(classes) == (
+        (
+            "labels that differ in case or blanks only are classes of their own: 'billing' (206 rows) beside 'Billing' (1 row)"
+            ", 'tech  help' (40 rows) beside 'tech help' (50 rows)"
+        ),
+        "2 classes have a single row, so that nothing judges what is learned of it: 'Billing', 'shiping'",
+    )
+    assert label_words((("a", 2, 1), ("b", 9, 2))) == ()
+    data = DataAsked(path="a.jsonl", num_examples=298, mean_tokens=9.0, max_tokens=9, basis="stated", classes=classes)
+    plan = make_plan(request=make_request(data=data))
+    assert "Note: 2 classes have a single row" in " ".join(render_plan(plan, width=100, colour=False).split())
 
 
 def test_why_nothing_can_be_run_begins_with_the_budget_where_that_is_it() -> None:

@@ -26,7 +26,7 @@ from provision.errors import BadInput, Exit, MissingPart, Refused
 from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.prepare.policy import DEFAULT, LINES, capped, read_rules, require_allowed, state_place
+from provision.prepare.policy import DEFAULT, LINES, capped, narrowed, read_rules, require_allowed, state_place
 from tests.provision.plans import tiny_files, tiny_plan
 
 RENTED = Offer(
@@ -140,8 +140,9 @@ def test_a_plan_that_was_saved_under_other_rules_is_looked_at_again(office: Plac
 
 
 def test_a_saved_plan_that_costs_too_much_is_refused(office: Places, tmp_path: Path) -> None:
+    """In whole cents that would pay for it, as `plan` says what it needs."""
     say(office.user_policy, "max_usd_per_run = 0.001\n")
-    with pytest.raises(Refused, match=r"may cost \$0.02, over \$0.001 \(max_usd_per_run in "):
+    with pytest.raises(Refused, match=r"may cost \$0.03, over \$0.001 \(max_usd_per_run in "):
         require_allowed(rented(tmp_path / "a"), read_rules(office))
     require_allowed(rented(tmp_path / "b", overruled=("max_usd_per_run",)), read_rules(office))
 
@@ -173,6 +174,20 @@ def test_a_lease_that_an_organisation_demands_is_every_rented_runs(office: Place
     there = msgspec.structs.replace(there, offer=msgspec.structs.replace(there.offer, provider="hetzner"))
     with pytest.raises(Refused, match="A lease ends no bill at hetzner before the deadline"):
         capped(there, rules)
+
+
+def test_what_a_rule_makes_smaller_of_a_job_s_own_limits_is_said(office: Places, tmp_path: Path) -> None:
+    """With the file and the key, so that nobody takes two hours for three; what it leaves is not told."""
+    say(office.organisation_policy, 'lease = "2h"\nmax_usd_per_run = 10\n')
+    rules, file = read_rules(office), office.organisation_policy
+    plan = rented(tmp_path / "a")
+    wide, tight = (Budget(max_usd=Decimal(usd), lease_hours=hours) for usd, hours in ((20, 3.0), (5, 1.0)))
+    assert list(narrowed(wide, plan, rules)) == [
+        f"the lease is 2 h, not 3 h as asked (lease in {file})",
+        f"the run may cost $10 at most, not $20 as asked (max_usd_per_run in {file})",
+    ]
+    assert list(narrowed(tight, plan, rules)) == []
+    assert list(narrowed(Budget(), plan, rules)) == []
 
 
 def test_a_lease_s_rule_knows_whom_it_rules_out(office: Places) -> None:
