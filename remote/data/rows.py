@@ -15,7 +15,7 @@ from remote.data.cells import Unusable, name_of, text_at
 from remote.data.files import BEYOND, Part, files_of, records
 from remote.data.files import UnreadableData as UnreadableData
 from remote.data.labelled import Labelled, Unlabelled, labelled
-from remote.data.named import NAMED_SO, Columns, beside, renamed
+from remote.data.named import NAMED_SO, Columns, beside, lacking, renamed
 
 Role = Literal["system", "user", "assistant"]
 Format = Literal["text", "instruction", "chat", "classification"]
@@ -140,8 +140,8 @@ def read_rows(
             lines.append(before + line)
             unread_labels += chosen == "text" and _has_label(record)
         except _BadRow as error:
-            others = beside(record, columns) if isinstance(error, _NoRow) else ""
-            broken.append(Broken(file=part.name, line=line, column=error.column, why=_printable(f"{error}{others}")))
+            why = _why_no_row(error, record, columns, chosen) if isinstance(error, _NoRow) else str(error)
+            broken.append(Broken(file=part.name, line=line, column=error.column, why=_printable(why)))
         if max_rows is not None and len(rows) >= max_rows:
             break
     if not rows and not broken:
@@ -164,6 +164,11 @@ def _numbered(parts: Sequence[Part]) -> Iterator[tuple[Part, int, int, Any]]:
         for line, raw in records(part.path):
             yield part, before, line, raw
         before += line
+
+
+def _why_no_row(error: _NoRow, record: Mapping[str, Any], columns: Columns, kind: str | None) -> str:
+    """With the name that is missing beside those that columns were said for, and with the columns that are left for it."""
+    return f"{lacking(columns, is_labelled=kind == 'classification') or error}{beside(record, columns)}"
 
 
 def _require_whole(record: Mapping[str, Any]) -> None:

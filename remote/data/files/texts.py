@@ -65,6 +65,7 @@ def _lines_of(text: str, opening: int, num_rows: int) -> Iterator[int]:
         _, at = decode(text, at)
 
 
+OTHER_SEPARATORS: Final = (";", "\t", "|", ",")  # of tables in the wild
 BEYOND = ""  # under which a table's row has the cells that no column of the header names
 
 
@@ -79,9 +80,17 @@ def table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
                 while (record := _next_record(rows)) is not None:
                     yield rows.line_num, record
             except csv.Error as error:
-                raise UnreadableData(f"{path.name}:{rows.reader.line_num}: not a table ({error})") from error
+                split = _split_otherwise(tuple(rows.fieldnames or ()))
+                raise UnreadableData(f"{path.name}:{rows.reader.line_num}: not a table ({split or error})") from error
 
     return read
+
+
+def _split_otherwise(names: tuple[str, ...]) -> str | None:
+    """What is meant where the header is a single cell that holds another separator."""
+    (header,) = names if len(names) == 1 else ("",)
+    mark = next((mark for mark in OTHER_SEPARATORS if mark in header), None)
+    return None if mark is None else f"its columns are separated by {mark!r}; write commas, or tabs in a file named .tsv"
 
 
 def _next_record(rows: csv.DictReader[str]) -> dict[str, Any] | None:

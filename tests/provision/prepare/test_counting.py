@@ -163,6 +163,7 @@ def test_a_tokenizer_that_cannot_be_read_is_told(data: Path, tmp_path: Path) -> 
         ("a.json", "{", "a.json:1:2: not JSON"),
         ("a.json", "[" * 100_000, "a.json is nested too deep"),
         ("a.csv", 'prompt,completion\n"a,b\n', "a.csv:2: not a table"),
+        ("a.csv", 'prompt;completion\n"a";"b"\n', "a.csv:2: not a table .its columns are separated by ';'; write commas"),
         ("a.xlsx", "x", "a.xlsx: unknown kind of file"),
         ("a.parquet", "x", "a.parquet: no Parquet that can be read"),
     ],

@@ -47,8 +47,16 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("columns", "kind", "said"),
     [
-        ({"prompt": "q"}, "auto", "no known keys (found: prompt);"),
-        ({"text": "q"}, "classification", "no label (found: text);"),
+        ({"prompt": "q"}, "auto", "no column is named for completion: say --column completion=… too"),
+        ({"completion": "q"}, "auto", "no column is named for prompt: say --column prompt=… too"),
+        ({"text": "q"}, "classification", "no column is named for label: say --column label=… too"),
+        ({"label": "q"}, "classification", "no column is named for text: say --column text=… too"),
+        (
+            {"text_a": "q"},
+            "classification",
+            "no column is named for text_b and label: say --column text_b=… --column label=… too",
+        ),
+        ({"system": "q"}, "auto", "no known keys (found: system);"),
     ],
 )
 def test_where_too_few_columns_were_named_the_others_are(tmp_path: Path, columns: dict[str, str], kind: str, said: str) -> None:
