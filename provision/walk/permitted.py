@@ -96,7 +96,5 @@ def _refused(plan: Plan, rules: tuple[Rule, ...], past: Past) -> str | None:
     broken = limits_of(Budget(), rules, plan.offer).broken(usd=usd, seconds=plan.duration.wall_s.p90)
     if broken is None or broken.cap is None or broken.cap.rule is None:
         return None
-    from planner.search.told.notebook import enough_usd  # only for what is refused: it costs start-up time
-
     limit, place = broken.cap.usd, broken.cap.rule.place
-    return f"{plan.offer.key} can't be rented any more: the run may cost ${enough_usd(usd)}, over ${limit} ({place})."
+    return f"{plan.offer.key} can't be rented any more: the run may cost ${usd:.2f}, over ${limit} ({place})."
