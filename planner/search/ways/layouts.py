@@ -25,8 +25,12 @@ from planner.notices.cards import (
 from planner.plan import Cards, Layout, LayoutKind, Range, Streamed
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
+from planner.search.market.offers import Kind
 from planner.search.ranking import Question
+from planner.search.ways.capacity import fit_of
 from planner.search.ways.fitting import may_run
+from planner.search.ways.ladders import Ladder
+from planner.search.ways.streamed import filled
 from planner.strategy.precision import BITSANDBYTES
 from planner.units import GB
 from remote.contract import Dtype, Strategy
@@ -66,12 +70,20 @@ SPARED: Final[tuple[dict[str, Any], ...]] = (
 )
 
 
+SMALLER_STATES: Final[dict[str, Any]] = {"optimizer": "adamw_8bit"}  # of what lies whole on a card a plan tries it first
+
+
 class _Way(msgspec.Struct, frozen=True):
     """One way, as far as cards differ by it."""
 
     kind: LayoutKind
     changes: Mapping[str, Any]
     num_gpus: int
+
+    @property
+    def num_ranks(self) -> int:
+        """How many of them work on sequences of their own at a time."""
+        return 1 if self.kind == "turns" else self.num_gpus
 
 
 class _Card(msgspec.Struct, frozen=True):
@@ -82,13 +94,13 @@ class _Card(msgspec.Struct, frozen=True):
 
 
 def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iterator[Layout]:
-    """Each way on so many cards of that memory, with the lightest quantization that fits, else what needs least. Of blocks that
-    wait in RAM the strongest that fits, too: it needs far less of that, and nobody says how much there is.
+    """Each way on so many cards of that memory: on cards that are known the quickest that fits, as a plan on them takes it; on
+    others the lightest quantization that fits; where nothing does, what needs least. Of blocks that wait in RAM what takes
+    least of that, too: nobody says how much there is.
     """
     gpu = None if cards.gpu is None else question.catalog.gpus[cards.gpu]
     card = _Card(gpu, as_sold_bytes(cards.memory_gib) if gpu is None else available_bytes(gpu, None))
-    for layout in _on_cards(cards, card, question, figures):
-        yield layout if gpu is None else msgspec.structs.replace(layout, train_s=_train_s(layout.strategy, gpu, figures))
+    yield from _on_cards(cards, card, question, figures)
 
 
 def _on_cards(cards: Cards, card: _Card, question: Question, figures: Figures) -> Iterator[Layout]:
@@ -98,12 +110,41 @@ def _on_cards(cards: Cards, card: _Card, question: Question, figures: Figures) -
         if kind in ON_SEVERAL and num_gpus == 1:
             continue
         for changes in WAYS[kind]:
+            if card.gpu is not None:
+                yield from _quickest(_Way(kind, changes, num_gpus), card.gpu, card, question, figures)
+                continue
             bases = _recomputing(figures, computes_in)
             by_base = [_spared(_Way(kind, changes, num_gpus), base, card, question, figures) for base in bases]
             if laid := [each for each in by_base if each is not None]:
                 fits = [each for each in laid if each.verdict == "fits"]
                 yield fits[0] if fits else min(laid, key=lambda each: each.required_bytes)
                 yield from fits[-1:] if kind == "streamed" and len(fits) > 1 else ()
+
+
+def _quickest(way: _Way, gpu: Gpu, card: _Card, question: Question, figures: Figures) -> Iterator[Layout]:
+    """Of each ladder the largest micro-batch that fits, of these the quickest, one that the trainer can do if there is one;
+    what spares memory is used where nothing fits without it. As in a plan.
+    """
+    ladders = figures.ladders(1, computes_in=gpu.computes_in).usual
+    laid: list[Layout] = []
+    for spared in SPARED if way.kind == "streamed" else (SPARED[0], SMALLER_STATES, *SPARED[1:]):
+        if spared.keys() & question.advice.training.keys():
+            continue
+        changed = _Way(way.kind, {**way.changes, **spared}, way.num_gpus)
+        tried = (_laid(changed, ladder, card, question, figures, largest=True) for ladder in ladders)
+        laid += (each for each in tried if each is not None)
+        if fits := [_timed(each, gpu, figures) for each in laid if each.verdict == "fits"]:
+            fits = [each for each in fits if question.doable(each.strategy)] or fits
+            quickest = min(fits, key=lambda each: math.inf if each.train_s is None else each.train_s.p50)
+            yield quickest
+            frugal = min(fits, key=lambda each: each.ram_bytes or 0)
+            yield from (frugal,) if frugal.strategy.quant != quickest.strategy.quant and way.kind == "streamed" else ()
+            return
+    yield from sorted(laid, key=lambda each: each.required_bytes)[:1]
+
+
+def _timed(layout: Layout, gpu: Gpu, figures: Figures) -> Layout:
+    return msgspec.structs.replace(layout, train_s=_train_s(layout.strategy, gpu, figures))
 
 
 def _spared(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question, figures: Figures) -> Layout | None:
@@ -165,11 +206,13 @@ def _cards_of(question: Question, market: Iterable[Offer]) -> list[Gpu]:
     return [*sorted(modern, key=lambda gpu: -gpu.achievable_tflops)[:1], *often][:MOST_CARDS]
 
 
-def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question, figures: Figures) -> Layout | None:
-    """The smallest micro-batch laid in this way; streamed through a card that is known the largest that fits, which hides its
-    link best, and is told. None where the way makes no sense for the method.
+def _laid(
+    way: _Way, base: Ladder, card: _Card, question: Question, figures: Figures, *, largest: bool = False
+) -> Layout | None:
+    """The smallest micro-batch laid in this way, or the `largest` that fits; streamed through a card that is known the largest
+    anyhow, which hides its link best, and is told. None where the way makes no sense for the method.
     """
-    steps = [_changed(step, way, question.advice.global_batch_size) for step in base]
+    steps = _steps(base, way, question.advice.global_batch_size)
     streams = way.kind == "streamed"
     if streams and not may_stream(steps[-1]):
         return None
@@ -177,7 +220,9 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
         return None
     try:
         check_quant(steps[-1].method, steps[-1].quant)
-        strategy = _largest(steps, card, figures) if streams and card.gpu is not None else steps[-1]
+        strategy = _largest(steps, card, figures) if largest or (streams and card.gpu is not None) else steps[-1]
+        if largest and streams and card.gpu is not None:
+            strategy = _filled(strategy, card.gpu, card.has_bytes, figures)
         vram = figures.vram_like(strategy, card.gpu)
         word, _ = verdict(vram, card.has_bytes)
         streamed = _streamed(strategy, card.gpu, figures) if streams and card.gpu is not None else None
@@ -198,12 +243,26 @@ def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question
     )
 
 
+def _steps(base: Ladder, way: _Way, global_batch_size: int) -> list[Strategy]:
+    """The ladder laid in this way, without the steps whose passes would not come out; all, where none would."""
+    exact = [step for step in base if global_batch_size % (step.micro_batch_size * way.num_ranks) == 0]
+    return [_changed(step, way, global_batch_size) for step in exact or base]
+
+
+def _filled(strategy: Strategy, gpu: Gpu, has_bytes: int, figures: Figures) -> Strategy:
+    """As a plan streams: with the room that the card has left used."""
+    kind = Kind(gpu=gpu, num_gpus=1, offers=(), num_sold=0)
+    return filled(fit_of(strategy, kind, has_bytes, figures), kind, has_bytes, figures).strategy
+
+
 def _changed(step: Strategy, way: _Way, global_batch_size: int) -> Strategy:
     packed = step.quant != "none"
     dtype = step.param_dtype
     of_packed = ("quant_storage", "kbit_upcast")
     said = {key: dtype if value == HALF else value for key, value in way.changes.items() if packed or key not in of_packed}
-    passes = max(1, global_batch_size // (step.micro_batch_size * way.num_gpus))
+    passes = max(1, global_batch_size // (step.micro_batch_size * way.num_ranks))
+    if way.num_gpus == 1:
+        passes = step.gradient_accumulation_steps
     return msgspec.structs.replace(step, num_gpus=way.num_gpus, gradient_accumulation_steps=passes, **said)
 
 
@@ -225,7 +284,7 @@ def _train_s(strategy: Strategy, gpu: Gpu, figures: Figures) -> Range | None:
 def _streamed(strategy: Strategy, gpu: Gpu, figures: Figures) -> Streamed:
     """What the link takes of a micro-step. Computing grows with the tokens, and what crosses the link does not."""
     streamed = figures.step(strategy, gpu)
-    resident = figures.step(msgspec.structs.replace(strategy, offload="none"), gpu)
+    resident = figures.step(msgspec.structs.replace(strategy, offload="none", streaming=None), gpu)
     tokens = strategy.micro_batch_size * strategy.seq_len
     return Streamed(
         ram_bytes=figures.host(strategy, on_cpu=False).ram_peak_bytes,

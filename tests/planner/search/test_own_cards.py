@@ -12,6 +12,7 @@ from planner.report import job_line
 from planner.report.layouts import cards_lines
 from planner.report.lines import render
 from planner.search import cards_of
+from remote.contract import Phase
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
 
 CATALOG = read_catalog()
@@ -97,3 +98,34 @@ def test_of_a_card_that_nobody_rents_out_the_command_that_answers_is_named() -> 
     }
     assert '--gpus "P40" in the place of --gpu' in helped["P40"]
     assert helped["MI300A"] == 'nobody sells it; what fits it: rentune estimate --gpu "MI300A"'
+
+
+@pytest.mark.parametrize(
+    ("model", "card"), [("7b", "RTX 3090"), ("14b", "RTX 3090"), ("70b", "RTX A5000"), ("70b", "GB10"), ("1b", "T4")]
+)
+def test_what_is_told_of_an_owned_card_is_the_plan_on_a_rented_one(model: str, card: str) -> None:
+    """The same way to train and the same seconds: the quickest that fits, whole where that does, else streamed."""
+    market = make_catalog(make_offer(gpu=card, ram_gib=512.0), gpus=tuple(CATALOG.gpus.values()))
+    request = make_request(model=model, data=stated_data(num_examples=1_000, tokens_per_example=512))
+    result = ask(request, market, cards=Cards(1, CATALOG.gpus[card].memory_gib, card))
+    planned = result.plans[0]
+    told = next(each for each in result.layouts if each.verdict == "fits")
+    assert told.strategy == planned.strategy
+    assert told.train_s is not None
+    assert told.train_s.p50 == pytest.approx(planned.duration.phase_s[Phase.TRAIN].p50)
+
+
+def test_every_row_trains_on_as_many_sequences_a_step() -> None:
+    """Else the hours of one are not those of the other; cutting states in parts makes an adapter no quicker."""
+    request = make_request(model="7b", data=stated_data(num_examples=1_000, tokens_per_example=512))
+    result = ask(request, MARKET, cards=Cards(2, 24.0, "RTX 3090"))
+    sequences = {
+        each.strategy.micro_batch_size
+        * each.strategy.gradient_accumulation_steps
+        * (1 if each.kind == "turns" else each.strategy.num_gpus)
+        for each in result.layouts
+    }
+    assert sequences == {16}
+    train_s = {each.strategy.sharding: each.train_s.p50 for each in result.layouts if each.train_s is not None}
+    assert train_s["zero1"] == pytest.approx(train_s["ddp"], rel=0.02)
+    assert train_s["zero2"] == pytest.approx(train_s["ddp"], rel=0.02)
