@@ -6,6 +6,7 @@ Both are torch modes and live in functions, so that this module imports without 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from planner.estimators.trace.autocast import Casts, concerns
@@ -111,6 +112,7 @@ def as_cuda(recorder: Recorder, casts: Casts, compute_capability: tuple[int, int
     from torch.overrides import TorchFunctionMode
 
     flash = compute_capability is None or compute_capability >= FLASH_CAPABILITY
+    _drop_as_cuda()
     plain: dict[Any, bool] = {}  # most calls only ask for a shape or a dtype
 
     class AsCuda(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped here
@@ -170,6 +172,18 @@ def _dropout(value: Any, p: float = 0.5, training: bool = True, inplace: bool = 
     import torch
 
     return torch.native_dropout(value, p, train=True)[0] if training and p > 0 else value
+
+
+@cache
+def _drop_as_cuda() -> Any:
+    """The same inside torch's own composites, which no function mode sees: attention by plain mathematics drops weights. It
+    holds for meta tensors alone, and as long as what is returned lives.
+    """
+    from torch.library import Library
+
+    registered = Library("aten", "IMPL")
+    registered.impl("dropout", _dropout, "AutogradMeta")
+    return registered
 
 
 def _softmax(value: Any, dim: int = -1, *_: Any, dtype: Any = None, **__: Any) -> Any:

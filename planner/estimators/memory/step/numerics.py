@@ -52,6 +52,9 @@ INTEGER_MASK: Final = 8  # derived: get_attention_mask of DebertaV2Encoder multi
 
 BIASED_SCORES: Final = frozenset({"alibi_wide", "alibi_summed"})  # by positions, from head to head otherwise
 
+# derived: check_head_dim_size_mem_efficient of torch's sdp_utils.cpp; the kernel reads 16 bytes at once
+NARROW_HEADS: Final = 8  # a head of 16-bit numbers must be a multiple of so many for the memory-efficient kernel
+WIDE_HEADS: Final = 4  # one of 32-bit numbers
 AttentionKernel = Literal["flash", "efficient", "mathematics", "cpu", "eager"]
 
 
@@ -334,8 +337,17 @@ def attention_kernel(
         return "mathematics"
     narrow_head = architecture.head_dim <= MAX_FLASH_HEAD_DIM and architecture.mixer != "latent"  # latent keys are wider
     unmasked = not is_masked(architecture, strategy) and not architecture.position_bias
-    fitting = narrow_head and unmasked and _has_narrow_queries(architecture, strategy)
-    return "flash" if flash and fitting else "efficient"
+    narrow = _has_narrow_queries(architecture, strategy)
+    if flash and narrow_head and unmasked and narrow:
+        return "flash"
+    uneven = architecture.head_dim % (NARROW_HEADS if narrow else WIDE_HEADS) != 0
+    unknown = narrow and not flash and _narrow_dtype(strategy) == "bfloat16"  # to that kernel, before compute capability 8.0
+    return "mathematics" if uneven or unknown else "efficient"
+
+
+def _narrow_dtype(strategy: Strategy) -> str:
+    """Of queries that have 16 bits."""
+    return strategy.param_dtype if strategy.autocast == "none" else strategy.autocast
 
 
 def _has_narrow_queries(architecture: Architecture, strategy: Strategy) -> bool:

@@ -21,7 +21,7 @@ from planner.estimators.memory.step.blocks.position_bias import (
     laid_bias,
     spread_gradient_bytes,
 )
-from planner.estimators.memory.step.numerics import BIASED_SCORES, Numerics
+from planner.estimators.memory.step.numerics import BIASED_SCORES, NARROW_HEADS, Numerics
 from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.step.tape import Tensor
 
@@ -155,9 +155,11 @@ def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, se
     key, value = (block.cast(tensor, a.cached_size, half, tokens=n.keys) for tensor in (key, value))
     key, value = _repeated(block, key), _repeated(block, value)
     biases = () if bias is None else (cast_bias(block, bias, half, seen),)
-    return block.op(
+    given = block.by_role["output"][0].in_features
+    query, key, value, features = _for_flash(block, query, key, value, half)
+    attended = block.op(
         (*dict.fromkeys((query, key, value)), *biases),
-        block.by_role["output"][0].in_features,
+        features or given,
         half,
         saves=(query, key, value, *biases),
         grads=(*dict.fromkeys((query, key, value)), *(each for each in biases if gets_gradient(block, each, seen))),
@@ -166,6 +168,21 @@ def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, se
         keeps=n.tokens * a.num_heads * STATISTIC_BYTES + _mask_bytes(block, half),
         backward_scratch=_attention_scratch(block, half) + spread_gradient_bytes(block, half, seen),
     )
+    return block.op((attended,), given, half) if features else attended
+
+
+def _for_flash(block: Block, query: Tensor, key: Tensor, value: Tensor, item: int) -> tuple[Tensor, Tensor, Tensor, int | None]:
+    """What flash is given, and how wide its result then is: heads that are no multiple of eight are copied with zeros behind
+    (pad_last_dim of torch's attention.cpp). None = as wide as was asked for.
+    """
+    n, a = block.n, block.architecture
+    rest = -a.head_dim % NARROW_HEADS
+    if n.attention != "flash" or not rest:
+        return query, key, value, None
+    queries, pairs = a.num_heads * (a.head_dim + rest), a.query_size if n.repeats_kv else a.cached_size
+    keys = pairs // a.head_dim * (a.head_dim + rest)
+    wider = {each: block.op((each,), keys, item, tokens=n.keys) for each in dict.fromkeys((key, value))}
+    return block.op((query,), queries, item), wider[key], wider[value], queries
 
 
 def _mask_bytes(block: Block, item: int) -> int:
@@ -204,6 +221,7 @@ def _mathematics(block: Block, query: Tensor, key: Tensor, value: Tensor, _seen:
     scores = block.op((scaled, key), pairs, FP32, saves=(scaled, key))
     one, looked_at = n.tokens * pairs * FP32, n.tokens * pairs  # a byte each
     weights = block.op((scores,), pairs, FP32, saves_output=True, scratch=looked_at, backward_scratch=one)
+    weights = dropout(block, weights, pairs, a.attention_dropout)
     value = block.op((value,), a.query_size, FP32)
     narrow = n.tokens * pairs * item if item != FP32 else 0  # weights that are handed back as well, and dropped
     attended = block.op((weights, value), a.query_size, FP32, saves=(weights, value), scratch=narrow, holds=held)
