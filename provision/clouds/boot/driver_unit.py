@@ -50,8 +50,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SOURCE: Final = "packages.ubuntu.com, nvidia-graphics-drivers-{0}-server; NVIDIA: open modules from Turing on"
-# The oldest that torch and the card need is put in, so they stand by age.
-BRANCHES: Final = (
+BRANCHES: Final = (  # derived: each from its source; the oldest that torch and the card need is put in, so they stand by age
     Branch(
         number=580,
         releases=("22.04", "24.04"),

@@ -39,7 +39,7 @@ BESIDE_ROWS: Final = frozenset({"dataset_infos.json", "dataset_info.json", "data
 OFFLINE: Final = "HF_HUB_OFFLINE"
 YES: Final = frozenset({"1", "ON", "YES", "TRUE"})  # as huggingface_hub 1.x reads it
 FETCH_S: Final = 1800.0  # assumed: of one file; 4 GiB at 2.4 MB/s
-PIECE_BYTES: Final = 1 << 20
+PIECE_BYTES: Final = 1 << 20  # assumed: of a file that is read at once
 SHAPE: Final = f"{ON_HUB}OWNER/NAME, or with a file or folder of it behind: {ON_HUB}OWNER/NAME/data/train.jsonl"
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -129,10 +129,13 @@ def test_a_tight_job_is_told_the_nearest_change() -> None:
     assert change == "loss liger" or change.startswith(("micro_batch_size", "quant"))
 
 
+IN_FP16: Final[dict[str, Any]] = {"param_dtype": "float16", "autocast": "float16"}  # in bf16 a T4 writes its scores out
+
+
 def test_what_loses_nothing_is_named_before_what_is_learned_from_is_cut() -> None:
     """No one of them is enough; together they are, and shorter sequences, which would do alone, are not advised."""
     asked: dict[str, Any] = {"model": "8b", "quant": "nf4", "kbit_upcast": "none", "gpu": "T4", "seq_len": 5000}
-    asked |= {"micro_batch_size": 4, "gradient_accumulation_steps": 4}
+    asked |= IN_FP16 | {"micro_batch_size": 4, "gradient_accumulation_steps": 4}
     kept = {"loss": "liger"}, {"micro_batch_size": 2, "gradient_accumulation_steps": 8}
     assert [ask(**asked | one)["fits"]["verdict"] for one in (*kept, {"seq_len": 512})] == ["does_not_fit"] * 2 + ["fits"]
     reason = ask(**asked)["fits"]["reason"]
@@ -145,6 +148,7 @@ def test_what_loses_nothing_is_named_before_what_is_learned_from_is_cut() -> Non
 def test_changes_that_would_fit_together_do_when_they_are_typed(model: str, gpu: str) -> None:
     """Each of them is needed: what is left out of such a list was of no use."""
     asked: dict[str, Any] = {"model": model, "gpu": gpu, "seq_len": 8192, "micro_batch_size": 4}
+    asked |= IN_FP16 if gpu == "T4" else {}
     words = ask(**asked)["fits"]["reason"].rpartition("; ")[2].removesuffix(" would fit").removesuffix(" together")
     parts = [part.split(" ") for part in re.split(r", | and ", words.replace(" with ", ", "))]
     changes = {key: int(said[0]) if said[:1] and said[0].isdigit() else said[0] if said else True for key, *said in parts}

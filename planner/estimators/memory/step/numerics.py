@@ -54,7 +54,7 @@ BIASED_SCORES: Final = frozenset({"alibi_wide", "alibi_summed"})  # by positions
 
 # derived: check_head_dim_size_mem_efficient of torch's sdp_utils.cpp; the kernel reads 16 bytes at once
 NARROW_HEADS: Final = 8  # a head of 16-bit numbers must be a multiple of so many for the memory-efficient kernel
-WIDE_HEADS: Final = 4  # one of 32-bit numbers
+WIDE_HEADS: Final = 4  # derived: likewise, one of 32-bit numbers
 AttentionKernel = Literal["flash", "efficient", "mathematics", "cpu", "eager"]
 
 
