@@ -24,7 +24,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── BooksOpen              130   cut off once the box was gone, before the books were closed
 ├── ResultOnBox              3   trained, and not at home (of a user's host: perhaps): the box is left to its deadline
 ├── BoxLost                  1   the provider lists the box no more, before its deadline and not by us
-│   └── LeaseEnded           1   the box has ended itself, as nobody had renewed its lease
+│   └── LeaseEnded           1   the box has ended itself, as no renewal of its lease reached it
 └── TrainingFailed           1   the trainer ended without a result
 """
 
@@ -116,7 +116,7 @@ class Reason(StrEnum):
     PERMISSION = "permission"  # it knows us, and does not allow it
     HOST = "host"  # the machine came, and is no good
     LOST = "lost"  # the machine came, and was taken away
-    LEASE = "lease"  # the machine ended itself, as nobody had renewed its lease
+    LEASE = "lease"  # the machine ended itself, as no renewal of its lease reached it
     UNKNOWN = "unknown"  # it said something that stands in no table of ours
 
 

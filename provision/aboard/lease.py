@@ -34,7 +34,7 @@ LEAVING_S: Final = 700.0
 
 # What it is told as.
 WAITS: Final = "a result waits on the box, so the deadline alone ends it"
-ENDED: Final = "it has ended, as nobody renewed it"
+ENDED: Final = "it has ended, as no renewal reached it"
 UNWATCHED: Final = "nothing ends the box early if nobody renews it"
 
 # Shell, below those of renewal.py. Variables: theirs, lease_s, and leaving_s where the trainer has less time than LEAVING_S.

@@ -5,7 +5,8 @@ has, a checkpoint or a result, and somebody may `resume`: then the deadline alon
 spared on failure, once it has been reached. A lease that somebody asked for (provision/aboard/lease.py) holds longer, by the
 same renewals.
 
-A renewal is a file on the box that holds its uptime. So a wrong clock changes nothing, and neither side needs a credential.
+A renewal is a file on the box that holds its uptime, and below that which boot it is of: the uptime of the boot before may be
+one that this boot has yet to reach. So a wrong clock changes nothing, and neither side needs a credential.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ RENEW_S: Final = 60.0  # assumed: many renewals may be lost before it matters
 RENEWED_FILE: Final = "renewed"  # below the box's folder: the uptime at the last renewal, in whole seconds
 FORMER_FILE: Final = "lease"  # its name before 2026-11-28: a box, or a controller, of an older version knows no other
 RENEWED_FILES: Final = (RENEWED_FILE, FORMER_FILE)  # both are written, and of both the later holds
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+UNTOLD: Final = "It is tried again and again; while that fails the box may end itself."
 SPARED_FILE: Final = "spared"  # beside it: the deadline alone ends this box
 BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 
@@ -36,9 +39,11 @@ BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 FUNCTIONS: Final = f"""\
 up_s() {{ read -r up rest < /proc/uptime && echo "${{up%.*}}"; }}
 idle_s() {{
-  last_s=$began_s now_s=$(up_s)
+  last_s=$began_s now_s=$(up_s) boot=$(cat {BOOT_ID})
   for file in {" ".join(RENEWED_FILES)}; do
-    read -r renewed_s 2> /dev/null < "$box/$file" || continue
+    renewed_s= of_boot=
+    {{ read -r renewed_s; read -r of_boot; }} < "$box/$file"
+    [ "${{of_boot:-$boot}}" = "$boot" ] || continue
     [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
   done
   echo $((now_s - last_s))
@@ -51,6 +56,16 @@ tell_idle_limit() {{
   elif [ "$1" = yes ]; then echo "{IDLE_LIMIT}|yes|$((idle_limit_s - $(idle_s)))|renewed $(idle_s) s ago"
   else echo "{IDLE_LIMIT}|$1||nothing ends it early if nobody comes"; fi
 }}
+"""
+
+# Shell, in the box's folder. A disk that is full takes no new file, but the bytes of one that is there, in their place.
+WRITE: Final = f"""\
+note=$(sed 's/[.].*//' /proc/uptime; cat {BOOT_ID} 2> /dev/null)
+for file in {" ".join(RENEWED_FILES)}; do
+  {{ echo "$note" > $file.new && mv $file.new $file; }} 2> /dev/null && continue
+  rm -f $file.new 2> /dev/null
+  echo "$note" 1<> $file || exit
+done
 """
 
 
@@ -67,9 +82,15 @@ def unrenewed_s(folder: Path, *, began_s: float, now_s: float) -> float:
 
 
 def _renewals(folder: Path) -> Iterator[float]:
+    """Uptimes; those of another boot than this are none of it. An older version says of no boot."""
+    boot = ""
+    with suppress(OSError):
+        boot = Path(BOOT_ID).read_text().strip()
     for name in RENEWED_FILES:
         with suppress(OSError, ValueError):
-            yield float((folder / name).read_text())
+            renewed_s, *of_boot = (folder / name).read_text().split()
+            if of_boot[:1] in ([], [boot]):
+                yield float(renewed_s)
 
 
 def idle_layer(alone_s: float | None, *, idle_limit_s: float, now_s: float) -> Layer:
@@ -85,33 +106,43 @@ def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
     """Say on the box that somebody is there; with `spare`, that its deadline alone may end it. Raises ConnectionFailed, and
     ProvisionError from a box that can't take it.
     """
-    folder = shlex.quote(box.folder)
-    spared = f"; : > {SPARED_FILE}" if spare else ""
-    noted = f"sed 's/[.].*//' /proc/uptime > {RENEWED_FILE}.new && cp {RENEWED_FILE}.new {FORMER_FILE}.new"
-    renewed = f"{noted} && mv {FORMER_FILE}.new {FORMER_FILE} && mv {RENEWED_FILE}.new {RENEWED_FILE}"
-    done = shell.run(f"cd {folder} || exit; {renewed}{spared}")
+    spared = f": > {SPARED_FILE}" if spare else ":"
+    done = shell.run(f"cd {shlex.quote(box.folder)} || exit\n{spared}\n{WRITE}")
     if done.rc != 0:
-        raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip()}")
+        raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip() or done.rc}.")
 
 
-def _unheard() -> None:
+def _unheard(*_: object) -> None:
     """Nobody notes it."""
 
 
 @contextmanager
 def attended(
-    shell: Shell, box: Box, *, spare: bool, every_s: float = RENEW_S, renewed: Callable[[], object] = _unheard
+    shell: Shell,
+    box: Box,
+    *,
+    spare: bool,
+    every_s: float = RENEW_S,
+    renewed: Callable[[], object] = _unheard,
+    tell: Callable[[str], object] = _unheard,
 ) -> Iterator[None]:
     """Renew for as long as the block runs, from a thread beside it. One that can't be made is made the next time, whatever
-    was wrong: a box whose controller lives must not be ended because this thread died. `renewed`: told of each that was made.
+    was wrong: a box whose controller lives must not be ended because this thread died. `renewed`: told of each that was made;
+    `tell`: once, of a box that answers and can't take one.
     """
     over = threading.Event()
+    told = threading.Event()
 
     def go_on() -> None:
         while not over.is_set():
             with suppress(Exception):
-                renew(shell, box, spare=spare)
-                renewed()
+                try:
+                    renew(shell, box, spare=spare)
+                    renewed()
+                except ProvisionError as error:
+                    if not told.is_set():
+                        told.set()
+                        tell(f"{error} {UNTOLD}")
             over.wait(every_s)
 
     threading.Thread(target=go_on, name="renewal", daemon=True).start()

@@ -19,7 +19,9 @@ def tended(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:
     opened = run.state.opened
     if opened.lease_s is None:
         return nullcontext()
-    return run.reach.attended(shell, box, spare=opened.keep_box_on_failure, renewed=run.folder.renewed.touch)
+    return run.reach.attended(
+        shell, box, spare=opened.keep_box_on_failure, renewed=run.folder.renewed.touch, tell=run.display.note
+    )
 
 
 def begun_by_somebody(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:

@@ -12,7 +12,18 @@ from typing import cast
 import msgspec
 import pytest
 
-from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, RENEWED_FILE, SPARED_FILE, attended, idle_s, renew
+from provision.aboard.renewal import (
+    BEGUN_FILE,
+    BOOT_ID,
+    FORMER_FILE,
+    FUNCTIONS,
+    RENEWED_FILE,
+    SPARED_FILE,
+    UNTOLD,
+    attended,
+    idle_s,
+    renew,
+)
 from provision.direct.here import local_offer
 from provision.direct.local import LocalBox
 from provision.errors import ConnectionFailed, ProvisionError
@@ -20,6 +31,7 @@ from provision.seam import Box
 from provision.ssh import Completed, Shell
 from tests.provision.rigs import await_true, rig_of
 
+BOOT = Path(BOOT_ID).read_text().strip()
 NOW_S, BEGAN_S, IDLE_LIMIT_S = 5000, 1000, 3600
 
 
@@ -35,6 +47,9 @@ def written(folder: Path, files: dict[str, str]) -> Path:
     [
         ({}, 4000),  # nobody ever came
         ({RENEWED_FILE: "4990\n"}, 10),
+        ({RENEWED_FILE: f"4990\n{BOOT}\n"}, 10),
+        ({RENEWED_FILE: f"990\n{BOOT}\nan uptime with more digits stood here"}, 4000),
+        ({RENEWED_FILE: "4990\nanother\n"}, 4000),  # of the boot before this one, which was up for longer
         ({RENEWED_FILE: "9000\n"}, 4000),  # of the boot before this one
         ({RENEWED_FILE: "500\n"}, 4000),  # likewise
         ({RENEWED_FILE: "so\n"}, 4000),
@@ -88,6 +103,48 @@ def test_it_is_renewed_for_as_long_as_the_block_runs() -> None:
     assert len(line.told) == told
 
 
+class Here:
+    """A shell of this machine, as the box would run it."""
+
+    def run(self, command: str) -> Completed:
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        return Completed(rc=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@pytest.mark.parametrize("name", [RENEWED_FILE, FORMER_FILE])
+def test_a_box_that_takes_no_new_file_is_renewed_in_the_place_of_the_last(tmp_path: Path, name: str) -> None:
+    """As one whose disk is full: its controller lives, so it must not end."""
+    (tmp_path / name).write_text("1000000000\nanother\n")
+    (tmp_path / f"{name}.new").mkdir()
+    renew(cast("Shell", Here()), msgspec.structs.replace(BOX, folder=str(tmp_path)))
+    up_s, boot, *_ = (tmp_path / name).read_text().split("\n")
+    assert 0 <= float(Path("/proc/uptime").read_text().split()[0]) - int(up_s) < 30
+    assert boot == BOOT
+
+
+def test_a_box_that_answers_and_can_not_be_renewed_is_told_of_once(tmp_path: Path) -> None:
+    """A line that is cut is told elsewhere."""
+    (tmp_path / RENEWED_FILE).mkdir()
+    (tmp_path / f"{RENEWED_FILE}.new").mkdir()
+    told: list[str] = []
+    asked: list[str] = []
+
+    class Asked(Here):
+        def run(self, command: str) -> Completed:
+            asked.append(command)
+            return super().run(command)
+
+    box = msgspec.structs.replace(BOX, folder=str(tmp_path))
+    with attended(cast("Shell", Asked()), box, spare=False, every_s=0.01, tell=told.append):
+        await_true(lambda: len(asked) > 2)
+    [words] = told
+    assert words.startswith("h could not be told that somebody is there: ")
+    assert words.endswith(UNTOLD)
+    with attended(cast("Shell", Line()), box, spare=False, every_s=0.01, tell=told.append):
+        await_true(lambda: "renewal" in {thread.name for thread in threading.enumerate()})
+    assert len(told) == 1
+
+
 @pytest.fixture
 def boxes(tmp_path: Path) -> Callable[[float], LocalBox]:
     return lambda idle_limit_s: LocalBox(tmp_path / "boxes", tmp_path / "cache", namespace=True, idle_limit_s=idle_limit_s)
@@ -132,5 +189,5 @@ def test_a_renewal_is_the_uptime_of_the_box(shell: Shell, box: Box) -> None:
     """In whole seconds, whole or not at all."""
     renew(shell, box)
     up_s = float(Path("/proc/uptime").read_text().split()[0])
-    assert 0 <= up_s - int((Path(box.folder) / RENEWED_FILE).read_text()) < 30
+    assert 0 <= up_s - int((Path(box.folder) / RENEWED_FILE).read_text().split()[0]) < 30
     assert not (Path(box.folder) / f"{RENEWED_FILE}.new").exists()

@@ -297,7 +297,7 @@ def test_a_container_whose_lease_nobody_renews_asks_for_its_end_in_the_middle_of
         container.uptime.write_text(f"{5000 + LEASE_S + 1}.50 0\n")
         await_true(container.asked)
         assert (box / LEASE_ENDED_FILE).exists()
-        assert container.look().splitlines()[-1] == "lease|yes|0|it has ended, as nobody renewed it"
+        assert container.look().splitlines()[-1] == "lease|yes|0|it has ended, as no renewal reached it"
 
 
 def test_whether_a_lease_is_watched_can_be_asked(container: Container) -> None:
