@@ -26,7 +26,7 @@ from provision.seam import Box, Launch
 from provision.walk.driven import Reach, Run, read_run
 from provision.walk.edges import Edges
 from provision.walk.run import walk
-from remote.contract import EndReason, Measured, Outcome, Phase, encode
+from remote.contract import EXIT_CODES, EndReason, Measured, Outcome, Phase, encode
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Heard, Letters, webhook
@@ -242,6 +242,33 @@ def test_a_box_that_gets_no_driver_is_ended_and_another_asked_for(
     assert "none could be installed: apt-get could not install 580-server-open: No room." in receipt.tries[0].message
     require_bill(receipt, run)
     assert rehearsal.is_gone(run.run_id)
+
+
+def test_a_trainer_that_a_reboot_ended_waits_for_that_boots_driver(
+    rehearsal: Rehearsal, line: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each boot sees to it anew: a trainer that is quicker finds no card."""
+    mark, log, display = rehearsal.folder / "mark", rehearsal.folder / "driver.log", Quiet()
+    monkeypatch.setattr(driver_wait, "MARK", str(mark))
+    monkeypatch.setattr(driver_wait, "LOG", str(log))
+
+    class BootsAgain(ScriptedBox):
+        def up(self, offer: Offer, launch: Launch) -> Box:
+            mark.write_text(f"{driver_wait.READY} 580\n")
+            return msgspec.structs.replace(super().up(offer, launch), installs_driver=True)
+
+    def boots_again() -> None:
+        wait_until(lambda: any("rentune-driver-word" in note for note in display.notes))
+        mark.write_text(f"{driver_wait.READY} 580\n")
+
+    log.write_text(f"{driver_wait.SAYS}rentune-driver-word\n")
+    trains = f"""if [ ! -e $HERE/began ]; then touch $HERE/began; rm {mark}; exit {EXIT_CODES[EndReason.INTERRUPTED]}
+elif [ -e {mark} ]; then {FINISH}
+else cp $HERE/crashed.json outcome.json; exit 1; fi"""
+    run = opened(rehearsal, BootsAgain(rehearsal, line, trains))
+    threading.Thread(target=boots_again, daemon=True).start()
+    receipt = walk(dataclasses.replace(run, display=display))
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
 
 
 # A trainer that finds its first machine unfit, by its own look before it loads anything, and is content with the next.

@@ -38,6 +38,7 @@ from provision.ssh import Shell
 from provision.walk.driven import Run
 from provision.walk.job.at_home import of_another, result_waits
 from provision.walk.job.carrying import Carrier, bring_learned, ended_after, granted
+from provision.walk.job.driver_awaited import driver_awaited
 from provision.walk.job.foresight import Foresight
 from provision.walk.job.patience import (
     HOME_WAIT_S,
@@ -224,6 +225,7 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             require_time(run)
             if standing == "killed":
                 restarts = allow_restart(run, shell, box, restarts, why=REBOOTED if seen.rebooted else KILLED)
+                driver_awaited(run, shell, box)  # by this boot: a reboot loads it anew
             with begun_by_somebody(run, shell, box):
                 learned = standing == "killed"  # and its checkpoints are on the box
                 begin = partial(_start, run, phases, shell, box, again=learned)
