@@ -290,7 +290,7 @@ def _nothing_words(run: str | None, others: tuple[str, ...], found: Orphans) -> 
         return ()
     if nobody_asked(found):
         return ("Nothing of ours is left on this machine; no cloud was asked.",)
-    where = "in the regions that were named" if found.regions else "anywhere that could be seen"
+    where = "where it was asked" if found.regions else "anywhere that could be seen"
     return (f"Nothing of ours is left {where}.",)
 
 
