@@ -66,7 +66,7 @@ def test_where_ram_is_the_cards_own_memory_nothing_waits_there() -> None:
     assert {each.kind for each in result.layouts} == {"whole"}
     assert any("nothing can be streamed or kept in RAM beside GB10" in warning for warning in result.warnings)
     assert any(plan.strategy.offload == "stream" for plan in asked("70b", rented=("RTX A5000",)).plans)
-    on_gb10 = asked("mistral-large", rented=("GB10",), quant="none")
+    on_gb10 = asked("70b", rented=("GB10",), quant="none")
     assert not any(plan.strategy.offload != "none" for plan in on_gb10.plans)
 
 
