@@ -192,8 +192,15 @@ def _size_notice(case: Case, catalog: Catalog, gpu: Gpu | None) -> Iterator[str]
 def _evaluation_notice(
     case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu | None, fits: Fits | None
 ) -> Iterator[str]:
-    """Where the job fits, its case says nothing of evaluation, and the batch that its trainer then takes would not fit."""
+    """Where the case asks for evaluation and leaves its batch to a trainer that has one of its own; and where the job fits,
+    the case says nothing of evaluation, and the batch that its trainer then takes would not fit.
+    """
     size = EVALUATION_BATCH.get(stack.name, 1)
+    if case.evaluation != stack.evaluation:
+        yield (
+            f"evaluation: no micro_batch_size is said, and {size} sequences at a time are taken, as {stack.name} does unless "
+            "told otherwise"
+        )
     if fits is None or fits.verdict == "does_not_fit" or stack.evaluation is not None or size <= strategy.micro_batch_size:
         return
     evaluating = msgspec.structs.replace(stack, evaluation=EvaluationAsked(micro_batch_size=size))

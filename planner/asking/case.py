@@ -17,7 +17,7 @@ from planner.methods.others import OTHERS
 from planner.nearest import nearest
 from planner.refusals import CaseError
 from planner.strategy.precision import usual_upcast
-from planner.strategy.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
+from planner.strategy.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName, as_taken
 from remote.contract import (
     ALPHA_PER_RANK,
     Attention,
@@ -355,7 +355,7 @@ def stack_of(case: Case) -> Stack:
         keep_outputs=case.keep_outputs,
         matmul_dtype=case.matmul_dtype,
         quantized_experts=case.quantized_experts,
-        evaluation=case.evaluation,
+        evaluation=as_taken(case.evaluation, case.stack),
         tensor_parallel_size=case.tensor_parallel_size,
         context_parallel_size=case.context_parallel_size,
         pipeline_parallel_size=case.pipeline_parallel_size,
@@ -368,6 +368,7 @@ def effective(case: Case) -> dict[str, Any]:
     strategy = strategy_of(case)
     said = msgspec.to_builtins(case)
     said |= {key: value for key, value in msgspec.to_builtins(strategy).items() if key in KEYS}
+    said["evaluation"] = msgspec.to_builtins(stack_of(case).evaluation)
     said["mean_seq_len"] = case.mean_seq_len or float(case.seq_len)
     return {key: _plain(value) for key, value in said.items() if value is not None}
 

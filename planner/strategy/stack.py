@@ -25,12 +25,19 @@ EVALUATION_BATCH: Final[dict[StackName, int]] = {"trl": 8, "unsloth": 8, "llamaf
 
 
 class EvaluationAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How evaluation runs; what is not said is as in training."""
+    """How evaluation runs; what is not said is as in training, but for the batch of a trainer of `EVALUATION_BATCH`."""
 
     micro_batch_size: int | None = None
     seq_len: int | None = None
     logits: EvaluationLogits = "dropped"
     generate_tokens: int = 0
+
+
+def as_taken(asked: EvaluationAsked | None, name: StackName) -> EvaluationAsked | None:
+    """What was asked of evaluation, with the batch that this trainer takes where nobody says one."""
+    if asked is None or asked.micro_batch_size is not None or name not in EVALUATION_BATCH:
+        return asked
+    return msgspec.structs.replace(asked, micro_batch_size=EVALUATION_BATCH[name])
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):

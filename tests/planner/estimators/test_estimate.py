@@ -479,7 +479,6 @@ def test_a_card_with_less_than_the_process_takes_may_do_and_that_is_said() -> No
     [
         ({"stack": "trl"}, True),
         ({"stack": "trl", "evaluation": {"micro_batch_size": 8}}, False),  # it decides, then
-        ({"stack": "trl", "evaluation": {}}, False),  # as in training
         ({"stack": "trl", "gpu": "H200 SXM"}, False),  # there is room for it
         ({"stack": "axolotl"}, False),  # takes training's batch
         ({}, False),  # our own trainer does as well
@@ -495,6 +494,30 @@ def test_a_trainer_s_own_batch_of_evaluation_is_warned_of_where_it_would_not_fit
         outright = answer(case | {"evaluation": {"micro_batch_size": 8}}, CATALOG, None)
         assert outright["fits"]["verdict"] == "does_not_fit"
         assert f"{outright['vram']['required_bytes'] / 2**30:.1f} GiB" in words[0]
+
+
+@pytest.mark.parametrize("asked", [{}, {"seq_len": 2048}])
+@pytest.mark.parametrize("stack", ["trl", "unsloth", "llamafactory"])
+def test_evaluation_takes_the_trainer_s_own_batch_where_none_is_said(stack: str, asked: dict[str, Any]) -> None:
+    """Asking for evaluation must not promise a fit of the batch that would then not run."""
+    case = {"model": "llama-3.1-8b", "stack": stack, "gpu": "4090"}
+    told = answer(case | {"evaluation": asked}, CATALOG, None)
+    eight = answer(case | {"evaluation": asked | {"micro_batch_size": 8}}, CATALOG, None)
+    assert told["vram"] == eight["vram"]
+    assert told["fits"]["verdict"] == "does_not_fit"
+    assert told["effective"]["evaluation"]["micro_batch_size"] == 8
+    said = f"evaluation: no micro_batch_size is said, and 8 sequences at a time are taken, as {stack} does unless told otherwise"
+    assert said in told["warnings"]
+    assert said not in eight["warnings"]
+
+
+@pytest.mark.parametrize("stack", ["transformers", "axolotl"])
+def test_evaluation_takes_training_s_batch_where_the_trainer_does(stack: str) -> None:
+    case = {"model": "llama-3.1-8b", "stack": stack, "gpu": "4090", "micro_batch_size": 2}
+    told = answer(case | {"evaluation": {}}, CATALOG, None)
+    two = answer(case | {"evaluation": {"micro_batch_size": 2}}, CATALOG, None)
+    assert told["vram"] == two["vram"]
+    assert not any(each.startswith("evaluation:") for each in told["warnings"])
 
 
 def test_two_16_bit_types_in_one_job_have_no_closed_form() -> None:

@@ -91,7 +91,7 @@ def dora(block: Block, x: Tensor, module: Linear) -> Tensor:
         (up,), fan_out, item, saves=(up,), scratch=held, backward_scratch=_product_gradients(block, up, fan_out, item)
     )
     scaled = block.op((scaled,), fan_out, item, scratch=held)
-    change = block.op((scaled_base, scaled), fan_out, item, scratch=held, passes=True, holds=(x, inner))
+    change = block.op((scaled_base, scaled), fan_out, item, scratch=held, passes=True, holds=(x, inner, base, up))
     total = block.summed(y, change, fan_out, holds=(undropped,))
     return total if bits and n.autocast else block.cast(total, fan_out, result_item)
 

@@ -21,14 +21,20 @@ def ia3(block: Block, x: Tensor, module: Linear) -> Tensor:
     if bits and not n.autocast:
         x = block.cast(x, module.in_features, FP32)
     if scaled_before(module):
-        scaled = _factor(block, x if bits else block.cast(x, module.in_features, n.adapter), module.in_features)
-        y = plain_product(block, scaled if bits else block.cast(scaled, module.in_features, before), module)
+        wide = x if bits else block.cast(x, module.in_features, n.adapter)
+        factored = _factor(block, wide, module.in_features)
+        scaled = factored if bits else block.cast(factored, module.in_features, before)
+        block.tape.hold(wide)
+        y = plain_product(block, scaled, module)
+        block.tape.hold(wide, scaled)  # locals of the module, until its linear has answered
         return block.op((y,), module.out_features, block.items[y]) if bits else y
     y = plain_product(block, x, module)
     item = block.items[y]
     scaled = _factor(block, y, module.out_features)
     if not bits:
-        return block.cast(scaled, module.out_features, item)
+        narrow = block.cast(scaled, module.out_features, item)
+        block.tape.hold(y)
+        return narrow
     scaled = block.op((scaled,), module.out_features, block.items[scaled])
     return scaled if n.autocast else block.cast(scaled, module.out_features, item)
 

@@ -312,6 +312,7 @@ def _sinks(block: Block, scores: Tensor, pairs: int) -> Tensor:
     item = max(block.items[scores], block.n.cache)
     joined = block.op((scores,), pairs, item)
     less_largest = block.op((joined,), pairs, item)
+    block.mixer_locals += [scores, less_largest]  # each has a name of its own
     return block.split(_softmax(block, less_largest, pairs, item), (pairs,))[0]  # the sink is cut off
 
 

@@ -134,8 +134,9 @@ def _routed(block: Block, x: Tensor) -> Tensor:
     products = n.tokens * copies * a.hidden_size * (2 * wide - item if n.gives_up_early or wide == item else 2 * wide)
     weighted = block.op((out,), copies * a.hidden_size, wide, saves=(out,), backward_scratch=products)
     ordered = block.op((weighted,), copies * a.hidden_size, wide, asks=True)  # for the order
+    block.tape.hold(out)
     summed = block.cast(block.op((ordered,), a.hidden_size, wide), a.hidden_size, before)
-    block.tape.hold(selected)
+    block.tape.hold(selected, out, *both_matrix, *down_matrix)  # locals, and what peft keeps while the experts run
     return summed
 
 
@@ -233,7 +234,10 @@ def _every(block: Block, x: Tensor) -> Tensor:
     inner = block.op((activated, up), all_ * width, item, saves=(activated, up))
     kept = (inner,) if n.trains_all else ()
     out = block.op((inner,), all_ * a.hidden_size, item, saves=kept, weight_gradient=per_block // 3)
-    return block.op((out,), a.hidden_size, block.items[out])
+    block.tape.hold(weighted, both)  # what the experts were given, and what they cut in two
+    summed = block.op((out,), a.hidden_size, block.items[out])
+    block.tape.hold(weighted)
+    return summed
 
 
 EXPERTS = {"routed": _routed, "routed_clamped": _routed, "every": _every}
