@@ -506,7 +506,9 @@ def test_evaluation_takes_the_trainer_s_own_batch_where_none_is_said(stack: str,
     assert told["vram"] == eight["vram"]
     assert told["fits"]["verdict"] == "does_not_fit"
     assert told["effective"]["evaluation"]["micro_batch_size"] == 8
-    said = f"evaluation: no micro_batch_size is said, and 8 sequences at a time are taken, as {stack} does unless told otherwise"
+    said = (
+        f"evaluation: no micro_batch_size is said, and 8 sequences at a time are taken, as {stack} does unless told otherwise"
+    )
     assert said in told["warnings"]
     assert said not in eight["warnings"]
 
