@@ -239,6 +239,7 @@ IMPOSSIBLE_CASES: tuple[dict[str, Any], ...] = (  # one a row of the table, in i
     {"method": "ia3", "quant": "nf4", "kbit_upcast": "none", "autocast": "none"},
     {"method": "vera", "param_dtype": "float32", "adapter_dtype": "bfloat16", "autocast": "none"},
     {"target_modules": ["q_proj", "lm_head"], "loss": "liger"},
+    {"method": "full", "optimizer_in_backward": True, "gradient_accumulation_steps": 4},
     {"model": "bloom-560m", "attention": "flash_attention_2"},
     {"model": "flan-t5-base", "attention": "flash_attention_2"},
 )

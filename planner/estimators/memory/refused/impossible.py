@@ -182,6 +182,13 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
         {"loss": "hf"},
     ),
     Impossible(
+        "optimizer_in_backward",
+        lambda _, strategy, __: strategy.optimizer_in_backward and strategy.gradient_accumulation_steps > 1,
+        "optimizer_in_backward uses each gradient up as it is made, and leaves none to add up over several "
+        "micro-batches",
+        {"gradient_accumulation_steps": 1},
+    ),
+    Impossible(
         "attention",
         lambda architecture, strategy, stack: _lacks_flash_attention(architecture, strategy, stack) and architecture.eager_only,
         "transformers has no FlashAttention-2 for {architecture.model_type}",
