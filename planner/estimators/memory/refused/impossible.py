@@ -184,8 +184,7 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
     Impossible(
         "optimizer_in_backward",
         lambda _, strategy, __: strategy.optimizer_in_backward and strategy.gradient_accumulation_steps > 1,
-        "optimizer_in_backward uses each gradient up as it is made, and leaves none to add up over several "
-        "micro-batches",
+        "optimizer_in_backward uses each gradient up as it is made, and leaves none to add up over several micro-batches",
         {"gradient_accumulation_steps": 1},
     ),
     Impossible(
