@@ -26,6 +26,7 @@ from remote.contract import Event, Phase
 Answers = Mapping[int, Callable[[], bool]]  # by signal, as `interruptible` takes them
 GOING_HOME: Final = (Phase.FETCH, *ENDING)  # in these a run that ends brings home what there is, and begins nothing more
 UNREAD: Final = "What becomes of its run can't be read here."
+KEPT: Final = "what it has saved is kept"
 TAKEN_UP: Final = "rentune resume {0} follows it again; rentune down {0} ends it."
 
 
@@ -114,7 +115,9 @@ def left_words(run: Run) -> str:
     if not state.may_bill:
         return "Nothing is rented, and whoever takes the run up goes on with it."
     if state.provider == LOCAL:
-        return "The run goes on without it. Its box is a process here and ends with this machine; what it has saved is kept."
+        lease_s = state.opened.lease_s
+        or_lease = "" if lease_s is None else f", or by its lease once nobody comes for {seconds_words(lease_s)}"
+        return f"The run goes on without it. Its box is a process here and ends with this machine{or_lease}; {KEPT}."
     if state.opened.lease_s is not None:
         end = "" if state.provider == HOST else ", and the box ends itself"
         after = f"Where nobody comes for {seconds_words(state.opened.lease_s)} its trainer saves and stops{end}"

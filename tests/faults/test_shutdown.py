@@ -31,6 +31,7 @@ from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, ScriptedBox
 from tests.faults.test_elsewhere import NOTICED, boots_at_once, elsewhere
 from tests.faults.test_hang_up import LEAVES_WHEN_TOLD
+from tests.faults.test_leased import leased
 from tests.provision.plans import attempted
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
@@ -288,3 +289,11 @@ def test_books_that_can_t_be_read_end_nothing(rehearsal: Rehearsal, monkeypatch:
     assert went == [signal.SIGTERM]
     assert isinstance(run.display, Quiet)
     assert run.display.notes == [f"SIGTERM: this process ends. {UNREAD} {TAKEN_UP.format(run_id)}"]
+
+
+def test_a_local_box_that_is_left_is_said_to_end_by_its_lease(rehearsal: Rehearsal) -> None:
+    run_id = rehearsal.open(change=lambda plan: leased(plan, lease_s=1800.0))
+    rehearsal.ledger.append(attempted(run_id, rehearsal.plan(), at_s=time.time()))
+    run = read_run(run_id, Edges(rehearsal.places, Quiet(), make=lambda _: rehearsal.box), ledger=rehearsal.ledger)
+    assert "ends with this machine, or by its lease once nobody comes for 30 min 00 s; what" in left_words(run)
+    rehearsal.ledger.append(Ended(run_id=run_id, at_s=time.time(), teardown=Teardown.destroyed(run_id, "")))

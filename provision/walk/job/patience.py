@@ -40,6 +40,7 @@ HOME_WAIT_S: Final = 600.0
 OVERDUE_S: Final = DEADLINE_GRACE_S / 2
 
 FORSAKEN: Final = f"Before its trainer begins, a box that nobody reaches for {seconds_words(IDLE_LIMIT_S)} ends itself."
+UNTIMED: Final = "The box is gone, maybe by its lease: this machine's clock is behind the last renewal, so that is unknown."
 TOO_LATE: Final = "The deadline came before the trainer was done."
 
 
@@ -211,7 +212,10 @@ def lease_end_words(run: Run) -> str | None:
     renewed_at_s = rental.up_at_s or rental.asked_at_s
     with suppress(OSError):
         renewed_at_s = max(renewed_at_s, run.folder.renewed.stat().st_mtime)
-    if run.clocks.wall() - renewed_at_s < lease_s:
+    unrenewed_s = run.clocks.wall() - renewed_at_s
+    if unrenewed_s < 0:
+        return UNTIMED
+    if unrenewed_s < lease_s:
         return None
     return f"Its lease ended, and the box itself: no renewal had reached it for {seconds_words(lease_s)}."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +22,11 @@ from provision.prepare.opening import open_run
 from provision.seam import Answer, Box, Claim, Owned
 from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
+from provision.walk.job.patience import UNTIMED, lease_end_words
 from provision.walk.job.training import KILLED, LEASE_ENDED, MAX_RESTARTS, allow_restart
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
+from tests.provision.plans import attempted
 
 
 @dataclasses.dataclass
@@ -88,3 +91,13 @@ def test_a_rented_box_whose_lease_has_ended_is_not_gone_on_with(run: Run, box: B
     with pytest.raises(LeaseEnded, match="no renewal had reached it for 2 h"):
         restarted(run, msgspec.structs.replace(box, ours=True), 0)
     assert (Path(box.folder) / LEASE_ENDED_FILE).exists()
+
+
+def test_a_clock_behind_the_last_renewal_leaves_open_whether_a_lease_ended(run: Run, ledger: Ledger) -> None:
+    """It was set back: what it says of the time since then is nothing to go by."""
+    now_s = run.clocks.wall()
+    ledger.append(attempted(run.run_id, at_s=now_s - 9000.0))
+    run.folder.renewed.touch()
+    for renewed_at_s, words in ((now_s + 3600.0, UNTIMED), (now_s - 60.0, None)):
+        os.utime(run.folder.renewed, (renewed_at_s, renewed_at_s))
+        assert lease_end_words(run) == words
