@@ -25,6 +25,7 @@ from planner.estimators.memory.refused.support import require_unquantized
 from planner.estimators.time.duration import pace_of
 from planner.methods import total_params, trainable_params
 from planner.notices.assumed import cache_notice, notices_of
+from planner.notices.cards import lacking
 from planner.notices.vain import Understood
 from planner.plan import Bound, Engine, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
@@ -160,6 +161,8 @@ def _fits(
         return Fits(verdict=word, margin_bytes=margin, reason=_unproven(vram))
 
     def needed(changed: Strategy, around: Stack) -> VramEstimate | None:
+        if gpu is not None and set(lacking(gpu, changed, around)) - set(lacking(gpu, strategy, stack)):
+            return None
         with suppress(CaseRefused):
             return estimate_vram(architecture, changed, task=case.task, gpu=gpu, stack=around)
         return None

@@ -8,8 +8,9 @@ from typing import Final
 from planner.asking.case import Case, stack_of
 from planner.estimators.calibration import MULTIPLIES_IN
 from planner.estimators.memory.card.moves import keeps_in_ram
+from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.methods import METHODS, NUM_LABELS, QLORA, QLORA_MEANS
-from planner.notices.cards import NO_KERNELS, SHARED_MEMORY, UNSURE_KERNELS, has_unsure_kernels, no_code_for
+from planner.notices.cards import SHARED_MEMORY, UNSURE_KERNELS, UNSURE_OPTIMIZER, has_unsure_kernels, lacking, no_code_for
 from planner.notices.vain import Understood, unread, without_effect
 from planner.plan import VramEstimate
 from planner.strategy.as_run import as_run, departures
@@ -33,6 +34,8 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
         yield f"{this.gpu.name}: {reason}; the estimate is for a stack that has it"
     yield from unprofiled(this.case.versions)
     yield from departures(this.architecture, this.strategy, stack_of(this.case))
+    if this.gpu is not None:
+        yield from lacking(this.gpu, this.strategy, stack_of(this.case))
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, gpu=this.gpu, labels=NUM_LABELS)
@@ -96,6 +99,13 @@ def _rank_reaches_width(this: Understood) -> bool:
     return rank is not None and METHODS[this.strategy.method].adapter is not None and rank >= this.architecture.hidden_size
 
 
+def _scales_narrow_gradients(this: Understood) -> bool:
+    """derived: `_unscale_grads_` of torch's GradScaler raises ValueError."""
+    moves = METHODS[this.strategy.method].moves
+    trained = this.strategy.param_dtype if moves else this.strategy.adapter_dtype
+    return this.strategy.autocast == "float16" and trained == "float16"
+
+
 ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: this.strategy.seq_len > this.architecture.max_positions,
@@ -141,12 +151,18 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         f"{SHARED_MEMORY}; gpu_memory_gib says what is free",
     ),
     (
-        lambda this: this.gpu is not None and this.strategy.quant in BITSANDBYTES and this.gpu.bitsandbytes == "no",
-        NO_KERNELS,
+        _scales_narrow_gradients,
+        "torch refuses to unscale gradients of float16 weights under a float16 autocast: float32 is what to train in",
     ),
     (
         lambda this: this.gpu is not None and this.strategy.quant in BITSANDBYTES and has_unsure_kernels(this.gpu),
         UNSURE_KERNELS,
+    ),
+    (
+        lambda this: (
+            this.gpu is not None and this.strategy.optimizer in BITSANDBYTES_OPTIMIZERS and has_unsure_kernels(this.gpu)
+        ),
+        UNSURE_OPTIMIZER,
     ),
     (
         lambda this: (

@@ -28,7 +28,14 @@ from remote.contract import Strategy, Task
 from remote.training.collector import uncollected
 
 # What foreign code says when it gives up -> what to ask for instead
-OF_USE: Final = {"does not support activation checkpointing": "gradient_checkpointing off"}
+OF_USE: Final = {
+    "does not support activation checkpointing": "gradient_checkpointing off",
+    "Attempting to unscale FP16 gradients": "param_dtype float32 where the base trains, else adapter_dtype float32",
+}
+# and what to say in its place
+IN_OUR_WORDS: Final = {
+    "Attempting to unscale FP16 gradients": "a float16 autocast scales gradients, and torch unscales none of float16 weights",
+}
 
 
 def traced(
@@ -68,7 +75,8 @@ def traced(
         except Exception as error:  # what foreign code raises on tensors without values is of any kind
             said = _first_line(error)
             hint = next((hint for words, hint in OF_USE.items() if words in said), OTHERWISE)
-            raise Untraceable("model", f"{config.get('model_type')} can't be traced: {said}", hint) from error
+            told = next((ours for words, ours in IN_OUR_WORDS.items() if words in said), said)
+            raise Untraceable("model", f"{config.get('model_type')} can't be traced: {told}", hint) from error
         return recorder.trace()
 
 

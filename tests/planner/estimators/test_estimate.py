@@ -555,3 +555,57 @@ def test_what_the_default_of_a_quantized_base_stands_for_is_said_where_it_was_no
     assert full["vram"]["required_bytes"] > norms["vram"]["required_bytes"] + 2**30
     for quiet in (norms, ask(model="8b")):
         assert not any(note.startswith("kbit_upcast: ") for note in quiet["warnings"])
+
+
+# ── what a card has no kernels for ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({"gpu": "K80", "optimizer": "adamw_8bit"}, "bitsandbytes, whose adamw_8bit is, does not run on K80"),
+        ({"gpu": "M40 24GB", "optimizer": "paged_adamw_32bit"}, "bitsandbytes, whose paged_adamw_32bit is"),
+        ({"gpu": "Gaudi2", "optimizer": "lion_8bit"}, "bitsandbytes support is partial; optimizer adamw_torch needs none"),
+        ({"gpu": "P100 16GB", "stack": "trl", "loss": "liger"}, "loss liger needs Triton"),
+        ({"gpu": "P100 16GB", "kernels": "compiled"}, "kernels compiled needs Triton"),
+    ],
+)
+def test_kernels_that_a_card_lacks_are_told(said: dict[str, Any], word: str) -> None:
+    case = {"model": "1b", "seq_len": 512, "autocast": "float16", "param_dtype": "float16"} | said
+    assert any(word in each for each in answer(case, CATALOG, None)["warnings"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"gpu": "T4", "stack": "trl", "loss": "liger"},
+        {"gpu": "P100 16GB", "loss": "liger"},  # our own trainer's is torch's own operations
+        {"gpu": "K80", "optimizer": "adamw_torch"},
+    ],
+)
+def test_kernels_that_a_card_has_or_nobody_asks_for_are_not_told(said: dict[str, Any]) -> None:
+    case = {"model": "1b", "seq_len": 512, "autocast": "float16", "param_dtype": "float16"} | said
+    assert not any("Triton" in each or "bitsandbytes" in each for each in answer(case, CATALOG, None)["warnings"])
+
+
+def test_what_a_card_has_no_kernels_for_is_not_what_would_fit() -> None:
+    case = {
+        "model": "1b",
+        "method": "full",
+        "stack": "trl",
+        "seq_len": 2048,
+        "gpu": "K80",
+        "param_dtype": "float32",
+        "autocast": "float16",
+    }
+    reason = answer(case, CATALOG, None)["fits"]["reason"]
+    assert not {"liger", "8bit", "nf4"} & set(reason.replace("_", " ").replace(";", " ").split())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"method": "full", "param_dtype": "float16"}, {"method": "lora", "adapter_dtype": "float16", "param_dtype": "float16"}],
+)
+def test_float16_weights_do_not_train_under_a_float16_autocast(said: dict[str, Any]) -> None:
+    told = answer({"model": "1b", "autocast": "float16", "engine": "closed_form"} | said, CATALOG, None)["warnings"]
+    assert any("refuses to unscale gradients of float16 weights" in each for each in told)

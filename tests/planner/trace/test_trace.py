@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.trace_cases import cut
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case
 from planner.estimate import estimate
@@ -443,3 +445,11 @@ def test_a_drawn_step_keeps_its_peak_and_its_parts() -> None:
     assert [stretch.instant for stretch in line.stretches].count("forward") == 2
     assert line.stretches[-1].instant == "optimizer_step"
     assert line.stretches[-1].end == len(line.allocated) < line.num_events
+
+
+def test_float16_weights_under_a_float16_autocast_are_refused_in_our_words() -> None:
+    """Torch's own are of a scaler that nobody asked for."""
+    strategy = Strategy(method="full", param_dtype="float16", autocast="float16", seq_len=64)
+    config = cut(resolve_model("llama-3.2-1b", base=None).config, 1)
+    with pytest.raises(Untraceable, match="torch unscales none of float16 weights"):
+        trace_vram(config, strategy)
