@@ -45,7 +45,10 @@ def test_every_option_of_estimate_says_what_it_is_and_its_true_default() -> None
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--model", "13b", "--gpu", "T4"], "GiB too much: backward takes 28.6 GiB, 29.5 GiB with a margin; 14.6 GiB are there"),
+        (
+            ["--model", "13b", "--gpu", "T4"],
+            "GiB too much: backward takes 28.6 GiB, 29.5 GiB with a margin; 14.6 GiB are there",
+        ),
         (["--model", "13b", "--gpu", "T4"], "quant nf4 would fit."),
         (["--model", "7b", "--quant", "nf4", "--gpu-memory-gib", "16GB"], "Fit: fits, "),
         (["--model", "7b", "--quant", "fp8", "--gpu", "T4"], "transformers unpacks FP8 weights to 16 bits on T4,"),
