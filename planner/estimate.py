@@ -20,6 +20,7 @@ from planner.asking.case import Case, effective, read_within_reach, stack_of, st
 from planner.estimators.engine import Answered, Tracing, memory_by, shape_of
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
+from planner.estimators.memory.card.moves import keeps_in_ram
 from planner.estimators.memory.card.remedy import Judge, nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
 from planner.estimators.time.duration import pace_of
@@ -98,7 +99,7 @@ def estimate(
     warnings += _size_notice(case, catalog, gpu)
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
     warnings += cache_notice(memory.vram)
-    fits = _fits(case, architecture, strategy, stack, gpu, memory.vram)
+    fits = _fits(case, architecture, strategy, stack, gpu, memory.vram, _beside_bytes(gpu, strategy, host))
     warnings += _evaluation_notice(case, architecture, strategy, stack, gpu, fits)
     warnings += (
         [f"time: no speed is known of {_without_speed(architecture, case)}"] if counted is not None and gpu is not None else []
@@ -148,13 +149,25 @@ def _require_answerable(case: Case) -> None:
         )
 
 
+def _beside_bytes(gpu: Gpu | None, strategy: Strategy, host: HostEstimate) -> int:
+    """What a job keeps in RAM where that is the card's own memory."""
+    return host.ram_peak_bytes if gpu is not None and gpu.shares_ram and keeps_in_ram(strategy) else 0
+
+
 def _fits(
-    case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu | None, vram: VramEstimate
+    case: Case,
+    architecture: Architecture,
+    strategy: Strategy,
+    stack: Stack,
+    gpu: Gpu | None,
+    vram: VramEstimate,
+    beside_bytes: int,
 ) -> Fits | None:
+    """`beside_bytes`: of the card's memory, what the job takes of it as RAM."""
     if gpu is None and case.gpu_memory_gib is None:
         return None
-    available = available_bytes(gpu, case.gpu_memory_gib)
-    word, margin = verdict(vram, available)
+    whole = available_bytes(gpu, case.gpu_memory_gib)
+    word, margin = verdict(vram, whole - beside_bytes)
     if word == "fits":
         return Fits(verdict=word, margin_bytes=margin)
     if margin >= 0:
@@ -163,18 +176,23 @@ def _fits(
     def needed(changed: Strategy, around: Stack) -> VramEstimate | None:
         if gpu is not None and set(lacking(gpu, changed, around)) - set(lacking(gpu, strategy, stack)):
             return None
+        if gpu is not None and gpu.shares_ram and keeps_in_ram(changed):
+            return None
         with suppress(CaseRefused):
             return estimate_vram(architecture, changed, task=case.task, gpu=gpu, stack=around)
         return None
 
     judge = Judge(
         required_bytes=lambda *job: None if (made := needed(*job)) is None else made.required_bytes,
-        fits=lambda *job: (made := needed(*job)) is not None and verdict(made, available)[0] == "fits",
+        fits=lambda *job: (made := needed(*job)) is not None and verdict(made, whole)[0] == "fits",
     )
     change = nearest_change(architecture, strategy, stack, judge, task=case.task, mean_seq_len=case.mean_seq_len)
     instant = vram.judged_instant.replace("_", " ")
-    missing = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin; {gib(available)} are there"
-    remedy = f"{change} would fit" if change else f"no change of it fits, a GPU with {_enough(vram.required_bytes)} would"
+    taken = f", and what is kept in RAM takes {gib(beside_bytes)} of them" if beside_bytes else ""
+    takes = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin"
+    missing = f"{takes}; {gib(whole)} are there{taken}"
+    needed_bytes = vram.required_bytes + beside_bytes
+    remedy = f"{change} would fit" if change else f"no change of it fits, a GPU with {_enough(needed_bytes)} would"
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
 
 

@@ -27,6 +27,7 @@ from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram
 from planner.estimators.memory.card.levers import LEVERS, Change, Lever, steps_of
 from planner.estimators.memory.card.process import outside_of
 from planner.estimators.time.duration import Pace, pace_of
+from planner.notices.cards import lacking
 from planner.plan import ByteBasis, Instant, VramEstimate
 from planner.refusals import CaseRefused
 from planner.strategy.stack import Stack
@@ -138,6 +139,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         if self.by_trace is not None:
             return self.by_trace(strategy)
         return estimate_vram(self.architecture, strategy, task=self.task, gpu=self.gpu, stack=self.stack)
+
+    def lacks_more(self, before: Strategy, after: Strategy) -> bool:
+        """Whether the card has nothing for what a change adds, or no room beside itself."""
+        return self.gpu is not None and bool({*lacking(self.gpu, after, self.stack)} - {*lacking(self.gpu, before, self.stack)})
 
     def slower(self, before: Strategy, after: Strategy) -> Slower | None:
         """What a change costs; None without a card."""
@@ -278,7 +283,7 @@ def pulled(strategy: Strategy, setting: Setting) -> Iterator[Effect]:
     lacking = frozenset(CAPABILITIES.missing(strategy, setting.task))
     above = _Pulled(strategy, before_bytes)
     for lever, change in _first_steps(strategy, setting):
-        required_bytes = _required_bytes(change.strategy, setting)
+        required_bytes = None if setting.lacks_more(strategy, change.strategy) else _required_bytes(change.strategy, setting)
         if required_bytes is None or required_bytes >= before_bytes:
             continue
         runnable = lacking.issuperset(CAPABILITIES.missing(change.strategy, setting.task))

@@ -7,7 +7,6 @@ from typing import Final
 
 from planner.asking.case import Case, stack_of
 from planner.estimators.calibration import MULTIPLIES_IN
-from planner.estimators.memory.card.moves import keeps_in_ram
 from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.methods import METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.notices.cards import SHARED_MEMORY, UNSURE_KERNELS, UNSURE_OPTIMIZER, has_unsure_kernels, lacking, no_code_for
@@ -213,10 +212,6 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: this.strategy.offload != "none" or this.strategy.activation_offload,
         "offload follows from the code of DeepSpeed, FSDP and torchtune; not checked against a measured peak",
-    ),
-    (
-        lambda this: this.gpu is not None and this.gpu.shares_ram and keeps_in_ram(this.strategy),
-        "what is kept in RAM is not counted here, and takes as much of {gpu.name}: RAM is the card's own memory",
     ),
     (
         lambda this: this.strategy.offload == "stream" and this.strategy.streaming is None,

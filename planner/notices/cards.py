@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from catalogs.hardware import Gpu
+from planner.estimators.memory.card.moves import keeps_in_ram
 from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.stack import PINNED_STACK, Stack
@@ -23,6 +24,7 @@ NO_TRITON: Final = "{asked} needs Triton, which compiles for compute capability 
 UNSURE_KERNELS: Final = "{gpu.name}: bitsandbytes support is {gpu.bitsandbytes}; quant none needs none"
 UNSURE_OPTIMIZER: Final = "{gpu.name}: bitsandbytes support is {gpu.bitsandbytes}; optimizer adamw_torch needs none"
 SHARED_MEMORY: Final = "{gpu.name} shares its machine's memory: what the system holds is not taken off"
+NOTHING_SAVED: Final = "what is kept in RAM takes as much of {gpu.name}, whose own memory that is"
 NOTHING_ASIDE: Final = "nothing can be streamed or kept in RAM beside {gpu.name}: that is the card's own memory"
 
 
@@ -52,10 +54,12 @@ TRITON_SINCE: Final = (7, 0)  # derived: Triton's README, "NVIDIA GPUs (Compute 
 
 
 def lacking(gpu: Gpu, strategy: Strategy, stack: Stack) -> Iterator[str]:
-    """What of a job the card has no kernels for, a sentence each: bitsandbytes', and those that Triton compiles.
+    """What of a job the card has nothing for, a sentence each: kernels of bitsandbytes or of Triton, RAM beside it.
 
     The losses in chunks of our own trainer are torch's own operations.
     """
+    if gpu.shares_ram and keeps_in_ram(strategy):
+        yield NOTHING_SAVED.format(gpu=gpu)
     if gpu.bitsandbytes == "no" and strategy.quant in BITSANDBYTES:
         yield NO_KERNELS.format(gpu=gpu)
     if gpu.bitsandbytes == "no" and strategy.optimizer in BITSANDBYTES_OPTIMIZERS:

@@ -159,6 +159,31 @@ def test_changes_that_would_fit_together_do_when_they_are_typed(model: str, gpu:
         assert ask(**asked | fewer)["fits"]["verdict"] != "fits", (key, words)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"model": "32b", "method": "full", "offload": "params"},
+        {"model": "14b", "method": "full", "offload": "optimizer"},
+        {"model": "405b", "quant": "nf4", "kbit_upcast": "norms", "offload": "stream"},
+    ],
+    ids=lambda asked: str(asked["offload"]),
+)
+def test_what_waits_in_ram_takes_of_a_card_whose_memory_that_is(asked: dict[str, Any]) -> None:
+    """571 GiB of RAM beside a GB10 were called a fit: the whole machine has 128."""
+    made = ask(**asked, gpu="GB10")
+    assert made["fits"]["verdict"] == "does_not_fit"
+    assert "what is kept in RAM takes" in made["fits"]["reason"]
+    alone = ask(**asked, gpu_memory_gib=116.5)
+    assert alone["fits"]["verdict"] == "fits"  # whoever has RAM beside the card
+
+
+def test_a_card_without_ram_beside_it_is_not_told_to_use_some() -> None:
+    """Neither as what would fit nor among the levers."""
+    asked = {"model": "70b", "gpu": "AGX Orin 32GB", "quant": "nf4", "kbit_upcast": "norms"}
+    assert "offload" not in ask(**asked)["fits"]["reason"]
+    assert "offload stream" in ask(**asked | {"gpu": "RTX 4090"})["fits"]["reason"]
+
+
 def test_an_evaluation_that_does_not_fit_is_judged_by_its_own_peak() -> None:
     """And named, with what of evaluation would fit."""
     made = ask(model="qwen3-0.6b", gpu="T4", evaluation={"micro_batch_size": 32})
