@@ -113,7 +113,6 @@ for each in $(ours); do
 done
 while [ "$RENTUNE_TENTHS" -gt 0 ] && [ -n "$(ours)" ]; do sleep 0.1; RENTUNE_TENTHS=$((RENTUNE_TENTHS - 1)); done
 for each in $(ours); do kill -KILL "$each" 2>/dev/null; done
-while [ -n "$(ours)" ]; do sleep 0.02; done
 """
 
 STOP = f"""\
@@ -121,6 +120,7 @@ cd "$RENTUNE_FOLDER" 2>/dev/null || exit 0
 {MARKED}
 [ -f {RC_FILE} ] || touch {STOPPED_FILE}
 {ASK_TO_LEAVE}
+while [ -n "$(ours)" ]; do sleep 0.02; done
 """
 
 

@@ -49,7 +49,7 @@ stop_trainer() (
 {ASK_TO_LEAVE})
 lease_ends() {{
   has_ended || return 1
-  {{ : > "$box/{LEASE_ENDED_FILE}"; }} 2> /dev/null
+  ( : > "$box/{LEASE_ENDED_FILE}" ) 2> /dev/null  # apart: a redirection of `:` that fails ends a shell of POSIX
   stop_trainer
   ! has_result
 }}

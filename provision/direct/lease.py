@@ -82,5 +82,5 @@ def _told(ask: Callable[[], T]) -> T | None:
     """What a process tells of itself; None of one that is gone."""
     try:
         return ask()
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return None

@@ -94,7 +94,7 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             _end_what_is_left(run)
     with telling.caught():
         meter_pushes(run)
-        if telling.is_of_lease:
+        if telling.is_of_lease or (run.state.opened.lease_s is not None and run.left_s <= 0):  # which ended before the deadline
             bring_pushed(run)
     end = telling.end(spared=spared)
     with telling.caught():

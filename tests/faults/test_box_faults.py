@@ -100,7 +100,9 @@ def test_a_box_that_dies_in_training_is_found_gone_at_once(rehearsal: Rehearsal)
 
 
 def test_a_box_of_which_only_the_folder_is_left_is_gone(rehearsal: Rehearsal) -> None:
-    """Its reaper was killed, and with it all that ran in it: nobody waits for the deadline of what is dead."""
+    """Its reaper was killed, and with it all that ran in it: nobody waits for the deadline of what is dead. A checkpoint that
+    its folder may hold by then is told of behind that.
+    """
 
     class Killing(Quiet):
         def phase(self, name: str) -> None:
@@ -111,7 +113,7 @@ def test_a_box_of_which_only_the_folder_is_left_is_gone(rehearsal: Rehearsal) ->
     run_id = rehearsal.open(steps=100_000)
     started_s = time.monotonic()
     receipt = rehearsal.drive(run_id, Killing())
-    assert receipt.ending.message == "The box is gone before its deadline, and not by us."
+    assert (receipt.ending.message or "").startswith("The box is gone before its deadline, and not by us.")
     assert receipt.exit_code == Exit.FAILED
     assert time.monotonic() - started_s < 60
     assert not (boxes_folder(rehearsal.places) / run_id).exists()

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -16,13 +16,15 @@ import pytest
 from planner.plan import Plan
 from provision.aboard.lease import LEASE_ENDED_FILE
 from provision.cli import call
-from provision.errors import Exit, Reason
+from provision.errors import BoxLost, Exit, Reason, TrainingFailed
+from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
 from provision.seam import Answer
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from provision.walk.attempts import MAX_LEASES
 from provision.walk.driven import Run
+from provision.walk.job.training import train
 from provision.walk.run import LEASES_ENDED, walk
 from remote.contract import EXIT_CODES, EndReason
 from tests.doubles.displays import Quiet
@@ -175,6 +177,25 @@ def test_what_lies_on_this_disk_of_a_box_that_its_lease_ended_comes_home_before_
     assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
     assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TrainingFailed("The deadline came first.")], ids=["ctrl-c", "too late"])
+def test_it_comes_home_whatever_its_controller_ends_with(
+    error: BaseException, rehearsal: Rehearsal, line: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody wakes a stopped controller and ends it at once, or the deadline has passed by then."""
+
+    def ended(*given: Any) -> None:
+        try:
+            train(*given)
+        except BoxLost:
+            raise error from None
+
+    monkeypatch.setattr("provision.walk.attempt.train", ended)
+    run = opened(rehearsal, ScriptedBox(rehearsal, line, TRAINS), change=lambda plan: leased(plan, lease_s=8.0))
+    threading.Thread(target=cut_until_gone, args=(rehearsal, run, line), daemon=True).start()
+    assert walk(run).exit_code != Exit.OK
+    assert steps_at_home(run.folder.checkpoints)[-1:] == [4]
 
 
 def test_what_its_trainer_saved_at_the_leases_end_comes_home_while_the_box_answers(rehearsal: Rehearsal, line: Proxy) -> None:

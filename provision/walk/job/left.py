@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from provision.aboard.checkpoints import fetch_newest
@@ -16,6 +16,7 @@ from provision.home.whole import at_home
 from provision.seam import Box
 from provision.ssh import Completed, Progress, Shell
 from provision.walk.driven import Run
+from provision.walk.job.patience import has_gone
 from provision.walk.job.training import fetch, left_result
 from remote.digest import sha256_of
 
@@ -64,13 +65,25 @@ class Disk(Shell):
 @contextmanager
 def left_brought(run: Run) -> Iterator[None]:
     """A box that goes while the block runs, whose lease ended or which died, has what it left on this disk brought home before
-    anything removes it.
+    anything removes it, whatever the block ends with: the deadline may have passed meanwhile, or somebody has pressed Ctrl-C.
     """
     try:
         yield
     except BoxLost:
         bring_left(run)
         raise
+    except BaseException:
+        if _has_left(run):
+            bring_left(run)
+        raise
+
+
+def _has_left(run: Run) -> bool:
+    """Whether the box was a process of this machine that is gone. False where that can't be seen."""
+    box = run.state.box
+    with suppress(RentuneError, OSError):
+        return box is not None and box.shares_files and has_gone(run)
+    return False
 
 
 def bring_left(run: Run) -> None:

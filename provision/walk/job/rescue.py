@@ -17,6 +17,7 @@ from provision.walk.job.carrying import ended_after
 from provision.walk.job.left import bring_left
 from provision.walk.job.patience import admitted_again, is_users_own, let_in_again, listed, unasked
 from provision.walk.job.stopping import MOST_S
+from provision.walk.job.tending import tended
 from provision.walk.job.training import fetch, left_result, stopped_with_result
 
 REACH_S: Final = 20.0  # assumed: a box that is well answers at once, and one try in three is lost
@@ -64,7 +65,7 @@ def _bring_home(run: Run, *, reach_s: float, rescue_s: float) -> None:
         run.display.note(f"The box could not be asked for a result: {error}")
         bring_left(run)
         return
-    with shell, ended_after(shell, MOST_S + rescue_s):
+    with shell, ended_after(shell, MOST_S + rescue_s), tended(run, shell, box):
         if left_result(shell, box) or stopped_with_result(
             run, shell, box, otherwise=f"rentune down --discard {run.run_id} does not wait"
         ):

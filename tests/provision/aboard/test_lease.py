@@ -104,6 +104,13 @@ def test_a_box_that_knows_of_no_lease_is_told_alike(tmp_path: Path) -> None:
     assert said.stdout.strip() == f"{layer.name}|{layer.there.value}||{layer.says}"
 
 
+def test_a_disk_that_takes_no_mark_keeps_no_lease_from_ending(tmp_path: Path) -> None:
+    """A shell of POSIX ends where a builtin's redirection fails: nothing then ended the box before its deadline, or at it."""
+    known = f"box={tmp_path / 'gone'} began_s=0 lease_s=0\n{renewal.FUNCTIONS}{lease.FUNCTIONS}"
+    said = subprocess.run(["sh", "-c", f"{known}lease_ends && echo ends"], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("ends\n", "")
+
+
 def test_the_shortest_lease_outlives_a_boot_and_five_renewals_that_were_lost() -> None:
     """Of the cloud that is waited for longest; and a trainer is waited for as long as a controller would, and its last push."""
     least_s = LEAST_LEASE_HOURS * 3600

@@ -185,7 +185,7 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
         "optimizer_in_backward",
         lambda _, strategy, __: strategy.optimizer_in_backward and strategy.gradient_accumulation_steps > 1,
         "optimizer_in_backward uses each gradient up as it is made, and leaves none to add up over several micro-batches",
-        {"gradient_accumulation_steps": 1},
+        {"gradient_accumulation_steps": 1},  # derived: as many as leave nothing to add up
     ),
     Impossible(
         "attention",
