@@ -177,6 +177,15 @@ def test_what_waits_in_ram_takes_of_a_card_whose_memory_that_is(asked: dict[str,
     assert alone["fits"]["verdict"] == "fits"  # whoever has RAM beside the card
 
 
+def test_a_base_of_8_bits_is_told_the_checkpoint_that_lets_go_of_what_its_linears_keep() -> None:
+    """81 GiB, and 27 with the other kind: a smaller micro-batch was named."""
+    asked = {"model": "llama-3.1-8b", "quant": "int8", "kbit_upcast": "none", "loss": "liger", "gpu": "A100-SXM4-80GB"}
+    made = ask(**asked, micro_batch_size=16)
+    assert made["fits"]["reason"].endswith("; gradient_checkpointing reentrant would fit")
+    other = ask(**asked, micro_batch_size=16, gradient_checkpointing="reentrant")
+    assert other["vram"]["required_bytes"] < 0.4 * made["vram"]["required_bytes"]
+
+
 def test_a_card_without_ram_beside_it_is_not_told_to_use_some() -> None:
     """Neither as what would fit nor among the levers."""
     asked = {"model": "70b", "gpu": "AGX Orin 32GB", "quant": "nf4", "kbit_upcast": "norms"}

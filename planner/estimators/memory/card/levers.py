@@ -84,8 +84,13 @@ def _said(value: Any) -> str:
 
 
 def _checkpointing(strategy: Strategy, *_: object) -> Iterator[Change]:
-    if strategy.gradient_checkpointing == "off" and METHODS[strategy.method].recomputes:
+    """Linears of 8 bits keep what they were given past autograd's own saving: a re-entrant checkpoint alone lets go of it."""
+    if not METHODS[strategy.method].recomputes:
+        return
+    if strategy.gradient_checkpointing == "off":
         yield from _set(strategy, gradient_checkpointing="non_reentrant")
+    if strategy.quant == "int8" and strategy.gradient_checkpointing in ("off", "non_reentrant"):
+        yield from _set(strategy, gradient_checkpointing="reentrant")
 
 
 def _attention(strategy: Strategy, architecture: Architecture, _: Stack) -> Iterator[Change]:
