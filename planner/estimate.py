@@ -20,7 +20,7 @@ from planner.asking.case import Case, effective, read_within_reach, stack_of, st
 from planner.estimators.engine import Answered, Tracing, memory_by, shape_of
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
-from planner.estimators.memory.card.moves import keeps_in_ram
+from planner.estimators.memory.card.moves import takes_card_as_ram
 from planner.estimators.memory.card.remedy import Judge, nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
 from planner.estimators.time.duration import pace_of
@@ -151,7 +151,7 @@ def _require_answerable(case: Case) -> None:
 
 def _beside_bytes(gpu: Gpu | None, strategy: Strategy, host: HostEstimate) -> int:
     """What a job keeps in RAM where that is the card's own memory."""
-    return host.ram_peak_bytes if gpu is not None and gpu.shares_ram and keeps_in_ram(strategy) else 0
+    return host.ram_peak_bytes if takes_card_as_ram(gpu, strategy) else 0
 
 
 def _fits(
@@ -176,7 +176,7 @@ def _fits(
     def needed(changed: Strategy, around: Stack) -> VramEstimate | None:
         if gpu is not None and set(lacking(gpu, changed, around)) - set(lacking(gpu, strategy, stack)):
             return None
-        if gpu is not None and gpu.shares_ram and keeps_in_ram(changed):
+        if takes_card_as_ram(gpu, changed):
             return None
         with suppress(CaseRefused):
             return estimate_vram(architecture, changed, task=case.task, gpu=gpu, stack=around)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from catalogs.hardware import Gpu
-from planner.estimators.memory.card.moves import keeps_in_ram
+from planner.estimators.memory.card.moves import takes_card_as_ram
 from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.stack import PINNED_STACK, Stack
@@ -58,7 +58,7 @@ def lacking(gpu: Gpu, strategy: Strategy, stack: Stack) -> Iterator[str]:
 
     The losses in chunks of our own trainer are torch's own operations.
     """
-    if gpu.shares_ram and keeps_in_ram(strategy):
+    if takes_card_as_ram(gpu, strategy):
         yield NOTHING_SAVED.format(gpu=gpu)
     if gpu.bitsandbytes == "no" and strategy.quant in BITSANDBYTES:
         yield NO_KERNELS.format(gpu=gpu)

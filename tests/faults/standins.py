@@ -67,3 +67,19 @@ def _write_outcomes(stack: Path, run_id: str) -> None:
     done = msgspec.structs.replace(crashed, reason=EndReason.COMPLETED, message="Done.", adapter=(ADAPTER,))
     (stack / "outcome.json").write_bytes(encode(done))
     (stack / "crashed.json").write_bytes(encode(crashed))
+
+
+# Pushes what was learned (LEARN), with the trainer's own hands for grants and pushes.
+PUSH = """
+from pathlib import Path
+from remote.__main__ import take_grants
+from remote.checkpoints.push import Pusher
+from remote.telemetry import Events
+for step, best in ((2, 2), (4, 2)):
+    folder = Path(f"checkpoints/step-{step:08d}")
+    (folder / "progress.json").write_text('{"step": %d, "best_step": %d}' % (step, best))
+    (folder / "state.pt").write_text("state")
+pusher = Pusher(take_grants(), Path("checkpoints"), Events(Path("events.jsonl")))
+pusher.push(4, 2)
+pusher.finish()
+"""

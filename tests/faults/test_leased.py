@@ -31,7 +31,7 @@ from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.bucket import Storage
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.standins import FINISH, LEARN, ScriptedBox
+from tests.faults.standins import FINISH, LEARN, PUSH, ScriptedBox
 from tests.faults.test_elsewhere import opened
 
 pytestmark = pytest.mark.box
@@ -87,20 +87,7 @@ def test_a_box_whose_supervisor_was_killed_saves_and_ends_and_resume_goes_on(
     second.wait()
 
 
-# Pushes what it has learned when it is told to leave, with the trainer's own hands; goes on from what is there.
-PUSH = """
-from pathlib import Path
-from remote.__main__ import take_grants
-from remote.checkpoints.push import Pusher
-from remote.telemetry import Events
-for step, best in ((2, 2), (4, 2)):
-    folder = Path(f"checkpoints/step-{step:08d}")
-    (folder / "progress.json").write_text('{"step": %d, "best_step": %d}' % (step, best))
-    (folder / "state.pt").write_text("state")
-pusher = Pusher(take_grants(), Path("checkpoints"), Events(Path("events.jsonl")))
-pusher.push(4, 2)
-pusher.finish()
-"""
+# Pushes what it has learned when it is told to leave; goes on from what is there.
 TRAINS = f"""if [ -e checkpoints/step-00000004/progress.json ]; then
   cat checkpoints/step-*/trainable.safetensors > log; {FINISH}
 else

@@ -24,25 +24,12 @@ from tests.doubles.proxy import Proxy
 from tests.doubles.services.bucket import Storage
 from tests.faults.probe import Probe
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.standins import LEARN, ScriptedBox
+from tests.faults.standins import LEARN, PUSH, ScriptedBox
 from tests.faults.test_elsewhere import LEARNS, opened
 
 pytestmark = pytest.mark.box
 
-# The stand-in for the trainer, with the trainer's own hands for grants and pushes; it tells the controller of no checkpoint.
-PUSH = """
-from pathlib import Path
-from remote.__main__ import take_grants
-from remote.checkpoints.push import Pusher
-from remote.telemetry import Events
-for step, best in ((2, 2), (4, 2)):
-    folder = Path(f"checkpoints/step-{step:08d}")
-    (folder / "progress.json").write_text('{"step": %d, "best_step": %d}' % (step, best))
-    (folder / "state.pt").write_text("state")
-pusher = Pusher(take_grants(), Path("checkpoints"), Events(Path("events.jsonl")))
-pusher.push(4, 2)
-pusher.finish()
-"""
+# It tells the controller of no checkpoint.
 PUSHES = (
     "[ ! -e checkpoints ] || rm $RENTUNE_GRANTS\n"
     + LEARNS.partition(LEARN)[0]

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from catalogs.hardware import Gpu
-from planner.estimators.memory.card.moves import keeps_in_ram
+from planner.estimators.memory.card.moves import takes_card_as_ram
 from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.methods import METHODS
 from planner.notices.cards import NOTHING_ASIDE
@@ -38,7 +38,7 @@ def needs_bitsandbytes(strategy: Strategy) -> bool:
 def may_run(gpu: Gpu, strategy: Strategy) -> bool:
     """Whether a machine with this card has the kernels that the strategy needs, and RAM apart for what waits there."""
     without_kernels = gpu.bitsandbytes == "no" and needs_bitsandbytes(strategy)
-    return not without_kernels and not (gpu.shares_ram and keeps_in_ram(strategy))
+    return not without_kernels and not takes_card_as_ram(gpu, strategy)
 
 
 def _needing_kernels(strategy: Strategy) -> dict[str, str | None]:
@@ -182,7 +182,7 @@ def _has_no_kernels(strategy: Strategy, kind: Kind) -> bool:
 
 def _require_ram(strategy: Strategy, kind: Kind) -> None:
     """Raises CaseRefused for what would wait in RAM that is the card's own memory."""
-    if kind.gpu is not None and kind.gpu.shares_ram and keeps_in_ram(strategy):
+    if kind.gpu is not None and takes_card_as_ram(kind.gpu, strategy):
         raise CaseRefused("offload", NOTHING_ASIDE.format(gpu=kind.gpu))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from catalogs.hardware import Gpu
 from planner.estimators.memory.held.optimizers import is_paged
 from planner.methods import METHODS
 from planner.strategy.cuts import cut_of
@@ -44,6 +45,11 @@ def keeps_in_ram(strategy: Strategy) -> bool:
     """Whether something of it lies in RAM so as not to lie on the GPU."""
     offloads = strategy.offload != "none" or strategy.activation_offload or strategy.gradient_checkpointing == "offloaded"
     return offloads or is_paged(strategy.optimizer)
+
+
+def takes_card_as_ram(gpu: Gpu | None, strategy: Strategy) -> bool:
+    """Whether what it keeps in RAM takes room of the card, as that is the card's own memory."""
+    return gpu is not None and gpu.shares_ram and keeps_in_ram(strategy)
 
 
 def _has_torch_states(strategy: Strategy) -> bool:
