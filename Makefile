@@ -129,7 +129,7 @@ build/gpuhunt/.stamp: .ci/locks/gpuhunt.txt .ci/locks/build.txt pyproject.toml |
 	@$(UV) pip install --quiet --python build/gpuhunt/bin/python --no-deps --build-constraint .ci/locks/build.txt --editable .
 	@touch $@
 
-encoder: setup-light ## fetch the encoder that benchmarks/docstring_areas.py tunes (84 MB) into the cache
+encoder: setup-light ## fetch the encoder that benchmarks/training/docstring_areas.py tunes (84 MB) into the cache
 	@$(BIN)/python examples/demo/fetch_base.py encoder
 
 # ── upkeep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,14 +150,14 @@ acceptance: setup-light setup-box setup-dev ## show again what docs/acceptance.m
 	@$(BIN)/python .ci/acceptance.py
 
 bench: setup base encoder pulumi ## measure again what benchmarks/results/ holds
-	$(BIN)/python -m benchmarks.startup --write
-	$(BIN)/python -m benchmarks.transfer --write
-	$(BIN)/python -m benchmarks.whole_run --write
-	$(BIN)/python -m benchmarks.chaos --write
-	$(BIN)/python -m benchmarks.kill_matrix --write
-	$(BIN)/python -m benchmarks.orphan_search --write
-	$(BIN)/python -m benchmarks.docstring_areas --write
-	$(BIN)/python -m benchmarks.methods_by_family --write
+	$(BIN)/python -m benchmarks.offers.startup --write
+	$(BIN)/python -m benchmarks.renting.transfer --write
+	$(BIN)/python -m benchmarks.training.whole_run --write
+	$(BIN)/python -m benchmarks.renting.chaos --write
+	$(BIN)/python -m benchmarks.renting.kill_matrix --write
+	$(BIN)/python -m benchmarks.renting.orphan_search --write
+	$(BIN)/python -m benchmarks.training.docstring_areas --write
+	$(BIN)/python -m benchmarks.training.methods_by_family --write
 
 clean: ## remove what was built here; the caches under ~/.cache/rentune stay
 	rm -rf .venv .uv build dist examples/demo/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

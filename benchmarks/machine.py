@@ -1,4 +1,4 @@
-"""One line on where and with what a figure was measured; every result file opens with it."""
+"""One line on where and with what a figure was measured, which opens every result file, and the folder of those files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import datetime as dt
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
 
+RESULTS: Final = Path(__file__).with_name("results")  # where each benchmark writes what it found
 PACKAGES = ("rentune", "click", "msgspec", "torch", "transformers", "peft", "paramiko")
 
 

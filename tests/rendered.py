@@ -20,7 +20,7 @@ ROOMS = {
 OTHER_FOLDERS = {
     "tests": "mirror the rooms; doubles are small real programs",
     "docs": "architecture, derivations, acceptance, schemas; advice, commands, clouds, methods and tree are made",
-    "benchmarks": "scripts that measure, and their committed results",
+    "benchmarks": "scripts that measure: estimates, offers, renting, training, streaming; and their committed results",
     "examples": "job files that plan as they stand and run with `--data FILE`, and the demo",
     ".ci": "what CI runs, and the pinned requirement files",
 }

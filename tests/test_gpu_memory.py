@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu_memory import FAMILIES, FLAGSHIPS, LAST, MODELS, VARIATIONS, WAYS, cases
-from benchmarks.gpu_memory_compare import Pair, pairs, table
+from benchmarks.estimates.gpu_memory import FAMILIES, FLAGSHIPS, LAST, MODELS, VARIATIONS, WAYS, cases
+from benchmarks.estimates.gpu_memory_compare import Pair, pairs, table
 from catalogs.catalog import read_catalog
 from planner.estimate import answer
 from remote.contract import Strategy
@@ -34,7 +34,7 @@ def test_the_campaign_asks_for_enough_and_each_but_once() -> None:
 
 def rehearse(out: Path, *only: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu_memory", "--device", "cpu", "--out", out, "--only", *only],
+        [sys.executable, "-m", "benchmarks.estimates.gpu_memory", "--device", "cpu", "--out", out, "--only", *only],
         cwd=ROOT,
         capture_output=True,
         text=True,

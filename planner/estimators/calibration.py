@@ -1,8 +1,8 @@
 """What a measurement or a guess gave for memory on the card, speed and energy: each value, its basis, and where from.
 
 What follows from code or arithmetic alone stands beside the formula that uses it. So do figures that one place alone needs:
-seconds of phases in `phases.py`, RAM and disk in `host.py`. `benchmarks/fit_constants.py` fits the constants marked "fitted"
-and prints them with their errors.
+seconds of phases in `phases.py`, RAM and disk in `host.py`. `benchmarks/offers/fit_constants.py` fits the constants marked
+"fitted" and prints them with their errors.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ TOTAL_SHARE: Final = 0.91
 # assumed: the share of a peak that may rest on assumptions before "fits" becomes "tight", whatever room there is
 MAX_ASSUMED_SHARE: Final = 0.05
 
-# Fitted on 624 runs (fms-acceleration, MosaicML MPT, Qwen, torchtune, MLPerf 4.0 and 4.1) by benchmarks/fit_constants.py,
-# whose output in benchmarks/results shows what each group is left with.
+# Fitted on 624 runs (fms-acceleration, MosaicML MPT, Qwen, torchtune, MLPerf 4.0 and 4.1) by
+# benchmarks/offers/fit_constants.py, whose output in benchmarks/results shows what each group is left with.
 
 # ── speed ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,8 +166,8 @@ NARROW_BYTES: Final = 2  # derived: of a 16-bit number
 
 RunClass = Literal["link_bound", "other_vendor", "host_bound", "experts", "other_card", "full", "several_gpus", "one_gpu"]
 
-# How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/fit_constants.py: runs are parted into classes, a run
-# belongs to the first that applies, and a class's factor is exp(the 80th percentile of |ln(predicted / measured)|), rounded
+# How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/offers/fit_constants.py: runs are parted into classes, a
+# run belongs to the first that applies, and a class's factor is exp(the 80th percentile of |ln(predicted / measured)|), rounded
 # up, each run predicted by a fit that had not seen its source. In brackets: the runs, and how many of them lie inside. The
 # factors fall, so the first class that applies is the widest.
 SPREADS: Final[Mapping[RunClass, float]] = {
@@ -182,7 +182,7 @@ SPREADS: Final[Mapping[RunClass, float]] = {
 }
 # How many times as long as planned a slow host takes for what it does: the 80th percentile over the 60 steps of our own
 # campaign that their host held up, on two rented virtual machines.
-SLOW_HOST: Final = 2.1  # derived by benchmarks/fit_constants.py from benchmarks/data, 2026-11-27
+SLOW_HOST: Final = 2.1  # derived by benchmarks/offers/fit_constants.py from benchmarks/data, 2026-11-27
 MEASURED_ADAPTERS: Final = frozenset({"lora"})  # of the fitted runs; what others ask of a card is counted, and never was timed
 MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200, with HBM
 

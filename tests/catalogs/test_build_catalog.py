@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from benchmarks.build_catalog import Cells, Tables, add_lists, add_rentals
-from benchmarks.machine_sizes import aws_machines, gcp_machine
+from benchmarks.offers.build_catalog import Cells, Tables, add_lists, add_rentals
+from benchmarks.offers.machine_sizes import aws_machines, gcp_machine
 
 AZURE = "od: github Azure/karpenter-provider-azure@352646f; spot: a table without a licence"
 GCP = "od+spot: github Cyclenerd/google-cloud-pricing-cost-calculator@fd66b26 pricing.yml"

@@ -7,11 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
-import benchmarks.catalog_counts
+from benchmarks.machine import RESULTS
+from benchmarks.offers.catalog_counts import counts
 from catalogs.catalog import DATA, Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer, Purchase
 from catalogs.names import key_of
@@ -36,9 +36,9 @@ def spread(offer: Offer) -> tuple[str, str, str]:
 
 
 def test_the_counts_that_are_committed_are_those_of_what_is_shipped(catalog: Catalog) -> None:
-    """`python -m benchmarks.catalog_counts` writes them; its times are of one day and one machine."""
-    [page] = (Path(benchmarks.catalog_counts.__file__).parent / "results").glob("catalog_*.md")
-    told, counted = page.read_text().partition("| CPU time of")[0].splitlines(), list(benchmarks.catalog_counts.counts(catalog))
+    """`python -m benchmarks.offers.catalog_counts` writes them; its times are of one day and one machine."""
+    [page] = RESULTS.glob("catalog_*.md")
+    told, counted = page.read_text().partition("| CPU time of")[0].splitlines(), list(counts(catalog))
     assert told[3:] == counted[3:]
 
 

@@ -1,4 +1,4 @@
-"""The frame that plays schedules on the real engine (`benchmarks/chaos_engine.py`): what it draws, whom it strikes, its words.
+"""The frame that plays schedules on the real engine (`benchmarks/renting/chaos_engine.py`): what it draws, whom it strikes.
 
 The fake cloud is here, without machines; the engine is not, and what stands for a controller holds the run's lock and waits.
 """

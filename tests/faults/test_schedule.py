@@ -1,4 +1,4 @@
-"""Everything at once: crash × resume × network × API, drawn by seed, in virtual time. `benchmarks/chaos.py` plays many more."""
+"""Everything at once: crash × resume × network × API, drawn by seed, in virtual time; `benchmarks/renting/chaos.py` goes on."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_a_signal_costs_time_and_nothing_else(
 def test_a_run_that_is_killed_five_times_at_chance_ends_with_the_very_same_weights(
     tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within a save as well. `python -m benchmarks.kill_resume` does it with 36."""
+    """Within a save as well. `python -m benchmarks.training.kill_resume` does it with 36."""
     monkeypatch.setenv(MODEL_CACHE_VARIABLE, str(model_cache))
     chance, loop = random.Random(5), msgspec.structs.replace(LONG, max_steps=60)
     job, whole = job_to_kill(tmp_path / "killed", loop=loop), job_to_kill(tmp_path / "whole", loop=loop)

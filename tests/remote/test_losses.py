@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from benchmarks.gpu_memory import FAMILIES, MODELS, TINY, TINY_TOKENS
+from benchmarks.estimates.gpu_memory import FAMILIES, MODELS, TINY, TINY_TOKENS
 from catalogs.bases.models import resolve_model
 from planner.estimators.memory.step import head as predicted
 from remote import losses

@@ -14,7 +14,7 @@ import pytest
 
 import planner
 import provision
-from benchmarks.measured_runs import folds
+from benchmarks.offers.measured_runs import folds
 from planner.estimators import calibration as known
 from planner.strategy.stack import PINNED_VERSIONS
 
@@ -167,7 +167,7 @@ def test_a_table_of_published_runs_is_scored_beside_the_campaigns_that_are_commi
     table, cases = tmp_path / "runs.csv", tmp_path / "cases.py"
     table.write_text(TABLE)
     cases.write_text(CASES)
-    command = [sys.executable, "-m", "benchmarks.fit_constants", str(table)]
+    command = [sys.executable, "-m", "benchmarks.offers.fit_constants", str(table)]
     done = subprocess.run([*command, "--cases", str(cases)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "1 runs, Python" in done.stdout

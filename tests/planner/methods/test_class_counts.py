@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.trace_cases import cut
+from benchmarks.estimates.trace_cases import cut
 from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.estimators.trace.build import adapted, configured, skeleton

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from benchmarks.trace_cases import cut
+from benchmarks.estimates.trace_cases import cut
 from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.estimators.memory import estimate_vram

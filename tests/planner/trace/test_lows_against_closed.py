@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pytest
 
-from benchmarks.trace_cases import cut
+from benchmarks.estimates.trace_cases import cut
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.estimators.memory import estimate_vram

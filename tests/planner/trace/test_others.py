@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks.methods_of_peft import RESULT, TRACED_FAMILIES, traced_cell
+from benchmarks.estimates.methods_of_peft import RESULT, TRACED_FAMILIES, traced_cell
 from catalogs.catalog import read_catalog
 from planner.asking.training_keys import check_training
 from planner.estimate import answer

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks.trace_cases import cut
+from benchmarks.estimates.trace_cases import cut
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case

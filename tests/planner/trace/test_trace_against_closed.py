@@ -6,8 +6,8 @@ import statistics
 
 import pytest
 
-from benchmarks.trace_against_closed import compare, percentile
-from benchmarks.trace_cases import (
+from benchmarks.estimates.trace_against_closed import compare, percentile
+from benchmarks.estimates.trace_cases import (
     BESIDE_LINEARS,
     EXPERT_FAMILIES,
     FAMILIES,

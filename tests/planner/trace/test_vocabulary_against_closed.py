@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks.trace_against_closed import compare
-from benchmarks.trace_cases import VOCABULARY_FAMILIES, VOCABULARY_WAYS, cut, vocabulary_grid
+from benchmarks.estimates.trace_against_closed import compare
+from benchmarks.estimates.trace_cases import VOCABULARY_FAMILIES, VOCABULARY_WAYS, cut, vocabulary_grid
 from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram

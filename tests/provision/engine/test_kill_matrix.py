@@ -1,4 +1,4 @@
-"""A quarter of the kill matrix on the real engine; `benchmarks/kill_matrix.py` strikes all 48 times."""
+"""A quarter of the kill matrix on the real engine; `benchmarks/renting/kill_matrix.py` strikes all 48 times."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.method_cases import FAMILIES, refusal_of, tried
-from benchmarks.methods_by_family import REFUSED, RESULT
+from benchmarks.training.method_cases import FAMILIES, refusal_of, tried
+from benchmarks.training.methods_by_family import REFUSED, RESULT
 from planner.methods import supported_methods
 from remote.contract import CAPABILITIES
 

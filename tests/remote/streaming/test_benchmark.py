@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.streaming import Campaign, read, run
-from benchmarks.streaming_table import table
+from benchmarks.streaming.campaign import Campaign, read, run
+from benchmarks.streaming.table import table
 
 
 @pytest.mark.torch

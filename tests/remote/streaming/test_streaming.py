@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks.streaming_gradients import arms, by, gradient_rows
+from benchmarks.streaming.gradients import arms, by, gradient_rows
 from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.memory.held.offloading import streamed_blocks
