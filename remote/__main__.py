@@ -30,6 +30,7 @@ from remote.contract import (
     MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
     PACKED_HERE,
+    ROWS_CACHE_VARIABLE,
     SECRETS_VARIABLE,
     Dtype,
     EndReason,
@@ -316,7 +317,8 @@ def _counter(model: str | None, template: str | None, *, writes: bool) -> Counte
             cache = Path(os.environ.get(MODEL_CACHE_VARIABLE) or passing)
             folder = prepare_tokenizer(Path(model), cache=cache)
             _spare_torch()
-            return counter_of(load_tokenizer(folder, writes=writes), template)
+            named = os.environ.get(ROWS_CACHE_VARIABLE)
+            return counter_of(load_tokenizer(folder, writes=writes), template, cache=Path(named) if named else None)
     except Ended:
         raise
     except Exception as error:

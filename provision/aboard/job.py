@@ -27,6 +27,7 @@ from remote.contract import (
     LOG_FILE,
     MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
+    ROWS_CACHE_VARIABLE,
     SECRETS_VARIABLE,
     EndReason,
     Event,
@@ -92,6 +93,7 @@ def start(
         "PYTHONPATH": package_folder(box),
         "PYTHONUNBUFFERED": "1",
         MODEL_CACHE_VARIABLE: f"{cache_folder(box)}/models",
+        **({ROWS_CACHE_VARIABLE: f"{cache_folder(box)}/models"} if box.shares_files else {}),
         **passing_places(box),
         **download_places(box),
     }

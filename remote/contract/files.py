@@ -16,6 +16,8 @@ RC_FILE: Final = "rc"  # the exit code, moved into place when it is whole
 CHECKPOINT_DIR: Final = "checkpoints"  # a folder in it for each, named by `checkpoint_name`
 SECRETS_VARIABLE: Final = "RENTUNE_SECRETS"  # a JSON file of variables for the trainer alone, which removes it
 MODEL_CACHE_VARIABLE: Final = "RENTUNE_MODEL_CACHE"  # folder for converted base models; without it `cache` beside job.json
+# folder for the tokens of rows, which are somebody's words: never a volume that is kept; without it as above
+ROWS_CACHE_VARIABLE: Final = "RENTUNE_ROWS_CACHE"
 
 # In a model folder; of the tokenizer at least one.
 MODEL_CONFIG: Final = "config.json"

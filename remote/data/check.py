@@ -293,25 +293,24 @@ def parts_of(ordered: Sequence[int]) -> tuple[tuple[float, float], ...]:
 # ── the ways to count ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def counter_of(tokenizer: Any, template: str | None = None) -> Counter:
-    """Exactly, by the tokenizer that will be trained with; `template` as in `DataSource`. Raises `Ended` (bad job) for one that
-    is none.
+def counter_of(tokenizer: Any, template: str | None = None, *, cache: Path | None = None) -> Counter:
+    """Exactly, by the tokenizer that will be trained with; `template` as in `DataSource`. The tokens lie in `cache`, where one
+    is named: a run that has the same finds them there. Raises `Ended` (bad job) for a template that is none.
     """
     from remote.data.tokens import ready
 
     templated = ready(tokenizer, template=template)
 
     def sizes(rows: Sequence[Row]) -> list[Size]:
-        from remote.data.classes import marked
-        from remote.data.tokens import UntokenizableRow, begins_twice, first_target, tokenized, unended
+        from remote.data.kept import CLASSES, WRITTEN, passing_pairs
+        from remote.data.tokens import UntokenizableRow, begins_twice, first_target, unended
 
         if labelled := _labelled(rows):
-            return [Size(len(ids), WHOLE_TEACHES) for ids, _ in marked(labelled, tokenizer)]
-        written = [row for row in rows if not isinstance(row, Labelled)]
+            return [Size(len(ids), WHOLE_TEACHES) for ids, _ in passing_pairs(labelled, CLASSES, tokenizer, cache)]
         try:
             return [
                 Size(len(ids), first_target(labels), begins_twice(ids, tokenizer), unended(ids, labels, tokenizer))
-                for ids, labels in tokenized(written, tokenizer)
+                for ids, labels in passing_pairs(rows, WRITTEN, tokenizer, cache)
             ]
         except UntokenizableRow as error:
             raise Uncountable(str(error), error.place) from error

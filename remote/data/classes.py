@@ -15,20 +15,31 @@ from remote.data.tokens import ROWS_PER_CALL, Encoded, Example, Ids
 
 
 def encode_classes(
-    rows: Sequence[Labelled], tokenizer: Any, seq_len: int, *, classes: Sequence[Class], long_rows: LongRows | None = None
+    rows: Sequence[Labelled],
+    tokenizer: Any,
+    seq_len: int,
+    *,
+    classes: Sequence[Class],
+    long_rows: LongRows | None = None,
+    pairs: Sequence[tuple[Ids, Ids | None]] | None = None,
 ) -> Encoded:
-    """Tokenize rows with the marks that the tokenizer itself puts around a text or a pair. Every label is one of `classes`.
+    """Tokenize rows with the marks that the tokenizer itself puts around a text or a pair, or take the `pairs` that `marked`
+    has made of them. Every label is one of `classes`.
 
     What is longer than `seq_len` is cut, the longer text of a pair first, or dropped: a part of a text has no label of its own.
     """
     numbers = {each.name: number for number, each in enumerate(classes)}
-    sizes = [len(ids) for ids, _ in marked(rows, tokenizer)]
-    dropped = tuple(place for place, size in enumerate(sizes) if size > seq_len and long_rows == "drop")
-    kept = [row for place, row in enumerate(rows) if place not in set(dropped)]
+    whole = tuple(marked(rows, tokenizer)) if pairs is None else pairs
+    sizes = [len(ids) for ids, _ in whole]
+    long = [place for place, size in enumerate(sizes) if size > seq_len]
+    dropped = tuple(long) if long_rows == "drop" else ()
+    gone = frozenset(dropped)
+    cut = dict(zip(long, marked([rows[place] for place in long], tokenizer, seq_len), strict=True)) if not dropped else {}
     return Encoded(
         examples=tuple(
             Example(ids=ids, labels=np.asarray([numbers[row.label]], dtype=np.int32), num_targets=1, types=types)
-            for row, (ids, types) in zip(kept, marked(kept, tokenizer, seq_len), strict=True)
+            for place, (row, uncut) in enumerate(zip(rows, whole, strict=True))
+            for ids, types in (() if place in gone else (cut.get(place, uncut),))
         ),
         truncated=sum(size > seq_len for size in sizes) - len(dropped),
         split=0,

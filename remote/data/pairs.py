@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,35 +24,47 @@ def sides_of(row: Row, place: int = 0) -> tuple[str, str]:
 
 
 def encode_pairs(
-    rows: Sequence[Row], tokenizer: Any, seq_len: int, *, target_tokens: int | None, long_rows: LongRows | None
+    rows: Sequence[Row],
+    tokenizer: Any,
+    seq_len: int,
+    *,
+    target_tokens: int | None,
+    long_rows: LongRows | None,
+    pairs: Sequence[tuple[Ids, Ids]] | None = None,
 ) -> Encoded:
-    """Tokenize both sides; each ends with the end-of-sequence token, and is cut before it where it is longer than its length,
-    or its row dropped where that is asked for.
+    """Tokenize both sides, or take the `pairs` that `tokenized_sides` has made of them; each ends with the end-of-sequence
+    token, and is cut before it where it is longer than its length, or its row dropped where that is asked for.
     """
     most = target_tokens or seq_len
-    sides = [sides_of(row, place) for place, row in enumerate(rows)]
-    sources = _tokens(tokenizer, [source for source, _ in sides])
-    targets = _tokens(tokenizer, [target for _, target in sides])
-    long = [len(source) > seq_len or len(target) > most for source, target in zip(sources, targets, strict=True)]
+    whole = tuple(tokenized_sides(rows, tokenizer)) if pairs is None else pairs
+    long = [len(source) > seq_len or len(target) > most for source, target in whole]
     dropped = tuple(place for place, over in enumerate(long) if over and long_rows == "drop")
     gone = frozenset(dropped)
-    kept = [place for place in range(len(rows)) if place not in gone]
     return Encoded(
-        examples=tuple(_example(_cut(sources[place], seq_len), _cut(targets[place], most)) for place in kept),
-        truncated=sum(long[place] for place in kept),
+        examples=tuple(
+            _example(_cut(source, seq_len), _cut(target, most))
+            for place, (source, target) in enumerate(whole)
+            if place not in gone
+        ),
+        truncated=sum(long) - len(dropped),
         split=0,
         dropped=dropped,
         too_long=len(dropped),
-        longest_tokens=max((len(side) for side in (*sources, *targets)), default=0),
+        longest_tokens=max((len(side) for sides in whole for side in sides), default=0),
     )
 
 
+def tokenized_sides(rows: Sequence[Row], tokenizer: Any) -> Iterator[tuple[Ids, Ids]]:
+    """What is read and what is answered of each row, uncut. Raises `UntokenizableRow`."""
+    for start in range(0, len(rows), ROWS_PER_CALL):
+        sides = [sides_of(row, place) for place, row in enumerate(rows[start : start + ROWS_PER_CALL], start=start)]
+        read, answered = (_tokens(tokenizer, texts) for texts in zip(*sides, strict=True))
+        yield from zip(read, answered, strict=True)
+
+
 def _tokens(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:
-    found: list[Ids] = []
-    for start in range(0, len(texts), ROWS_PER_CALL):
-        ids = tokenizer(list(texts[start : start + ROWS_PER_CALL]), add_special_tokens=False)["input_ids"]
-        found += [np.asarray([*row, tokenizer.eos_token_id], dtype=np.int32) for row in ids]
-    return found
+    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return [np.asarray([*row, tokenizer.eos_token_id], dtype=np.int32) for row in ids]
 
 
 def _cut(side: Ids, most: int) -> Ids:

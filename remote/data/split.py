@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from remote.contract import LINES_TOLD, MAX_HELD_OUT_SHARE, DataSource, FileBefore, LongRows, RowsRead, Task, place_words
 from remote.data.classes import encode_classes, oversampled, row_shares, stratified
+from remote.data.kept import CLASSES, SIDES, WRITTEN, Making, Pair, pairs_of
 from remote.data.labelled import Class, Labelled, NoClasses, classes_of, require_classes
 from remote.data.pairs import encode_pairs
 from remote.data.rows import Format, Row, UnreadableData, read_rows
@@ -32,6 +34,7 @@ class _Part(NamedTuple):
     name: str
     files: tuple[FileBefore, ...]
     format: Format
+    pairs: Sequence[Pair] = ()  # the tokens of each row, uncut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +50,31 @@ class Data:
     row_shares: tuple[float, ...] = ()  # how likely each row is drawn; () = each comes once an epoch
 
 
-def load_data(source: DataSource, tokenizer: Any, *, seq_len: int, seed: int, warn: Warn, task: Task = "causal_lm") -> Data:
-    """Read, split and tokenize. Raises `Ended` (bad job) with the line of the first broken row."""
+def load_data(
+    source: DataSource,
+    tokenizer: Any,
+    *,
+    seq_len: int,
+    seed: int,
+    warn: Warn,
+    task: Task = "causal_lm",
+    cache: Path | None = None,
+) -> Data:
+    """Read, split and tokenize; the tokens lie in `cache` and are read from there, where one is named. Raises `Ended` (bad job)
+    with the line of the first broken row.
+    """
     if task == "classification":
         source = msgspec.structs.replace(source, format="classification")
-    train = _rows(source, Path(source.train), source.max_rows)
+    in_tokens = partial(_in_tokens, tokenizer=tokenizer, task=task, cache=cache)
+    train = in_tokens(_rows(source, Path(source.train), source.max_rows))
     if source.held_out is not None:
-        held_out = _rows(source, Path(source.held_out), None)
+        held_out = in_tokens(_rows(source, Path(source.held_out), None))
     else:
         labels = [row.label for _, row in train.rows if isinstance(row, Labelled)]
-        rows, kept_back = split_rows(train.rows, source.held_out_rows, seed, labels=labels)
+        learned, kept_back = split_rows(range(len(train.rows)), source.held_out_rows, seed, labels=labels)
         if len(kept_back) < source.held_out_rows:
             warn(message=f"only {len(kept_back)} of {len(train.rows)} rows are held out; {source.held_out_rows} were asked for")
-        train, held_out = train._replace(rows=rows), train._replace(rows=kept_back, name="held-out rows")
+        train, held_out = _those(train, learned), _those(train, kept_back)._replace(name="held-out rows")
     classes = _classes(train, held_out) if task == "classification" else ()
     pairs = _Pairs(source.target_tokens) if task == "seq2seq" else None
     within = _Within(seq_len=seq_len, long_rows=source.long_rows, classes=classes, pairs=pairs)
@@ -145,12 +160,25 @@ class _Within(NamedTuple):
     pairs: _Pairs | None = None
 
 
-def _encoded(part: _Part, tokenizer: Any, within: _Within, warn: Warn) -> tuple[Encoded, RowsRead]:
+def _in_tokens(part: _Part, *, tokenizer: Any, task: Task, cache: Path | None) -> _Part:
+    """The same with the tokens of each row. Raises `Ended` (bad job)."""
     try:
-        encoded = _by_task([row for _, row in part.rows], tokenizer, within)
+        pairs = pairs_of([row for _, row in part.rows], _MAKING[task], tokenizer, cache)
     except UntokenizableRow as error:
         line = place_words(part.rows[error.place][0], part.files)
         raise bad_job(f"{part.name}, line {line}: {error}") from error
+    return part._replace(pairs=pairs)
+
+
+_MAKING: Final[Mapping[Task, Making]] = {"causal_lm": WRITTEN, "classification": CLASSES, "seq2seq": SIDES}
+
+
+def _those(part: _Part, places: Sequence[int]) -> _Part:
+    return part._replace(rows=[part.rows[place] for place in places], pairs=[part.pairs[place] for place in places])
+
+
+def _encoded(part: _Part, tokenizer: Any, within: _Within, warn: Warn) -> tuple[Encoded, RowsRead]:
+    encoded = _by_task([row for _, row in part.rows], part.pairs, tokenizer, within)
     num_left_out = len(encoded.dropped)
     read = RowsRead(
         used=len(part.rows) - num_left_out,
@@ -172,15 +200,17 @@ def _encoded(part: _Part, tokenizer: Any, within: _Within, warn: Warn) -> tuple[
     return encoded, read
 
 
-def _by_task(rows: Sequence[Row], tokenizer: Any, within: _Within) -> Encoded:
+def _by_task(rows: Sequence[Row], pairs: Any, tokenizer: Any, within: _Within) -> Encoded:
+    """`pairs`: as the task's own `Making` makes them."""
+    seq_len, long_rows = within.seq_len, within.long_rows
     if within.pairs is not None:
         most = within.pairs.target_tokens
-        return encode_pairs(rows, tokenizer, within.seq_len, target_tokens=most, long_rows=within.long_rows)
+        return encode_pairs(rows, tokenizer, seq_len, target_tokens=most, long_rows=long_rows, pairs=pairs)
     if not within.classes:
         written = [row for row in rows if not isinstance(row, Labelled)]
-        return encode_rows(written, tokenizer, within.seq_len, long_rows=within.long_rows)
+        return encode_rows(written, tokenizer, seq_len, long_rows=long_rows, pairs=pairs)
     of_classes = [row for row in rows if isinstance(row, Labelled)]
-    return encode_classes(of_classes, tokenizer, within.seq_len, classes=within.classes, long_rows=within.long_rows)
+    return encode_classes(of_classes, tokenizer, seq_len, classes=within.classes, long_rows=long_rows, pairs=pairs)
 
 
 def _fates(read: RowsRead, seq_len: int) -> Iterator[str]:

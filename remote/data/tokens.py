@@ -30,7 +30,7 @@ Ids = npt.NDArray[np.int32]
 Span = tuple[int, int]  # characters [start, end) of a rendered conversation
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
     """One training sequence. `num_targets` counts the labels that the shifted loss sees."""
 
@@ -92,12 +92,21 @@ class _Laid(NamedTuple):
     cut: bool
 
 
-def encode_rows(rows: Sequence[Written], tokenizer: Any, seq_len: int, *, long_rows: LongRows | None = None) -> Encoded:
-    """Tokenize rows. What is longer than `seq_len` is cut, split or dropped: see `fate_of_long`."""
+def encode_rows(
+    rows: Sequence[Written],
+    tokenizer: Any,
+    seq_len: int,
+    *,
+    long_rows: LongRows | None = None,
+    pairs: Iterable[tuple[Ids, Ids]] | None = None,
+) -> Encoded:
+    """Tokenize rows, or take the `pairs` that `tokenized` has made of them. What is longer than `seq_len` is cut, split or
+    dropped: see `fate_of_long`.
+    """
     examples: list[Example] = []
     truncated = split = too_long = longest_tokens = 0
     dropped: list[int] = []
-    for place, (row, (ids, labels)) in enumerate(zip(rows, tokenized(rows, tokenizer), strict=True)):
+    for place, (row, (ids, labels)) in enumerate(zip(rows, pairs or tokenized(rows, tokenizer), strict=True)):
         longest_tokens = max(longest_tokens, len(ids))
         laid = _Laid(((ids, labels),), cut=False)
         if len(ids) > seq_len:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from remote.bases.stored import check_stored
 from remote.bases.tokenizer import load_tokenizer, tokenizer_ahead
 from remote.checkpoints.checkpoint import begin_with, trainable
 from remote.checkpoints.files import is_checkpoint
-from remote.contract import NO_TEMPLATE, TEMPLATE_HINT, UNPACKED, JobSpec, Phase, keeps_apart
+from remote.contract import NO_TEMPLATE, ROWS_CACHE_VARIABLE, TEMPLATE_HINT, UNPACKED, JobSpec, Phase, keeps_apart
 from remote.data.batches import Drawn, Shape
 from remote.data.labelled import class_weights
 from remote.data.packs import packs_of, saved_by
@@ -58,12 +59,13 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     strategy = spec.strategy
     desk.events.enter(Phase.DOWNLOAD)
     bring = _Base(spec, cache, desk)
+    tokens_at = Path(os.environ.get(ROWS_CACHE_VARIABLE) or folder / "cache")
     tokenizer = load_tokenizer(tokenizer_ahead(spec.model, cache=cache) or bring(), writes=spec.task != "classification")
     chosen = ready(tokenizer, writes=spec.task == "causal_lm", template=spec.data.chat_template)
     if not chosen:
         desk.events.warn("the base model has no chat template; a plain one is used and saved with the result")
     with heard(desk.events) as warn:
-        tokens = Beside(lambda: _tokens(spec, tokenizer, warn, may_chat=bool(chosen)))
+        tokens = Beside(lambda: _tokens(spec, tokenizer, tokens_at, warn, may_chat=bool(chosen)))
         base_folder = bring()
         preflight.check_disk(spec, folder)  # once more: the base may be larger than planned
         base_sha256 = hub_weights(spec.model, Path(base_folder))
@@ -106,10 +108,10 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
 # ── rows ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tokens(spec: JobSpec, tokenizer: Any, warn: Warn, *, may_chat: bool) -> Tokens:
+def _tokens(spec: JobSpec, tokenizer: Any, cache: Path, warn: Warn, *, may_chat: bool) -> Tokens:
     """Raises `Ended` (bad job) for rows that can't be learned from."""
     seq_len = spec.strategy.seq_len
-    data = load_data(spec.data, tokenizer, seq_len=seq_len, seed=spec.loop.seed, warn=warn, task=spec.task)
+    data = load_data(spec.data, tokenizer, seq_len=seq_len, seed=spec.loop.seed, warn=warn, task=spec.task, cache=cache)
     if data.chats and not may_chat:
         raise bad_job(f"{NO_TEMPLATE}; {TEMPLATE_HINT}")
     if not spec.data.packing:

@@ -248,7 +248,8 @@ def _asked_of_trainer(data: Data, beside: tuple[Path, ...], tokenizer: Path, *, 
     arguments += ["--max-rows", str(reading.max_rows)] if reading.max_rows is not None else []
     template = with_template_at(reading, lambda path: str(Path(path).absolute())).chat_template
     arguments += ["--template", template] if template is not None else []
-    environment = without_secrets(os.environ) | OFFLINE | {contract.MODEL_CACHE_VARIABLE: str(cache)}
+    places = {contract.MODEL_CACHE_VARIABLE: str(cache), contract.ROWS_CACHE_VARIABLE: str(cache)}
+    environment = without_secrets(os.environ) | OFFLINE | places
     with interruptible():  # so that whoever ends this process ends the trainer's, too
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     answers: list[DataReport | RequestError] = []

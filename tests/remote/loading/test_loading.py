@@ -12,7 +12,7 @@ import pytest
 import remote.loading.load as loading
 from remote.__main__ import carry_out
 from remote.bases.on_disk import hub_weights
-from remote.contract import OUTCOME_FILE, EndReason, Event, Outcome, Phase, decode
+from remote.contract import OUTCOME_FILE, ROWS_CACHE_VARIABLE, EndReason, Event, Outcome, Phase, decode
 from remote.data.split import load_data
 from remote.loading.beside import Beside, heard
 from remote.telemetry import Events
@@ -92,3 +92,16 @@ def test_a_thread_that_a_run_no_longer_waits_for_tells_nothing_more(tmp_path: Pa
             warn(message="in time")
         warn(message="too late")
     assert [event.data["message"] for event in events_of(tmp_path / "job.json")] == ["in time"]
+
+
+def test_a_run_lays_its_tokens_where_the_box_says_and_else_into_its_own_folder(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that outlives the box is never said."""
+    job = make_job()
+    assert ended(job).reason == EndReason.COMPLETED
+    assert len(list((job.parent / "cache").glob("tokens-*"))) == 1
+    monkeypatch.setenv(ROWS_CACHE_VARIABLE, str(tmp_path / "kept"))
+    (job.parent / OUTCOME_FILE).unlink()
+    ended(job)
+    assert len(list((tmp_path / "kept").glob("tokens-*"))) == 1
