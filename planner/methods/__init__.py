@@ -1,6 +1,6 @@
 """The ways to tune: the table of methods, the linears that they reach, and what they train."""
 
-from planner.methods.adapters import ADAPTERS, LAUNCHES, WORK
+from planner.methods.adapters import ADAPTERS, LAUNCHES, WORK, leaves_inputs, work_of
 from planner.methods.counts import (
     NUM_LABELS,
     adapted_names,
@@ -79,6 +79,7 @@ __all__ = [
     "frozen_bytes",
     "head_params",
     "known_method",
+    "leaves_inputs",
     "moved_in_block",
     "of_task",
     "require_layers",
@@ -93,4 +94,5 @@ __all__ = [
     "trained_blocks",
     "trains_embedding",
     "trains_head",
+    "work_of",
 ]

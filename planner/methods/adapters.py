@@ -10,6 +10,7 @@ from catalogs.bases.architectures import Linear
 from planner.methods.layers import LAYERS
 from planner.methods.method import Adapter, Dials, Kind, Launches, Places, Work
 from planner.strategy.precision import BITSANDBYTES
+from remote.contract import Strategy
 
 
 def _lora(linear: Linear, dials: Dials) -> tuple[int, ...]:
@@ -131,6 +132,8 @@ def _ia3(linear: Linear, _dials: Dials) -> tuple[int, ...]:
     return (linear.in_features if scaled_before(linear) else linear.out_features,)
 
 
+CAST_INPUT: Final = "cast_input_dtype"  # an option of the trainer's: whether LoRA casts what comes in to its own dtype
+
 # `method_options` of peft's configurations that change neither what hangs on a linear nor its memory
 IDLE_OPTIONS: Final = frozenset(
     {
@@ -175,6 +178,7 @@ def _projections(linears: Places, dials: Dials) -> int:
 
 # derived: the defaults of peft's configurations (0.21, `tuners/*/config.py`)
 OPTIONS: Final[Mapping[Kind, Mapping[str, Any]]] = {
+    "lora": {CAST_INPUT: True},  # `cast_input_dtype_enabled` of its layers, which no configuration has
     "adalora": {"init_r": 12},
     "lokr": {"decompose_factor": -1, "decompose_both": False},
     "oft": {"oft_block_size": 32, "block_share": False, "num_cayley_neumann_terms": 5},
@@ -192,7 +196,7 @@ def _start_above(rank: int | None) -> dict[str, Any]:
     return {"init_r": ceil(ADALORA_STARTS_WITH * rank)}
 
 
-LORA: Final = Adapter("lora", _lora)
+LORA: Final = Adapter("lora", _lora, OPTIONS["lora"])
 DORA: Final = Adapter("dora", _dora, widens=BITSANDBYTES)
 # derived: importance, its mean and uncertainty (peft's RankAllocator); an orthogonal regularization; A is scaled before use
 ADALORA: Final = Adapter(
@@ -253,3 +257,15 @@ WORK: Final[Mapping[Kind, Work]] = {
     "vera": Work(thin=(1, 1), input_bytes=30, output_bytes=62),
     "ia3": Work(output_bytes=46),
 }
+# derived: likewise, of LoRA whose input is not cast to fp32 and back, 6 and 14 by their mean
+WORK_UNCAST: Final = Work(input_bytes=10, output_bytes=10)
+
+
+def work_of(adapter: Adapter, strategy: Strategy) -> Work:
+    """What the strategy's adapter asks of a card for one linear."""
+    return WORK_UNCAST if leaves_inputs(strategy) else WORK[adapter.kind]
+
+
+def leaves_inputs(strategy: Strategy) -> bool:
+    """Whether it was said that LoRA's inputs are not cast to the adapter's dtype."""
+    return strategy.method_options.get(CAST_INPUT) is False

@@ -99,7 +99,19 @@ def _oft(strategy: Strategy, _places: Places, dials: Dials) -> None:
         raise _refusal(f"oft_block_size must be 1 at least, not {dials['oft_block_size']}", "oft_block_size", 1)
 
 
+def _lora(strategy: Strategy, _places: Places, dials: Dials) -> None:
+    """An input that is not cast meets an adapter of another dtype, unless there is an autocast over both."""
+    casts = dials["cast_input_dtype"]
+    if not isinstance(casts, bool):
+        words = f"cast_input_dtype must be true or false, not {casts!r}"
+        raise CaseError("method_options", words, 'method_options {"cast_input_dtype": false}')
+    if not casts and strategy.autocast == "none":
+        words = "cast_input_dtype false needs an autocast, under which input and adapter meet in its dtype"
+        raise CaseError("method_options", words, "autocast bfloat16, or leave cast_input_dtype out")
+
+
 LIMITS: Final[Mapping[Kind, Callable[[Strategy, Places, Dials], None]]] = {
+    "lora": _lora,
     "adalora": _adalora,
     "fourierft": _fourierft,
     "boft": _boft,

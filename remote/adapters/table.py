@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from remote.adapters import configs, parts, prompts
 from remote.adapters.inserted import bottleneck
-from remote.adapters.options import LORA_FA, layers_apart
+from remote.adapters.options import LORA_FA, casting_apart, layers_apart
 from remote.adapters.pissa import pissa
 from remote.adapters.way import Way, by_peft
-from remote.adapters.wrapping import freeze_first_factor
+from remote.adapters.wrapping import feed_as_they_come, freeze_first_factor
 from remote.contract import Loop, Strategy
 
 ADAPTERS: Final[Mapping[str, Way]] = {
@@ -42,10 +42,13 @@ ADAPTERS: Final[Mapping[str, Way]] = {
 def adapt(model: Any, strategy: Strategy, loop: Loop) -> Any:
     """`model` with everything frozen but what `strategy` trains."""
     strategy, loop = layers_apart(strategy, loop)
+    strategy, casts = casting_apart(strategy)
     model.requires_grad_(requires_grad=False)
     adapted = ADAPTERS[strategy.method].attach(model, strategy, loop)
     if strategy.optimizer == LORA_FA:
         freeze_first_factor(adapted, strategy)
+    if not casts:
+        feed_as_they_come(adapted)
     return adapted
 
 

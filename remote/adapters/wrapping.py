@@ -170,3 +170,16 @@ def freeze_first_factor(model: Any, strategy: Strategy) -> None:
     for name, parameter in model.named_parameters():
         if "lora_A" in name:
             parameter.requires_grad_(requires_grad=False)
+
+
+def feed_as_they_come(model: Any) -> None:
+    """Let LoRA's layers hand on what comes in as it is: under autocast their products are made in its dtype all the same.
+
+    peft 0.21 casts it to the adapter's fp32 first, and autocast casts that back, so that each linear's backward pass keeps a
+    copy of its own; now linears that read the same state keep that alone. Over bitsandbytes' linears peft casts nothing.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False

@@ -35,6 +35,7 @@ from planner.methods import (
     head_params,
     trained_blocks,
     trains_head,
+    work_of,
 )
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import items_of, packs_experts, packs_linears, quantization_of
@@ -162,7 +163,8 @@ def _hung(job: Job) -> Iterator[tuple[Linear, int, Work]]:
     """Each linear with an adapter, how often it occurs, and what the adapter asks there."""
     adapter = METHODS[job.strategy.method].adapter
     if adapter is not None:
-        yield from ((linear, times, WORK[adapter.kind]) for linear, times in adapted_linears(job.architecture, job.strategy))
+        work = work_of(adapter, job.strategy)
+        yield from ((linear, times, work) for linear, times in adapted_linears(job.architecture, job.strategy))
 
 
 def _adds_nothing(job: Job) -> bool:

@@ -16,7 +16,7 @@ from catalogs.bases.architectures import Activation, Architecture, Layout, Norm
 from planner.estimators import calibration as known
 from planner.estimators.memory.step.numerics import AttentionKernel, attention_kernel
 from planner.estimators.time.timed import Job
-from planner.methods import LAUNCHES, METHODS, Launches, adapted_linears, adapter_tensors, trained_blocks
+from planner.methods import LAUNCHES, METHODS, Launches, adapted_linears, adapter_tensors, leaves_inputs, trained_blocks
 from planner.strategy.precision import items_of, packs_linears
 
 # Each forward, and in the backward of what is frozen.
@@ -46,6 +46,7 @@ MASKED: Final = Launches(5, 3)  # derived: a mask of the kernel's own layout
 GROUPED_EXPERTS: Final = Launches(25, 28)  # derived: routed, sorted, multiplied in groups, put back, weighted
 SCAN: Final = Launches(40, 60)  # assumed: of a Mamba block, written out in torch
 CASTS: Final = Launches(4, 4)  # derived: of what an adapter reads, its two tensors and its result, under autocast
+CASTS_OF_INPUT: Final = Launches(2, 2)  # derived: of these, that of the input to fp32 and back to 16 bits
 INSERTED: Final = Launches(10, 14)  # derived: two products with biases, an activation, a sum, casts of four tensors
 CACHED: Final = Launches(10, 7)  # derived: a prefix is cut out, joined with keys and values, and seen past the mask
 NORMS_IN: Final[Mapping[Layout, int]] = {  # derived: norms of a block
@@ -194,6 +195,8 @@ def _hung(job: Job) -> Launches:
         return CACHED.times(job.architecture.depth * cached)
     own = LAUNCHES[method.adapter.kind]
     cast = CASTS if strategy.autocast != "none" and strategy.adapter_dtype == "float32" else Launches(0, 0)
+    spared = CASTS_OF_INPUT if leaves_inputs(strategy) and strategy.adapter_dtype == "float32" else Launches(0, 0)
+    cast = Launches(cast.forward - spared.forward, cast.backward - spared.backward)
     each = Launches(
         own.forward + cast.forward + (strategy.dropout > 0), own.backward + cast.backward + (strategy.dropout > 0), own.once
     )

@@ -174,6 +174,7 @@ OPTION_VALUES: dict[str, dict[str, list[Any]]] = {
     "boft": {"boft_block_size": [-1, 0, 1, 2, 3, 5, 16, 64, 128], "boft_block_num": [-1, 0, 1, 3, 4, 64, 128]},
     "oft": {"oft_block_size": [-1, 0, 1, 3, 16, 20, 64, 1000]},
     "adalora": {"init_r": [-1, 0, 1, 8, 9, 64, "x"], "total_step": [0, 1], "tinit": [-1, 0, 5]},
+    "lora": {"cast_input_dtype": [True, False, 1, "no"]},
     "lokr": {"decompose_factor": [-2, -1, 0, 1, 3, 64, 1000]},
 }
 

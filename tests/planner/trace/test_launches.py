@@ -128,6 +128,7 @@ WAYS: Final[dict[str, dict[str, Any]]] = {
     "eager": EAGER,
     "padded": {"padded": True},
     "dropout": {"dropout": 0.1},
+    "inputs as they come": {"method_options": {"cast_input_dtype": False}},
     "16 bits": {"adapter_dtype": "bfloat16", "autocast": "none"},
     "mixed": {"method": "full", "param_dtype": "float32"},
     "nf4": {"quant": "nf4", "kbit_upcast": "none"},

@@ -11,6 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from planner.methods import ADAPTERS, WORK, Both
+from planner.methods.adapters import WORK_UNCAST
+from remote.adapters.wrapping import feed_as_they_come
 from tests.planner.trace.test_launches import FREE
 
 pytestmark = pytest.mark.torch
@@ -71,9 +73,11 @@ class Counting(TorchDispatchMode):  # type: ignore[misc]
         return out
 
 
-def counted(kind: str, tokens: int) -> tuple[Counting, Counting]:
+def counted(kind: str, tokens: int, *, casts: bool = True) -> tuple[Counting, Counting]:
     """Forward and backward, as a trainer does them: bfloat16 autocast, adapters in fp32."""
     model = peft.get_peft_model(Base(), CONFIGS[kind]).train()
+    if not casts:
+        feed_as_they_come(model)
     x = torch.randn(tokens, INPUTS, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16), Counting() as forward:
         y = model(x)
@@ -122,3 +126,10 @@ def test_a_layer_of_peft_asks_what_the_table_says(kind: str) -> None:
     bytes_of_token = sum(grows("moved_bytes", place) for place in (0, 1)) / TOKENS
     in_bytes, out_bytes = (30, 14) if kind == "lora" else (work.input_bytes, work.output_bytes)
     assert bytes_of_token == pytest.approx(in_bytes * INPUTS + out_bytes * OUTPUTS, rel=0.1)
+
+
+def test_lora_whose_input_is_not_cast_moves_less_than_half_the_bytes() -> None:
+    few, many = (counted("lora", tokens, casts=False) for tokens in (TOKENS, 2 * TOKENS))
+    moved = sum(more.moved_bytes - less.moved_bytes for less, more in zip(few, many, strict=True)) / TOKENS
+    assert moved == pytest.approx(6 * INPUTS + 14 * OUTPUTS, rel=0.1)
+    assert WORK_UNCAST.input_bytes == WORK_UNCAST.output_bytes == (6 + 14) / 2

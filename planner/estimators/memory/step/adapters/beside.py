@@ -5,6 +5,7 @@ from __future__ import annotations
 from catalogs.bases.architectures import Linear
 from planner.estimators.memory.step.operations import FP32, Block, plain_product
 from planner.estimators.memory.step.tape import Tensor
+from planner.methods.adapters import CAST_INPUT
 from planner.strategy.precision import BITSANDBYTES
 
 
@@ -20,7 +21,8 @@ def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
     bits = n.quant in BITSANDBYTES
     if bits:
         y = block.op((y,), fan_out, result_item)  # peft clones the result of a bitsandbytes layer
-    wide = inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
+    as_it_comes = n.autocast and (bits or not n.dials[CAST_INPUT])
+    wide = inner = x if as_it_comes else block.cast(x, fan_in, n.adapter)
     if n.dropout:
         inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)  # a one-byte mask
     item = n.autocast or n.adapter
