@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from provision.aboard.detached import ASK_TO_LEAVE
 from provision.aboard.marks import MARKED
+from provision.aboard.renewal import LEASE_ENDED_FILE
 from provision.errors import ProvisionError
 from provision.seam import LEASE, Answer, Box, Layer
 from remote.contract import OUTCOME_FILE
@@ -25,7 +26,6 @@ from remote.contract import OUTCOME_FILE
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
-LEASE_ENDED_FILE: Final = "lease-ended"  # below the box's folder: its lease has ended
 RESULT: Final = f"job/{OUTCOME_FILE}"
 RESULT_MARK: Final = '"adapter":[{'  # in an outcome that names files of a result, and in no other
 # Derived: the longest that a controller waits for a trainer which saves (stopping.MOST_S), and then for what it pushes

@@ -11,8 +11,11 @@ one that this boot has yet to reach. So a wrong clock changes nothing, and neith
 
 from __future__ import annotations
 
+import math
 import shlex
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,10 +31,11 @@ if TYPE_CHECKING:
 IDLE_LIMIT_S: Final = 3600.0  # assumed: longer than a lid is closed at noon, and the most that a box nobody comes for costs
 RENEW_S: Final = 60.0  # assumed: many renewals may be lost before it matters
 RENEWED_FILE: Final = "renewed"  # below the box's folder: the uptime at the last renewal, in whole seconds
-FORMER_FILE: Final = "lease"  # its name before 2026-11-28: a box, or a controller, of an older version knows no other
-RENEWED_FILES: Final = (RENEWED_FILE, FORMER_FILE)  # both are written, and of both the later holds
+LEASE_ENDED_FILE: Final = "lease-ended"  # beside it: its lease has ended
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 UNTOLD: Final = "It is tried again and again; while that fails the box may end itself."
+TOLD_AT: Final = 3  # assumed: a first boot makes the box's folder within two minutes of its SSH server
+TOO_LATE: Final = "The box's lease had ended before it could be renewed: its trainer is told to save and leave."
 SPARED_FILE: Final = "spared"  # beside it: the deadline alone ends this box
 BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 
@@ -40,12 +44,10 @@ FUNCTIONS: Final = f"""\
 up_s() {{ read -r up rest < /proc/uptime && echo "${{up%.*}}"; }}
 idle_s() {{
   last_s=$began_s now_s=$(up_s) boot=$(cat {BOOT_ID})
-  for file in {" ".join(RENEWED_FILES)}; do
-    renewed_s= of_boot=
-    {{ read -r renewed_s; read -r of_boot; }} < "$box/$file"
-    [ "${{of_boot:-$boot}}" = "$boot" ] || continue
+  renewed_s= of_boot=
+  {{ read -r renewed_s; read -r of_boot; }} < "$box/{RENEWED_FILE}"
+  [ "${{of_boot:-$boot}}" = "$boot" ] &&
     [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
-  done
   echo $((now_s - last_s))
 }} 2> /dev/null
 is_valued() {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{SPARED_FILE}" ]; }}
@@ -61,11 +63,11 @@ tell_idle_limit() {{
 # Shell, in the box's folder. A disk that is full takes no new file, but the bytes of one that is there, in their place.
 WRITE: Final = f"""\
 note=$(sed 's/[.].*//' /proc/uptime; cat {BOOT_ID} 2> /dev/null)
-for file in {" ".join(RENEWED_FILES)}; do
-  {{ echo "$note" > $file.new && mv $file.new $file; }} 2> /dev/null && continue
-  rm -f $file.new 2> /dev/null
-  echo "$note" 1<> $file || exit
-done
+{{ echo "$note" > {RENEWED_FILE}.new && mv {RENEWED_FILE}.new {RENEWED_FILE}; }} 2> /dev/null || {{
+  rm -f {RENEWED_FILE}.new 2> /dev/null
+  echo "$note" 1<> {RENEWED_FILE} || exit
+}}
+[ ! -e {LEASE_ENDED_FILE} ] || echo {LEASE_ENDED_FILE}
 """
 
 
@@ -78,19 +80,20 @@ def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
 
 def unrenewed_s(folder: Path, *, began_s: float, now_s: float) -> float:
     """Seconds of uptime since the last renewal, or since `began_s`, whatever the box holds."""
-    return now_s - max([began_s, *(renewed_s for renewed_s in _renewals(folder) if renewed_s <= now_s)])
+    renewed_s = _renewed_s(folder)
+    return now_s - (max(began_s, renewed_s) if renewed_s <= now_s else began_s)
 
 
-def _renewals(folder: Path) -> Iterator[float]:
-    """Uptimes; those of another boot than this are none of it. An older version says of no boot."""
+def _renewed_s(folder: Path) -> float:
+    """The uptime at the last renewal; one of another boot than this is none, and as long ago as can be."""
     boot = ""
     with suppress(OSError):
         boot = Path(BOOT_ID).read_text().strip()
-    for name in RENEWED_FILES:
-        with suppress(OSError, ValueError):
-            renewed_s, *of_boot = (folder / name).read_text().split()
-            if of_boot[:1] in ([], [boot]):
-                yield float(renewed_s)
+    with suppress(OSError, ValueError):
+        renewed_s, *of_boot = (folder / RENEWED_FILE).read_text().split()
+        if of_boot[:1] in ([], [boot]):
+            return float(renewed_s)
+    return -math.inf
 
 
 def idle_layer(alone_s: float | None, *, idle_limit_s: float, now_s: float) -> Layer:
@@ -102,14 +105,17 @@ def idle_layer(alone_s: float | None, *, idle_limit_s: float, now_s: float) -> L
     return Layer(place="box", name=IDLE_LIMIT, there=Answer.YES, says=says, strikes_at_s=now_s + idle_limit_s - alone_s)
 
 
-def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
-    """Say on the box that somebody is there; with `spare`, that its deadline alone may end it. Raises ConnectionFailed, and
-    ProvisionError from a box that can't take it.
+def renew(shell: Shell, box: Box, *, spare: bool = False) -> bool:
+    """Say on the box that somebody is there; with `spare`, that its deadline alone may end it. Whether that renews its lease:
+    one that has ended goes on no more, though the box waits a while for whoever is there.
+
+    Raises ConnectionFailed, and ProvisionError from a box that can't take it.
     """
     spared = f": > {SPARED_FILE}" if spare else ":"
     done = shell.run(f"cd {shlex.quote(box.folder)} || exit\n{spared}\n{WRITE}")
     if done.rc != 0:
         raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip() or done.rc}.")
+    return LEASE_ENDED_FILE not in done.out.split()
 
 
 def _unheard(*_: object) -> None:
@@ -123,26 +129,33 @@ def attended(
     *,
     spare: bool,
     every_s: float = RENEW_S,
-    renewed: Callable[[], object] = _unheard,
+    renewed: Callable[[float], object] = _unheard,
     tell: Callable[[str], object] = _unheard,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[None]:
     """Renew for as long as the block runs, from a thread beside it. One that can't be made is made the next time, whatever
-    was wrong: a box whose controller lives must not be ended because this thread died. `renewed`: told of each that was made;
-    `tell`: once, of a box that answers and can't take one.
+    was wrong: a box whose controller lives must not be ended because this thread died. `renewed`: told of each that was made
+    in time, with the moment by `clock` at which it was sent; `tell`: once, of a box that answers and takes none, and once of
+    one whose lease had ended by then.
     """
-    over = threading.Event()
-    told = threading.Event()
+    over, refused = threading.Event(), Counter[str]()
+
+    def tell_at(number: int, words: str, why: str) -> None:
+        refused[why] += 1
+        if refused[why] == number:
+            tell(words)
 
     def go_on() -> None:
         while not over.is_set():
             with suppress(Exception):
+                sent_at_s = clock()
                 try:
-                    renew(shell, box, spare=spare)
-                    renewed()
+                    if renew(shell, box, spare=spare):
+                        renewed(sent_at_s)
+                    else:
+                        tell_at(1, TOO_LATE, why="late")
                 except ProvisionError as error:
-                    if not told.is_set():
-                        told.set()
-                        tell(f"{error} {UNTOLD}")
+                    tell_at(TOLD_AT, f"{error} {UNTOLD}", why="not taken")
             over.wait(every_s)
 
     threading.Thread(target=go_on, name="renewal", daemon=True).start()

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import psutil
 
-from provision.aboard.lease import LEASE_ENDED_FILE, LEAVING_S, has_result
+from provision.aboard.lease import LEAVING_S, has_result
 from provision.aboard.marks import TASK_MARK
-from provision.aboard.renewal import RENEWED_FILES
+from provision.aboard.renewal import LEASE_ENDED_FILE, RENEWED_FILE
 
 T = TypeVar("T")
 
@@ -57,14 +57,12 @@ class LeaseWatch:
             self._renewed, self._renewed_at_s = renewal, self._awake_s()
         return self._awake_s() - self._renewed_at_s >= self._lease_s
 
-    def _renewal(self) -> list[tuple[str, int]]:
-        """What the last one has written, and when: two of one second are two."""
-        found = []
-        for name in RENEWED_FILES:
-            place = self._folder / name
-            with suppress(OSError, ValueError):
-                found.append((place.read_text(), place.stat().st_mtime_ns))
-        return found
+    def _renewal(self) -> tuple[str, int] | None:
+        """What the last one has written, and when: two of one second are two. None = there was none."""
+        place = self._folder / RENEWED_FILE
+        with suppress(OSError, ValueError):
+            return place.read_text(), place.stat().st_mtime_ns
+        return None
 
     def _ask_to_leave(self) -> None:
         leaders = {process.pid for process in self._of_job() if _told(process.cmdline) == LEADER}

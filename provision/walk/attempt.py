@@ -38,7 +38,7 @@ from provision.walk.end import End, GoOn, Lost, NoRoom, Telling
 from provision.walk.job.carrying import bring_pushed, meter_pushes
 from provision.walk.job.console import told_with_console
 from provision.walk.job.driver_awaited import driver_awaited
-from provision.walk.job.left import left_brought
+from provision.walk.job.left import bring_left, left_brought
 from provision.walk.job.patience import (
     HOME_WAIT_S,
     admitted_again,
@@ -82,10 +82,10 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
         with phases.timed(Phase.BOOT):
             shell = _reached(run, rented.box, adopted=adopted is not None)
             held.callback(shell.close)
+            held.enter_context(tended(run, shell, rented.box))
             if adopted is not None and run.left_s > 0:
                 armed_again(run, rented.box)
             box = _with_own_host_key(run, shell, rented.box, home_wait_s=HOME_WAIT_S if adopted is None else math.inf)
-            held.enter_context(tended(run, shell, box))
             driver_awaited(run, shell, box)
         train(run, phases, shell, box)
     spared = _was_spared(rented)
@@ -284,6 +284,7 @@ def _standing_box(run: Run) -> Box | None:
     state = run.state
     if state.standing is Standing.UP:
         if has_gone(run):
+            bring_left(run)
             _end(run)
             raise gone_too_soon(run)
         return state.box

@@ -28,7 +28,7 @@ MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is 
 MAX_UNKNOWN: Final = 2  # assumed: what nobody has understood twice may be a fault of ours, and each try may cost
 MAX_ZONES: Final = 3  # assumed: a region whose first three zones are full has no room, and each try takes minutes
 MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
-MAX_LEASES: Final = 3  # assumed: of one controller's; one that is there and can't keep three leases will not keep a fourth
+MAX_LEASES: Final = 3  # assumed: of one controller's, without a step between them; who can't keep three keeps no fourth
 TOO_LATE_TO_RENT: Final = "The run's deadline has passed, so nothing was rented."
 NOTHING_REFUSED: Final[Mapping[str, str]] = {}
 DEARER: Final = 1.25  # assumed: what a person would call about the same price
@@ -108,6 +108,8 @@ def choose(plans: Sequence[Plan], past: Past, refused: Mapping[str, str] = NOTHI
     if not left:
         return NoneLeft(why=reasons[0])
     fitting = [plan for plan in left if _has_time(plan, past) and _has_money(plan, past)]
+    if not fitting and past.a_lease_ended and past.left_s <= 0:
+        return NoneLeft(why=TOO_LATE_TO_RENT)
     if not fitting:
         return NoneLeft(why=_too_dear(min(left, key=_usd), past))
     cheapest = min(fitting, key=_usd)

@@ -37,7 +37,7 @@ from provision.walk.phases import Phases
 from remote.contract import Phase
 
 UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
-LEASES_ENDED: Final = f"So ended {MAX_LEASES} boxes of this controller's, and no other is asked for."
+LEASES_ENDED: Final = f"So ended {MAX_LEASES} boxes of this controller's without a step more, and no other is asked for."
 UNCONFIRMED: Final = "The last attempt is not seen to have left nothing, so no other offer is asked for."
 
 
@@ -75,18 +75,19 @@ def _settled(run: Run, phases: Phases) -> End | None:
         confirm(run, phases)
         if run.state.standing is not Standing.BETWEEN:
             return Failed(f"{said} {UNCONFIRMED}".strip())
-    num_leases = 0
+    num_idle_leases = 0
     while True:
         if run.state.standing is Standing.BETWEEN:
             bring_pushed(run)
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
             return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))))
+        learned = steps_at_home(run.folder.checkpoints)
         end = attempt(run, phases, plan)
         if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
             return end
-        num_leases += isinstance(end, GoOn)
-        if num_leases >= MAX_LEASES:
+        num_idle_leases += isinstance(end, GoOn) and steps_at_home(run.folder.checkpoints)[-1:] <= learned[-1:]
+        if num_idle_leases >= MAX_LEASES:
             return Failed(f"{end.said} {LEASES_ENDED}")
         said = end.said
 

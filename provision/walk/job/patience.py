@@ -195,17 +195,19 @@ def is_overdue(run: Run) -> bool:
 
 
 def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
-    """Why a box that its provider no longer lists has gone, as far as the clock tells."""
-    if run.left_s <= 0:
-        return TrainingFailed(TOO_LATE, hint=more_time(run))
+    """Why a box that its provider no longer lists has gone, as far as the clock tells: what came first ended it."""
     if (unrenewed := lease_end_words(run)) is not None:
         return LeaseEnded(unrenewed)
+    if run.left_s <= 0:
+        return TrainingFailed(TOO_LATE, hint=more_time(run))
     forsaken = has_idle_limit(run.state.provider) and not run.folder.events.exists()
     return BoxLost("The box is gone before its deadline, and not by us.", hint=FORSAKEN if forsaken else None)
 
 
 def lease_end_words(run: Run) -> str | None:
-    """That the box has ended itself, as its lease says; None where it has none, or somebody was there until lately."""
+    """That the box has ended itself, as its lease says; None where it has none, or somebody was there until lately, or until
+    its deadline would have come first.
+    """
     lease_s, rental = run.state.opened.lease_s, run.state.rental
     if lease_s is None or rental is None:
         return None
@@ -213,9 +215,9 @@ def lease_end_words(run: Run) -> str | None:
     with suppress(OSError):
         renewed_at_s = max(renewed_at_s, run.folder.renewed.stat().st_mtime)
     unrenewed_s = run.clocks.wall() - renewed_at_s
-    if unrenewed_s < 0:
+    if unrenewed_s < 0 < run.left_s:
         return UNTIMED
-    if unrenewed_s < lease_s:
+    if unrenewed_s + min(0.0, run.left_s) < lease_s:
         return None
     return f"Its lease ended, and the box itself: no renewal had reached it for {seconds_words(lease_s)}."
 

@@ -14,8 +14,8 @@ import pytest
 
 from planner.asking.checks import LEAST_LEASE_HOURS
 from provision.aboard import detached, job, lease, renewal
-from provision.aboard.lease import LEASE_ENDED_FILE, LEAVING_S, RESULT, has_result, lease_layer, unwatched_layer
-from provision.aboard.renewal import BEGUN_FILE, FORMER_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
+from provision.aboard.lease import LEAVING_S, RESULT, has_result, lease_layer, unwatched_layer
+from provision.aboard.renewal import BEGUN_FILE, LEASE_ENDED_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.programs import CLOUDS
 from provision.direct.here import local_offer
@@ -57,9 +57,6 @@ def outcome(value: Outcome) -> dict[str, str]:
         ({RENEWED_FILE: "8990\n"} | outcome(FAILED), LEASE_S - 10),  # a trainer that has failed has nothing more to give
         (outcome(DONE), None),  # all that it cost is paid
         ({RENEWED_FILE: "8990\n", LEASE_ENDED_FILE: ""}, 0),  # whoever renews it now comes too late
-        ({FORMER_FILE: "8990\n"}, LEASE_S - 10),  # by a controller of an older version
-        ({RENEWED_FILE: "8990\n", FORMER_FILE: "8000\n"}, LEASE_S - 10),
-        ({RENEWED_FILE: "8000\n", FORMER_FILE: "8990\n"}, LEASE_S - 10),  # which has taken over from a newer one
     ],
     ids=[
         "never renewed",
@@ -69,9 +66,6 @@ def outcome(value: Outcome) -> dict[str, str]:
         "failed",
         "has a result",
         "has ended",
-        "renewed by its former name",
-        "not any more",
-        "only by that now",
     ],
 )
 def test_shell_and_python_read_it_alike(tmp_path: Path, files: dict[str, str], left_s: int | None) -> None:
@@ -170,7 +164,7 @@ def test_a_box_whose_lease_is_renewed_goes_on(rig: Rig) -> None:
     box = leased(rig, 4.0)
     renewed: list[float] = []
     begin(rig, box)
-    noted = partial(attended, spare=False, every_s=0.2, renewed=lambda: renewed.append(time.monotonic()))
+    noted = partial(attended, spare=False, every_s=0.2, renewed=renewed.append, clock=time.monotonic)
     with rig.connect(box) as shell, noted(shell, box):
         await_true(lambda: renewed and renewed[-1] - renewed[0] > 8.0)
         assert rig.tasks()

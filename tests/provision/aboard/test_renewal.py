@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +16,12 @@ import pytest
 from provision.aboard.renewal import (
     BEGUN_FILE,
     BOOT_ID,
-    FORMER_FILE,
     FUNCTIONS,
+    LEASE_ENDED_FILE,
     RENEWED_FILE,
     SPARED_FILE,
+    TOLD_AT,
+    TOO_LATE,
     UNTOLD,
     attended,
     idle_s,
@@ -111,22 +114,21 @@ class Here:
         return Completed(rc=done.returncode, out=done.stdout, err=done.stderr)
 
 
-@pytest.mark.parametrize("name", [RENEWED_FILE, FORMER_FILE])
-def test_a_box_that_takes_no_new_file_is_renewed_in_the_place_of_the_last(tmp_path: Path, name: str) -> None:
+def test_a_box_that_takes_no_new_file_is_renewed_in_the_place_of_the_last(tmp_path: Path) -> None:
     """As one whose disk is full: its controller lives, so it must not end."""
-    (tmp_path / name).write_text("1000000000\nanother\n")
-    (tmp_path / f"{name}.new").mkdir()
-    renew(cast("Shell", Here()), msgspec.structs.replace(BOX, folder=str(tmp_path)))
-    up_s, boot, *_ = (tmp_path / name).read_text().split("\n")
+    (tmp_path / RENEWED_FILE).write_text("1000000000\nanother\n")
+    (tmp_path / f"{RENEWED_FILE}.new").mkdir()
+    assert renew(cast("Shell", Here()), msgspec.structs.replace(BOX, folder=str(tmp_path)))
+    up_s, boot, *_ = (tmp_path / RENEWED_FILE).read_text().split("\n")
     assert 0 <= float(Path("/proc/uptime").read_text().split()[0]) - int(up_s) < 30
     assert boot == BOOT
 
 
 def test_a_box_that_answers_and_can_not_be_renewed_is_told_of_once(tmp_path: Path) -> None:
-    """A line that is cut is told elsewhere."""
+    """A line that is cut is told elsewhere; and a box whose first boot has yet to make its folder takes the next."""
     (tmp_path / RENEWED_FILE).mkdir()
     (tmp_path / f"{RENEWED_FILE}.new").mkdir()
-    told: list[str] = []
+    told: list[tuple[int, str]] = []
     asked: list[str] = []
 
     class Asked(Here):
@@ -134,15 +136,41 @@ def test_a_box_that_answers_and_can_not_be_renewed_is_told_of_once(tmp_path: Pat
             asked.append(command)
             return super().run(command)
 
+    def noted(words: str) -> None:
+        told.append((len(asked), words))
+
     box = msgspec.structs.replace(BOX, folder=str(tmp_path))
-    with attended(cast("Shell", Asked()), box, spare=False, every_s=0.01, tell=told.append):
-        await_true(lambda: len(asked) > 2)
-    [words] = told
+    with attended(cast("Shell", Asked()), box, spare=False, every_s=0.01, tell=noted):
+        await_true(lambda: len(asked) > 2 * TOLD_AT)
+    [(num_asked, words)] = told
+    assert num_asked == TOLD_AT
     assert words.startswith("h could not be told that somebody is there: ")
     assert words.endswith(UNTOLD)
-    with attended(cast("Shell", Line()), box, spare=False, every_s=0.01, tell=told.append):
+    with attended(cast("Shell", Line()), box, spare=False, every_s=0.01, tell=noted):
         await_true(lambda: "renewal" in {thread.name for thread in threading.enumerate()})
     assert len(told) == 1
+
+
+def test_a_renewal_that_comes_once_the_lease_has_ended_is_none(tmp_path: Path) -> None:
+    """The trainer is leaving: that somebody was there so lately would hide from him why his box goes."""
+    box = msgspec.structs.replace(BOX, folder=str(tmp_path))
+    renewed, told = list[float](), list[str]()
+    sent = list[float]()
+
+    def clock() -> float:
+        sent.append(len(sent))
+        return sent[-1]
+
+    noted = partial(attended, spare=False, every_s=0.01, renewed=renewed.append, tell=told.append, clock=clock)
+    with noted(cast("Shell", Here()), box):
+        await_true(lambda: len(renewed) > 1)
+        (tmp_path / LEASE_ENDED_FILE).touch()
+        await_true(lambda: told)
+        in_time, seen = list(renewed), len(sent)
+        await_true(lambda: len(sent) > seen + 3)
+    assert in_time[:2] == [0, 1], "as they were sent"
+    assert (renewed, told) == (in_time, [TOO_LATE])
+    assert (tmp_path / RENEWED_FILE).exists(), "the box sees that somebody is there, and may wait for what he fetches"
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard.lease import LEASE_ENDED_FILE
-from provision.aboard.renewal import BEGUN_FILE, RENEWED_FILE
+from provision.aboard.renewal import BEGUN_FILE, LEASE_ENDED_FILE, RENEWED_FILE
 from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S, FirstBoot
 from provision.clouds.boot.container import (
     END_VARIABLE,
