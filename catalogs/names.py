@@ -15,45 +15,40 @@ from catalogs.read import CatalogError
 _SIZE = re.compile(r"\d+(\.\d+)?\s*(g|gi?b)", re.IGNORECASE)
 _NOISE = re.compile(r"\((?:r|tm)\)|[^a-z0-9]|nvidia|geforce|tesla|amd|instinct|intel|habana")
 _MEMORY = re.compile(r"[\s_-](\d+)\s?gi?b?(?=[\s_-])", re.IGNORECASE)
-# How a key is written otherwise where the table has no such name, one after the other: pattern, and what stands for it there
-_OTHERWISE: Final = tuple(
-    (re.compile(pattern), meant)
-    for pattern, meant in (
-        (r"(\d)gi?b?$", r"\1gb"),
-        (r"hbm[23]e?|gddr[567]x?|lpddr5x?", ""),  # what its memory is made of
-        (r"laptopgpu|mobile|notebook", "laptop"),
-        (r"gpu$|^gpu", ""),
-        (r"generation|edition|tensorcore|superchip|graphics$|oam$|mega(?=80gb)", ""),
-        (r"^((?:rtx)?\d{4}(?:ti)?)m(?=\d+gb|$)", r"\1laptop"),
-        (r"^(?=[2-5]0[5-9]0)", "rtx"),  # 4070 Super
-        (r"^(?=(?:10[6-8]0|16[56]0))", "gtx"),
-        (r"^quadro(?=rtxa|a\d)", ""),
-        (r"^rtx(?=a40$|l4$|l40s?$|t4$|a10g?$)", ""),
-        (r"^a(?=[24-6][05]00ada)", "rtx"),
-        (r"^(?:rtx)?ada(?=\d000$)(\d*)", r"rtx\1ada"),
-        (r"sxm[2-6]?", "sxm"),
-        (r"sxm", "sxm4"),
-        (r"sxm4", "sxm5"),
-        (r"sxm5", "sxm2"),
-    )
+# How a key is written otherwise where the table has no such name, one after the other: pattern, and what stands for it there.
+# Compiled when it is first looked for: few commands do, and it costs start-up time
+_OTHERWISE: Final = (
+    (r"(\d)gi?b?$", r"\1gb"),
+    (r"hbm[23]e?|gddr[567]x?|lpddr5x?", ""),  # what its memory is made of
+    (r"laptopgpu|mobile|notebook", "laptop"),
+    (r"gpu$|^gpu", ""),
+    (r"generation|edition|tensorcore|superchip|graphics$|oam$|mega(?=80gb)", ""),
+    (r"^((?:rtx)?\d{4}(?:ti)?)m(?=\d+gb|$)", r"\1laptop"),
+    (r"^(?=[2-5]0[5-9]0)", "rtx"),  # 4070 Super
+    (r"^(?=(?:10[6-8]0|16[56]0))", "gtx"),
+    (r"^quadro(?=rtxa|a\d)", ""),
+    (r"^rtx(?=a40$|l4$|l40s?$|t4$|a10g?$)", ""),
+    (r"^a(?=[24-6][05]00ada)", "rtx"),
+    (r"^(?:rtx)?ada(?=\d000$)(\d*)", r"rtx\1ada"),
+    (r"sxm[2-6]?", "sxm"),
+    (r"sxm", "sxm4"),
+    (r"sxm4", "sxm5"),
+    (r"sxm5", "sxm2"),
 )
 _SLICE = re.compile(r"(?:\bmig\b.*)?\b\dg[.\s_-](\d+)gb\b|\bmig\b", re.IGNORECASE)
 _COUNTED = re.compile(r"\s*([0-9]{1,9})\s*[x×*]\s*(.+)|(.*\S)\s+[x×*]([0-9]{1,9})\s*", re.IGNORECASE)  # 8xA100; A100 x8
 _WORD = re.compile(r"[^\W_]+")
 # Makers of which nothing is known here, by whole words of a name in lower case, one blank between two: pattern, and what they
 # make. A part of a word, or what ends the name of a machine ("_v4", ".metal"), is none of theirs.
-_OTHERS: Final = tuple(
-    (re.compile(pattern), made)
-    for pattern, made in (
-        (r"\b(?:high)?tpus?(?:v\d\w*)?\b|^v[2-7][ep]?(?: \d+)?$|\b(?:ironwood|trillium)\b", "Google's TPUs"),
-        (r"\bascend(?:910[a-d]?)?\b|^910[a-d]?$|\bnpus?\b", "Huawei's processors"),
-        (r"\bapple\b|^m[1-5](?: (?:pro|max|ultra))?$|^(?:mps|metal)$", "Apple's chips"),
-        (r"\b(?:trainium|inferentia)\d?\b|^(?:trn|inf)[1-3]n?\b", "Amazon's accelerators"),
-        (
-            r"\b(?:cerebras|wse\d?|groq(?:chip\d?)?|sambanova|graphcore|ipus?|mlu\d*|cambricon|mtt|moore|dcu|tenstorrent)\b",
-            "other makers' chips",
-        ),
-    )
+_OTHERS: Final = (
+    (r"\b(?:high)?tpus?(?:v\d\w*)?\b|^v[2-7][ep]?(?: \d+)?$|\b(?:ironwood|trillium)\b", "Google's TPUs"),
+    (r"\bascend(?:910[a-d]?)?\b|^910[a-d]?$|\bnpus?\b", "Huawei's processors"),
+    (r"\bapple\b|^m[1-5](?: (?:pro|max|ultra))?$|^(?:mps|metal)$", "Apple's chips"),
+    (r"\b(?:trainium|inferentia)\d?\b|^(?:trn|inf)[1-3]n?\b", "Amazon's accelerators"),
+    (
+        r"\b(?:cerebras|wse\d?|groq(?:chip\d?)?|sambanova|graphcore|ipus?|mlu\d*|cambricon|mtt|moore|dcu|tenstorrent)\b",
+        "other makers' chips",
+    ),
 )
 MAX_NEAR = 5
 NEAR: Final = 0.5  # assumed: of two names' letters, as difflib counts them
@@ -140,7 +135,7 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
         for key in dict.fromkeys((key_of(name), key_of(behind))):
             yield key
             for pattern, meant in _OTHERWISE:
-                key = pattern.sub(meant, key, count=1)
+                key = re.sub(pattern, meant, key, count=1)
                 yield key
 
     def _hint(self, name: str) -> tuple[Instead, str]:
@@ -153,7 +148,7 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
         if near := [*self._within(name), *self._near(key_of(name), cutoff=SLIP)]:
             return Instead.NEAREST, _nearest_words([*near, *self._near(key_of(name), cutoff=NEAR)])
         said = " ".join(_WORD.findall(name.lower()))
-        if others := next((made for pattern, made in _OTHERS if pattern.search(said)), None):
+        if others := next((made for pattern, made in _OTHERS if re.search(pattern, said)), None):
             return Instead.OTHERWISE, f"cards of NVIDIA, AMD and Intel are known, nothing of {others}; {self._usual()}"
         if near := self._near(key_of(name), cutoff=NEAR):
             return Instead.NEAREST, _nearest_words(near)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib.util import find_spec, module_from_spec
@@ -31,6 +32,7 @@ def run_main() -> int:
 def _start(words: list[str]) -> int:
     alone = starts_no_thread(words)
     if alone:
+        gc.disable()  # it ends in a second: measured 2026-11-28, 10 of a plan's 330 ms, and 30 MB at the most either way
         for name in UNUSED:
             put_off(name)
     from provision.cli import main as said

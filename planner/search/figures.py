@@ -16,10 +16,12 @@ from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.asking.sent import NOTHING, Sent
 from planner.estimators.cost import Dearest, dearest_of
 from planner.estimators.host import estimate_host
-from planner.estimators.memory import estimate_vram, resting_bytes
-from planner.estimators.memory.card.process import Outside, outside_of
+from planner.estimators.memory import estimate_needs, estimate_vram, resting_bytes
+from planner.estimators.memory.card.process import Needs, Outside, outside_of
+from planner.estimators.memory.held.offloading import streamed_plainly
 from planner.estimators.memory.scene import memory_class
 from planner.estimators.memory.step.numerics import has_flash
+from planner.estimators.time.demand import Demand, demand_of, streamed_as
 from planner.estimators.time.duration import (
     Errand,
     Here,
@@ -31,7 +33,7 @@ from planner.estimators.time.duration import (
     training_on,
 )
 from planner.estimators.time.learned import Seen, machine_of
-from planner.estimators.time.speed import StepTime, step_time
+from planner.estimators.time.speed import StepTime, step_on
 from planner.estimators.work import unpadded
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, Range, VramEstimate
@@ -94,10 +96,11 @@ class Figures:
         self._seen_on = frozenset(each.machine for each in seen)
         self._ladders: dict[tuple[int, Dtype], Ladders] = {}
         self._least: dict[tuple[int, Dtype, int], float] = {}
-        self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
+        self._needs: dict[tuple[Any, ...], tuple[Needs, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
+        self._demands: dict[tuple[Any, ...], Demand] = {}
         self._errands: dict[tuple[Any, ...], Errand] = {}
         self._within: dict[int, Figures] = {}
         self._dearest: Dearest | None = None
@@ -164,28 +167,22 @@ class Figures:
         """GPU memory on this very card. Raises CaseRefused for what has no closed form."""
         return estimate_vram(self.architecture, strategy, task=self._task, gpu=gpu)
 
-    def vram_like(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:
-        """The same but for `reserved` and `process`, from one estimate per class of cards: what only the card's name decides
-        is exchanged. This keeps a search over a hundred cards under a tenth of a second.
+    def needs(self, strategy: Strategy, gpu: Gpu | None) -> Needs:
+        """What of it decides whether such a card holds the job, from one estimate per class of cards: what only the card's name
+        decides is exchanged. This keeps a search over a hundred cards under a tenth of a second.
         """
         key = (*memory_class(gpu), *key_of(strategy))
-        if key not in self._vram:
+        here = outside_of(gpu, strategy)
+        if key not in self._needs:
             try:
-                self._vram[key] = (self.vram(strategy, gpu), outside_of(gpu, strategy))
+                self._needs[key] = (estimate_needs(self.architecture, strategy, task=self._task, gpu=gpu), here)
             except CaseRefused as error:
-                self._vram[key] = error
-        found = self._vram[key]
+                self._needs[key] = error
+        found = self._needs[key]
         if isinstance(found, CaseRefused):
             raise found
-        vram, elsewhere = found
-        here = outside_of(gpu, strategy)
-        more = here.num_bytes - elsewhere.num_bytes
-        return msgspec.structs.replace(
-            vram,
-            process_peak_bytes=vram.process_peak_bytes + more,
-            required_bytes=vram.required_bytes + more,
-            assumed_outside_bytes=here.assumed_bytes,
-        )
+        needs, elsewhere = found
+        return needs.beside(here, elsewhere)
 
     def resting_bytes(self, strategy: Strategy) -> int:
         """What no GPU can do with less of. Raises CaseRefused for what has no closed form."""
@@ -205,16 +202,22 @@ class Figures:
 
     def step(self, strategy: Strategy, gpu: Gpu) -> StepTime:
         """Of sequences that are as long as they may be, on one card over PCIe."""
-        return step_time(
-            self.architecture,
-            strategy,
-            task=self._task,
-            gpu=gpu,
-            stack=PINNED_STACK,
-            mean_seq_len=float(strategy.seq_len),
-            interconnect="pcie",
-            tf32=self._request.loop.tf32,
-        )
+        return step_on(gpu, self._demand(strategy, flash=has_flash(gpu)), interconnect="pcie", tf32=self._request.loop.tf32)
+
+    def _demand(self, strategy: Strategy, *, flash: bool) -> Demand:
+        """Of sequences that are as long as they may be. Of one that is streamed which blocks reside is asked a dozen times."""
+        plain = streamed_plainly(strategy)
+        key = (flash, *key_of(plain))
+        if key not in self._demands:
+            self._demands[key] = demand_of(
+                self.architecture,
+                plain,
+                PINNED_STACK,
+                task=self._task,
+                mean_seq_len=float(strategy.seq_len),
+                flash=flash,
+            )
+        return self._demands[key] if plain is strategy else streamed_as(self._demands[key], strategy)
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
         """Seconds by phase: the same for all rented machines that use the same GPUs over the same links."""

@@ -13,12 +13,15 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.estimators.memory.basis import basis_of
+from planner.estimators.memory.basis import assumed_of, basis_of
 from planner.estimators.memory.card.process import (
+    Needs,
     as_sold_bytes,
     assumed_share,
     available_bytes,
     bare_bytes,
+    judged,
+    needs_of,
     outside_of,
     required_bytes,
     reserved_bytes,
@@ -38,7 +41,9 @@ __all__ = [
     "assumed_share",
     "available_bytes",
     "bare_bytes",
+    "estimate_needs",
     "estimate_vram",
+    "judged",
     "peak_bytes",
     "resting_bytes",
     "verdict",
@@ -83,6 +88,25 @@ def estimate_vram(
         assumed_outside_bytes=outside.assumed_bytes,
         evaluation_counts=asked,
     )
+
+
+def estimate_needs(
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    task: Task = "causal_lm",
+    gpu: Gpu | None = None,
+    stack: Stack = PINNED_STACK,
+) -> Needs:
+    """What of `estimate_vram` decides whether a card holds the job, without its components: a search asks for it hundreds of
+    times. Raises `Unsupported`.
+    """
+    form = filled(architecture, strategy, task=task, gpu=gpu, stack=stack)
+    if stack.evaluation is not None or assumed_of(form.scene.strategy, stack):
+        return needs_of(estimate_vram(architecture, strategy, task=task, gpu=gpu, stack=stack))
+    allocated, outside = form.peak_bytes(), outside_of(gpu, strategy)
+    required = required_bytes(allocated, outside.num_bytes, strategy)
+    return Needs(required, allocated + outside.num_bytes, outside.assumed_bytes)
 
 
 def _evaluation_bytes(

@@ -46,7 +46,9 @@ def _scattered_rows(tokens: int, vocab_size: int) -> int:
 
 
 def without_sizes(architecture: Architecture, strategy: Strategy) -> Strategy:
-    """The strategy with the least batch of those that are played alike: all that reach the same windows."""
+    """The strategy with the least batch of those that are played alike: all that reach the same windows. Blocks that are
+    streamed are streamed plainly.
+    """
     length = positions_of(strategy)
     reached = (window - length + strategy.seq_len for window in _windows(architecture) if window <= length)
     return msgspec.structs.replace(
@@ -54,6 +56,7 @@ def without_sizes(architecture: Architecture, strategy: Strategy) -> Strategy:
         micro_batch_size=1,
         seq_len=max((1, *reached)),
         gradient_accumulation_steps=min(2, strategy.gradient_accumulation_steps),
+        streaming=None,
     )
 
 

@@ -15,10 +15,12 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.batch import sizes_of, without_sizes
+from planner.estimators.memory.held.offloading import passing_bytes
 from planner.estimators.memory.instants import Parts, instants_of
+from planner.estimators.memory.kept import visited_bytes
 from planner.estimators.memory.refused.support import require_closed_form
 from planner.estimators.memory.scene import CPU, MemoryClass, Scene, memory_class, scene_of
-from planner.estimators.memory.step.letters import Values, highest, in_numbers, values_of
+from planner.estimators.memory.step.letters import Sizes, Values, highest, in_numbers, values_of
 from planner.plan import Instant
 from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
@@ -81,7 +83,17 @@ def filled(
     alike = card._replace(workspaces=0)  # they are a letter
     form = _closed_form(architecture, without_sizes(architecture, strategy), task, alike, stack)
     sizes = sizes_of(architecture, strategy, stack, workspaces=card.workspaces)
-    return Filled(form, values_of(sizes, cut_into=form.cut_into))
+    values = values_of(sizes, cut_into=form.cut_into)
+    if strategy.offload != "stream":
+        return Filled(form, values)
+    return Filled(form, values_of(_as_streamed(sizes, form.scene, strategy, values), cut_into=form.cut_into))
+
+
+def _as_streamed(sizes: Sizes, scene: Scene, strategy: Strategy, values: Values) -> Sizes:
+    """The sizes of a scene whose blocks are streamed plainly, with what this strategy leaves on the card beside."""
+    resident = passing_bytes(strategy, scene.weights) - passing_bytes(scene.strategy, scene.weights)
+    visited = visited_bytes(scene, strategy, lambda size: in_numbers(size, values))
+    return msgspec.structs.replace(sizes, resident=resident, visited=visited)
 
 
 @lru_cache(maxsize=KEPT)

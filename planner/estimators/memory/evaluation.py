@@ -41,7 +41,7 @@ def evaluation_parts(form: Filled, strategy: Strategy, asked: EvaluationAsked) -
         running | {"logits": kept + max(map(form.number, scene.evaluation.model))},
         {"logits": kept + max(map(form.number, scene.evaluation.after))},
     )
-    still = scene.resident | {"gradients": 0, "workspaces": form.number(scene.resident["workspaces"])}
+    still = {name: form.number(size) for name, size in scene.resident.items()} | {"gradients": 0}
     parts = still | max(moments, key=lambda moment: sum(moment.values()))
     if not asked.generate_tokens:
         return parts

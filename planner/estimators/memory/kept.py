@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from planner.estimators.memory.beside_decoder import encoder_end_bytes, shared_bias_bytes
@@ -13,6 +14,7 @@ from planner.estimators.memory.step.numerics import BIASED_SCORES
 from planner.estimators.memory.step.operations import FP32, Block
 from planner.estimators.memory.step.tape import replay
 from planner.methods import METHODS, adapted_names, chosen_layers
+from remote.contract import Strategy
 
 EMBEDS_WHOLE: Final = frozenset({"opt"})  # derived: its decoder drops nothing behind its embeddings
 BEFORE_BLOCKS: Final = frozenset({"project_in"})  # derived: OPT-350m's, by its decoder's forward
@@ -66,16 +68,18 @@ def beside_blocks(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
     in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else 0  # one out, one computing
     around = batch_bytes(scene) + _embedding_bytes(scene) + _before_blocks_bytes(scene) + encoder_end_bytes(scene)
-    return in_flight + _of_visits(scene) + around
+    return in_flight + scene.visited + visited_bytes(scene, scene.strategy) + around
 
 
-def _of_visits(scene: Scene) -> int:
+def visited_bytes(scene: Scene, strategy: Strategy, number: Callable[[int], int] = int) -> int:
     """What lies there where one visit of a streamed block serves several micro-batches: every other one's input of each block,
-    and what it is at now; and of each what the last blocks saved, where they are not computed again.
+    and what it is at now; and of each what the last blocks saved, where they are not computed again. `strategy`: another than
+    the scene's in how blocks are streamed, at the most; `number` puts a batch's numbers in for letters.
     """
-    visits, kept = visits_of(scene.strategy), blocks_kept(scene.strategy, scene.num_blocks)
-    saved = max(kind.played.profile.saved for kind in scene.kinds) if kept else 0
-    return (visits - 1) * (scene.num_blocks + 1) * scene.hidden_bytes + visits * kept * saved
+    visits, kept = visits_of(strategy), blocks_kept(strategy, scene.num_blocks)
+    saved = max(number(kind.played.profile.saved) for kind in scene.kinds) if kept else 0
+    waiting = (scene.num_blocks + 1) * number(scene.hidden_bytes) if visits > 1 else 0
+    return (visits - 1) * waiting + visits * kept * saved
 
 
 def idle_bytes(scene: Scene) -> int:

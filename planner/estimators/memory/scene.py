@@ -85,6 +85,7 @@ class Scene(msgspec.Struct, frozen=True):
     evaluation: PlayedEvaluation
     num_blocks: int  # blocks of every kind here that keep activations
     num_below: int  # blocks under the lowest that trains, which backward reaches all the same
+    visited: int  # bytes of visits to streamed blocks that are not the plainest: a letter, else counted from the strategy
     in_flight: Peak  # saved tensors on their way to the host and back
     resident: dict[str, int]  # component -> bytes that are alive through the whole step
     embedding_trains: bool  # whether it gets a gradient of its own size
@@ -142,6 +143,8 @@ def scene_of(
         for part in architecture.parts
     )
     weights, trained, share = held_of(architecture, strategy, task=task, stack=stack)
+    if strategy.offload == "stream":
+        share = share._replace(weights=share.weights + sizes.resident, loaded=share.loaded + sizes.resident)
     carrying = carrying_blocks(architecture, strategy)
     below = tuple(map(frozen, numerics)) if carrying < architecture.depth else numerics
     asked = head_asked(architecture, strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
@@ -170,6 +173,7 @@ def scene_of(
         num_blocks=share.num_layers if checkpointed else min(share.num_layers, trained_up),
         num_below=num_below,
         in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),
+        visited=sizes.visited,
         resident=_resident(strategy, share, sizes.workspaces),
         embedding_trains=trains_embedding(architecture, strategy),
         writes=task in VOCABULARY_TASKS,

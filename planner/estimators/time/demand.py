@@ -92,6 +92,13 @@ def demand_of(
     )
 
 
+def streamed_as(demand: Demand, strategy: Strategy) -> Demand:
+    """The same where other blocks reside, or a visit serves others: then only what is fetched differs."""
+    otherwise = msgspec.structs.replace(demand.job.strategy, streaming=strategy.streaming)
+    job = msgspec.structs.replace(demand.job, strategy=otherwise)
+    return msgspec.structs.replace(demand, job=job, fetched_bytes=fetched_bytes(job))
+
+
 def tokens_per_step(strategy: Strategy, stack: Stack, mean_seq_len: float) -> float:
     """Tokens that the whole job computes on in one optimizer step."""
     return strategy.micro_batch_size * mean_seq_len * strategy.gradient_accumulation_steps * stack.replicas(strategy)

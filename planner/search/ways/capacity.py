@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planner.estimators.host import usable_ram_bytes
-from planner.estimators.memory import available_bytes, verdict
+from planner.estimators.memory import available_bytes, judged
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.ways.fit import Fit
@@ -15,7 +15,7 @@ def fit_of(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> 
     if kind.gpu is None:
         margin_bytes = has_bytes - required_bytes(strategy, kind, figures)
         return Fit(strategy=strategy, verdict="fits" if margin_bytes >= 0 else "does_not_fit", margin_bytes=margin_bytes)
-    word, margin_bytes = verdict(figures.vram_like(strategy, kind.gpu), has_bytes)
+    word, margin_bytes = judged(figures.needs(strategy, kind.gpu), has_bytes)
     return Fit(strategy=strategy, verdict=word, margin_bytes=margin_bytes)
 
 
@@ -30,7 +30,7 @@ def required_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
     """What the job needs of the memory that decides: VRAM of one GPU, or RAM where the cores train."""
     if kind.gpu is None:
         return figures.host(strategy, on_cpu=True).ram_peak_bytes
-    return figures.vram_like(strategy, kind.gpu).required_bytes
+    return figures.needs(strategy, kind.gpu).required_bytes
 
 
 def floor_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:

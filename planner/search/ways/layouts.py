@@ -10,7 +10,7 @@ import msgspec
 
 from catalogs.hardware import Gpu, Offer
 from planner.asking.case import check_quant
-from planner.estimators.memory import as_sold_bytes, available_bytes, verdict
+from planner.estimators.memory import as_sold_bytes, available_bytes, judged
 from planner.estimators.memory.card.moves import may_stream
 from planner.estimators.time.links import host_bytes_per_s
 from planner.notices.cards import (
@@ -223,8 +223,8 @@ def _laid(
         strategy = _largest(steps, card, figures) if largest or (streams and card.gpu is not None) else steps[-1]
         if largest and streams and card.gpu is not None:
             strategy = _filled(strategy, card.gpu, card.has_bytes, figures)
-        vram = figures.vram_like(strategy, card.gpu)
-        word, _ = verdict(vram, card.has_bytes)
+        needs = figures.needs(strategy, card.gpu)
+        word, _ = judged(needs, card.has_bytes)
         streamed = _streamed(strategy, card.gpu, figures) if streams and card.gpu is not None else None
     except CaseRefused:
         return None
@@ -233,7 +233,7 @@ def _laid(
         kind=way.kind,
         strategy=strategy,
         card=card.gpu.name if card.gpu is not None else None,
-        required_bytes=vram.required_bytes,
+        required_bytes=needs.required_bytes,
         available_bytes=card.has_bytes,
         verdict=word,
         missing=(*question.missing(strategy), *((reason,) if reason is not None else ())),
@@ -268,7 +268,7 @@ def _changed(step: Strategy, way: _Way, global_batch_size: int) -> Strategy:
 
 def _largest(steps: list[Strategy], card: _Card, figures: Figures) -> Strategy:
     def fits(step: Strategy) -> bool:
-        return figures.vram_like(step, card.gpu).required_bytes <= card.has_bytes
+        return figures.needs(step, card.gpu).required_bytes <= card.has_bytes
 
     return next(filter(fits, steps), steps[-1])
 

@@ -7,7 +7,8 @@ import pytest
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.advise import advise
-from planner.estimators.memory import available_bytes, verdict
+from planner.estimators.memory import available_bytes, judged, verdict
+from planner.estimators.memory.card.process import needs_of
 from planner.search.figures import Figures
 from planner.search.ways.strategies import strategies
 from planner.strategy.words import describe
@@ -24,10 +25,10 @@ def test_a_class_of_cards_stands_for_each_of_them(strategy: Strategy) -> None:
     """What one estimate per class says of a card, its own estimate says, too: for every card that is sold."""
     figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
     for gpu in read_catalog().gpus.values():
-        own, shared = figures.vram(strategy, gpu), figures.vram_like(strategy, gpu)
-        assert (own.allocated_peak_bytes, own.required_bytes) == (shared.allocated_peak_bytes, shared.required_bytes), gpu.name
+        own, shared = figures.vram(strategy, gpu), figures.needs(strategy, gpu)
+        assert needs_of(own) == shared, gpu.name
         has_bytes = available_bytes(gpu, None)
-        assert verdict(own, has_bytes) == verdict(shared, has_bytes), gpu.name
+        assert verdict(own, has_bytes) == judged(shared, has_bytes), gpu.name
 
 
 @pytest.mark.parametrize("num_gpus", [1, 2, 8])
@@ -35,7 +36,7 @@ def test_memory_falls_along_a_ladder(num_gpus: int) -> None:
     """So the search may halve its way to the largest micro-batch that fits."""
     figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
     for ladder in figures.ladders(num_gpus, computes_in="bfloat16").usual:
-        required = [figures.vram_like(strategy, None).required_bytes for strategy in ladder]
+        required = [figures.needs(strategy, None).required_bytes for strategy in ladder]
         assert required == sorted(required, reverse=True), describe(ladder[0])
 
 

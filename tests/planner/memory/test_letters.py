@@ -16,9 +16,11 @@ from planner.estimators.memory.step.letters import LETTERS, cut, highest, in_num
 from planner.methods import METHODS, supported_methods
 from planner.refusals import CaseRefused
 from planner.strategy.stack import PINNED_STACK
-from remote.contract import Attention, Checkpointing, KbitUpcast, Loss, Sharding, Strategy
+from remote.contract import Attention, Checkpointing, KbitUpcast, Loss, Sharding, Strategy, Streaming
 
-SIZES = msgspec.structs.replace(LETTERS, tokens=1000, seq_len=50, learned=7, sequences=20, chunk=3, scattered=1100)
+SIZES = msgspec.structs.replace(
+    LETTERS, tokens=1000, seq_len=50, learned=7, sequences=20, chunk=3, scattered=1100, resident=9, visited=8
+)
 VALUES = values_of(SIZES)
 
 
@@ -47,6 +49,13 @@ BASES = (
     *("llama-3.1-8b", "qwen3-1.7b", "gemma-2-2b", "gemma-3-1b", "phi-2", "gpt2", "bloom-560m", "falcon-7b", "mpt-7b"),
     *("mixtral-8x7b", "deepseek-v3", "gpt-oss-20b", "roberta-base", "deberta-v3-base", "t5-base", "opt-125m", "olmo-2-7b"),
 )
+STREAMINGS = st.builds(
+    Streaming,
+    num_slots=st.integers(2, 4),
+    num_resident_blocks=st.integers(0, 40),
+    num_visits=st.sampled_from((1, 2, 4)),
+    num_blocks_without_recompute=st.integers(0, 40),
+)
 QUANTS = ("none", "none", "nf4", "int8", "gptq_int4")
 
 
@@ -56,6 +65,8 @@ def jobs(draw: st.DrawFn) -> Strategy:
     method = draw(st.sampled_from((*supported_methods(), "lora", "full")))
     row = METHODS[method]
     sharding = draw(st.sampled_from(("none", *get_args(Sharding))))
+    streaming = draw(STREAMINGS)
+    streams = sharding in ("none", "ddp") and draw(st.booleans())
     return Strategy(
         method=method,
         rank=draw(st.sampled_from((4, 16))) if row.has_rank else None,
@@ -76,6 +87,8 @@ def jobs(draw: st.DrawFn) -> Strategy:
         loss=draw(st.sampled_from(get_args(Loss))),
         num_gpus=1 if sharding == "none" else draw(st.integers(2, 5)),
         sharding=sharding,
+        offload="stream" if streams else "none",
+        streaming=streaming if streams else None,
     )
 
 

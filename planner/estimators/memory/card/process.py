@@ -105,15 +105,44 @@ def as_sold_bytes(memory_gib: float) -> int:
     return round(memory_gib * GIB * TOTAL_SHARE)
 
 
+class Needs(NamedTuple):
+    """What of an estimate decides whether a card holds the job."""
+
+    required_bytes: int
+    bare_bytes: int  # without any margin
+    assumed_bytes: int  # of these, what rests on an assumption
+
+    @property
+    def assumed_share(self) -> float:
+        """Of all that is judged."""
+        return self.assumed_bytes / max(1, self.bare_bytes)
+
+    def beside(self, here: Outside, elsewhere: Outside) -> Needs:
+        """The same where other bytes lie outside of torch."""
+        more, more_assumed = here.num_bytes - elsewhere.num_bytes, here.assumed_bytes - elsewhere.assumed_bytes
+        return Needs(self.required_bytes + more, self.bare_bytes + more, self.assumed_bytes + more_assumed)
+
+
+def needs_of(vram: VramEstimate) -> Needs:
+    """What of the estimate is judged."""
+    tensors = sum(size for name, size in vram.components.items() if vram.basis.get(name) == "assumed")
+    return Needs(vram.required_bytes, bare_bytes(vram), tensors + vram.assumed_outside_bytes)
+
+
 def verdict(vram: VramEstimate, available_bytes: int) -> tuple[Verdict, int]:
+    """As `judged` of what the estimate says."""
+    return judged(needs_of(vram), available_bytes)
+
+
+def judged(needs: Needs, available_bytes: int) -> tuple[Verdict, int]:
     """Whether the job fits, and the bytes to spare beyond what is required (negative: missing).
 
     "tight": the tensors and the context fit, the margin does not; or too much of the peak is assumed to promise a fit.
     """
-    margin = available_bytes - vram.required_bytes
+    margin = available_bytes - needs.required_bytes
     if margin >= 0:
-        return ("tight" if assumed_share(vram) > MAX_ASSUMED_SHARE else "fits"), margin
-    return ("tight" if bare_bytes(vram) <= available_bytes else "does_not_fit"), margin
+        return ("tight" if needs.assumed_share > MAX_ASSUMED_SHARE else "fits"), margin
+    return ("tight" if needs.bare_bytes <= available_bytes else "does_not_fit"), margin
 
 
 def bare_bytes(vram: VramEstimate) -> int:
@@ -123,5 +152,4 @@ def bare_bytes(vram: VramEstimate) -> int:
 
 def assumed_share(vram: VramEstimate) -> float:
     """The share of what is judged, tensors, context and NCCL, that rests on an assumption."""
-    tensors = sum(size for name, size in vram.components.items() if vram.basis.get(name) == "assumed")
-    return (tensors + vram.assumed_outside_bytes) / max(1, bare_bytes(vram))
+    return needs_of(vram).assumed_share

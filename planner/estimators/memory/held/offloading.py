@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+import msgspec
+
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
@@ -56,9 +58,7 @@ def _stream(share: Share, job: Leaving) -> Share:
     reside, and the slots that the others pass.
     """
     weights = job.weights
-    away = streamed_blocks(job.strategy, weights)
-    slots = min(streaming_of(job.strategy).num_slots, len(away)) * max(away, default=0)
-    blocks = weights.blocks - sum(away) + slots
+    blocks = weights.staying + passing_bytes(job.strategy, weights)
     loaded = weights.outer_before_upcast + blocks - (weights.blocks - weights.blocks_before_upcast)
     return share._replace(weights=weights.outer + blocks, loaded=loaded)
 
@@ -76,6 +76,14 @@ def streaming_of(strategy: Strategy) -> Streaming:
     return strategy.streaming or BY_TWO_SLOTS
 
 
+def streamed_plainly(strategy: Strategy) -> Strategy:
+    """The strategy with no block resident and a visit for each micro-batch; what is not computed again stays as it was said."""
+    if strategy.offload != "stream":
+        return strategy
+    plain = msgspec.structs.replace(streaming_of(strategy), num_resident_blocks=0, num_visits=1)
+    return msgspec.structs.replace(strategy, streaming=plain)
+
+
 def visits_of(strategy: Strategy) -> int:
     """How many micro-batches one visit of a block serves, and so how many wait at each block's input."""
     return streaming_of(strategy).num_visits if strategy.offload == "stream" else 1
@@ -91,6 +99,13 @@ def streamed_blocks(strategy: Strategy, weights: Weights) -> tuple[int, ...]:
     travelling = weights.travelling
     resident = resident_blocks(len(travelling), min(len(travelling), streaming_of(strategy).num_resident_blocks))
     return tuple(size for number, size in enumerate(travelling) if number not in resident)
+
+
+def passing_bytes(strategy: Strategy, weights: Weights) -> int:
+    """Of the matrices of streamed blocks what lies on the GPU: those that reside, and the slots that the others pass."""
+    away = streamed_blocks(strategy, weights)
+    slots = min(streaming_of(strategy).num_slots, len(away)) * max(away, default=0)
+    return sum(weights.travelling) - sum(away) + slots
 
 
 def pinned_bytes(num_bytes: float) -> int:

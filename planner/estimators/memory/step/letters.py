@@ -31,6 +31,9 @@ class Sizes(msgspec.Struct, frozen=True):
     scattered: int  # rows of partial sums of an embedding's gradient
     scanned: int  # tokens, with what fills each sequence up to whole chunks of a scan
     workspaces: int = 0  # bytes of cuBLAS's: of the card, not of the batch, so one form does for all cards
+    # Of how blocks are streamed, not of the batch either, so one form does for all ways to use the room of a card
+    resident: int = 0  # bytes of matrices there, more than where no block resides
+    visited: int = 0  # bytes there since a visit serves several micro-batches, or blocks are not computed again
 
 
 def _letter(place: int) -> int:
@@ -48,8 +51,10 @@ LETTERS: Final = Sizes(
     scattered=_letter(8),
     scanned=_letter(9),
     workspaces=_letter(11),
+    resident=_letter(12),
+    visited=_letter(13),
 )
-PLACES: Final = 12  # derived: sequences × seq_len² at 10, and the workspaces
+PLACES: Final = 14  # derived: sequences × seq_len² at 10, and what is not of the batch
 _REST: Final = _letter(PLACES)  # what `cut` leaves of each stands so many places further up
 _SIGNS: Final = _HALF * sum(_letter(place) for place in range(2 * PLACES))  # derived: set where a digit is negative
 
@@ -61,7 +66,7 @@ def values_of(sizes: Sizes, *, cut_into: int = 1) -> Values:
     tokens, length = sizes.tokens, sizes.seq_len
     squares = length * length
     others = (sizes.learned, sizes.sequences, sizes.chunk, sizes.scattered, sizes.scanned, sizes.sequences * squares)
-    whole = (1, tokens, length, tokens * length, squares, *others, sizes.workspaces)
+    whole = (1, tokens, length, tokens * length, squares, *others, sizes.workspaces, sizes.resident, sizes.visited)
     return whole if cut_into == 1 else (*whole, *(value / cut_into for value in whole))
 
 
