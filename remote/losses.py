@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from remote.adapters.wrapping import base_of
+from remote.bases.given import logits_of_one, standing_in
 from remote.contract import Autocast, Loss
 from remote.data.batches import MicroBatch
 from remote.data.tokens import IGNORED
@@ -76,7 +77,12 @@ def mean_loss(model: torch.nn.Module, micro: MicroBatch, loss: Loss, autocast: A
 
 
 def class_logits(model: torch.nn.Module, micro: MicroBatch) -> torch.Tensor:
-    """float32 [sequences, classes]. Nothing is written after them, so no keys and values are kept for it."""
+    """float32 [sequences, classes]. Nothing is written after them, so no keys and values are kept for it. Of rows as embeddings
+    the head alone makes them.
+    """
+    if micro.embedded is not None:
+        with standing_in(model, micro.embedded):
+            return logits_of_one(model, len(micro.embedded), micro.embedded.device).float()
     types = {} if micro.token_type_ids is None else {"token_type_ids": micro.token_type_ids}
     read = {"input_ids": micro.input_ids, "attention_mask": micro.attention_mask, **types}
     logits: torch.Tensor = model(**read, use_cache=False).logits

@@ -158,7 +158,7 @@ def _loop(spec: JobSpec, folder: Path, loaded: Loaded, saved: Progress | None, d
         Training(
             spec=spec,
             model=loaded.model,
-            train=loaded.data.train,
+            train=loaded.shown,
             held_out=loaded.data.held_out,
             shape=loaded.shape,
             settings=loaded.settings,

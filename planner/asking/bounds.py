@@ -51,7 +51,7 @@ CASE_BOUNDS: Final[Mapping[str, Bounds]] = {  # keys of the estimate contract; a
     "alpha": Bounds(0, 1e6, open_low=True),
     "dropout": Bounds(0, 1, open_high=True),
     "num_virtual_tokens": Bounds(1, SOME),
-    "trainable_layers": Bounds(1, SOME),
+    "trainable_layers": Bounds(0, SOME),  # 0: of a classification, the head alone
     "micro_batch_size": Bounds(1, SOME),
     "gradient_accumulation_steps": Bounds(1, SOME),
     "seq_len": Bounds(1, 100_000_000),

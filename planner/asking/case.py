@@ -298,7 +298,7 @@ def strategy_of(case: Case) -> Strategy:
         target_modules=_targets(case.target_modules),
         modules_to_save=case.modules_to_save,
         num_virtual_tokens=case.num_virtual_tokens or NUM_VIRTUAL_TOKENS if method.prompt else None,
-        trainable_layers=case.trainable_layers or _top_blocks(case) if method.top_blocks_only else None,
+        trainable_layers=_top_blocks(case) if method.top_blocks_only else None,
         method_options=(method.adapter.options_at(rank) if method.adapter else {}) | case.method_options,
         quant=case.quant,
         double_quant=case.double_quant,
@@ -326,7 +326,9 @@ def strategy_of(case: Case) -> Strategy:
 
 
 def _top_blocks(case: Case) -> int | None:
-    """How many are trained where nobody said which."""
+    """How many are trained: as said, or where nobody said which. None of them: the head of a classification trains alone."""
+    if case.trainable_layers is not None:
+        return case.trainable_layers
     return None if LAYERS in case.method_options else TOP_BLOCKS
 
 

@@ -11,7 +11,7 @@ import msgspec
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, RequestError
 from planner.asking.rules import AUTO
 from planner.methods import METHODS
-from remote.contract import CAPABILITIES, names_label, read_every
+from remote.contract import CAPABILITIES, HEAD_ALONE, SMOTE, SMOTE_REFUSED, names_label, read_every
 
 
 class Contradiction(msgspec.Struct, frozen=True):
@@ -51,6 +51,12 @@ def _trains_here(request: Request) -> bool:
 
 def _reads_no_labels(request: Request) -> bool:
     return request.task != "classification" and request.data.unread_labels > 0
+
+
+def _trains_head_alone(request: Request) -> bool:
+    """As `remote.adapters.parts.trains_head_alone` has it of a strategy."""
+    none_moves = request.training.get("trainable_layers") == 0 and request.loop.layers is None
+    return _method(request) == "freeze" and none_moves
 
 
 def _method(request: Request) -> str:
@@ -132,6 +138,18 @@ CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
         "balance weighs classes, and task {request.task} has none",
         "leave balance out, or say task: classification",
         ("data", "balance"),
+    ),
+    Contradiction(
+        lambda request: request.data.reading.balance == SMOTE and not _trains_head_alone(request),
+        SMOTE_REFUSED,
+        f"say {HEAD_ALONE}, or balance: class_weights",
+        ("data", "balance"),
+    ),
+    Contradiction(
+        lambda request: request.training.get("trainable_layers") == 0 and request.task != "classification",
+        "trainable_layers 0 trains a new head alone, and task {request.task} has none",
+        "trainable_layers 1 or more",
+        ("training", "trainable_layers"),
     ),
     Contradiction(
         lambda request: names_label(request.data.reading.columns) and request.task != "classification",

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from planner.asking.request import DataAsked, Profile
-from remote.contract import LINES_TOLD, Beginnings, LongRows, RowsRead, packs
+from remote.contract import LINES_TOLD, SMOTE, Beginnings, LongRows, RowsRead, packs
 
 MOST_PACKED: Final = 4_096  # assumed: that so many sequences fill rows as all of them do
 PARTS_OF_PACKS: Final = 32  # assumed: nearly all are full, so that few figures tell how full
@@ -193,8 +193,10 @@ def share_used(data: DataAsked, seq_len: int) -> float:
 
 
 def times_shown(data: DataAsked) -> float:
-    """How often a row is shown in an epoch, in the mean: rows of rarer classes several times, where they are oversampled."""
-    if data.reading.balance != "oversampling" or not data.classes:
+    """How often a row is shown in an epoch, in the mean: rows of rarer classes several times, where they are oversampled
+    or others are drawn between them.
+    """
+    if data.reading.balance not in ("oversampling", SMOTE) or not data.classes:
         return 1.0
     counts = [rows for _, rows, _ in data.classes]
     return max(counts) * len(counts) / sum(counts)

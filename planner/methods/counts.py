@@ -16,7 +16,7 @@ from planner.methods.method import Part
 from planner.methods.parts import chooses_all
 from planner.methods.table import METHODS, require_method
 from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, last_name, vocabulary_modules
-from planner.refusals import Unsupported
+from planner.refusals import CaseError, Unsupported
 from planner.strategy.precision import DTYPE_BYTES, resting_item
 from remote.contract import Strategy, Task
 
@@ -79,7 +79,7 @@ def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
     if chosen is not None and not _learns_below(architecture, strategy):
         return architecture.depth - chosen[0]
     if chosen is None and method.top_blocks_only:
-        return parts.top_blocks(architecture, strategy)
+        return max(1, parts.top_blocks(architecture, strategy))  # of a head alone no more is held than of the block below it
     return architecture.depth
 
 
@@ -211,7 +211,11 @@ def trainable_params(architecture: Architecture, strategy: Strategy, *, task: Ta
     own = adapter_params(architecture, strategy) + saved_module_params(architecture, strategy)
     if chosen_layers(strategy) is None:
         own += _moved_of_head(architecture, METHODS[strategy.method].moves_in_every_block, task)
-    return own + (head_params(architecture, task) if task in ("classification", "token_classification") else 0)
+    own += head_params(architecture, task) if task in ("classification", "token_classification") else 0
+    if not own and METHODS[strategy.method].top_blocks_only:
+        words = f"trainable_layers 0 trains a new head alone, and task {task} has none"
+        raise CaseError("trainable_layers", words, "trainable_layers 1 or more")
+    return own
 
 
 def _moved_of_head(architecture: Architecture, moves: frozenset[Part], task: Task) -> int:

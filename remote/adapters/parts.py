@@ -27,8 +27,12 @@ def bitfit(model: Any, strategy: Strategy, loop: Loop) -> Any:
 
 
 def freeze(model: Any, strategy: Strategy, loop: Loop) -> Any:
-    """The last `trainable_layers` blocks train, or the blocks that `layers` names; of each all, or what `modules` names."""
+    """The last `trainable_layers` blocks train, or the blocks that `layers` names; of each all, or what `modules` names. Of
+    none a head that is new trains alone.
+    """
     options = options_of(strategy, (MODULES,), "freeze")
+    if trains_head_alone(strategy, loop) and strategy.modules_to_save:
+        return model
     chosen = loop.layers if loop.layers is not None else _last_blocks(model, strategy)
     patterns = tuple(options.get(MODULES, ("*",)))
     within = {pattern: _matched(model, pattern) for pattern in patterns}
@@ -37,6 +41,11 @@ def freeze(model: Any, strategy: Strategy, loop: Loop) -> Any:
             raise bad_job(f'method_options modules has "{pattern}", which matches nothing in a block of this model')
     wanted = set().union(*within.values())
     return _trained(model, lambda name: block_number(name) in chosen and name in wanted, strategy)
+
+
+def trains_head_alone(strategy: Strategy, loop: Loop) -> bool:
+    """Whether nothing of the base trains: what it gives for a row is then the same in every step."""
+    return strategy.method == "freeze" and strategy.trainable_layers == 0 and loop.layers is None
 
 
 def ln_tuning(model: Any, strategy: Strategy, loop: Loop) -> Any:

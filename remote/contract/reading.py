@@ -13,8 +13,14 @@ DataFormat = Literal["auto", "text", "instruction", "chat", "classification"]  #
 LongRows = Literal["cut", "split", "drop"]
 
 # How classes of unlike numbers of rows are made to weigh alike: in the loss; by drawing each row as often as its class is rare;
-# or by showing the rows of rarer classes several times in each epoch.
-Balance = Literal["none", "class_weights", "weighted_sampling", "oversampling"]
+# by showing the rows of rarer classes several times in each epoch; or by drawing rows between the embeddings of theirs, which a
+# head that learns alone can be shown.
+Balance = Literal["none", "class_weights", "weighted_sampling", "oversampling", "smote"]
+SMOTE: Final[Balance] = "smote"
+SMOTE_REFUSED: Final = (
+    "balance smote draws rows between the embeddings of others, for which there is no text, so it trains a head alone"
+)
+HEAD_ALONE: Final = "method freeze with trainable_layers 0"
 
 
 class Reading(Value, frozen=True, kw_only=True):

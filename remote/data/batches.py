@@ -29,6 +29,7 @@ class MicroBatch:
     apart: bool = False  # whether the labels are a text of their own, [sequences, its tokens], of which nothing is shifted
     position_ids: torch.Tensor | None = None  # int64 [sequences, tokens]: where they begin again, so does a document
     token_type_ids: torch.Tensor | None = None  # int64 [sequences, tokens]: which text of a pair, where the base wants to know
+    embedded: torch.Tensor | None = None  # float32 [sequences, features]: what a frozen base gives, in place of the tokens
     row_weights: torch.Tensor | None = None  # float32 [sequences], of a classification: how much each counts in the loss
     weight: float | None = None  # what all of it counts in the loss; None = as many as its targets
 
@@ -250,12 +251,14 @@ def _of_classes(examples: Sequence[Example], shape: Shape) -> MicroBatch:
     classes = [int(example.labels[0]) for example in examples]
     weights = [shape.class_weights[number] for number in classes]
     told = examples[0].types is not None
+    embedded = [example.embedded for example in examples if example.embedded is not None]
     return MicroBatch(
         input_ids=torch.from_numpy(ids).to(shape.device),
         labels=torch.tensor(classes, dtype=torch.int64).to(shape.device),
         attention_mask=torch.from_numpy(mask).to(shape.device) if shape.padded else None,
         num_targets=len(examples),
         token_type_ids=torch.from_numpy(types).to(shape.device) if told else None,
+        embedded=torch.from_numpy(np.stack(embedded)).to(shape.device) if embedded else None,
         row_weights=torch.tensor(weights, dtype=torch.float32).to(shape.device),
         weight=sum(weights),
     )

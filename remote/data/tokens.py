@@ -40,6 +40,7 @@ class Example:
     types: Ids | None = None  # [tokens]: which text of a pair, where the tokenizer tells
     apart: bool = False  # whether the labels are a text of their own, which a decoder writes
     positions: Ids | None = None  # [tokens]: from 0 on in each of several sequences; None = one sequence
+    embedded: npt.NDArray[np.float32] | None = None  # [features]: what a frozen base gives for it, in place of its tokens
 
     @property
     def num_tokens(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +19,8 @@ from remote.bases.stored import check_stored
 from remote.bases.tokenizer import load_tokenizer, tokenizer_ahead
 from remote.checkpoints.checkpoint import begin_with, trainable
 from remote.checkpoints.files import is_checkpoint
-from remote.contract import NO_TEMPLATE, ROWS_CACHE_VARIABLE, TEMPLATE_HINT, UNPACKED, JobSpec, Phase, keeps_apart
-from remote.data.batches import Drawn, Shape
+from remote.contract import NO_TEMPLATE, ROWS_CACHE_VARIABLE, SMOTE, TEMPLATE_HINT, UNPACKED, JobSpec, Phase, keeps_apart
+from remote.data.batches import EVENLY, Drawn, Shape
 from remote.data.labelled import class_weights
 from remote.data.packs import packs_of, saved_by
 from remote.data.split import Data, Warn, load_data
@@ -28,6 +28,7 @@ from remote.data.tokens import Example, ready
 from remote.desk import Desk
 from remote.ends import LoadedAnew, bad_job, first_line, is_out_of_memory
 from remote.loading.beside import Beside, heard
+from remote.loading.embedded import with_drawn_rows
 from remote.loading.loaded import Loaded
 from remote.machine import preflight
 from remote.result.samples import prompts_of, prompts_of_pairs
@@ -88,18 +89,24 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     preflight.check_placed(model, spec)
     checkpoint_activations(base_of(model), strategy)
     model.train()
+    settings = settings_of(strategy, spec.device, spec.loop.max_grad_norm)
+    shown: Sequence[Example] = data.train
+    if spec.data.balance == SMOTE:
+        shown = with_drawn_rows(model, data.train, shape, settings, seed=spec.loop.seed, desk=desk)
+        shape = replace(shape, drawn=EVENLY)  # they are all as long
     trainable_params = sum(parameter.numel() for _, parameter in trainable(model))
     desk.watch.check()
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         data=data,
+        shown=shown,
         prompts=(prompts_of_pairs if spec.task == "seq2seq" else prompts_of)(
             data.held_out_rows, tokenizer, spec.loop.num_samples
         ),
         fresh=fresh,
         shape=shape,
-        settings=settings_of(strategy, spec.device, spec.loop.max_grad_norm),
+        settings=settings,
         trainable_params=trainable_params,
         base_sha256=base_sha256,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from remote.data.batches import Shape
 from remote.data.split import Data
+from remote.data.tokens import Example
 from remote.result.samples import Prompt
 from remote.step import StepSettings
 
@@ -18,6 +20,7 @@ class Loaded:
     model: Any
     tokenizer: Any
     data: Data
+    shown: Sequence[Example]  # what is learned from: the data's rows, or what stands for them
     prompts: tuple[Prompt, ...]
     shape: Shape
     settings: StepSettings

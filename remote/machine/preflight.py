@@ -15,13 +15,17 @@ from typing import Any, Final
 import msgspec
 
 from remote.adapters import way_of
+from remote.adapters.parts import trains_head_alone
 from remote.checkpoints.files import is_checkpoint
 from remote.contract import (
     ADAPTER_CONFIG,
     CAPABILITIES,
     CHECKPOINT_DIR,
+    HEAD_ALONE,
     MAX_CHECKPOINTS,
     PROGRESS_FILE,
+    SMOTE,
+    SMOTE_REFUSED,
     Begun,
     EndReason,
     JobSpec,
@@ -74,6 +78,8 @@ def check_job(spec: JobSpec, folder: Path) -> None:
         raise bad_job('long_rows "split" makes rows without a label of their own; say cut or drop')
     if spec.task != "classification" and spec.data.balance != "none":
         raise bad_job(f'balance "{spec.data.balance}" weighs classes, and only task "classification" has some')
+    if spec.data.balance == SMOTE and not trains_head_alone(strategy, spec.loop):
+        raise bad_job(f"{SMOTE_REFUSED}; say {HEAD_ALONE}, or balance class_weights")
     if spec.task != "classification" and spec.loop.best_by not in (None, "loss"):
         raise bad_job(f'best_by "{spec.loop.best_by}" is a figure of classes, and only task "classification" has some')
     method, trains_base = f'method "{strategy.method}"', way_of(strategy).trains_base

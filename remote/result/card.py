@@ -177,6 +177,7 @@ def _classes(classes: Sequence[Class], balance: Balance) -> list[str]:
         "none": "",
         "class_weights": "Rarer classes weigh more in the loss, so that all weigh alike.",
         "weighted_sampling": "Rows are drawn so that every class is as likely as any other.",
+        "smote": "Rows of rarer classes were drawn between the embeddings of neighbours (SMOTE), up to the commonest.",
         "oversampling": "Rows of rarer classes are shown several times in each epoch, as often as those of the commonest.",
     }[balance]
     rows = [f"| {_cell(each.name)} | {each.rows:,} |" for each in classes]

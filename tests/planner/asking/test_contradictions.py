@@ -42,6 +42,8 @@ EXCLUDING = [
     (make_request(task="classification", data=read_as(format="chat")), "rows of format chat have none"),
     (make_request(purpose=Purpose(use_case="classification"), data=of_data(unread_labels=9)), "9 rows have a label"),
     (make_request(data=read_as(balance="class_weights")), "balance weighs classes"),
+    (make_request(data=read_as(balance="smote"), task="classification"), "so it trains a head alone"),
+    (make_request(training={"method": "freeze", "trainable_layers": 0}), "and task causal_lm has none"),
     (make_request(data=read_as(columns={"label": "team"})), "task causal_lm learns none"),
     (make_request(task="classification", data=read_as(long_rows="split")), "rows without a label of their own"),
     (make_request(task="classification", data=read_as(chat_template="plain")), "reads texts as they are"),

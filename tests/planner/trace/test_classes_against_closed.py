@@ -69,6 +69,26 @@ def test_a_base_that_tells_classes_apart_takes_what_its_trace_takes(
     assert -low < closed.allocated_peak_bytes / traced.vram.allocated_peak_bytes - 1 < high
 
 
+@pytest.mark.parametrize("more", [{}, NARROW, CHECKPOINTED], ids=lambda more: str(sorted(more)))
+@pytest.mark.parametrize("family", ["roberta-base", "bert-base-uncased", "llama-3.2-1b"])
+def test_a_head_alone_takes_no_more_than_is_said_and_trains_as_many(family: str, more: dict[str, Any]) -> None:
+    """Counted as if a gradient went down into one block, which it does not."""
+    config = cut(resolve_model(family).config, 6)
+    architecture = resolve_model(config)
+    said = {"model": config, "micro_batch_size": 16, "seq_len": 128, "padded": True, "method": "freeze", "trainable_layers": 0}
+    strategy = strategy_of(read_case(said | more))
+    traced = trace_counted(config, strategy, task="classification")
+    assert traced.num_trained == trainable_params(architecture, strategy, task="classification")
+    closed = estimate_vram(architecture, strategy, task="classification").allocated_peak_bytes
+    assert 1 <= closed / traced.vram.allocated_peak_bytes < 1.25
+
+
+def test_without_a_new_head_nothing_would_train() -> None:
+    strategy = strategy_of(read_case({"model": "llama-3.2-1b", "method": "freeze", "trainable_layers": 0}))
+    with pytest.raises(CaseError, match="trains a new head alone, and task causal_lm has none"):
+        trainable_params(resolve_model("llama-3.2-1b"), strategy)
+
+
 WITH_HEAD: Final = tuple(method for method in CAPABILITIES.methods if method not in CAPABILITIES.headless)
 
 
