@@ -38,7 +38,7 @@ ByteBasis = Literal["derived", "measured", "assumed"]
 Engine = Literal["closed_form", "trace"]
 Verdict = Literal["fits", "tight", "does_not_fit"]
 Instant = Literal["load", "prepare", "forward", "loss", "backward", "optimizer_step", "evaluation", "save", "merge"]
-Bound = Literal["compute", "memory", "host", "link"]
+Bound = Literal["compute", "memory", "host", "link", "disk"]
 
 
 class VramEstimate(msgspec.Struct, frozen=True, kw_only=True):

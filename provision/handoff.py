@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from planner.estimators.time.links import host_bytes_per_s
+from planner.estimators.time.links import disk_bytes_per_s, host_bytes_per_s
 from planner.plan import Plan
 from provision.prepare.inputs import BaseModel
 from provision.prepare.inputs.parts import placed
-from remote.contract import NOTICES, DataSource, JobSpec, Loop, ModelSource, Phase, with_template_at
+from remote.contract import NOTICES, DataSource, JobSpec, Loop, ModelSource, Phase, disk_blocks, with_template_at
 
 Place = Callable[[str, str], str]  # home path and a name → path on the box
 
@@ -73,6 +73,7 @@ def hand_off(
         planned_ram_bytes=None if on_cpu else plan.host.ram_peak_bytes,
         planned_step_s=plan.duration.step_s.p50,
         planned_link_bytes_per_s=None if plan.gpu is None else host_bytes_per_s(plan.gpu),
+        planned_read_bytes_per_s=disk_bytes_per_s() if disk_blocks(plan.strategy) else None,
         planned_disk_bytes=plan.host.written_bytes,
         usd_per_hour=float(plan.offer.usd_per_hour),
         billed_since_s=started_at_s,

@@ -63,9 +63,11 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
 def _on_machine(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Outcome:
     found = preflight.tried(spec, folder)
     desk.events.emit("preflight", **found)
-    for slow in (preflight.slow_here(spec), preflight.slow_disk(spec, found), preflight.slow_link(spec, found)):
-        if slow is not None:
+    for is_slow in (preflight.slow_disk, preflight.slow_link, preflight.slow_reading):
+        if (slow := is_slow(spec, found)) is not None:
             desk.events.emit("warning", message=slow)
+    if (slow := preflight.slow_here(spec)) is not None:
+        desk.events.emit("warning", message=slow)
     saved = read_progress(folder / CHECKPOINT_DIR, desk.events.warn)
     spec = _as_it_goes_on(spec, saved)
     for phase, seconds in saved.phase_s.items() if saved is not None else ():

@@ -8,8 +8,10 @@ whose copies and kernels don't wait for one another. A second resident arm shows
 from __future__ import annotations
 
 import gc
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,9 +32,15 @@ class Arm(NamedTuple):
     careless: bool = False
 
 
-def by(num_slots: int, num_resident_blocks: int = 0) -> Streaming:
-    """So many slots, so many blocks that stay."""
-    return Streaming(num_slots=num_slots, num_resident_blocks=num_resident_blocks, num_visits=1, num_blocks_without_recompute=0)
+def by(num_slots: int, num_resident_blocks: int = 0, num_disk_blocks: int = 0) -> Streaming:
+    """So many slots, so many blocks that stay, and so many that wait on the disk."""
+    return Streaming(
+        num_slots=num_slots,
+        num_resident_blocks=num_resident_blocks,
+        num_visits=1,
+        num_blocks_without_recompute=0,
+        num_disk_blocks=num_disk_blocks,
+    )
 
 
 def arms(device: str, quant: str) -> Mapping[str, Arm]:
@@ -44,6 +52,7 @@ def arms(device: str, quant: str) -> Mapping[str, Arm]:
         "streamed, 2 slots": Arm(by(2), must_equal=True),
         "streamed, 3 slots": Arm(by(3), must_equal=True),
         "streamed, 1 of 4 resident": Arm(by(2, 1), must_equal=True),
+        "streamed, 3 of 4 on the disk": Arm(by(2, 0, 3), must_equal=True),
         "control: refilled outside of what is recomputed": Arm(None, must_equal=False, careless=True),
     }
     late = {
@@ -106,7 +115,8 @@ def _gradients(config: Mapping[str, Any], strategy: Strategy, device: str, arm: 
     offload: Any = "none" if arm.streaming is None else "stream"
     strategy = msgspec.structs.replace(strategy, offload=offload, streaming=arm.streaming)
     torch.manual_seed(1)
-    model = random_model(config, strategy, device, lane=None if arm.lane is None else arm.lane(2))
+    disk = Path(tempfile.gettempdir())
+    model = random_model(config, strategy, device, lane=None if arm.lane is None else arm.lane(2), disk=disk)
     if strategy.quant == "none":
         _draw(model, device)
     if arm.careless:

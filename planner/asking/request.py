@@ -109,6 +109,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     spot: bool | None = None  # None = both
     host: str | None = None  # user@address of a machine that exists
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH on the box; empty = the caller's address only
+    offload_disk: bool = False  # streamed blocks for which a box has no RAM may wait on its disk
     power_usd_per_kwh: Decimal | None = None  # what this machine's electricity costs; None = it is not counted
 
     @property

@@ -160,6 +160,10 @@ PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  
 SLOWEST_PCIE: Final = 3  # assumed of a card whose generation nobody states: the oldest in use
 # derived: a network card of 200 Gb/s for each GPU, as HGX clusters have them; a cheap cloud has far less
 NODE_LINK_GB_PER_S: Final = 25.0
+# assumed: what one reader gets of a box's disk in large pieces. A drive of its own (NVMe) reads 2 to 7 GB/s, a volume over the
+# network 0.1 to 1 as it was paid for, and no price list says which; preflight measures it
+DISK_GB_PER_S: Final = 1.0
+DISK_SPREAD: Final = 3.0  # assumed: from a good volume over the network to a drive of the box's own
 SUMS_PER_BLOCK: Final = 4  # derived: behind attention and MLP, forward and backward (Megatron-LM, arXiv:1909.08053)
 RING_TRIPS: Final = 2  # derived: a sum over a ring sends every byte twice, to be added and to be handed out
 NARROW_BYTES: Final = 2  # derived: of a 16-bit number

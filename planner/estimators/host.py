@@ -22,7 +22,7 @@ from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
-from remote.contract import MAX_CHECKPOINTS, Strategy, Task, arenas
+from remote.contract import MAX_CHECKPOINTS, Strategy, Task, disk_blocks, parted, waiting_bytes
 
 # measured: resident set of Python with torch 2.15, transformers 5.24 and peft 0.21 imported, CUDA build, 2026-11-25
 INTERPRETER_BYTES: Final = 750 * MB
@@ -103,6 +103,8 @@ def estimate_host(
     sums = {instant: sum(parts.values()) for instant, parts in ram.items()}
     peak = max(sums, key=lambda instant: sums[instant])
     disk = _disk(architecture, strategy, task, trained) | {"result": result, "logs": LOG_DISK_BYTES}
+    if (waiting := _on_disk(architecture, strategy, task, stack)) and not on_cpu:
+        disk |= {"streamed": waiting}
     return HostEstimate(
         ram_peak_bytes=sums[peak],
         ram_components=ram[peak],
@@ -203,7 +205,7 @@ def _weights(node: Node) -> int:
         ends = pinned_bytes((node.weights.outer + cast_outside) * part)
         return node.ranks * (blocks * pinned_bytes((node.weights.blocks + node.upcast - cast_outside) * part / blocks) + ends)
     if strategy.offload == "stream":
-        return node.ranks * sum(arenas(streamed_blocks(strategy, node.weights)))
+        return node.ranks * waiting_bytes(streamed_blocks(strategy, node.weights), disk_blocks(strategy))
     return 0
 
 
@@ -217,6 +219,13 @@ def _activations(node: Node) -> int:
         return scene.num_blocks * pinned_bytes(form.number(scene.hidden_bytes))
     away = (kind.num_layers / kind.of * sum(pinned_bytes(form.number(size)) for size in kind.away) for kind in scene.kinds)
     return round(scene.num_blocks * sum(away))
+
+
+def _on_disk(architecture: Architecture, strategy: Strategy, task: Task, stack: Stack) -> int:
+    """Blocks that wait on the disk for want of RAM."""
+    if not (number := disk_blocks(strategy)):
+        return 0
+    return sum(parted(streamed_blocks(strategy, weights_of(architecture, strategy, task=task, stack=stack)), number)[1])
 
 
 def _gathered(node: Node) -> int:

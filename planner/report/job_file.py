@@ -226,7 +226,8 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
         "where": _stated({"gpu_budget": where.gpu_memory_gib})
         | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
         | _stated({"instance_types": where.instance_types or None, "spot": where.spot, "host": where.host})
-        | _stated({"allow_from": where.allow_from or None, "power_price": where.power_usd_per_kwh}),
+        | _stated({"allow_from": where.allow_from or None, "power_price": where.power_usd_per_kwh})
+        | _stated({"offload_disk": where.offload_disk or None}),
         "keep": _stated({"adapter": request.keep.adapter, "box_on_failure": request.keep.box_on_failure or None})
         | _stated({"volume_name": request.keep.volume_name, "environment": None if request.keep.environment else False}),
         "tags": dict(request.tags),

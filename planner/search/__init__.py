@@ -154,8 +154,9 @@ def _ranked(asked: _Asked) -> _Ranked:
     milder = _by_another_method(question, kinds, floors) if stuck else None
     in_part = _in_fewer_steps(question, kinds, floors, notebook) if stuck and notebook.over else None
     none_alone = stuck or _streams_at_best(found)
-    wishes = ways_out(question, asked.market, floors, notebook.over) if none_alone else ()
-    ways = [way for way in wishes if stuck or _beats(way.found, found, AIMS[question.request.budget.goal])]
+    short = any(each.strategy.offload == "stream" for each in (*notebook.short_of_ram, *notebook.untold_ram))
+    wishes = ways_out(question, asked.market, floors, notebook.over, for_want_of_ram=short) if none_alone else ()
+    ways = [way for way in wishes if stuck or _beats(way, found, AIMS[question.request.budget.goal])]
     for way in filter(None, (less, milder, in_part)):
         ways = [way, *ways] if way.conceded.is_advised else [*ways, way]
     return _Ranked(
@@ -265,10 +266,14 @@ def _streams_at_best(ranked: tuple[Found, ...]) -> bool:
     return all(found.fit.strategy.offload != "none" for found in ranked if found.runnable is None)
 
 
-def _beats(found: Found, ranked: tuple[Found, ...], aim: Aim) -> bool:
-    """Whether who streams is told of it: it holds its blocks on the card, and its command leads to nothing streamed."""
+def _beats(way: Way, ranked: tuple[Found, ...], aim: Aim) -> bool:
+    """Whether who streams is told of it: it holds its blocks on the card, and its command leads to nothing streamed; or it is
+    a disk that a plan counts on only where it is asked to.
+    """
+    found = way.found
     streamed = [rank_by(each, aim) for each in ranked if each.runnable is None]
-    return found.fit.strategy.offload == "none" and (not streamed or rank_by(found, aim) < min(streamed))
+    told = found.fit.strategy.offload == "none" or "where.offload_disk" in way.conceded.changes
+    return told and (not streamed or rank_by(found, aim) < min(streamed))
 
 
 def _layouts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -11,6 +12,7 @@ import msgspec
 from catalogs.hardware import Billing, Offer
 from planner.estimators.cost import disk_gib, disk_is_included
 from planner.estimators.host import least_ram_gib, usable_ram_bytes
+from planner.estimators.memory.held.offloading import streaming_of
 from planner.plan import HostEstimate
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
@@ -33,17 +35,48 @@ class Box(msgspec.Struct, frozen=True):
     asks_ram: bool
 
 
-def held_by(fits: Iterable[Fit], box: Box, kind: Kind, figures: Figures, notebook: Notebook) -> Fit | None:
-    """The first fit for which the box has RAM and disk enough; else what the one lacked that lacked least is written down."""
-    lacking: list[Lack] = []
+def held_by(
+    fits: Iterable[Fit], box: Box, kind: Kind, figures: Figures, notebook: Notebook, *, offload_disk: bool = False
+) -> Fit | None:
+    """The first fit for which the box has RAM and disk enough, where `offload_disk` with as few blocks on the disk as do; else
+    what the one lacked that lacked least is written down.
+    """
+    fits, lacking = tuple(fits), list[Lack]()
     for fit in fits:
         if (lack := lack_of(fit.strategy, _host(fit.strategy, kind, figures), box, kind)) is None:
             return fit
         lacking.append(lack)
+    on_disk = (_on_disk(fit, box, kind, figures) for fit in fits) if offload_disk else ()
+    if (found := [fit for fit in on_disk if fit is not None]) and kind.gpu is not None:
+        gpu = kind.gpu
+        return min(found, key=lambda fit: figures.duration(fit.strategy, gpu, box.offer).wall_s.p50)
     if lacking:
         least = min(lacking, key=lambda each: each.short.needed - each.short.limit)
         least.page(notebook).append(least.short)
     return None
+
+
+def _on_disk(fit: Fit, box: Box, kind: Kind, figures: Figures) -> Fit | None:
+    """Streamed, with as few of its blocks on the disk as leave RAM enough; None where that is no way, or not enough."""
+    if fit.strategy.offload != "stream":
+        return None
+
+    def with_number(number: int) -> Strategy:
+        return msgspec.structs.replace(
+            fit.strategy, streaming=msgspec.structs.replace(streaming_of(fit.strategy), num_disk_blocks=number)
+        )
+
+    def holds(number: int) -> bool:
+        lack = lack_of(with_number(number), _host(with_number(number), kind, figures), box, kind)
+        return lack is None or lack.page is DISK
+
+    passing = range(1, 1 + figures.architecture.depth - streaming_of(fit.strategy).num_resident_blocks)
+    number = bisect.bisect_left(passing, 1, key=holds)
+    if number == len(passing):
+        return None
+    strategy = with_number(passing[number])
+    lacks = lack_of(strategy, _host(strategy, kind, figures), box, kind)
+    return None if lacks is not None else msgspec.structs.replace(fit, strategy=strategy)
 
 
 def reach_of(strategy: Strategy, boxes: Iterable[Box], kind: Kind, figures: Figures) -> Reach:

@@ -231,7 +231,8 @@ def on_kind(
             place = offer.provider, offer.purchase, _can_be_had(offer, provider), of_doable
             if place in placed or not choice:
                 continue
-            fit = held_by(choice, box, kind, figures, notebook)
+            offload_disk = question.request.where.offload_disk
+            fit = held_by(choice, box, kind, figures, notebook, offload_disk=offload_disk)
             if fit is None:
                 continue
             found = _found(fit, kind, offer, question, figures)

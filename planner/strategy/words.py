@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from planner.strategy.precision import BITSANDBYTES
-from remote.contract import Offload, Strategy
+from remote.contract import Offload, Strategy, disk_blocks
 
 SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 IN_RAM: Final[Mapping[Offload, str]] = {
@@ -26,7 +26,8 @@ def describe(strategy: Strategy) -> str:
     gpus = f", {strategy.num_gpus} GPUs {strategy.sharding}" if strategy.num_gpus > 1 else ""
     recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
     batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
-    spared = f"{recompute}{sparing(strategy)}{IN_RAM[strategy.offload]}"
+    below = " and disk" if disk_blocks(strategy) else ""
+    spared = f"{recompute}{sparing(strategy)}{IN_RAM[strategy.offload]}{below}"
     return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{spared}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from remote.adapters.targets import is_norm
@@ -12,10 +13,10 @@ from remote.ends import bad_job
 from remote.streaming import stream
 
 
-def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal_lm") -> Any:
+def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal_lm", *, disk: Path | None = None) -> Any:
     """The base model on `device`: quantized, cast and frozen as `strategy` says, in evaluation mode. One that is streamed is
-    read into the host's memory, and never lies on a GPU as a whole. Raises `Ended` (bad job) for one that is not for `task`,
-    or whose files lack weights.
+    read into the host's memory, and never lies on a GPU as a whole; what of it waits on the disk does so in the folder `disk`.
+    Raises `Ended` (bad job) for one that is not for `task`, or whose files lack weights.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -40,7 +41,7 @@ def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal
     keep_differentiable(model)
     upcast(model, strategy)
     if streams:
-        stream(model, strategy, device)
+        stream(model, strategy, device, disk=disk)
     return model
 
 

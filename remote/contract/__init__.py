@@ -74,7 +74,7 @@ from remote.contract.outcome import (
 )
 from remote.contract.packing import PACK_TOKENS, UNPACKED, keeps_apart, packed, packs
 from remote.contract.phases import EXIT_CODES, EndReason, Phase
-from remote.contract.pinning import STREAMED_GRAIN_BYTES, arena_bytes, arenas, resident_blocks
+from remote.contract.pinning import STREAMED_GRAIN_BYTES, arena_bytes, arenas, parted, resident_blocks, staged, waiting_bytes
 from remote.contract.reading import (
     HEAD_ALONE,
     KNOWN_KEYS,
@@ -112,6 +112,7 @@ from remote.contract.strategy import (
     StorageDtype,
     Strategy,
     Streaming,
+    disk_blocks,
 )
 from remote.contract.value import MOST, SCHEMA_VERSION, Count, Measure, PathBelow, Signed, Value, decode, encode
 
@@ -218,6 +219,7 @@ __all__ = [
     "checkpoint_name",
     "checkpoint_step",
     "decode",
+    "disk_blocks",
     "encode",
     "exit_code",
     "fate_of_long",
@@ -228,13 +230,16 @@ __all__ = [
     "packed",
     "packs",
     "parse_event",
+    "parted",
     "place_words",
     "read_every",
     "reading_of",
     "resident_blocks",
     "rhythm_of",
+    "staged",
     "steps_sorted",
     "stranger",
+    "waiting_bytes",
     "warm_up_of",
     "with_template_at",
 ]

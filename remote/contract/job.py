@@ -178,6 +178,7 @@ class JobSpec(Value, frozen=True, kw_only=True):
     planned_ram_bytes: int | None = None  # RAM of a machine with a GPU that the plan promised
     planned_step_s: float | None = None
     planned_link_bytes_per_s: float | None = None  # from the host's memory to one card that the plan counts on
+    planned_read_bytes_per_s: float | None = None  # from the disk, of blocks that wait there; None = none do
     planned_disk_bytes: int | None = (
         None  # what the plan has disk for: every checkpoint that lies there at once, and the result
     )

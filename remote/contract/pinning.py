@@ -10,6 +10,8 @@ STREAMED_GRAIN_BYTES: Final = 512
 # derived: torch rounds each pinned request up to a power of two, so arenas are powers of two; eight are small enough that a
 # machine which is nearly full still finds them
 MAX_ARENA_BYTES: Final = 8 * 2**30
+# derived: while one block that was read from the disk goes on to a slot, the next is being read
+NUM_STAGED: Final = 2
 
 
 def arena_bytes(block_bytes: int, num_left: int) -> int:
@@ -33,3 +35,21 @@ def arenas(blocks: Sequence[int]) -> tuple[int, ...]:
 def resident_blocks(num_blocks: int, num_resident: int) -> frozenset[int]:
     """Which blocks stay on the GPU: evenly spaced, so that what is fetched hides behind them alike."""
     return frozenset((2 * index + 1) * num_blocks // (2 * num_resident) for index in range(num_resident))
+
+
+def parted(blocks: Sequence[int], num_on_disk: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sizes of blocks that pass by, parted in those that wait in RAM and those that wait on the disk, evenly spaced too."""
+    on_disk = resident_blocks(len(blocks), min(len(blocks), num_on_disk))
+    in_ram = tuple(size for number, size in enumerate(blocks) if number not in on_disk)
+    return in_ram, tuple(size for number, size in enumerate(blocks) if number in on_disk)
+
+
+def staged(on_disk: Sequence[int]) -> tuple[int, ...]:
+    """Bytes of each buffer that blocks of these sizes are read into from the disk."""
+    return (max(on_disk),) * min(NUM_STAGED, len(on_disk)) if on_disk else ()
+
+
+def waiting_bytes(blocks: Sequence[int], num_on_disk: int) -> int:
+    """RAM that blocks of these sizes wait in, with so many of them on the disk and the buffers that those are read into."""
+    in_ram, on_disk = parted(blocks, num_on_disk)
+    return sum(arenas(in_ram)) + sum(arena_bytes(size, 1) for size in staged(on_disk))

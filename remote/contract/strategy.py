@@ -32,6 +32,7 @@ class Streaming(Value, frozen=True, kw_only=True):
     num_resident_blocks: int  # these never leave, evenly spaced among the others
     num_visits: int  # micro-batches served by one visit of a block
     num_blocks_without_recompute: int  # the last K blocks keep their activations
+    num_disk_blocks: int = 0  # of those that pass by so many wait on the disk, evenly spaced, for want of RAM
 
 
 # derived: one block computes while the next arrives; fewer slots would make them take turns
@@ -51,6 +52,11 @@ class PackedFile(Value, frozen=True, kw_only=True):
     read_bytes: int
     written_bytes: int
     packed_now: bool
+
+
+def disk_blocks(strategy: Strategy) -> int:
+    """How many blocks are to wait on the disk."""
+    return strategy.streaming.num_disk_blocks if strategy.offload == "stream" and strategy.streaming is not None else 0
 
 
 ALPHA_PER_RANK: Final = 2.0  # assumed: the field's habit, as in TRL 1.10 (r 16, alpha 32)

@@ -73,7 +73,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         desk.watch.check()
         tokens.check()  # rows that can't be learned from end the run before weights are loaded for them
         desk.events.enter(Phase.LOAD)
-        model, fresh = _base(base_folder, spec, tokens.result, tokenizer.pad_token_id)
+        model, fresh = _base(base_folder, spec, tokens.result, tokenizer.pad_token_id, folder)
         data, apart = tokens.result()
     desk.watch.check()
     shape = _shape(spec, data, tokenizer.pad_token_id)
@@ -170,9 +170,9 @@ class _Base:
         return folder
 
 
-def _base(folder: str, spec: JobSpec, tokens: Callable[[], Tokens], pad_token_id: int) -> Classifier:
+def _base(folder: str, spec: JobSpec, tokens: Callable[[], Tokens], pad_token_id: int, disk: Path) -> Classifier:
     """The base as its task wants it. Only what tells classes apart has to wait for the rows that name them."""
     if spec.task != "classification":
-        return Classifier(load_base(folder, spec.strategy, spec.device, spec.task), fresh=())
+        return Classifier(load_base(folder, spec.strategy, spec.device, spec.task, disk=disk), fresh=())
     head = ClassHead(tuple(each.name for each in tokens().data.classes), pad_token_id, spec.loop.seed)
     return load_classifier(folder, spec.strategy, spec.device, head)

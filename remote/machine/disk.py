@@ -1,4 +1,4 @@
-"""How fast the disk writes, by a small file that is forced onto it."""
+"""How fast the disk writes, by a small file that is forced onto it, and how fast it reads where blocks wait there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ PIECE_BYTES: Final = 4 << 20
 MOST_BYTES: Final = 32 << 20  # assumed: past what a small disk takes into its own memory, and written in a fraction of a second
 MOST_S: Final = 1.0  # assumed: a slow disk has shown itself by then
 PROBE_FILE: Final = ".write-probe"
+READ_BYTES: Final = 128 << 20  # assumed: about half a block of 32B in 4 bits, and in place within seconds on most disks
+LOW_SHARE: Final = 0.7  # assumed: as of a link; a disk that somebody else uses too varies by less
 
 
 def write_bytes_per_s(folder: Path, *, clock: Callable[[], float] = time.perf_counter) -> float | None:
@@ -32,6 +34,38 @@ def write_bytes_per_s(folder: Path, *, clock: Callable[[], float] = time.perf_co
         with suppress(OSError):
             file.unlink(missing_ok=True)
     return written / max(clock() - started_s, 1e-9)
+
+
+def read_bytes_per_s(folder: Path, *, clock: Callable[[], float] = time.perf_counter) -> float | None:
+    """Bytes a second that the disk of `folder` gives back in one large piece, past what the system keeps of it in memory; None
+    where it takes none.
+    """
+    file, piece = folder / PROBE_FILE, os.urandom(PIECE_BYTES)
+    try:
+        with file.open("w+b", buffering=0) as out:
+            for _ in range(READ_BYTES // PIECE_BYTES):
+                out.write(piece)
+            os.fsync(out.fileno())
+            os.posix_fadvise(out.fileno(), 0, READ_BYTES, os.POSIX_FADV_DONTNEED)
+            into, started_s = bytearray(READ_BYTES), clock()
+            read = os.preadv(out.fileno(), [into], 0)
+            return read / max(clock() - started_s, 1e-9)
+    except OSError:
+        return None
+    finally:
+        with suppress(OSError):
+            file.unlink()
+
+
+def slow_read_words(bytes_per_s: float | None, *, planned_bytes_per_s: float | None) -> str | None:
+    """A sentence where blocks wait on a disk that is far slower than planned; None else, and where nobody knows."""
+    if bytes_per_s is None or planned_bytes_per_s is None or bytes_per_s >= LOW_SHARE * planned_bytes_per_s:
+        return None
+    return (
+        f"the disk gives {bytes_per_s / 1e9:.2f} GB/s, the plan counts on {planned_bytes_per_s / 1e9:.2f}: where the blocks "
+        f"that wait there decide, a step takes {planned_bytes_per_s / bytes_per_s:.1f} times as long; the probe shows whether "
+        "the job still ends in time, and a machine with more RAM or a drive of its own is the cure"
+    )
 
 
 def slow_words(bytes_per_s: float, *, checkpoint_bytes: int, every_s: float, share: float) -> str | None:

@@ -30,6 +30,7 @@ from remote.contract import (
     EndReason,
     JobSpec,
     decode,
+    disk_blocks,
     other_job,
     rhythm_of,
     stranger,
@@ -37,7 +38,7 @@ from remote.contract import (
 from remote.ends import Ended, bad_job
 from remote.machine.arithmetic import check_arithmetic
 from remote.machine.card import look_at, unfit
-from remote.machine.disk import slow_words, write_bytes_per_s
+from remote.machine.disk import read_bytes_per_s, slow_read_words, slow_words, write_bytes_per_s
 from remote.machine.drivers import unfit_driver
 from remote.machine.link import measured_link, slow_link_words
 from remote.machine.nvml import Card
@@ -176,6 +177,10 @@ def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
     strategy = spec.strategy
     (folder / CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
     link = {"link_bytes_per_s": measured_link(spec.device), "planned_link_bytes_per_s": spec.planned_link_bytes_per_s}
+    read = {
+        "disk_read_bytes_per_s": read_bytes_per_s(folder) if disk_blocks(strategy) else None,
+        "planned_read_bytes_per_s": spec.planned_read_bytes_per_s,
+    }
     return {
         "arithmetic": strategy.quant if strategy.quant != "none" else strategy.param_dtype,
         "arithmetic_error": check_arithmetic(strategy, spec.device),
@@ -183,6 +188,7 @@ def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
         "disk_write_bytes_per_s": write_bytes_per_s(folder / CHECKPOINT_DIR),
         "ram_available_bytes": available_ram_bytes(),
         **(link if spec.device == "cuda" else {}),
+        **(read if disk_blocks(strategy) else {}),
     }
 
 
@@ -197,6 +203,11 @@ def slow_disk(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
         every_s=spec.loop.checkpoint_every_s,
         share=SAVING_SHARE,
     )
+
+
+def slow_reading(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
+    """A sentence where blocks wait on a disk that is far slower than the plan counts on; None where none do, or it is not."""
+    return slow_read_words(found.get("disk_read_bytes_per_s"), planned_bytes_per_s=spec.planned_read_bytes_per_s)
 
 
 def slow_link(spec: JobSpec, found: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from remote.bases.base import hold_4bit, hold_int8, put_in_linears, upcast
@@ -40,7 +41,9 @@ def vocabulary_of(config: Mapping[str, Any], model: Any) -> int:
     return int(config.get("vocab_size") or model.config.get_text_config().vocab_size)
 
 
-def random_model(config: Mapping[str, Any], strategy: Strategy, device: str, *, lane: Any = None) -> Any:
+def random_model(
+    config: Mapping[str, Any], strategy: Strategy, device: str, *, lane: Any = None, disk: Path | None = None
+) -> Any:
     """The base on `device` with random weights, quantized as the Strategy says; one that is streamed is made block by block.
 
     `lane`: what carries a streamed one's blocks, where it is not the usual one.
@@ -65,7 +68,7 @@ def random_model(config: Mapping[str, Any], strategy: Strategy, device: str, *, 
         upcast(module, strategy)
 
     if streams:
-        stream(model, strategy, device, fill=fill, lane=lane)
+        stream(model, strategy, device, fill=fill, lane=lane, disk=disk)
     else:
         _fill(model, dtype, device)
     model.tie_weights()

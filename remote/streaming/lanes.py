@@ -15,6 +15,9 @@ class Lane(Protocol):
     def arrive(self, slot: int) -> None:
         """Let all that is asked of the device from now on wait until the slot is full."""
 
+    def settle(self, slot: int) -> None:
+        """Wait on the host until what a slot was last filled from is read no more."""
+
     def timed_s(self, into: Any, source: Any, times: int) -> float:
         """Seconds that one copy takes while nothing else goes on."""
 
@@ -26,6 +29,9 @@ class AtOnce:
         into.copy_(source)
 
     def arrive(self, _slot: int) -> None:
+        return
+
+    def settle(self, _slot: int) -> None:
         return
 
     def timed_s(self, into: Any, source: Any, times: int) -> float:
@@ -59,6 +65,9 @@ class Beside:
 
     def arrive(self, slot: int) -> None:
         self._cuda.current_stream().wait_event(self._ready[slot])
+
+    def settle(self, slot: int) -> None:
+        self._ready[slot].synchronize()
 
     def timed_s(self, into: Any, source: Any, times: int) -> float:
         self._cuda.synchronize()

@@ -27,6 +27,10 @@ class HostStore:
         self._num_left -= 1
         return room
 
+    def room_beside(self, size_bytes: int) -> Any:
+        """Bytes for one buffer, in an arena of its own. Raises `Ended` as `room` does."""
+        return self._arena(arena_bytes(size_bytes, 1))[:size_bytes]
+
     def _arena(self, size_bytes: int) -> Any:
         import torch
 

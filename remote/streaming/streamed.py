@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from remote.adapters.targets import block_number
-from remote.contract import BY_TWO_SLOTS, Strategy, resident_blocks
+from remote.contract import BY_TWO_SLOTS, Strategy, resident_blocks, staged
 from remote.ends import bad_job
 from remote.streaming.lanes import Lane, lane_to
 from remote.streaming.linears import reread
 from remote.streaming.places import Layout, Place, layout_of, places_in, views
 from remote.streaming.store import HostStore
+from remote.streaming.tier import BlockFile, Extent, Reader, file_in
 from remote.streaming.visits import Course
 
 MARK: Final = "streamed"  # the attribute of a model that names its Streamed
@@ -20,7 +23,7 @@ Fill = Callable[[Any], None]  # gives a module that has none yet its weights
 
 
 class Block(NamedTuple):
-    """One block that travels: where its tensors hang, how they lie, and their bytes on the host."""
+    """One block that travels: where its tensors hang, how they lie, and their bytes on the host, or on its disk."""
 
     places: tuple[Place, ...]
     layout: Layout
@@ -34,6 +37,7 @@ class Held(NamedTuple):
     device: str
     resident_bytes: int  # of the blocks that stay on it
     arenas: tuple[int, ...]  # bytes of each, on the host
+    disk_bytes: int = 0
 
 
 class Away(NamedTuple):
@@ -49,12 +53,15 @@ class Away(NamedTuple):
 class Streamed:
     """Guards the slots. Reading a tensor of a block that is not in one gives the host's copy."""
 
-    def __init__(self, blocks: dict[int, Block], slots: Sequence[Any], lane: Lane, held: Held) -> None:
-        self._blocks, self._slots, self._lane = blocks, slots, lane
+    def __init__(
+        self, blocks: dict[int, Block], slots: Sequence[Any], lane: Lane, held: Held, reader: Reader | None = None
+    ) -> None:
+        self._blocks, self._slots, self._lane, self.reader = blocks, slots, lane, reader
         self.held = held
         self.told = False  # that its micro-batches go by themselves
         self.modules: tuple[Any, ...] = ()  # all blocks, those that stay as well, in their order
         self._in_slots: list[int | None] = [None] * len(slots)
+        self._late: set[int] = set()  # blocks with a slot that the disk has not given yet
         self._bound: set[int] = set()
         self._views: dict[tuple[int, Layout], tuple[Any, ...]] = {}
         self._course = Course(sorted(blocks), len(slots))
@@ -76,12 +83,27 @@ class Streamed:
                 self._fetch(block, next(slot for slot, held in enumerate(self._in_slots) if held not in wanted))
         if number in self._blocks and number not in self._bound:
             self._bind(number)
+        if self.reader is not None:
+            held = set(self._in_slots) - self._late
+            self.reader.expect([block for block in (*wanted, *self._course.after()) if block not in held])
 
     def _fetch(self, number: int, slot: int) -> None:
         self._empty(slot)
-        block = self._blocks[number]
         self._in_slots[slot] = number
-        self._lane.fetch(slot, self._slots[slot][: block.layout.size_bytes], block.source)
+        if isinstance(self._blocks[number].source, Extent) and not (self.reader and self.reader.is_read(number)):
+            self._late.add(number)
+        else:
+            self._carry(number, slot)
+
+    def _carry(self, number: int, slot: int) -> None:
+        """What waits on the disk is waited for here, by the host: until it is read there is nothing to carry."""
+        self._late.discard(number)
+        block = self._blocks[number]
+        read = self.reader if isinstance(block.source, Extent) else None
+        source = block.source if read is None else read.take(number)
+        self._lane.fetch(slot, self._slots[slot][: block.layout.size_bytes], source)
+        if read is not None:
+            read.give_back(number, partial(self._lane.settle, slot))
         self.fetched_bytes += block.layout.size_bytes
         self.num_fetches += 1
 
@@ -91,10 +113,14 @@ class Streamed:
         if before is not None and before in self._bound:
             _put(self._blocks[before].places, self._blocks[before].at_home)
             self._bound.remove(before)
+        if before is not None:
+            self._late.discard(before)
         self._in_slots[slot] = None
 
     def _bind(self, number: int) -> None:
         block, slot = self._blocks[number], self._in_slots.index(number)
+        if number in self._late:
+            self._carry(number, slot)
         self._lane.arrive(slot)
         key = slot, block.layout
         if key not in self._views:
@@ -126,7 +152,8 @@ class Streamed:
 
     def link_bytes_per_s(self, times: int) -> float:
         """How quick the link is, by copies of one block while nothing else goes on. Its slot is empty afterwards."""
-        block, slot, self._course.at = next(iter(self._blocks.values())), 0, None
+        in_ram = (block for block in self._blocks.values() if not isinstance(block.source, Extent))
+        block, slot, self._course.at = next(in_ram), 0, None
         self._empty(slot)
         size_bytes = block.layout.size_bytes
         return size_bytes / self._lane.timed_s(self._slots[slot][:size_bytes], block.source, times)
@@ -150,16 +177,28 @@ def _put(places: Sequence[Place], tensors: Sequence[Any]) -> None:
             place.put(tensor)
 
 
-def stream(model: Any, strategy: Strategy, device: str, *, fill: Fill = lambda _module: None, lane: Lane | None = None) -> None:
+def stream(
+    model: Any,
+    strategy: Strategy,
+    device: str,
+    *,
+    fill: Fill = lambda _module: None,
+    lane: Lane | None = None,
+    disk: Path | None = None,
+) -> None:
     """Pack the frozen blocks of `model` into host memory, and let its passes fetch them; all else goes to `device`.
 
     Before any adapter is put on it. `fill` makes the weights of one module at a time, for a model that never is in one place.
-    Raises `Ended` for a model without blocks, or with too little memory.
+    `disk`: the folder for blocks that the strategy puts there. Raises `Ended` for a model without blocks, with too little
+    memory, or without such a folder.
     """
     blocks = dict(_blocks_of(model))
     said = strategy.streaming or BY_TWO_SLOTS
     staying = resident_blocks(len(blocks), min(len(blocks), said.num_resident_blocks))
-    store = HostStore(len(blocks) - len(staying), pinned=device != "cpu")
+    passing = [number for number in blocks if number not in staying]
+    away = {passing[at] for at in resident_blocks(len(passing), min(len(passing), said.num_disk_blocks))}
+    store = HostStore(len(passing) - len(away), pinned=device != "cpu")
+    file = file_in(disk or Path()) if away else None
     travelling: dict[int, Block] = {}
     resident_bytes = 0
     seen: set[tuple[int, str]] = set()
@@ -173,14 +212,17 @@ def stream(model: Any, strategy: Strategy, device: str, *, fill: Fill = lambda _
         if number in staying:
             resident_bytes += layout.size_bytes
             _pack(packed, layout, _bytes_on(device, layout.size_bytes))
+        elif file is not None and number in away:
+            travelling[number] = _written(file, packed, layout)
         else:
             room = store.room(layout.size_bytes)
             travelling[number] = Block(packed, layout, room, _pack(packed, layout, room))
     fill(model)
     num_slots = min(said.num_slots, len(travelling))
     slots = [_bytes_on(device, max(block.layout.size_bytes for block in travelling.values())) for _ in range(num_slots)]
-    held = Held(device, resident_bytes, tuple(store.arena_bytes))
-    streamed = Streamed(travelling, slots, lane or lane_to(device, num_slots), held)
+    read = None if file is None else _reader(file, travelling, store)
+    held = Held(device, resident_bytes, tuple(store.arena_bytes), 0 if file is None else file.size_bytes)
+    streamed = Streamed(travelling, slots, lane or lane_to(device, num_slots), held, read)
     for number, module in blocks.items():
         _call(streamed, number, module)
     streamed.modules = tuple(blocks.values())
@@ -236,6 +278,22 @@ def _pack(places: Sequence[Place], layout: Layout, room: Any) -> tuple[Any, ...]
         view.copy_(place.read())
         place.put(view)
     return packed
+
+
+def _written(file: BlockFile, places: Sequence[Place], layout: Layout) -> Block:
+    """A block in the file. Whoever reads a tensor of it meanwhile reads it there."""
+    room = _bytes_on("cpu", layout.size_bytes)
+    _pack(places, layout, room)
+    extent = file.add(room)
+    at_home = views(layout, file.mapped(extent))
+    _put(places, at_home)
+    return Block(tuple(places), layout, extent, at_home)
+
+
+def _reader(file: BlockFile, travelling: Mapping[int, Block], store: HostStore) -> Reader:
+    extents = {number: block.source for number, block in travelling.items() if isinstance(block.source, Extent)}
+    sizes = staged([extent.size_bytes for extent in extents.values()])
+    return Reader(file, extents, [store.room_beside(size_bytes) for size_bytes in sizes])
 
 
 def _bytes_on(device: str, size_bytes: int) -> Any:

@@ -22,5 +22,17 @@ class Course:
         elif self.at is not None:
             self._upwards = number > self.at
         self.at = number
+        ahead = self._ahead(number)
+        return tuple(ahead[: self._num_slots])
+
+    def after(self) -> tuple[int, ...]:
+        """The blocks that have to be fetched next, in order, if the way turns around where that of a training step does."""
+        if self.at is None:
+            return ()
+        ahead = self._ahead(self.at)
+        back = self._travelling[::-1] if self._upwards else self._travelling
+        return tuple(dict.fromkeys((*ahead[self._num_slots :], *back[self._num_slots :])))
+
+    def _ahead(self, number: int) -> tuple[int, ...]:
         ahead = [block for block in self._travelling if (block >= number if self._upwards else block <= number)]
-        return tuple((ahead if self._upwards else ahead[::-1])[: self._num_slots])
+        return tuple(ahead if self._upwards else ahead[::-1])

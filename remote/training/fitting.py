@@ -31,8 +31,10 @@ from remote.data.tokens import Example
 from remote.desk import Desk
 from remote.ends import Ended, LoadedAnew, first_line, is_out_of_memory
 from remote.losses import takes_chunks
+from remote.machine.disk import slow_read_words
 from remote.result.evaluate import evaluate
 from remote.step import StepSettings, scaler_of, step
+from remote.streaming import streamed_of
 from remote.training.forecast import Seen, forecast_of
 from remote.training.ladder import JUDGING, TRAINING, WHOLE_LOGITS, Rung, above, below, streamed_instead, tell_change
 from remote.training.optimizers import build_optimizer, set_learning_rate
@@ -121,8 +123,20 @@ class Fitting:
             forecast_s=forecast_of(seen, self.spec.loop, self._train, self._held_out, self.shape, self.total_steps),
             planned_step_s=self.spec.planned_step_s,
             planned_peak_bytes=self.spec.planned_peak_bytes,
+            **self._read(),
             **self._desk.meters.peaks(),
         )
+
+    def _read(self) -> dict[str, float | None]:
+        """How quick the disk gave the blocks that wait there, told in words too where that is far slower than planned."""
+        streamed = streamed_of(self.trained.model)
+        if streamed is None or streamed.reader is None:
+            return {}
+        bytes_per_s = streamed.reader.bytes_per_s
+        slow = slow_read_words(bytes_per_s, planned_bytes_per_s=self.spec.planned_read_bytes_per_s)
+        if slow is not None:
+            self._desk.events.warn(f"while the probe stepped {slow}")
+        return {"disk_read_bytes_per_s": bytes_per_s}
 
     def _probed(self) -> tuple[float, int]:
         """(seconds of the last step, tokens of each)."""

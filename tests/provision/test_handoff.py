@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from catalogs.catalog import read_catalog
-from planner.estimators.time.links import host_bytes_per_s
+from planner.estimators.time.links import disk_bytes_per_s, host_bytes_per_s
 from planner.plan import Plan
 from provision.errors import BadInput
 from provision.handoff import hand_off, trainer_deadline_s
 from provision.prepare.inputs import BaseModel, find_base, input_files, with_absolute_paths
-from remote.contract import Loop
+from remote.contract import BY_TWO_SLOTS, Loop
 from tests.provision.plans import about
 
 
@@ -32,6 +32,13 @@ def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:
     assert told.planned_ram_bytes == plan.host.ram_peak_bytes
     assert spec.planned_link_bytes_per_s is None
     assert told.planned_link_bytes_per_s == host_bytes_per_s(card)
+    assert told.planned_read_bytes_per_s is None
+    below = msgspec.structs.replace(BY_TWO_SLOTS, num_disk_blocks=3)
+    reads = msgspec.structs.replace(
+        beside_gpu, strategy=msgspec.structs.replace(plan.strategy, offload="stream", streaming=below)
+    )
+    told = hand_off(reads, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
+    assert told.planned_read_bytes_per_s == disk_bytes_per_s()
 
 
 def test_every_path_in_the_job_is_a_path_on_the_box_and_travels(plan: Plan) -> None:

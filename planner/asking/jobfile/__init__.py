@@ -296,5 +296,6 @@ def _where(document: Document, section: WhereSection) -> Where:
         spot=section.spot,
         host=section.host,
         allow_from=section.allow_from,
+        offload_disk=section.offload_disk,
         power_usd_per_kwh=section.power_price,
     )

@@ -48,6 +48,7 @@ class WhereSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     spot: bool | None = None
     host: str | None = None
     allow_from: tuple[str, ...] = ()
+    offload_disk: bool = False
     power_price: Decimal | None = None
 
 

@@ -114,6 +114,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
         ("--gpu",), "where.gpus", str, 'Only this GPU; may be repeated. "here": this machine\'s own beside them.', multiple=True
     ),
     Option(("--power-price",), "where.power_usd_per_kwh", USD, "Dollars per kWh of this machine's electricity (--gpu here)."),
+    Option(
+        ("--offload-disk/--no-offload-disk",),
+        "where.offload_disk",
+        bool,
+        "Streamed blocks for which RAM is short wait on the box's disk (slow).",
+    ),
     Option(("--num-gpus",), "where.num_gpus", int, "Only machines with this many GPUs."),
     Option(("--gpu-budget", "--max-vram"), "where.gpu_memory_gib", SIZE, 'Memory per GPU at most, as sold ("16GB" = 16 GiB).'),
     Option(("--provider",), "where.providers", PROVIDER, "Only this provider; may be repeated.", multiple=True),

@@ -22,7 +22,7 @@ from planner.estimators.memory.held.optimizers import matrices_of, state_bytes
 from planner.estimators.memory.step.numerics import AttentionKernel, attention_kernel
 from planner.estimators.time.attention import attention_flops, scored_bytes
 from planner.estimators.time.launches import host_s, walked_s
-from planner.estimators.time.links import fetched_bytes, linked_bytes, reduced_bytes, summed_bytes, waited_bytes
+from planner.estimators.time.links import fetched_bytes, linked_bytes, read_bytes, reduced_bytes, summed_bytes, waited_bytes
 from planner.estimators.time.timed import Job, timed
 from planner.methods import (
     METHODS,
@@ -57,6 +57,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     linked_bytes: float  # per micro-step, between cards
     waited_bytes: float  # of those, what no computing goes on beside
     fetched_bytes: float  # per micro-step, from and to the host
+    read_bytes: float  # per micro-step, from the host's disk
     summed_bytes: float
     reduced_bytes: float  # per optimizer step
     stepped_bytes: float  # per optimizer step, through the card's memory
@@ -81,6 +82,7 @@ def demand_of(
         linked_bytes=linked_bytes(job),
         waited_bytes=waited_bytes(job),
         fetched_bytes=fetched_bytes(job),
+        read_bytes=read_bytes(job),
         summed_bytes=summed_bytes(job),
         reduced_bytes=reduced_bytes(job),
         stepped_bytes=_optimizer_bytes(job),

@@ -11,7 +11,7 @@ from planner.estimators.time.timed import Job
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES
 from planner.units import GB
-from remote.contract import Strategy
+from remote.contract import Strategy, disk_blocks, parted
 
 
 def host_bytes_per_s(gpu: Gpu) -> float:
@@ -20,6 +20,11 @@ def host_bytes_per_s(gpu: Gpu) -> float:
         return known.NVLINK_SHARE * gpu.host_link_gb_per_s / 2 * GB
     generation = known.SLOWEST_PCIE if gpu.pcie_generation is None else gpu.pcie_generation
     return known.PCIE_GB_PER_S[min(generation, max(known.PCIE_GB_PER_S))] * gpu.pcie_lanes / 16 * GB
+
+
+def disk_bytes_per_s() -> float:
+    """Bytes per second that a box's disk gives back in large pieces, whichever box: no price list says more."""
+    return known.DISK_GB_PER_S * GB
 
 
 def inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
@@ -106,6 +111,15 @@ def _weights_from_host(job: Job) -> float:
             return visited * _visits_per_micro_batch(job.strategy)
         case _:
             return 0.0
+
+
+def read_bytes(job: Job) -> float:
+    """Bytes per micro-step that come from the host's disk: of the blocks that wait there, in both directions."""
+    if not (number := disk_blocks(job.strategy)):
+        return 0.0
+    away = streamed_blocks(job.strategy, job.weights)
+    share = sum(parted(away, number)[1]) / sum(away)
+    return 2 * share * _weights_from_host(job)
 
 
 def _visits_per_micro_batch(strategy: Strategy) -> float:

@@ -5,7 +5,8 @@
     sums     tensor-parallel sums / link within a machine
     host     Python's and the launches' floor, whatever the GPU
     link     gathered and reduced bytes / link, what comes from host memory / PCIe
-    t = M + 0.15·m, M and m the larger and the smaller of max(compute + memory + sums, host) and link
+    disk     blocks that wait there for want of RAM / what a disk reads
+    t = M + 0.15·m, M and m the larger and the smaller of max(compute + memory + sums, host) and max(link, disk)
 
 What is divided by a card's rates here is counted in demand.py, for any card.
 """
@@ -21,7 +22,7 @@ from planner.estimators.memory.step.numerics import has_flash
 from planner.estimators.time.attention import EAGER, attention_penalty, writes_in_fp32
 from planner.estimators.time.demand import Demand, demand_of, flops_of, forward_share
 from planner.estimators.time.launches import host_s
-from planner.estimators.time.links import host_bytes_per_s, inside_bytes_per_s, link_bytes_per_s
+from planner.estimators.time.links import disk_bytes_per_s, host_bytes_per_s, inside_bytes_per_s, link_bytes_per_s
 from planner.estimators.time.timed import Job, timed
 from planner.plan import Bound
 from planner.strategy.stack import Stack
@@ -41,6 +42,7 @@ class StepTime(msgspec.Struct, frozen=True):
     once_s: float  # per optimizer step: reductions and the optimizer itself
     walked_s: float  # per optimizer step: Python's walk through what is trained, beside the GPU's own part
     forward_share: float  # what an evaluation costs of the same tokens' training
+    disk_s: float = 0.0  # beside both: blocks that wait on the host's disk
     stages: int = 1  # of a pipeline: a step's first and last micro-batches find the other stages idle
 
     @property
@@ -51,7 +53,8 @@ class StepTime(msgspec.Struct, frozen=True):
     @property
     def micro_step_s(self) -> float:
         """One forward and backward. Overlap of computing and communicating is imperfect."""
-        larger, smaller = max(self.busy_s, self.link_s), min(self.busy_s, self.link_s)
+        arriving_s = max(self.link_s, self.disk_s)
+        larger, smaller = max(self.busy_s, arriving_s), min(self.busy_s, arriving_s)
         return larger + known.IMPERFECT_OVERLAP * smaller
 
     def step_s(self, accumulation: int) -> float:
@@ -73,6 +76,7 @@ class StepTime(msgspec.Struct, frozen=True):
             "memory": 0.0 if waits else self.memory_s,
             "host": (self.host_s if waits else 0.0) + self.held_s,
             "link": max(self.link_s, self.summed_s),
+            "disk": self.disk_s,
         }
         return max(terms, key=lambda name: terms[name])
 
@@ -111,6 +115,7 @@ def step_on(gpu: Gpu, demand: Demand, *, interconnect: str, tf32: bool = False) 
         once_s=_step_s(demand, gpu, bandwidth) + demand.reduced_bytes / link,
         walked_s=demand.walked_s,
         forward_share=demand.forward_share,
+        disk_s=demand.read_bytes / disk_bytes_per_s(),
         stages=job.stack.pipeline_parallel_size,
     )
 

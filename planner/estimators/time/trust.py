@@ -42,6 +42,6 @@ def _is_untimed(strategy: Strategy) -> bool:
 
 def spread_of(kind: known.RunClass, step: StepTime, accumulation: int) -> Spread:
     """As far as runs of this class went, and on the slow side at least as far as a slow host would take this one."""
-    measured = known.SPREADS[kind]
+    measured = known.DISK_SPREAD if step.bound == "disk" else known.SPREADS[kind]
     held_up = step.on_host(known.SLOW_HOST).step_s(accumulation) / step.step_s(accumulation)
     return Spread(measured, max(measured, held_up))

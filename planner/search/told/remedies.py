@@ -37,18 +37,28 @@ class Relaxed(msgspec.Struct, frozen=True):
     conceded: Callable[[Found], Conceded]
 
 
-def ways_out(question: Question, market: Market, floors: Floors, over: Iterable[Over]) -> Iterator[Way]:
+def _below_ram(_found: Found) -> Conceded:
+    return Conceded(changes={"where.offload_disk": True}, words="with blocks waiting on the disk, for want of RAM")
+
+
+BELOW_RAM: Final = Relaxed({"where.offload_disk": True}, _below_ram)
+
+
+def ways_out(
+    question: Question, market: Market, floors: Floors, over: Iterable[Over], *, for_want_of_ram: bool = False
+) -> Iterator[Way]:
     """For each wish: the best plan that this version can run without it. Nothing for a wish that is not the cause.
 
     Where the wish is memory the best may be on far more than is needed, so the smallest card that does is named, too. Where no
     wish alone is enough, each is given up with the limits of money and time.
-    `over`: plans that were found and break a limit.
+    `over`: plans that were found and break a limit. `for_want_of_ram`: RAM is what streamed blocks lack somewhere.
     """
     among = _of_runnable(question, market)
     told: set[str] = set()
     if (cut := few_rows_cut(question, market, floors)) is not None:
         yield cut
-    for relaxed in (*_relaxations(question.request), *_lifted_limits(over)):
+    below_ram = (BELOW_RAM,) if for_want_of_ram and not question.request.where.offload_disk else ()
+    for relaxed in (*_relaxations(question.request), *_lifted_limits(over), *below_ram):
         if (way := _way(relaxed, question, market, among, floors)) is not None:
             told.add(way.conceded.words)
             yield way

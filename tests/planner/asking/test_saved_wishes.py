@@ -71,6 +71,7 @@ WISHES: dict[str, tuple[tuple[str, ...], ...]] = {
     "where.gpu_memory_gib": (("--gpu-budget", "80GB"), ("--gpu-budget", "24.5GB")),
     "where.providers": (("--provider", "cloud"), ("--provider", "other", "--provider", "cloud")),
     "where.regions": (("--region", "us-*"), ("--region", "us-south", "--region", "north")),
+    "where.offload_disk": (("--offload-disk",), ("--no-offload-disk",)),
     "where.spot": (("--spot",), ("--on-demand",)),
     "where.host": (("--host", "me@192.0.2.7"),),
     "where.allow_from": (("--allow-from", "192.0.2.0/24", "--allow-from", "198.51.100.7"),),

@@ -41,6 +41,7 @@ ALWAYS: Final[dict[str, str]] = {
     "task": "what is learned of the rows",
     "where.spot": "what is looked at; refused of one's own machines",
     "where.host": "where it runs",
+    "where.offload_disk": "what streamed blocks may use where RAM is short; no plan does so else",
     "where.allow_from": "who may reach the box; refused where none is rented",
     "budget.max_usd": "a limit that every plan is held against",
     "budget.max_hours": "a limit that every plan is held against",

@@ -232,11 +232,11 @@ def test_full_tuning_that_fits_nowhere_is_answered_with_the_method_that_would() 
 
 
 def test_where_adapters_on_16_bits_fit_nowhere_either_it_is_the_base_in_4_bits() -> None:
-    """First the mildest change is tried."""
+    """First the mildest change is tried. Blocks in 16 bits that RAM does not hold could wait on the disk as they are."""
     market = make_catalog(make_offer(gpu="T4", instance_type="small", ram_gib=12.0), gpus=CARDS)
     assert [way.changes for way in ask(asked(FULL), market).ways_out] == [{"training.method": "qlora"}]
     adapters = ask(asked(["--model", "7b", "--method", "lora"]), market)
-    assert [way.changes for way in adapters.ways_out] == [{"training.quant": "nf4"}]
+    assert [way.changes for way in adapters.ways_out] == [{"where.offload_disk": True}, {"training.quant": "nf4"}]
 
 
 def test_no_way_of_full_tuning_that_does_not_exist_is_refused() -> None:

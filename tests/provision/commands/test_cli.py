@@ -27,8 +27,9 @@ PLAN_OPTIONS = """
     --accuracy --allow-from --alpha --column --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
     --gpu-budget --gradient-accumulation-steps --gradient-checkpointing --host --imbalance --keep-environment --keep-volume
     --learning-rate --lease --lr --max-cost --max-hours --max-steps --max-vram --method --micro-batch-size --model
-    --no-keep-environment --num-gpus --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank
-    --region --revision --seq-len --spot --tag --target-modules --task --tokens --top --use-case
+    --no-keep-environment --no-offload-disk --num-gpus --offload-disk --on-demand --optimizer --overrule-policy
+    --power-price --provider --quant --rank --region --revision --seq-len --spot --tag --target-modules --task
+    --tokens --top --use-case
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {

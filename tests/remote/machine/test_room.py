@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from remote.machine import ram
-from remote.machine.disk import MOST_BYTES, PIECE_BYTES, slow_words, write_bytes_per_s
+from remote.machine.disk import (
+    MOST_BYTES,
+    PIECE_BYTES,
+    READ_BYTES,
+    read_bytes_per_s,
+    slow_read_words,
+    slow_words,
+    write_bytes_per_s,
+)
 
 MIB = 2**20
 
@@ -74,3 +82,22 @@ def test_only_a_disk_that_takes_long_for_checkpoints_is_told_of() -> None:
     assert said is not None
     assert "the disk takes 20 MB/s, so a checkpoint of 2,000 MB takes about 100 s, one every 120 s" in said
     assert slow_words(200e6, checkpoint_bytes=2 * 10**9, every_s=120.0, share=0.1) is None
+
+
+def test_a_disk_that_blocks_wait_on_is_read_from(tmp_path: Path) -> None:
+    """One large piece, by a clock: what is read for a run that streams; the file is gone behind it."""
+    ticks = iter((0.0, 0.5))
+    assert read_bytes_per_s(tmp_path, clock=lambda: next(ticks)) == READ_BYTES / 0.5
+    assert list(tmp_path.iterdir()) == []
+    assert read_bytes_per_s(tmp_path / "nowhere") is None
+
+
+def test_a_disk_that_reads_slower_than_planned_is_told() -> None:
+    assert slow_read_words(0.25e9, planned_bytes_per_s=1e9) == (
+        "the disk gives 0.25 GB/s, the plan counts on 1.00: where the blocks that wait there decide, a step takes 4.0 times "
+        "as long; the probe shows whether the job still ends in time, and a machine with more RAM or a drive of its own is the "
+        "cure"
+    )
+    assert slow_read_words(0.9e9, planned_bytes_per_s=1e9) is None
+    assert slow_read_words(0.1e9, planned_bytes_per_s=None) is None
+    assert slow_read_words(None, planned_bytes_per_s=1e9) is None

@@ -115,3 +115,21 @@ def test_what_cannot_stream_is_refused_in_one_sentence_before_anything_is_loaded
     assert CAPABILITIES.missing(strategy) == (word,)
     outcome = run(make_job(strategy=strategy))
     assert (outcome.reason, outcome.message) == (EndReason.BAD_JOB, f"this trainer can't do {word}")
+
+
+def test_a_run_whose_blocks_wait_on_the_disk_brings_the_same_bytes_and_says_how_fast_it_was(make_job: MakeJob) -> None:
+    """All of them, packed: loaded, probed, trained, evaluated, saved and read back. Nothing of them is left behind."""
+    packed = {"quant": "nf4", "double_quant": True}
+    below = Streaming(num_slots=1, num_resident_blocks=0, num_visits=1, num_blocks_without_recompute=0, num_disk_blocks=9)
+    streams = msgspec.structs.replace(STREAMED, **packed)
+    job = make_job("disk", strategy=msgspec.structs.replace(streams, streaming=below), planned_read_bytes_per_s=1e15)
+    on_disk = run(job)
+    assert on_disk.reason == EndReason.COMPLETED, on_disk.message
+    assert weights(on_disk) == weights(run(make_job("ram", strategy=streams)))
+    events = [msgspec.json.decode(line) for line in job.with_name("events.jsonl").read_bytes().splitlines()]
+    told = {event["kind"]: event["data"] for event in events if event["kind"] in ("preflight", "probe")}
+    assert told["preflight"]["planned_read_bytes_per_s"] == 1e15
+    assert all(told[kind]["disk_read_bytes_per_s"] > 0 for kind in told)
+    warned = [event["data"]["message"] for event in events if event["kind"] == "warning"]
+    assert sum("the disk gives" in message for message in warned) == len(told)
+    assert not list(job.parent.glob(".blocks-*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -55,11 +56,11 @@ def changed(**said: Any) -> Strategy:
     return msgspec.structs.replace(STRATEGY, **said)
 
 
-def built(strategy: Strategy, *, lane: Any = None) -> Any:
+def built(strategy: Strategy, *, lane: Any = None, disk: Path | None = None) -> Any:
     import torch
 
     torch.manual_seed(1)
-    model = random_model(CONFIG, strategy, "cpu", lane=lane)
+    model = random_model(CONFIG, strategy, "cpu", lane=lane, disk=disk)
     torch.manual_seed(2)
     model = adapt(model, strategy, Loop())
     settle(model)

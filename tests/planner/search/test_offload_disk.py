@@ -1,0 +1,113 @@
+"""A disk below the RAM, where that is asked for: as few blocks on it as leave RAM enough, and never without a word of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import pytest
+
+from catalogs.bases.models import resolve_model
+from catalogs.catalog import Catalog
+from planner.asking.request import Where
+from planner.estimators.calibration import DISK_SPREAD
+from planner.estimators.host import estimate_host, usable_ram_bytes
+from planner.estimators.time.speed import StepTime, step_time
+from planner.estimators.time.trust import spread_of
+from planner.plan import Plan
+from planner.strategy.stack import PINNED_STACK
+from planner.strategy.words import describe
+from remote.contract import Strategy, disk_blocks
+from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request
+
+SMALL: Final = make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360)
+ASKED: Final = Where(offload_disk=True)
+
+
+def market(*ram_gib: float | None) -> Catalog:
+    offers = (make_offer(gpu=SMALL.name, instance_type=f"{ram}", ram_gib=ram) for ram in ram_gib)
+    return make_catalog(*offers, gpus=(SMALL,))
+
+
+def with_blocks_on_disk(strategy: Strategy, number: int) -> Strategy:
+    assert strategy.streaming is not None
+    return msgspec.structs.replace(strategy, streaming=msgspec.structs.replace(strategy.streaming, num_disk_blocks=number))
+
+
+def planned(ram_gib: float) -> Plan:
+    (plan,) = ask(make_request(model="32b", where=ASKED), market(ram_gib)).plans
+    return plan
+
+
+def test_nothing_waits_on_the_disk_unless_it_is_asked_for() -> None:
+    """Where RAM is what lacks it is said that a disk would do, what that takes, and what to type."""
+    result = ask(make_request(model="32b"), market(16.0))
+    assert result.plans == ()
+    (way,) = [each for each in result.ways_out if each.changes == {"where.offload_disk": True}]
+    assert way.change == "with blocks waiting on the disk, for want of RAM"
+    assert disk_blocks(way.plan.strategy) > 0
+    assert way.plan.strategy == planned(16.0).strategy
+
+
+def test_as_few_blocks_wait_there_as_leave_ram_enough() -> None:
+    """One fewer would need more RAM than the machine has; all that is counted of RAM and of the disk is theirs."""
+    plan = planned(16.0)
+    number = disk_blocks(plan.strategy)
+    assert plan.host.ram_peak_bytes <= usable_ram_bytes(16.0)
+    fewer = with_blocks_on_disk(plan.strategy, number - 1)
+    host = estimate_host(resolve_model("32b"), fewer, num_gpus=1, on_cpu=False)
+    assert host.ram_peak_bytes > usable_ram_bytes(16.0)
+    assert 0 < host.disk_components["streamed"] < plan.host.disk_components["streamed"]
+    assert plan.host.disk_peak_bytes == sum(plan.host.disk_components.values())
+    assert describe(plan.strategy).endswith("streamed from RAM and disk")
+
+
+def test_a_machine_with_ram_enough_leaves_its_disk_alone() -> None:
+    plan = planned(64.0)
+    assert (plan.strategy.offload, disk_blocks(plan.strategy)) == ("stream", 0)
+    assert "streamed" not in plan.host.disk_components
+
+
+def test_a_machine_with_too_little_ram_for_anything_is_refused_as_before() -> None:
+    assert ask(make_request(model="32b", where=ASKED), market(4.0)).plans == ()
+
+
+def test_of_untold_ram_nobody_says_what_a_disk_would_have_to_hold() -> None:
+    assert ask(make_request(model="32b", where=ASKED), market(None)).plans == ()
+
+
+def test_what_the_disk_gives_decides_where_it_is_slower_than_link_and_card() -> None:
+    """And then the range is that of disks, which differ more than anything else of a box."""
+    step = StepTime(
+        compute_s=1.0,
+        memory_s=0.0,
+        host_s=0.1,
+        held_s=0.0,
+        link_s=0.5,
+        summed_s=0.0,
+        once_s=0.0,
+        walked_s=0.0,
+        forward_share=0.3,
+    )
+    slow = msgspec.structs.replace(step, disk_s=3.0)
+    assert (step.bound, slow.bound) == ("compute", "disk")
+    assert slow.micro_step_s == pytest.approx(3.0 + 0.15 * 1.0)
+    assert spread_of("one_gpu", slow, 1) == (DISK_SPREAD, DISK_SPREAD)
+
+
+def test_more_blocks_on_the_disk_take_longer() -> None:
+    strategy, architecture = planned(16.0).strategy, resolve_model("32b")
+    seconds = [
+        step_time(
+            architecture,
+            with_blocks_on_disk(strategy, number),
+            task="causal_lm",
+            gpu=SMALL,
+            stack=PINNED_STACK,
+            mean_seq_len=512,
+            interconnect="pcie",
+        ).disk_s
+        for number in (0, 1, 30, 58)
+    ]
+    assert seconds[0] == 0
+    assert seconds == sorted(set(seconds))
