@@ -28,8 +28,7 @@ unquantized weights and peft's own ranks:
 - **–**: refused; the reasons stand below.
 
 Both are held against each other on Llama, Qwen 2 and GPT-2 for every method that hangs on linears, and for LoRA, QLoRA and full
-fine-tuning on twenty-nine bases (`benchmarks/estimates/trace_against_closed.py`). LoHa and LoKr can't hang on nf4 or fp4
-weights.
+fine-tuning on twenty-nine bases (`benchmarks/estimates/trace_against_closed.py`).
 [benchmarks/results/methods_by_family.md](../benchmarks/results/methods_by_family.md) has each method trained for real.
 
 A method of peft that has no column has neither a closed form nor a row in the trainer. `rentune estimate --method NAME` (its

@@ -216,7 +216,7 @@ def hung_grid(layers: int) -> Iterator[Point]:
             if adapter is None or (transposed and not adapter.conv1d):
                 continue
             for way, fields in HUNG_WAYS.items():
-                if fields.get("quant") and (transposed or not adapter.four_bit):
+                if fields.get("quant") and transposed:
                     continue
                 said = {"method": method, "rank": METHODS[method].default_rank, "micro_batch_size": 4, "seq_len": 512}
                 yield Point(family, method + way, config, msgspec.convert(said | fields, Strategy))

@@ -209,8 +209,8 @@ ADALORA: Final = Adapter(
     regularized=True,
     leaves=False,
 )
-LOHA: Final = Adapter("loha", _loha, four_bit=False, conv1d=False)
-LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], four_bit=False, conv1d=False)
+LOHA: Final = Adapter("loha", _loha, conv1d=False)
+LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], conv1d=False)
 OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], frozen=_triangles, conv1d=False)
 BOFT: Final = Adapter("boft", _boft, OPTIONS["boft"], frozen=_permutations, conv1d=False)
 VERA: Final = Adapter("vera", _vera, frozen=_projections, follows_base=True)

@@ -12,7 +12,7 @@ from planner.methods.limits import require_possible
 from planner.methods.method import Adapter, Dials, Formula
 from planner.methods.targets import adapted_linears, vocabulary_modules
 from planner.refusals import CaseError, Unsupported
-from planner.strategy.precision import BITSANDBYTES, FOUR_BIT
+from planner.strategy.precision import BITSANDBYTES
 from remote.contract import Strategy
 
 LORA_FA: Final = "lora_fa"  # the optimizer that trains LoRA's B and leaves its A as it was drawn (arXiv:2308.03303)
@@ -55,10 +55,6 @@ def dials_of(adapter: Adapter, strategy: Strategy) -> Dials:
 def require_hangable(adapter: Adapter, architecture: Architecture, strategy: Strategy) -> None:
     """Raise CaseError where peft can't hang the adapter on this base."""
     _require_nameable(adapter, strategy)
-    if strategy.quant in FOUR_BIT and not adapter.four_bit:
-        raise CaseError(
-            "quant", f"peft can't hang {strategy.method} on {strategy.quant} weights", "quant none, or method lora with nf4"
-        )
     if strategy.quant not in ("none", *BITSANDBYTES) and adapter.kind != "lora":
         raise Unsupported("quant", f"{strategy.method} over {strategy.quant} has no closed form", "method lora has one")
     if architecture.transposed_linears and not adapter.conv1d:

@@ -83,7 +83,6 @@ class Adapter(msgspec.Struct, frozen=True):
     widens: frozenset[str] = frozenset()  # over such linears, under autocast, its sums stay in the adapter's dtype
     ends_wide: frozenset[str] = frozenset()  # over such linears, without autocast, what they give stays fp32
     follows_base: bool = False  # what it does not train takes the base's dtype, and what comes in that of what it trains
-    four_bit: bool = True  # whether peft can hang it on linears that bitsandbytes packs into four bits
     conv1d: bool = True  # whether it can hang on GPT-2's transposed linears
     names_blocks: bool = True  # whether its configuration in peft can choose blocks among modules that are named
     remembers: int = 0  # numbers for each trained one that the method itself keeps from step to step

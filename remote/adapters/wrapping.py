@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from remote.adapters.packed import hung_on_packed, keep_scales
 from remote.checkpoints.files import is_checkpoint
 from remote.contract import Strategy
 from remote.ends import bad_job, first_line
@@ -30,8 +31,9 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
             adapted = load_adapter(model, init_adapter, strategy, trainable=True)
         else:
             _require_named(model, getattr(config, "modules_to_save", None) or ())
-            with _without_peft_warnings():
+            with _without_peft_warnings(), hung_on_packed():
                 adapted = get_peft_model(model, config, autocast_adapter_dtype=_raised(strategy))
+            keep_scales(adapted)
     except (ValueError, TypeError) as error:  # targets that it does not have or peft can't wrap, a folder without an adapter
         raise bad_job(f"the adapter does not fit this model: {first_line(error)}") from error
     except RuntimeError as error:
@@ -110,10 +112,11 @@ def load_adapter(model: Any, folder: str, strategy: Strategy, *, trainable: bool
     """The base `model` with the adapter that `folder` holds."""
     from peft import AdaLoraModel, PeftModel
 
-    with _without_peft_warnings():
+    with _without_peft_warnings(), hung_on_packed():
         loaded = PeftModel.from_pretrained(model, folder, is_trainable=trainable, autocast_adapter_dtype=_raised(strategy))
     if isinstance(loaded.base_model, AdaLoraModel):  # peft 0.21 names only one that trains, and asks where there is a loss
         loaded.base_model.trainable_adapter_name = "default"
+    keep_scales(loaded)
     return loaded
 
 

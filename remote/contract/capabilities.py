@@ -27,7 +27,6 @@ class Capabilities(Value, frozen=True, kw_only=True):
     paired_packed: tuple[str, ...] = ()  # those of them that were over weights in 4 and 8 bits
     unpacked: tuple[str, ...] = ()  # methods that put tokens of their own before a row, from which its positions follow
     unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, and so need 16 or 32 bits
-    not_over: tuple[tuple[str, str], ...] = ()  # (method, quant) that peft's layers can't compute
     unstreamed: tuple[str, ...] = ()  # methods that change the base's weights, of which the host's copy would know nothing
 
     def missing(self, strategy: Strategy, task: str = "causal_lm", *, packing: bool = False) -> tuple[str, ...]:
@@ -45,9 +44,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
             ("offload", strategy.offload, self.offload),
         )
         missing = [f"{key}={value}" for key, value, known in asked if value not in known]
-        over_packed = (strategy.quant != "none" and strategy.method in self.unquantized) or (
-            (strategy.method, strategy.quant) in self.not_over
-        )
+        over_packed = strategy.quant != "none" and strategy.method in self.unquantized
         missing += [f"method={strategy.method} over quant={strategy.quant}"] * over_packed
         without_head = task == "classification" and strategy.method in self.headless
         missing += [f"method={strategy.method} for task={task}"] * without_head
@@ -116,7 +113,5 @@ CAPABILITIES: Final = Capabilities(
     paired_packed=("lora", "rslora", "lora_plus", "ia3"),
     unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     unquantized=("pissa",),
-    # seen 2026-11-28, peft 0.21 and bitsandbytes 0.50: a product with packed weights, or with scales that are gone by then
-    not_over=(("loha", "nf4"), ("loha", "fp4"), ("lokr", "nf4"), ("lokr", "fp4"), ("dora", "int8")),
     unstreamed=("pissa", "ln_tuning", "bitfit", "freeze", "full"),
 )

@@ -77,7 +77,6 @@ def test_an_option_that_trains_more_is_not_passed_over(options: dict[str, Any]) 
         ("7b", {"target_modules": ["wq"]}, "target_modules"),
         ("phi-4", {"target_modules": "default"}, "target_modules"),
         ("llama-3.2-1b", {"method": "bitfit"}, "method"),
-        ("7b", {"method": "loha", "quant": "nf4"}, "quant"),
         ("gpt2", {"method": "oft"}, "method"),
     ],
 )

@@ -168,8 +168,8 @@ def test_what_every_strategy_would_be_refused_for_is_said_before_any_machine(met
 
 
 def test_what_some_strategies_can_do_is_planned_with_those() -> None:
-    """Weights of four bits carry no LoHa, and those of sixteen do."""
-    assert the_strategy(planned("loha")).quant == "none"
+    """PiSSA starts from the weights' numbers, which packed ones have not."""
+    assert the_strategy(planned("pissa")).quant == "none"
 
 
 # ── bases that see ─────────────────────────────────────────────────────────────────────────────────────────────────
