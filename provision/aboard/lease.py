@@ -2,8 +2,8 @@
 
 What its idle limit (provision/aboard/renewal.py) does until the trainer has begun, a lease does to the end, by the same
 renewals; but first it tells the trainer to save and leave, and waits for that. Whoever asked for it said that work which nobody
-controls is not to be paid for. A result is another matter: all that it cost is paid, so a box that holds one waits for its
-deadline.
+controls is not to be paid for. A result is another matter: all that it cost is paid, so a box that holds the only one waits
+for its deadline. And where the power-off would take the newest checkpoint along, whoever comes back is waited for a while.
 
 Neither clock nor network nor credential is needed; what the trainer then sends to object storage goes by the grants that it
 has.
@@ -18,19 +18,25 @@ from typing import TYPE_CHECKING, Final
 
 from provision.aboard.detached import ASK_TO_LEAVE
 from provision.aboard.marks import MARKED
-from provision.aboard.renewal import LEASE_ENDED_FILE
+from provision.aboard.renewal import FETCHED_FILE, LEASE_ENDED_FILE
 from provision.errors import ProvisionError
 from provision.seam import LEASE, Answer, Box, Layer
-from remote.contract import OUTCOME_FILE
+from remote.contract import CHECKPOINT_DIR, EVENTS_FILE, OUTCOME_FILE
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
 RESULT: Final = f"job/{OUTCOME_FILE}"
+EVENTS: Final = f"job/{EVENTS_FILE}"
+CHECKPOINTS: Final = f"job/{CHECKPOINT_DIR}"
 RESULT_MARK: Final = '"adapter":[{'  # in an outcome that names files of a result, and in no other
 # Derived: the longest that a controller waits for a trainer which saves (stopping.MOST_S), and then for what it pushes
 # (remote.checkpoints.push.LAST_S). One that leaves sooner is not waited for.
 LEAVING_S: Final = 700.0
+# Assumed: a line that is back is seen within seconds, and one that was cut for a moment is back by then. It is paid once, where
+# the only copy of the newest checkpoint would go.
+FETCH_WAIT_S: Final = 300.0
+FETCH_LOOK_S: Final = 5  # assumed: between two looks meanwhile
 
 # What it is told as.
 WAITS: Final = "a result waits on the box, so the deadline alone ends it"
@@ -39,7 +45,7 @@ UNWATCHED: Final = "nothing ends the box early if nobody renews it"
 
 # Shell, below those of renewal.py. Variables: theirs, lease_s, and leaving_s where the trainer has less time than LEAVING_S.
 FUNCTIONS: Final = f"""\
-has_result() {{ grep -qsF '{RESULT_MARK}' "$box/{RESULT}"; }}
+has_result() {{ ! is_fetched && grep -qsF '{RESULT_MARK}' "$box/{RESULT}"; }}
 is_unrenewed() {{ ! has_result && [ "$(idle_s)" -ge "$lease_s" ]; }}
 has_ended() {{ [ -e "$box/{LEASE_ENDED_FILE}" ] || is_unrenewed; }}
 stop_trainer() (
@@ -53,6 +59,16 @@ lease_ends() {{
   stop_trainer
   ! has_result
 }}
+newest_step() {{ sed -n 's/.*"kind":"'"$1"'".*"step":\\([0-9]*\\).*/\\1/p' "$box/{EVENTS}" | tail -n 1; }} 2> /dev/null
+has_only_copy() {{
+  ! is_fetched && set -- "$box/{CHECKPOINTS}"/step-* && [ -e "$1" ] || return 1
+  [ "$(newest_step checkpoint)" != "$(newest_step checkpoint_pushed)" ] || [ -z "$(newest_step checkpoint)" ]
+}}
+await_fetch() {{
+  has_only_copy || return 0
+  saved_s=$(up_s) wait_s={FETCH_WAIT_S:.0f}
+  until [ "$(($(up_s) - saved_s))" -ge "$wait_s" ] && [ "$(idle_s)" -ge "$wait_s" ]; do sleep {FETCH_LOOK_S}; done
+}}
 tell_lease() {{
   if has_result; then echo "{LEASE}|yes||{WAITS}"
   elif [ -e "$box/{LEASE_ENDED_FILE}" ]; then echo "{LEASE}|yes|0|{ENDED}"
@@ -63,9 +79,9 @@ tell_lease() {{
 
 
 def has_result(folder: Path) -> bool:
-    """Whether the box of this folder holds a result, whole as its outcome names it."""
+    """Whether the box of this folder holds a result, whole as its outcome names it, that is not at home."""
     with suppress(OSError):
-        return RESULT_MARK.encode() in (folder / RESULT).read_bytes()
+        return not (folder / FETCHED_FILE).exists() and RESULT_MARK.encode() in (folder / RESULT).read_bytes()
     return False
 
 

@@ -2,11 +2,12 @@
 
 It holds until the trainer has begun. Before that, nothing on the box is worth anything; from then on it has what nobody else
 has, a checkpoint or a result, and somebody may `resume`: then the deadline alone ends it. So it does where the box is to be
-spared on failure, once it has been reached. A lease that somebody asked for (provision/aboard/lease.py) holds longer, by the
-same renewals.
+spared on failure, once it has been reached. Once its result is at home nothing on it is of worth any more. A lease that
+somebody asked for (provision/aboard/lease.py) holds longer, by the same renewals.
 
 A renewal is a file on the box that holds its uptime, and below that which boot it is of: the uptime of the boot before may be
-one that this boot has yet to reach. So a wrong clock changes nothing, and neither side needs a credential.
+one that this boot has yet to reach. So a wrong clock changes nothing, and neither side needs a credential. What watches the box
+writes down at each look for how long nobody has come: the next boot begins with that.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 IDLE_LIMIT_S: Final = 3600.0  # assumed: longer than a lid is closed at noon, and the most that a box nobody comes for costs
 RENEW_S: Final = 60.0  # assumed: many renewals may be lost before it matters
 RENEWED_FILE: Final = "renewed"  # below the box's folder: the uptime at the last renewal, in whole seconds
+UNRENEWED_FILE: Final = "unrenewed"  # beside it: seconds since then at the last look, for the next boot
 LEASE_ENDED_FILE: Final = "lease-ended"  # beside it: its lease has ended
+FETCHED_FILE: Final = "fetched"  # beside it: its result is at home, whole
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 UNTOLD: Final = "It is tried again and again; while that fails the box may end itself."
 TOLD_AT: Final = 3  # assumed: a first boot makes the box's folder within two minutes of its SSH server
@@ -39,7 +42,8 @@ TOO_LATE: Final = "The box's lease had ended before it could be renewed: its tra
 SPARED_FILE: Final = "spared"  # beside it: the deadline alone ends this box
 BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 
-# Shell. Variables: box (its folder), began_s (the uptime from which on it was waited), idle_limit_s.
+# Shell. Variables: box (its folder), began_s (the uptime from which on it was waited: that of the boot, less `used_s`),
+# idle_limit_s.
 FUNCTIONS: Final = f"""\
 up_s() {{ read -r up rest < /proc/uptime && echo "${{up%.*}}"; }}
 idle_s() {{
@@ -50,11 +54,22 @@ idle_s() {{
     [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
   echo $((now_s - last_s))
 }} 2> /dev/null
-is_valued() {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{SPARED_FILE}" ]; }}
+used_s() {{
+  used_s=
+  read -r used_s < "$box/{UNRENEWED_FILE}"
+  case "$used_s" in "" | 0?* | *[!0-9]* | ?????????*) used_s=0 ;; esac
+  echo "$used_s"
+}} 2> /dev/null
+note_used() {{
+  used_s=$(idle_s) note=$box/{UNRENEWED_FILE}
+  ( echo "$used_s" > "$note.new" ) && mv "$note.new" "$note" || ( echo "$used_s" 1<> "$note" )
+}} 2> /dev/null
+is_fetched() {{ [ -e "$box/{FETCHED_FILE}" ]; }}
+is_valued() {{ ! is_fetched && {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{SPARED_FILE}" ]; }}; }}
 is_forsaken() {{ ! is_valued && [ "$(idle_s)" -ge "$idle_limit_s" ]; }}
 tell_idle_limit() {{
-  if [ -e "$box/{BEGUN_FILE}" ]; then echo "{IDLE_LIMIT}|yes||the trainer has begun, so the deadline alone ends it"
-  elif [ -e "$box/{SPARED_FILE}" ]; then echo "{IDLE_LIMIT}|yes||it is spared on failure, so the deadline alone ends it"
+  if is_valued && [ -e "$box/{BEGUN_FILE}" ]; then echo "{IDLE_LIMIT}|yes||the trainer has begun, so the deadline alone ends it"
+  elif is_valued; then echo "{IDLE_LIMIT}|yes||it is spared on failure, so the deadline alone ends it"
   elif [ "$1" = yes ]; then echo "{IDLE_LIMIT}|yes|$((idle_limit_s - $(idle_s)))|renewed $(idle_s) s ago"
   else echo "{IDLE_LIMIT}|$1||nothing ends it early if nobody comes"; fi
 }}
@@ -67,13 +82,15 @@ note=$(sed 's/[.].*//' /proc/uptime; cat {BOOT_ID} 2> /dev/null)
   rm -f {RENEWED_FILE}.new 2> /dev/null
   echo "$note" 1<> {RENEWED_FILE} || exit
 }}
+rm -f {UNRENEWED_FILE}
 [ ! -e {LEASE_ENDED_FILE} ] || echo {LEASE_ENDED_FILE}
 """
 
 
 def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
     """Seconds of uptime since the last renewal, or since `began_s`; None once the deadline alone ends the box."""
-    if (folder / BEGUN_FILE).exists() or (folder / SPARED_FILE).exists():
+    is_valued = (folder / BEGUN_FILE).exists() or (folder / SPARED_FILE).exists()
+    if is_valued and not (folder / FETCHED_FILE).exists():
         return None
     return unrenewed_s(folder, began_s=began_s, now_s=now_s)
 
@@ -111,8 +128,19 @@ def renew(shell: Shell, box: Box, *, spare: bool = False) -> bool:
 
     Raises ConnectionFailed, and ProvisionError from a box that can't take it.
     """
-    spared = f": > {SPARED_FILE}" if spare else ":"
-    done = shell.run(f"cd {shlex.quote(box.folder)} || exit\n{spared}\n{WRITE}")
+    return _told(shell, box, f": > {SPARED_FILE}" if spare else ":")
+
+
+def mark_fetched(shell: Shell, box: Box) -> None:
+    """Say on the box that its result is at home, whole: should nobody come to end it, it does not wait for its deadline.
+
+    Raises as `renew` does.
+    """
+    _told(shell, box, f": > {FETCHED_FILE}")
+
+
+def _told(shell: Shell, box: Box, deed: str) -> bool:
+    done = shell.run(f"cd {shlex.quote(box.folder)} || exit\n{deed}\n{WRITE}")
     if done.rc != 0:
         raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip() or done.rc}.")
     return LEASE_ENDED_FILE not in done.out.split()

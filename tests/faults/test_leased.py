@@ -19,7 +19,7 @@ from provision.cli import call
 from provision.errors import BoxLost, Exit, Reason, TrainingFailed
 from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
-from provision.seam import Answer
+from provision.seam import Answer, Claim, InCharge, Teardown, unshared
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from provision.walk.attempts import MAX_LEASES
@@ -222,3 +222,19 @@ def test_leases_that_end_while_somebody_is_there_are_bounded(rehearsal: Rehearsa
     assert receipt.exit_code == Exit.FAILED
     assert [each.reason for each in receipt.tries] == [Reason.LEASE] * (1 + MAX_LEASES), "the first had learned something"
     assert LEASES_ENDED in receipt.ending.message
+
+
+class Refusing(ScriptedBox):
+    """A provider that takes no delete, for as long as it lasts."""
+
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
+        return Teardown.unknown(claim.run_id, "The provider says nothing.")
+
+
+def test_a_box_whose_result_is_at_home_does_not_wait_for_its_deadline(rehearsal: Rehearsal, line: Proxy) -> None:
+    """A delete that is refused, or a controller that dies before it: nothing on the box is of worth any more."""
+    run = opened(rehearsal, Refusing(rehearsal, line, FINISH), change=lambda plan: leased(plan, lease_s=8.0))
+    receipt = walk(run)
+    assert (receipt.trained, receipt.exit_code) == (True, Exit.STILL_BILLS)
+    wait_until(lambda: nothing_runs(rehearsal, run.run_id))
+    assert run.left_s > 0

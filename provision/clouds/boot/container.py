@@ -39,7 +39,7 @@ LEASE_WATCHER: Final = "/run/rentune-lease-watcher"
 # Shell, for one who has a lease.
 WATCH_LEASE: Final = f"""\
 (
-  until lease_ends; do sleep {LOOK_S}; done
+  until lease_ends && await_fetch; do sleep {LOOK_S}; done
   while :; do echo "rentune: nobody renewed its lease for $lease_s s"; end_box; sleep {AGAIN_S}; done
 ) &
 echo "$! $lease_s" > {LEASE_WATCHER}
@@ -67,10 +67,11 @@ def render_start(boot: FirstBoot) -> str:
     options = " ".join(f"-o {option}" for option in SSHD_OPTIONS)
     return f"""\
 eval "${{{END_VARIABLE}:-}}"
-{FUNCTIONS}began_s=$(up_s) idle_limit_s={idle_limit_s} box={shlex.quote(boot.folder)}
-over() {{ [ "$(date +%s)" -ge {deadline_s} ] || [ "$(up_s)" -ge $((began_s + {uptime_s})) ]; }}
+{FUNCTIONS}idle_limit_s={idle_limit_s} box={shlex.quote(boot.folder)}
+started_s=$(up_s) began_s=$(($(up_s) - $(used_s)))
+over() {{ [ "$(date +%s)" -ge {deadline_s} ] || [ "$(up_s)" -ge $((started_s + {uptime_s})) ]; }}
 (
-  until over{or_forsaken}; do sleep {LOOK_S}; done
+  until over{or_forsaken}; do note_used; sleep {LOOK_S}; done
   while :; do echo "rentune: the deadline is here, or nobody came for $idle_limit_s s"; end_box; sleep {AGAIN_S}; done
 ) &
 echo "$! {deadline_s} $began_s $idle_limit_s $box" > {WATCHER}

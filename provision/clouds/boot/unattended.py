@@ -17,7 +17,7 @@ from provision.aboard.renewal import FUNCTIONS
 NAME: Final = "rentune-unattended"  # of the script and of its units
 FORMER_NAME: Final = "rentune-idle-limit"  # the same before 2026-11-28: machines of older versions have no other
 SCRIPT: Final = f"/etc/{NAME}.sh"
-BEGAN: Final = "/run/rentune-began"  # the uptime at this boot's first command; a tmpfs, so of this boot
+BEGAN: Final = "/run/rentune-began"  # from which uptime on it counts, as of this boot's first command; a tmpfs, so of this boot
 SERVICE: Final = f"{NAME}.service"
 TIMER: Final = f"{NAME}.timer"
 LOOK_S: Final = 60  # assumed: a minute more does not matter
@@ -25,14 +25,15 @@ LOOK_S: Final = 60  # assumed: a minute more does not matter
 
 def render_unattended(folder: str, idle_limit_s: float, *, end: str, lease_s: float | None = None) -> str:
     """The shell script that arms both, at every boot; a lease only where there is one. `end` is the unit that powers off."""
-    functions, or_lease_ends = ("", "") if lease_s is None else (lease_functions(lease_s), " || lease_ends")
+    functions, or_lease_ends = ("", "") if lease_s is None else (lease_functions(lease_s), " || { lease_ends && await_fetch; }")
     return f"""\
-sed 's/[.].*//' /proc/uptime > {BEGAN}
 cat > {SCRIPT} <<'SCRIPT'
 box={shlex.quote(folder)} idle_limit_s={math.ceil(idle_limit_s)}
+{FUNCTIONS}{functions}[ "${{1:-}}" != begin ] || echo $(($(up_s) - $(used_s))) > {BEGAN}
 read -r began_s < {BEGAN}
-{FUNCTIONS}{functions}[ "${{1:-}}" != end ] || ! {{ is_forsaken{or_lease_ends}; }} || systemctl --no-block start {end}
+[ "${{1:-}}" != end ] || {{ note_used; ! {{ is_forsaken{or_lease_ends}; }}; }} || systemctl --no-block start {end}
 SCRIPT
+sh {SCRIPT} begin
 cat > /etc/systemd/system/{SERVICE} <<'UNIT'
 {_service_unit()}UNIT
 cat > /etc/systemd/system/{TIMER} <<'UNIT'

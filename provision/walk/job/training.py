@@ -14,6 +14,7 @@ import msgspec
 
 from provision.aboard import job, ship
 from provision.aboard.checkpoints import ship_checkpoints
+from provision.aboard.renewal import mark_fetched
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
@@ -324,7 +325,9 @@ def _latest_events(run: Run, shell: Shell, box: Box) -> list[Event]:
 
 
 def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
-    """Outcome, adapter and log: what nobody has a copy of comes first. Raises TrainingFailed without an outcome."""
+    """Outcome, adapter and log: what nobody has a copy of comes first, and the box hears of it once that is home. Raises
+    TrainingFailed without an outcome.
+    """
     outcome = _fetch_outcome(run, shell, box)
     if outcome is None:
         _fetch_log(run, shell, box)
@@ -333,6 +336,9 @@ def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
     if outcome.adapter:
         _fetch_adapter(run, shell, box, outcome)
     _fetch_log(run, shell, box)
+    if outcome.adapter:
+        with suppress(RentuneError):  # who ends the box now needs no word; it is for a box that nobody ends
+            mark_fetched(shell, box)
     return outcome
 
 

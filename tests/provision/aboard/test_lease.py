@@ -14,8 +14,17 @@ import pytest
 
 from planner.asking.checks import LEAST_LEASE_HOURS
 from provision.aboard import detached, job, lease, renewal
-from provision.aboard.lease import LEAVING_S, RESULT, has_result, lease_layer, unwatched_layer
-from provision.aboard.renewal import BEGUN_FILE, LEASE_ENDED_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
+from provision.aboard.lease import (
+    CHECKPOINTS,
+    EVENTS,
+    FETCH_WAIT_S,
+    LEAVING_S,
+    RESULT,
+    has_result,
+    lease_layer,
+    unwatched_layer,
+)
+from provision.aboard.renewal import BEGUN_FILE, FETCHED_FILE, LEASE_ENDED_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.programs import CLOUDS
 from provision.direct.here import local_offer
@@ -23,7 +32,7 @@ from provision.direct.lease import LeaseWatch
 from provision.seam import Box
 from provision.walk.job.stopping import MOST_S
 from remote.checkpoints.push import LAST_S
-from remote.contract import EXIT_CODES, AdapterFile, EndReason, Measured, Outcome, encode
+from remote.contract import CHECKPOINT_FILES, EXIT_CODES, AdapterFile, EndReason, Event, Measured, Outcome, encode
 from tests.provision.rigs import Rig, await_true, rig_of
 
 NOW_S, BEGAN_S, LEASE_S = 9000, 1000, 7200
@@ -56,6 +65,7 @@ def outcome(value: Outcome) -> dict[str, str]:
         ({RENEWED_FILE: "8990\n", BEGUN_FILE: "", SPARED_FILE: ""}, LEASE_S - 10),  # what ends an idle limit ends no lease
         ({RENEWED_FILE: "8990\n"} | outcome(FAILED), LEASE_S - 10),  # a trainer that has failed has nothing more to give
         (outcome(DONE), None),  # all that it cost is paid
+        ({RENEWED_FILE: "8990\n", FETCHED_FILE: ""} | outcome(DONE), LEASE_S - 10),  # it is at home, and nothing here of worth
         ({RENEWED_FILE: "8990\n", LEASE_ENDED_FILE: ""}, 0),  # whoever renews it now comes too late
     ],
     ids=[
@@ -65,6 +75,7 @@ def outcome(value: Outcome) -> dict[str, str]:
         "trains",
         "failed",
         "has a result",
+        "had one that is at home",
         "has ended",
     ],
 )
@@ -103,6 +114,42 @@ def test_a_disk_that_takes_no_mark_keeps_no_lease_from_ending(tmp_path: Path) ->
     known = f"box={tmp_path / 'gone'} began_s=0 lease_s=0\n{renewal.FUNCTIONS}{lease.FUNCTIONS}"
     said = subprocess.run(["sh", "-c", f"{known}lease_ends && echo ends"], capture_output=True, text=True, check=True)
     assert (said.stdout, said.stderr) == ("ends\n", "")
+
+
+SAVED = {f"{CHECKPOINTS}/step-00000004/{name}": "" for name in CHECKPOINT_FILES}
+
+
+def said_of(kind: str, step: int) -> str:
+    """A line of the trainer's events, as it writes them."""
+    data = {"step": step, "size_bytes": 9, "seconds": 0.1}
+    return encode(Event(seq=1, kind=kind, phase="train", at_s=1.0, monotonic_s=1.0, data=data)).decode() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "waits_s"),
+    [
+        ({}, 0),  # a trainer that had saved nothing
+        (SAVED, FETCH_WAIT_S),
+        (SAVED | {EVENTS: said_of("checkpoint", 2) + said_of("checkpoint", 4)}, FETCH_WAIT_S),
+        (SAVED | {EVENTS: said_of("checkpoint", 4) + said_of("checkpoint_pushed", 4)}, 0),
+        (SAVED | {EVENTS: said_of("checkpoint", 4) + said_of("checkpoint_pushed", 2)}, FETCH_WAIT_S),  # on its way behind
+        (SAVED | {EVENTS: said_of("checkpoint", 4) + said_of("checkpoint_not_pushed", 4)}, FETCH_WAIT_S),
+        (SAVED | {FETCHED_FILE: ""} | outcome(DONE), 0),
+        (SAVED | {RENEWED_FILE: f"{NOW_S + 200}\n"}, 200 + FETCH_WAIT_S),  # whoever came back, and died over the fetch
+    ],
+    ids=["nothing", "a checkpoint", "two", "pushed", "pushed in part", "not pushed", "a result at home", "somebody came"],
+)
+def test_a_box_that_goes_with_the_only_copy_waits_a_while_for_whoever_comes_back(
+    tmp_path: Path, files: dict[str, str], waits_s: float
+) -> None:
+    """A line that comes back a minute after the lease has ended has what the trainer saved; the deadline is not its matter."""
+    box = written(tmp_path / "box", {"there": "", **files})
+    (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")
+    functions = renewal.FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime")) + lease.FUNCTIONS
+    passes = f'sleep() {{ echo "$(($(up_s) + $1)).77 1.00" > {tmp_path}/passed; mv {tmp_path}/passed {tmp_path}/uptime; }}\n'
+    script = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}{passes}await_fetch && up_s"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert (int(said.stdout) - NOW_S, said.stderr) == (waits_s, "")
 
 
 def test_the_shortest_lease_outlives_a_boot_and_five_renewals_that_were_lost() -> None:

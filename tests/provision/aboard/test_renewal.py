@@ -16,15 +16,18 @@ import pytest
 from provision.aboard.renewal import (
     BEGUN_FILE,
     BOOT_ID,
+    FETCHED_FILE,
     FUNCTIONS,
     LEASE_ENDED_FILE,
     RENEWED_FILE,
     SPARED_FILE,
     TOLD_AT,
     TOO_LATE,
+    UNRENEWED_FILE,
     UNTOLD,
     attended,
     idle_s,
+    mark_fetched,
     renew,
 )
 from provision.direct.here import local_offer
@@ -60,6 +63,8 @@ def written(folder: Path, files: dict[str, str]) -> Path:
         ({BEGUN_FILE: ""}, None),
         ({SPARED_FILE: ""}, None),
         ({BEGUN_FILE: "", RENEWED_FILE: "1001\n"}, None),
+        ({BEGUN_FILE: "", RENEWED_FILE: "1001\n", FETCHED_FILE: ""}, 3999),  # its result is at home
+        ({SPARED_FILE: "", FETCHED_FILE: ""}, 4000),
     ],
     ids=str,
 )
@@ -112,6 +117,44 @@ class Here:
     def run(self, command: str) -> Completed:
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
         return Completed(rc=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["", "a disk that is full"])
+def test_a_boot_begins_with_what_the_one_before_had_used(tmp_path: Path, *, is_full: bool) -> None:
+    """A box that is rebooted again and again ends when one that is not would; and a renewal begins anew."""
+    box, note = written(tmp_path / "box", {"there": "", UNRENEWED_FILE: "1000000\n"}), tmp_path / "box" / UNRENEWED_FILE
+    if is_full:
+        (tmp_path / "box" / f"{UNRENEWED_FILE}.new").mkdir()
+    functions = FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime"))
+
+    def booted(up_s: int, *, used_s: int) -> int:
+        """A boot that is up for so long when it is looked at last: for how long nobody has come by then."""
+        (tmp_path / "uptime").write_text(f"{up_s}.50 1.00\n")
+        script = f"box={box}\n{functions}began_s=$((20 - $(used_s))) && note_used && idle_s"
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        assert said.stderr == ""
+        assert note.read_text().split()[0] == said.stdout.strip()
+        return int(said.stdout) - used_s
+
+    assert booted(320, used_s=1_000_000) == 300
+    note.write_text("0\n")
+    assert booted(1020, used_s=0) == 1000
+    assert booted(520, used_s=1000) == 500
+    for damaged in ("", "so\n", "08\n", "-5\n", "1\n23", "99999999999999999999\n"):
+        note.write_text(damaged)
+        assert booted(120, used_s=int(damaged == "1\n23")) == 100
+    renew(cast("Shell", Here()), msgspec.structs.replace(BOX, folder=str(box)))
+    assert not note.exists()
+
+
+def test_a_box_whose_result_is_at_home_is_told_so_and_that_somebody_is_there(tmp_path: Path) -> None:
+    """It waits for whoever ends it as long as any box does, not for its deadline; and not at all for less than that."""
+    box = written(tmp_path / "box", {BEGUN_FILE: ""})
+    mark_fetched(cast("Shell", Here()), msgspec.structs.replace(BOX, folder=str(box)))
+    up_s = float(Path("/proc/uptime").read_text().split()[0])
+    alone_s = idle_s(box, began_s=0.0, now_s=up_s)
+    assert alone_s is not None
+    assert alone_s < 30
 
 
 def test_a_box_that_takes_no_new_file_is_renewed_in_the_place_of_the_last(tmp_path: Path) -> None:

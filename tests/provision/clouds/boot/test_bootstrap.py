@@ -69,9 +69,41 @@ def test_a_lease_is_known_to_the_same_script_and_leaves_room_in_the_user_data() 
     _, limit, _ = parsed(render_user_data(leased))["bootcmd"]
     assert limit == ["sh", "-c", render_unattended(BOOT.folder, 3600.0, end=SERVICE, lease_s=7200.0)]
     assert "lease_s=7200\n" in limit[2]
-    assert "is_forsaken || lease_ends" in limit[2]
+    assert "is_forsaken || { lease_ends && await_fetch; }" in limit[2]
     assert len(render_user_data(leased)) < 14 * 1024
     assert "lease_s" not in render_unattended(BOOT.folder, 3600.0, end=SERVICE)
+
+
+def test_a_machine_that_is_rebooted_counts_on_from_its_last_look(tmp_path: Path) -> None:
+    """A reboot would give nearly twice an idle limit, or a lease."""
+    (tmp_path / "box").mkdir()
+    text = render_unattended(str(tmp_path / "box"), 3600.0, end=SERVICE, lease_s=7200.0)
+    script, uptime, began = (tmp_path / name for name in ("script", "uptime", "began"))
+    units = tmp_path / "units"
+    units.mkdir()
+    places = {"/etc/systemd/system": units, unattended.SCRIPT: script, "/proc/uptime": uptime, unattended.BEGAN: began}
+    for there, here in places.items():
+        text = text.replace(there, str(here))
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n')
+    systemctl.chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+    def at(up_s: int, *command: str) -> None:
+        uptime.write_text(f"{up_s}.50 1.00\n")
+        subprocess.run(["sh", *command], env=environment, check=True)
+
+    def has_ended() -> bool:
+        return f"--no-block start {SERVICE}" in (tmp_path / "calls").read_text()
+
+    at(10, "-c", text)
+    at(1810, str(script), "end")
+    at(10, "-c", text)
+    at(1808, str(script), "end")
+    assert not has_ended()
+    at(1810, str(script), "end")
+    assert has_ended()
 
 
 def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.aboard.lease import CHECKPOINTS, FETCH_WAIT_S
 from provision.aboard.renewal import BEGUN_FILE, LEASE_ENDED_FILE, RENEWED_FILE
 from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S, FirstBoot
 from provision.clouds.boot.container import (
@@ -297,6 +298,37 @@ def test_a_container_whose_lease_nobody_renews_asks_for_its_end_in_the_middle_of
         await_true(container.asked)
         assert (box / LEASE_ENDED_FILE).exists()
         assert container.look().splitlines()[-1] == "lease|yes|0|it has ended, as no renewal reached it"
+
+
+def test_a_container_that_is_started_again_counts_on(container: Container) -> None:
+    """As one that its cloud restarts by itself: its idle limit is no longer than before, and its deadline no sooner."""
+    environment = container.prepare(container.boot(left_s=10 * HOUR_S))
+    with started(container, environment):
+        await_true(lambda: container.noted("sshd"))
+        container.uptime.write_text(f"{100 + IDLE_LIMIT_S - 5}.50 0\n")
+        container.await_look()
+    with started(container, environment):
+        container.await_look()
+        assert not container.asked()
+        container.uptime.write_text(f"{100 + IDLE_LIMIT_S}.50 0\n")
+        await_true(container.asked)
+
+
+def test_a_container_with_the_only_checkpoint_waits_for_a_fetch_before_it_ends(container: Container) -> None:
+    leased = msgspec.structs.replace(container.boot(left_s=10 * HOUR_S), lease_s=LEASE_S)
+    with started(container, container.prepare(leased)):
+        await_true(lambda: container.noted("sshd"))
+        box = container.home / "rentune-r1"
+        (box / CHECKPOINTS / "step-00000004").mkdir(parents=True)
+        (box / BEGUN_FILE).touch()
+        container.uptime.write_text(f"{100 + LEASE_S}.50 0\n")
+        await_true((box / LEASE_ENDED_FILE).exists)
+        container.await_look()
+        container.uptime.write_text(f"{100 + LEASE_S + FETCH_WAIT_S - 1:.0f}.50 0\n")
+        container.await_look()
+        assert not container.asked()
+        container.uptime.write_text(f"{100 + LEASE_S + FETCH_WAIT_S + 1:.0f}.50 0\n")
+        await_true(container.asked)
 
 
 def test_whether_a_lease_is_watched_can_be_asked(container: Container) -> None:
