@@ -41,6 +41,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+RUN_BY = {"gpu": "Nothing of them was run here: `make test-gpu` runs them on a machine with one"}  # by marker
+
 BASE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -125,4 +127,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say in the last lines what this run left out, and what each of those tests needs."""
     needs = dict(line.split(": ", 1) for line in config.getini("markers") if ": " in line)
     for marker in re.findall(r"not (\w+)", config.getoption("markexpr")):
-        terminalreporter.write_line(f"Left out: tests marked {marker} ({needs[marker]}). `make test` runs them.")
+        runs = RUN_BY.get(marker, "`make test` runs them")
+        terminalreporter.write_line(f"Left out: tests marked {marker} ({needs[marker]}). {runs}.")

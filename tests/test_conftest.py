@@ -62,7 +62,7 @@ def test_what_is_drawn_does_not_depend_on_the_modules_that_are_loaded(tmp_path: 
 def test_a_skipped_test_fails_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     """A tier that cannot run turns the run red; a tier that is left out by name is named in the last lines."""
     (tmp_path / "conftest.py").write_text(CONFTEST.read_text())
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    engine: needs the engine\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    engine: needs the engine\n    gpu: needs a GPU\n")
     (tmp_path / "test_it.py").write_text(
         "import pytest\n"
         "def test_passes(): pass\n"
@@ -70,13 +70,25 @@ def test_a_skipped_test_fails_and_what_is_left_out_is_said(tmp_path: Path) -> No
         "@pytest.mark.engine\n"
         "def test_dear(): raise SystemError\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "not engine", "--rootdir", str(tmp_path), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n0",
+        "-m",
+        "not engine and not gpu",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
     assert "1 failed, 1 passed, 1 deselected" in done.stdout
     assert "skipped, which counts as failed here" in done.stdout
     assert "Left out: tests marked engine (needs the engine). `make test` runs them." in done.stdout
+    assert "Left out: tests marked gpu (needs a GPU). Nothing of them was run here: `make test-gpu` runs them" in done.stdout
 
 
 def test_what_is_long_begins_first_and_the_rest_keeps_its_order(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
-from remote.contract import MAX_CHECKPOINTS, Strategy, Task, disk_blocks, parted, waiting_bytes
+from remote.contract import MAX_CHECKPOINTS, PACKED_HERE, Strategy, Task, disk_blocks, parted, waiting_bytes
 
 # measured: resident set of Python with torch 2.15, transformers 5.24 and peft 0.21 imported, CUDA build, 2026-11-25
 INTERPRETER_BYTES: Final = 750 * MB
@@ -103,6 +103,8 @@ def estimate_host(
     sums = {instant: sum(parts.values()) for instant, parts in ram.items()}
     peak = max(sums, key=lambda instant: sums[instant])
     disk = _disk(architecture, strategy, task, trained) | {"result": result, "logs": LOG_DISK_BYTES}
+    if (packed := _packed(architecture, strategy, task, stack)) and not on_cpu:
+        disk |= {"packed": packed}
     if (waiting := _on_disk(architecture, strategy, task, stack)) and not on_cpu:
         disk |= {"streamed": waiting}
     return HostEstimate(
@@ -219,6 +221,13 @@ def _activations(node: Node) -> int:
         return scene.num_blocks * pinned_bytes(form.number(scene.hidden_bytes))
     away = (kind.num_layers / kind.of * sum(pinned_bytes(form.number(size)) for size in kind.away) for kind in scene.kinds)
     return round(scene.num_blocks * sum(away))
+
+
+def _packed(architecture: Architecture, strategy: Strategy, task: Task, stack: Stack) -> int:
+    """What is streamed in 4 bits is packed on the disk before it is loaded: in RAM it would lie beside its own copy."""
+    if strategy.offload != "stream" or strategy.quant not in PACKED_HERE:
+        return 0
+    return round(weights_of(architecture, strategy, task=task, stack=stack).before_upcast)
 
 
 def _on_disk(architecture: Architecture, strategy: Strategy, task: Task, stack: Stack) -> int:

@@ -30,6 +30,7 @@ from remote.ends import LoadedAnew, bad_job, first_line, is_out_of_memory
 from remote.loading.beside import Beside, heard
 from remote.loading.embedded import with_drawn_rows
 from remote.loading.loaded import Loaded
+from remote.loading.packed import packed_first
 from remote.machine import preflight
 from remote.result.samples import prompts_of, prompts_of_pairs
 from remote.step import settings_of
@@ -73,6 +74,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         desk.watch.check()
         tokens.check()  # rows that can't be learned from end the run before weights are loaded for them
         desk.events.enter(Phase.LOAD)
+        base_folder = packed_first(base_folder, strategy, cache, desk)
         model, fresh = _base(base_folder, spec, tokens.result, tokenizer.pad_token_id, folder)
         data, apart = tokens.result()
     desk.watch.check()

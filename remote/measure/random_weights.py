@@ -110,10 +110,10 @@ def _fill(model: Any, dtype: Any, device: str) -> None:
 
     for module in model.modules():
         fill = _CODES.get(type(module).__name__)
-        if fill is not None and module.weight.is_meta:
+        if fill is not None and module.weight.is_meta and not getattr(module.weight, "bnb_quantized", False):
             fill(module, dtype, device)
         for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter.is_meta:
+            if parameter.is_meta and (fill is None or name != "weight"):  # codes lie there by now, on whatever device
                 weights = torch.empty(parameter.shape, dtype=dtype, device=device).normal_(0, WEIGHTS_SCALE)
                 setattr(module, name, torch.nn.Parameter(weights, requires_grad=parameter.requires_grad))
 
