@@ -1,6 +1,6 @@
 """Accounted bytes of layer streaming beside the plan's: on the device, in the host's RAM and on its disk, at real shapes.
 
-    python -m benchmarks.streaming.bytes --out benchmarks/results/streaming_bytes.md
+    python -m benchmarks.streaming.bytes [--real] [--write]
 
 A model of each shape is laid out by the trainer's own code (`remote.streaming.stream`): the same places, layouts, slots and
 arenas. What it lays out are tensors without storage (torch's meta device), so that 100 billion parameters need no RAM: what is
@@ -43,16 +43,17 @@ WAYS: Final[Mapping[str, Streaming]] = {
     "three slots, 16 resident": by(3, 16),
     "two slots, 16 resident, 8 on the disk": by(2, 16, 8),
 }
-REAL: Final[Mapping[str, Streaming]] = {"llama-3.1-8b": by(2, 8), "qwen2.5-32b": by(2, 0, 48)}
+REAL: Final[tuple[tuple[str, Streaming], ...]] = (("llama-3.1-8b", by(2, 8)), ("llama-3.1-8b", by(2, 0, 24)))
 REAL_TOKENS: Final = 8
 LOOK_S: Final = 0.02
 INTRODUCTION: Final = """\
 LoRA over nf4 with double quantization. Laid out: by the trainer's own code, places, layouts, slots, arenas and file, on tensors
 without storage, so that nothing of 100 billion parameters need be there; what is counted is what was asked for. Planned: the
-closed forms. On the disk each block begins at a page, which no plan counts. Below, for real: blocks of random codes on a CPU,
-whose RAM is the device's too; what a process's own memory grew by (RssAnon), which what is mapped from the disk is no part of,
-beside what is accounted. An arena that is not full takes less than it was asked for; activations and the adapter come on top in
-a step."""
+closed forms. On the disk each block begins at a page, which no plan counts."""
+FOR_REAL: Final = """\
+For real: blocks of random codes on a CPU, whose RAM is the device's too; what a process's own memory grew by (RssAnon), which
+what is mapped from the disk is no part of, beside what is accounted. An arena that is not full takes less than it was asked
+for; activations and the adapter come on top in a step."""
 
 
 class Bytes(NamedTuple):
@@ -230,7 +231,7 @@ def real_table(strategy: Strategy, folder: Path) -> Iterator[str]:
         f"step of {REAL_TOKENS} tokens s |"
     )
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    for name, streaming in REAL.items():
+    for name, streaming in REAL:
         strategy = msgspec.structs.replace(strategy, seq_len=REAL_TOKENS, gradient_accumulation_steps=1)
         grown = really(SHAPES[name], streamed(strategy, streaming), folder)
         found = grown.accounted
@@ -247,14 +248,12 @@ def main() -> int:
     """The tables, printed or written down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--write", action="store_true", help=f"into {RESULT.name}")
-    parser.add_argument(
-        "--real", action="store_true", help="fill an 8B, and a 32B whose blocks wait on the disk, with random codes"
-    )
+    parser.add_argument("--real", action="store_true", help="fill an 8B with random codes, in RAM and on the disk")
     said = parser.parse_args()
     lines = [
         "# Bytes of layer streaming, accounted beside planned",
         "",
-        f"`python -m benchmarks.streaming.bytes --real --write`. {describe_machine()}",
+        f"`python -m benchmarks.streaming.bytes{' --real' if said.real else ''} --write`. {describe_machine()}",
         "",
         INTRODUCTION,
         "",
@@ -262,7 +261,7 @@ def main() -> int:
     ]
     if said.real:
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-            lines += ["", *real_table(QLORA, Path(folder))]
+            lines += ["", FOR_REAL, "", *real_table(QLORA, Path(folder))]
     text = "\n".join(lines) + "\n"
     if said.write:
         RESULT.write_text(text)
