@@ -26,8 +26,9 @@ def describe(strategy: Strategy) -> str:
     gpus = f", {strategy.num_gpus} GPUs {strategy.sharding}" if strategy.num_gpus > 1 else ""
     recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
     batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
+    kernels = "" if strategy.kernels == "eager" else f", {strategy.kernels} kernels"
     below = " and disk" if disk_blocks(strategy) else ""
-    spared = f"{recompute}{sparing(strategy)}{IN_RAM[strategy.offload]}{below}"
+    spared = f"{kernels}{recompute}{sparing(strategy)}{IN_RAM[strategy.offload]}{below}"
     return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{spared}"
 
 

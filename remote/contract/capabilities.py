@@ -27,6 +27,8 @@ class Capabilities(Value, frozen=True, kw_only=True):
     paired_packed: tuple[str, ...] = ()  # those of them that were over weights in 4 and 8 bits
     unpacked: tuple[str, ...] = ()  # methods that put tokens of their own before a row, from which its positions follow
     unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, and so need 16 or 32 bits
+    compiled: tuple[str, ...] = ()  # methods whose blocks were compiled into one graph
+    uncompiled_quants: tuple[str, ...] = ()  # quants whose linears no graph can hold
     unstreamed: tuple[str, ...] = ()  # methods that change the base's weights, of which the host's copy would know nothing
 
     def missing(self, strategy: Strategy, task: str = "causal_lm", *, packing: bool = False) -> tuple[str, ...]:
@@ -52,6 +54,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
         missing += [f"packing under method={strategy.method}"] * (packing and strategy.method in self.unpacked)
         missing += [f"packing for task={task}"] * (packing and task != "causal_lm")
         missing += self._missing_of_streaming(strategy) if strategy.offload == "stream" else []
+        missing += self._missing_of_compiling(strategy, task) if strategy.kernels == "compiled" else []
         missing += ["optimizer_in_backward"] * strategy.optimizer_in_backward
         missing += ["activation_offload"] * strategy.activation_offload
         missing += [f"num_gpus={strategy.num_gpus}"] * (strategy.num_gpus > self.max_gpus)
@@ -65,6 +68,16 @@ class Capabilities(Value, frozen=True, kw_only=True):
         packed = strategy.quant != "none" and strategy.method in self.paired and strategy.method not in self.paired_packed
         missing += [f"method={strategy.method} over quant={strategy.quant} for task=seq2seq"] * packed
         return missing
+
+    def _missing_of_compiling(self, strategy: Strategy, task: str) -> list[str]:
+        """A graph holds the addresses of its weights, so none of them may come and go."""
+        over = {
+            "task": (task, task != "causal_lm"),
+            "method": (strategy.method, strategy.method not in self.compiled),
+            "quant": (strategy.quant, strategy.quant in self.uncompiled_quants),
+            "offload": (strategy.offload, strategy.offload != "none"),
+        }
+        return [f"kernels=compiled with {key}={value}" for key, (value, is_missing) in over.items() if is_missing]
 
     def _missing_of_streaming(self, strategy: Strategy) -> list[str]:
         """Slots are refilled before the backward pass, so blocks are computed again, but for the last where that is said."""
@@ -101,7 +114,7 @@ CAPABILITIES: Final = Capabilities(
     checkpointing=("off", "reentrant", "non_reentrant"),
     attention=("sdpa", "eager"),
     losses=("hf", "chunked", "liger"),
-    kernels=("eager",),
+    kernels=("eager", "compiled"),
     sharding=("none",),
     offload=("none", "stream"),
     max_gpus=1,
@@ -113,5 +126,9 @@ CAPABILITIES: Final = Capabilities(
     paired_packed=("lora", "rslora", "lora_plus", "ia3"),
     unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     unquantized=("pissa",),
+    # seen 2026-11-28, torch 2.15, peft 0.21: one graph for each kind of block, with the losses of eager ones; DoRA, LoHa and
+    # bitsandbytes' int8 break theirs (a note left on a module, a number drawn and looked at) and would run eagerly
+    compiled=("lora", "rslora", "pissa", "lora_plus", "oft", "vera", "ia3", "ln_tuning", "bitfit", "freeze", "full"),
+    uncompiled_quants=("int8",),
     unstreamed=("pissa", "ln_tuning", "bitfit", "freeze", "full"),
 )

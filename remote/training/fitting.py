@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,13 +31,24 @@ from remote.data.batches import Shape, filled, longest_batch, total_steps
 from remote.data.tokens import Example
 from remote.desk import Desk
 from remote.ends import Ended, LoadedAnew, first_line, is_out_of_memory
+from remote.kernels import is_not_compiled, run_eagerly, why_not_compiled
 from remote.losses import takes_chunks
 from remote.machine.disk import slow_read_words
 from remote.result.evaluate import evaluate
 from remote.step import StepSettings, scaler_of, step
 from remote.streaming import streamed_of
 from remote.training.forecast import Seen, forecast_of
-from remote.training.ladder import JUDGING, TRAINING, WHOLE_LOGITS, Rung, above, below, streamed_instead, tell_change
+from remote.training.ladder import (
+    JUDGING,
+    NOT_COMPILED,
+    TRAINING,
+    WHOLE_LOGITS,
+    Rung,
+    above,
+    below,
+    streamed_instead,
+    tell_change,
+)
 from remote.training.optimizers import build_optimizer, set_learning_rate
 from remote.training.standing import Standing
 
@@ -70,6 +82,7 @@ class Fitting:
         self._train, self._held_out = train, begun.held_out
         self._checkpoints, self._desk, self._standing = begun.checkpoints, begun.desk, standing
         self.total_steps = total_steps(len(train), spec.loop.epochs, spec.loop.max_steps, shape.sequences_per_step)
+        self._compiled_in_s = 0.0  # what the probe's first steps took beyond those behind them
         self._moving = False  # whether the optimizer has begun to change weights and moments since the step began
         self.trained = self._with_optimizer(begun.model)
 
@@ -118,6 +131,7 @@ class Fitting:
         self._desk.events.emit(
             "probe",
             **msgspec.structs.asdict(seen),
+            **({"compile_s": self._compiled_in_s} if self.strategy.kernels == "compiled" else {}),
             save_bytes=size_bytes,
             total_steps=self.total_steps,
             forecast_s=forecast_of(seen, self.spec.loop, self._train, self._held_out, self.shape, self.total_steps),
@@ -143,6 +157,7 @@ class Fitting:
         batch = longest_batch(self._train, self.shape)
         set_learning_rate(self.trained.optimizer, 0.0)
         seconds = [self.timed_step(batch)[0] for _ in range(PROBE_STEPS)]
+        self._compiled_in_s += max(0.0, seconds[0] - seconds[-1])
         return seconds[-1], sum(micro.num_tokens for micro in batch)
 
     def _judged_once(self) -> tuple[float, int]:
@@ -190,12 +205,26 @@ class Fitting:
             try:
                 return work()
             except Exception as error:
-                if not is_out_of_memory(error):
+                gives_up = self._what_gives(error, rungs)
+                if gives_up is None:
                     raise
-                words = first_line(error)
             # out of the handler: with the error went the frames that held on to the tensors of the failed try
-            self._step_down(rungs, words)
+            gives_up()
             self._undo(began)
+
+    def _what_gives(self, error: Exception, rungs: tuple[Rung, ...]) -> Callable[[], None] | None:
+        """How to go on behind that error; None where there is no way."""
+        if is_out_of_memory(error):
+            return partial(self._step_down, rungs, first_line(error))
+        if self.strategy.kernels == "compiled" and is_not_compiled(error):
+            return partial(self._compile_no_more, why_not_compiled(error))
+        return None
+
+    def _compile_no_more(self, words: str) -> None:
+        """Compute blocks as transformers writes them, from here on."""
+        compiled = self.strategy
+        self._carry_out(msgspec.structs.replace(compiled, kernels="eager"))
+        self._tell_change(NOT_COMPILED, compiled, f"the blocks can't be compiled here ({words})")
 
     def _step_down(self, rungs: tuple[Rung, ...], words: str) -> None:
         """Take the next rung and tell of it."""
@@ -223,6 +252,8 @@ class Fitting:
 
     def _carry_out(self, strategy: Strategy) -> None:
         """Go on by a strategy that makes the same steps out of the same rows."""
+        if strategy.kernels != self.strategy.kernels:
+            run_eagerly(self.trained.model)
         if strategy.gradient_checkpointing != self.strategy.gradient_checkpointing:
             checkpoint_activations(base_of(self.trained.model), strategy)
         self.spec = msgspec.structs.replace(self.spec, strategy=strategy)

@@ -16,9 +16,11 @@ from remote.telemetry import Events
 # A rung may change these of a Strategy and no others: which rows make a step, and all that trains, stay as they are.
 GIVEN_UP: Final = (
     *("micro_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "loss"),
-    *("offload", "streaming"),
+    *("offload", "streaming", "kernels"),
 )
 NOT_RECOMPUTED: Final = ("prefix_tuning",)  # a block that is computed again would meet its prefix twice
+
+NOT_COMPILED: Final = "not_compiled"  # the reason of a change, beside memory's
 
 STREAMED_TO: Final = ("cuda",)  # devices with a memory of their own
 STREAMED_TASKS: Final = ("causal_lm",)  # a classifier's head is put on a base that is in one place
@@ -82,6 +84,7 @@ def streamed_instead(strategy: Strategy, device: str, task: Task) -> Strategy | 
     """
     if device not in STREAMED_TO or task not in STREAMED_TASKS or strategy.offload != "none":
         return None
+    strategy = msgspec.structs.replace(strategy, kernels="eager")  # a graph holds the addresses of weights that come and go
     recomputing = strategy if strategy.gradient_checkpointing != "off" else _recomputing(strategy)
     if recomputing is None:
         return None

@@ -251,6 +251,8 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         Phase.SAVE: _save(errand.checkpoint_bytes, num_checkpoints=1 + train.p50 / made_s),
         Phase.FETCH: _fetch(errand.result_bytes, own=own),
     }
+    if strategy.kernels == "compiled":
+        seconds[Phase.PROBE] = total(seconds[Phase.PROBE], phases.COMPILE_S)
     if here.may_install_driver:
         seconds[Phase.BOOT] = total(seconds[Phase.BOOT], phases.DRIVER)
     installed = phases.REUSED_ENVIRONMENT if here.reused_environment else seconds[Phase.ENVIRONMENT]

@@ -1,0 +1,7 @@
+"""How blocks are computed: module by module as transformers writes them, or by fewer kernels that do the same."""
+
+from __future__ import annotations
+
+from remote.kernels.compiled import compile_blocks, is_not_compiled, run_eagerly, why_not_compiled
+
+__all__ = ["compile_blocks", "is_not_compiled", "run_eagerly", "why_not_compiled"]

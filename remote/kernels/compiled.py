@@ -1,0 +1,68 @@
+"""`kernels: compiled`: a block in training is one graph of torch.compile's, made once and shared by all that are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from remote.contract import Strategy
+from remote.ends import bad_job, first_line
+
+BACKEND: Final = "inductor"  # torch's default: Triton on a card, C++ on a processor; both need a C compiler on the box
+_COMPILER: Final = ("torch._dynamo", "torch._inductor", "triton")  # modules whose errors say that nothing was compiled
+
+
+class _InTraining:
+    """A block's forward pass: compiled where the block trains, as transformers writes it where it is judged or answers.
+
+    Held-out losses, sample answers and the check of the result are so computed as those of the base and of the weights that
+    are read back, and no length of an answer is compiled for.
+    """
+
+    def __init__(self, block: Any, compiled: Callable[..., Any]) -> None:
+        self._block, self._compiled, self._eager = block, compiled, block.forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return (self._compiled if self._block.training else self._eager)(*args, **kwargs)
+
+
+def compile_blocks(model: Any, strategy: Strategy) -> None:
+    """Let each block of `model` be compiled at its first step in training, where the strategy says so. Raises `Ended` (bad
+    job) for a model that has no blocks of transformers' own kind.
+
+    Recomputing, adapters and bitsandbytes' 4-bit linears are part of the graph. Lengths and rows are symbols in it, so that one
+    serves every batch; torch makes another for a single row, and for a block whose input asks for no gradient.
+    """
+    if strategy.kernels != "compiled":
+        return
+    import torch
+
+    blocks = tuple(_blocks_of(model))
+    if not blocks:
+        raise bad_job(f"a {type(model).__name__} has no blocks that can be compiled; say kernels eager")
+    for block in blocks:
+        block.forward = _InTraining(block, torch.compile(block.forward, backend=BACKEND, dynamic=True))
+
+
+def run_eagerly(model: Any) -> None:
+    """Take back what `compile_blocks` did."""
+    for block in _blocks_of(model):
+        if isinstance(block.__dict__.get("forward"), _InTraining):
+            del block.forward
+
+
+def is_not_compiled(error: BaseException) -> bool:
+    """Whether a block could not be compiled, whatever of the compiler says so."""
+    return any(kind.__module__.startswith(_COMPILER) for kind in type(error).__mro__)
+
+
+def why_not_compiled(error: BaseException) -> str:
+    """The first line of what stopped the compiler, rather than of who reports it."""
+    return first_line(getattr(error, "inner_exception", error))
+
+
+def _blocks_of(model: Any) -> Iterator[Any]:
+    """What transformers recomputes as one: blocks of encoders and decoders."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
