@@ -12,6 +12,7 @@ import torch
 
 from remote.contract import BY_TWO_SLOTS, Autocast, Loss, Strategy
 from remote.data.batches import MicroBatch
+from remote.kernels import rows_apart
 from remote.losses import mean_loss
 from remote.streaming import streamed_of
 from remote.streaming.together import Work, together
@@ -106,7 +107,7 @@ def _passed(
 
 
 def _loss(model: torch.nn.Module, micro: MicroBatch, settings: StepSettings) -> torch.Tensor:
-    with autocast(settings):
+    with autocast(settings), rows_apart(packed=micro.position_ids is not None):
         return mean_loss(model, micro, settings.loss, settings.autocast)
 
 

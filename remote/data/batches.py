@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +33,18 @@ class MicroBatch:
     row_weights: torch.Tensor | None = None  # float32 [sequences], of a classification: how much each counts in the loss
     weight: float | None = None  # what all of it counts in the loss; None = as many as its targets
 
+    def pinned(self) -> MicroBatch:
+        """The same in memory from which a card fetches while the host goes on."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def onto(self, device: str) -> MicroBatch:
+        """The same on the device. Out of pinned memory nobody waits for the copy: what computes with it comes behind it."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, moved: Callable[[torch.Tensor], torch.Tensor]) -> MicroBatch:
+        tensors = ((name, getattr(self, name)) for name in TENSORS)
+        return replace(self, **{name: moved(tensor) for name, tensor in tensors if tensor is not None})
+
     @property
     def read(self) -> dict[str, torch.Tensor | None]:
         """What a model that goes on with a text is given of it, by the names of its arguments. Of packed rows no mask: from
@@ -58,6 +70,7 @@ class MicroBatch:
         return int(self.input_ids.numel() + (self.labels.numel() if self.apart else 0))
 
 
+TENSORS: Final = ("input_ids", "labels", "attention_mask", "position_ids", "token_type_ids", "embedded", "row_weights")
 Batch = tuple[MicroBatch, ...]  # the micro-batches of one optimizer step
 
 
@@ -150,9 +163,16 @@ def rows_of_step(step: int, num_examples: int, sequences_per_step: int, seed: in
 
 def batch_of_step(step: int, examples: Sequence[Example], shape: Shape, seed: int) -> Batch:
     """The batch of optimizer step `step`. Rows of like length share a micro-batch: the step is the same, padding is less."""
+    return tuple(micro.onto(shape.device) for micro in host_batch_of_step(step, examples, shape, seed))
+
+
+def host_batch_of_step(step: int, examples: Sequence[Example], shape: Shape, seed: int) -> Batch:
+    """The same before it is on the device, in pinned memory where that is a card."""
     rows = rows_of_step(step, len(examples), shape.sequences_per_step, seed, shape.drawn)
-    chosen = [examples[index] for index in rows]
-    return batched(sorted(chosen, key=_length, reverse=True), shape)
+    chosen = sorted((examples[index] for index in rows), key=_length, reverse=True)
+    size = shape.micro_batch_size
+    made = (_on_host(chosen[at : at + size], shape) for at in range(0, len(chosen), size))
+    return tuple(made if shape.device == "cpu" else (micro.pinned() for micro in made))
 
 
 def longest_batch(examples: Sequence[Example], shape: Shape) -> Batch:
@@ -184,6 +204,10 @@ def batched(examples: Sequence[Example], shape: Shape) -> Batch:
 
 def collated(examples: Sequence[Example], shape: Shape) -> MicroBatch:
     """Pad on the right to the longest row. A causal model never looks right, so no mask is needed unless asked for."""
+    return _on_host(examples, shape).onto(shape.device)
+
+
+def _on_host(examples: Sequence[Example], shape: Shape) -> MicroBatch:
     import torch
 
     if shape.class_weights:
@@ -204,11 +228,11 @@ def collated(examples: Sequence[Example], shape: Shape) -> MicroBatch:
         labels[row, : example.num_tokens] = example.labels
         mask[row, : example.num_tokens] = 1
     return MicroBatch(
-        input_ids=torch.from_numpy(ids).to(shape.device),
-        labels=torch.from_numpy(labels).to(shape.device),
-        attention_mask=torch.from_numpy(mask).to(shape.device) if shape.padded else None,
+        input_ids=torch.from_numpy(ids),
+        labels=torch.from_numpy(labels),
+        attention_mask=torch.from_numpy(mask) if shape.padded else None,
         num_targets=sum(example.num_targets for example in examples),
-        position_ids=torch.from_numpy(positions).to(shape.device) if examples[0].positions is not None else None,
+        position_ids=torch.from_numpy(positions) if examples[0].positions is not None else None,
     )
 
 
@@ -227,9 +251,9 @@ def _of_pairs(examples: Sequence[Example], shape: Shape) -> MicroBatch:
         mask[row, : example.num_tokens] = 1
         labels[row, : len(example.labels)] = example.labels
     return MicroBatch(
-        input_ids=torch.from_numpy(ids).to(shape.device),
-        labels=torch.from_numpy(labels).to(shape.device),
-        attention_mask=torch.from_numpy(mask).to(shape.device),
+        input_ids=torch.from_numpy(ids),
+        labels=torch.from_numpy(labels),
+        attention_mask=torch.from_numpy(mask),
         num_targets=sum(example.num_targets for example in examples),
         apart=True,
     )
@@ -253,12 +277,12 @@ def _of_classes(examples: Sequence[Example], shape: Shape) -> MicroBatch:
     told = examples[0].types is not None
     embedded = [example.embedded for example in examples if example.embedded is not None]
     return MicroBatch(
-        input_ids=torch.from_numpy(ids).to(shape.device),
-        labels=torch.tensor(classes, dtype=torch.int64).to(shape.device),
-        attention_mask=torch.from_numpy(mask).to(shape.device) if shape.padded else None,
+        input_ids=torch.from_numpy(ids),
+        labels=torch.tensor(classes, dtype=torch.int64),
+        attention_mask=torch.from_numpy(mask) if shape.padded else None,
         num_targets=len(examples),
-        token_type_ids=torch.from_numpy(types).to(shape.device) if told else None,
-        embedded=torch.from_numpy(np.stack(embedded)).to(shape.device) if embedded else None,
-        row_weights=torch.tensor(weights, dtype=torch.float32).to(shape.device),
+        token_type_ids=torch.from_numpy(types) if told else None,
+        embedded=torch.from_numpy(np.stack(embedded)) if embedded else None,
+        row_weights=torch.tensor(weights, dtype=torch.float32),
         weight=sum(weights),
     )

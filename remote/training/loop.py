@@ -11,11 +11,11 @@ from remote.checkpoints.rhythm import is_due
 from remote.checkpoints.room import make_room
 from remote.checkpoints.same_job import learned_by
 from remote.contract import EndReason, Phase, Reached, Strategy, best_by_of, rhythm_of
-from remote.data.batches import batch_of_step
 from remote.ends import Ended
 from remote.machine.advice import Stepped
 from remote.machine.ram import own_ram_bytes
 from remote.result.evaluate import evaluate
+from remote.training.ahead import Ahead
 from remote.training.fitting import Fitting, Training
 from remote.training.forecast import forecast
 from remote.training.ladder import JUDGING, TRAINING
@@ -36,6 +36,7 @@ class TrainingLoop:
         self._standing = Standing(begun.progress)
         self._fitting = Fitting(begun, self._standing)
         self._steps_per_epoch = len(begun.train) / begun.shape.sequences_per_step
+        self._ahead = Ahead(begun.train, begun.spec.loop.seed)
         self._spikes = Spikes()
         self._best_by = best_by_of(begun.spec.loop, begun.spec.task)
         self._evaluation_s = 0.0
@@ -106,8 +107,10 @@ class TrainingLoop:
         if fitting.trained.ranks is not None:
             fitting.trained.ranks.step = number + 1
         began_s = time.perf_counter()
-        batch = batch_of_step(number, self._train, fitting.shape, self._loop.seed)
+        batch = self._ahead.take(number, fitting.shape)
         batch_s = time.perf_counter() - began_s
+        if number + 1 < self.total_steps:
+            self._ahead.begin(number + 1, fitting.shape)
         seconds, loss, grad_norm = fitting.timed_step(batch)
         tokens = sum(micro.num_tokens for micro in batch)
         self._heed_spike(number + 1, loss)
