@@ -6,6 +6,7 @@
 
 Paired and interleaved: in each round every contender that is installed builds the same random-weight model with the same
 adapter and takes the same number of steps of the same size, in an order that turns by one from round to round and is recorded.
+Our own step runs once with each of its features on and once without, by one loss: the rows that begin with "rentune, chunked".
 Plain Hugging Face is `transformers.Trainer` over a peft model; TRL is `SFTTrainer` as it stands. Times are between the begin
 and the end of an optimizer step, the device waited for; the first two steps of each are left out.
 """
@@ -21,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -43,11 +45,19 @@ SHAPES: Final[dict[str, dict[str, tuple[dict[str, Any], Strategy]]]] = {  # devi
             {"model": "llama-3.1-8b"},
             msgspec.structs.replace(BASE, quant="nf4", double_quant=True, micro_batch_size=4, seq_len=512),
         ),
+        "llama-3.2-1b, 2 x 512, 4 times": (  # short and accumulated: what Python and waiting cost shows here
+            {"model": "llama-3.2-1b"},
+            msgspec.structs.replace(BASE, seq_len=512, gradient_accumulation_steps=4),
+        ),
     },
     "cpu": {
         "smollm2-135m cut to 6 blocks, 2 x 256": (
             {"model": "smollm2-135m", "num_hidden_layers": 6},
             msgspec.structs.replace(BASE, seq_len=256, param_dtype="float32", autocast="none", optimizer="adamw_torch"),
+        ),
+        "smollm2-135m cut to 6 blocks in bf16, 2 x 256, twice": (
+            {"model": "smollm2-135m", "num_hidden_layers": 6},
+            msgspec.structs.replace(BASE, seq_len=256, gradient_accumulation_steps=2),
         ),
     },
 }
@@ -59,6 +69,7 @@ class Contender(NamedTuple):
     needs: tuple[str, ...]
     run: Callable[[Bench], list[float]]  # seconds of each step
     on: tuple[str, ...] = ("cuda", "cpu")
+    under_autocast: bool = False  # and not without
 
 
 class Bench(NamedTuple):
@@ -75,6 +86,7 @@ class Bench(NamedTuple):
 
         from remote.adapters import adapt, base_of
         from remote.bases.base import checkpoint_activations, upcast
+        from remote.kernels import compile_blocks
         from remote.measure.random_weights import random_model
 
         strategy = strategy or self.strategy
@@ -83,7 +95,12 @@ class Bench(NamedTuple):
         upcast(model, strategy)
         model = adapt(model, strategy, Loop())
         checkpoint_activations(base_of(model), strategy)
+        compile_blocks(model, strategy)
         return model.train()
+
+    @property
+    def sequences_per_step(self) -> int:
+        return self.strategy.micro_batch_size * self.strategy.gradient_accumulation_steps
 
     def wait(self) -> None:
         if self.device == "cuda":
@@ -95,13 +112,15 @@ class Bench(NamedTuple):
 # ── the contenders ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ours(loss: str) -> Callable[[Bench], list[float]]:
+def _ours(**changes: Any) -> Callable[[Bench], list[float]]:
+    """Our own step, by a strategy with these changes."""
+
     def run(bench: Bench) -> list[float]:
         from remote.measure.random_weights import random_batch, vocabulary_of
         from remote.step import settings_of, step
         from remote.training.optimizers import build_optimizer
 
-        strategy = msgspec.convert(msgspec.to_builtins(bench.strategy) | {"loss": loss}, Strategy)
+        strategy = msgspec.convert(msgspec.to_builtins(bench.strategy) | changes, Strategy)
         model = bench.model(strategy)
         optimizer, settings = build_optimizer(strategy, model, Loop()), settings_of(strategy, bench.device, 1.0)
         batch = random_batch(strategy, vocabulary=vocabulary_of(bench.config, model), device=bench.device)
@@ -117,13 +136,29 @@ def _ours(loss: str) -> Callable[[Bench], list[float]]:
     return run
 
 
+def _looking(run: Callable[[Bench], list[float]]) -> Callable[[Bench], list[float]]:
+    """The same where transformers looks at each micro-batch for packed rows, as it does by itself."""
+
+    def looking(bench: Bench) -> list[float]:
+        import remote.step
+
+        ours = remote.step.rows_apart
+        remote.step.rows_apart = lambda **_: nullcontext()  # type: ignore[assignment]
+        try:
+            return run(bench)
+        finally:
+            remote.step.rows_apart = ours
+
+    return looking
+
+
 def _rows(bench: Bench, model: Any) -> list[dict[str, list[int]]]:
     import torch
 
     from remote.measure.random_weights import vocabulary_of
 
     torch.manual_seed(SEED)
-    number = bench.num_steps * bench.strategy.micro_batch_size
+    number = bench.num_steps * bench.sequences_per_step
     ids = torch.randint(0, vocabulary_of(bench.config, model), (number, bench.strategy.seq_len)).tolist()
     return [{"input_ids": row, "labels": row} for row in ids]
 
@@ -132,6 +167,7 @@ def _arguments(bench: Bench, **more: Any) -> dict[str, Any]:
     strategy = bench.strategy
     return {
         "per_device_train_batch_size": strategy.micro_batch_size,
+        "gradient_accumulation_steps": strategy.gradient_accumulation_steps,
         "max_steps": bench.num_steps,
         "bf16": strategy.autocast == "bfloat16",
         "gradient_checkpointing": True,
@@ -197,14 +233,23 @@ def _trl(bench: Bench) -> list[float]:
         return _watched(bench, trainer)
 
 
+AS_THEY_COME: Final[dict[str, Any]] = {"method_options": {"cast_input_dtype": False}}
 PLAIN: Final = "plain Hugging Face"
 CONTENDERS: Final[dict[str, Contender]] = {
     PLAIN: Contender((), _hugging_face()),
     "Hugging Face with Liger's kernels": Contender(("liger_kernel",), _hugging_face(use_liger_kernel=True), ("cuda",)),
     "TRL": Contender(("trl", "datasets"), _trl),
-    "rentune, loss hf": Contender((), _ours("hf")),
-    "rentune, loss chunked": Contender((), _ours("chunked")),
-    "rentune, loss liger": Contender((), _ours("liger")),
+    "rentune, loss hf": Contender((), _ours(loss="hf")),
+    "rentune, loss chunked": Contender((), _ours(loss="chunked")),
+    "rentune, loss liger": Contender((), _ours(loss="liger")),
+    # each feature beside the row above it: chunked, and one thing otherwise
+    "rentune, chunked, looking for packed rows": Contender((), _looking(_ours(loss="chunked"))),
+    "rentune, chunked, optimizer not fused": Contender((), _ours(loss="chunked", optimizer="adamw_torch"), ("cuda",)),
+    "rentune, chunked, inputs as they come": Contender((), _ours(loss="chunked", **AS_THEY_COME), under_autocast=True),
+    "rentune, chunked, compiled": Contender((), _ours(loss="chunked", kernels="compiled")),
+    "rentune, chunked, compiled, inputs as they come": Contender(
+        (), _ours(loss="chunked", kernels="compiled", **AS_THEY_COME), under_autocast=True
+    ),
 }
 
 
@@ -233,6 +278,8 @@ def run(out: Path, device: str, *, rounds: int, num_steps: int, minutes: float, 
                     key: value for key, value in said.items() if key != "model"
                 }
                 for place, name in enumerate([*names[turn % len(names) :], *names[: turn % len(names)]]):
+                    if CONTENDERS[name].under_autocast and strategy.autocast == "none":
+                        continue
                     if time.monotonic() > ends:
                         return
                     line = _line(name, Bench(config, strategy, device, num_steps))
@@ -256,7 +303,7 @@ def _line(name: str, bench: Bench) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
     finally:
         gc.collect()
-    tokens = bench.strategy.micro_batch_size * bench.strategy.seq_len
+    tokens = bench.sequences_per_step * bench.strategy.seq_len
     return {
         "step_s": statistics.median(seconds),
         "tokens_per_s": tokens / statistics.median(seconds),

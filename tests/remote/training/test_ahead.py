@@ -57,7 +57,12 @@ def test_what_is_taken_is_that_step_s_batch_whatever_was_begun(begun: tuple[int,
 def test_for_a_card_it_waits_in_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """No card is in this machine: what would be pinned is counted."""
     pinned: list[MicroBatch] = []
-    monkeypatch.setattr(MicroBatch, "pinned", lambda micro: pinned.append(micro) or micro)
+
+    def pin(micro: MicroBatch) -> MicroBatch:
+        pinned.append(micro)
+        return micro
+
+    monkeypatch.setattr(MicroBatch, "pinned", pin)
     host_batch_of_step(0, rows(), SHAPE, 5)
     assert pinned == []
     host_batch_of_step(0, rows(), replace(SHAPE, device="cuda"), 5)
@@ -69,7 +74,7 @@ def test_a_run_makes_each_batch_but_the_first_in_a_thread_while_the_step_before_
 ) -> None:
     made: dict[int, str] = {}
     arrived = {number: threading.Event() for number in range(13)}
-    real, real_step, steps = remote.training.ahead.host_batch_of_step, remote.step.step, iter(range(-2, 12))
+    real, real_step, steps = host_batch_of_step, remote.step.step, iter(range(-2, 12))
 
     def making(number: int, *rest: Any) -> Batch:
         batch = real(number, *rest)

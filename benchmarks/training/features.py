@@ -1,0 +1,214 @@
+"""Each feature of the trainer's step against the plain step, on one device: loss, gradients, what is read, what is compiled.
+
+    python -m benchmarks.training.features --out features.md                  # on a machine with one NVIDIA GPU
+    python -m benchmarks.training.features --device cpu --tiny                # rehearsed, on a processor
+
+One base of random weights a row, stepped twice by the plain way and by the other from the same start. On a card nothing may be
+read from it within a step (`torch.cuda.set_sync_debug_mode`), which a control that looks for packed rows must show. Ends with 1
+where a row is not as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from benchmarks.machine import describe_machine
+from catalogs.bases.models import resolve_model
+from remote.contract import Loop, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SEED: Final = 11
+TINY: Final[dict[str, Any]] = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 512,
+}
+CUT: Final[dict[str, Any]] = {"num_hidden_layers": 4}  # blocks of a real size, so that a row takes seconds
+BASE: Final = Strategy(method="lora", rank=16, micro_batch_size=2, gradient_accumulation_steps=2, seq_len=512, loss="chunked")
+NF4: Final[dict[str, Any]] = {"quant": "nf4", "double_quant": True}
+AS_THEY_COME: Final[dict[str, Any]] = {"method_options": {"cast_input_dtype": False}}
+COMPILED: Final[dict[str, Any]] = {"kernels": "compiled"}
+
+
+class Row(NamedTuple):
+    """What is compared: the plain way, what is otherwise, and how far a gradient may be off, as a share of its length."""
+
+    plain: dict[str, Any]
+    otherwise: dict[str, Any]
+    tolerance: float
+
+
+ROWS: Final[dict[str, Row]] = {
+    "itself": Row({}, {}, 1e-3),  # assumed: kernels that add up in another order each time
+    "inputs as they come": Row({}, AS_THEY_COME, 1e-3),
+    "compiled": Row({}, COMPILED, 0.03),  # assumed: 16-bit roundings that a fused kernel leaves out
+    "compiled, kept": Row({"gradient_checkpointing": "off"}, COMPILED, 0.03),
+    "compiled over nf4": Row(NF4, COMPILED, 0.03),
+    "compiled, everything trains": Row({"method": "full", "rank": None}, COMPILED, 0.03),
+    "compiled, inputs as they come": Row({}, COMPILED | AS_THEY_COME, 0.03),
+    "loss liger": Row({}, {"loss": "liger"}, 0.01),
+    "loss hf": Row({}, {"loss": "hf"}, 0.01),
+}
+
+
+class Stepped(NamedTuple):
+    """What one way gave."""
+
+    loss: float
+    gradients: dict[str, Any]  # by name
+    step_s: list[float]  # of the first step, which compiles, and of the second
+    peak_bytes: int
+    num_reads: int  # of the device within the second step; on a processor nobody counts
+
+
+def stepped(config: dict[str, Any], said: Strategy, device: str) -> Stepped:
+    """Two steps at a rate of 0, so that both have the same gradients."""
+    import torch
+
+    from remote.adapters import adapt, base_of
+    from remote.bases.base import checkpoint_activations, upcast
+    from remote.kernels import compile_blocks
+    from remote.measure.random_weights import random_batch, random_model
+    from remote.step import settings_of, step
+    from remote.training.optimizers import build_optimizer, set_learning_rate
+
+    torch.manual_seed(SEED)
+    model = random_model(config, said, device)
+    upcast(model, said)
+    model = adapt(model, said, Loop())
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    checkpoint_activations(base_of(model), said)
+    compile_blocks(model, said)
+    model.train()
+    optimizer, settings = build_optimizer(said, model, Loop()), settings_of(said, device, 1e9)
+    set_learning_rate(optimizer, 0.0)
+    gradients: dict[str, Any] = {}
+
+    def keep(*_: Any) -> None:
+        gradients.update({n: p.grad.detach().float().cpu() for n, p in model.named_parameters() if p.grad is not None})
+
+    optimizer.register_step_pre_hook(keep)
+    seconds: list[float] = []
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):
+        torch.manual_seed(SEED)
+        batch = random_batch(said, vocabulary=int(config["vocab_size"]), device=device)
+        started = time.perf_counter()
+        with reads(device) as seen:
+            result = step(model, batch, optimizer, settings)
+        loss = float(result.loss)
+        seconds.append(time.perf_counter() - started)
+    peak_bytes = int(torch.cuda.max_memory_allocated()) if device == "cuda" else 0
+    return Stepped(loss, gradients, seconds, peak_bytes, len(seen))
+
+
+@contextmanager
+def reads(device: str) -> Iterator[list[Any]]:
+    """Warnings of torch's that the host waits for the card."""
+    if device != "cuda":
+        yield []
+        return
+    import torch
+
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        seen: list[Any] = []
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield seen
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            seen += [each for each in heard if "synchronizing CUDA operation" in str(each.message)]
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """The control: transformers looks for packed rows, as it does by itself."""
+    import remote.step
+
+    ours = remote.step.rows_apart
+    remote.step.rows_apart = lambda **_: nullcontext()  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        remote.step.rows_apart = ours
+
+
+def off_by(gradients: dict[str, Any], others: dict[str, Any]) -> float:
+    """How far the farthest tensor's gradient is off, as a share of its length."""
+    if gradients.keys() != others.keys():
+        return float("inf")
+    return max(float((one - others[name]).norm() / one.norm().clamp(min=1e-12)) for name, one in gradients.items())
+
+
+def config_of(*, tiny: bool) -> dict[str, Any]:
+    """A Llama of a few blocks."""
+    base = dict(resolve_model("llama-3.2-1b", base=None).config)
+    return base | (TINY if tiny else CUT)
+
+
+def table(device: str, *, tiny: bool) -> tuple[str, bool]:
+    """Markdown, and whether every row is as it must be."""
+    lines, whole = [], True
+    config = config_of(tiny=tiny)
+    base = msgspec.to_builtins(msgspec.structs.replace(BASE, seq_len=32) if tiny else BASE)
+    for name, row in ROWS.items():
+        plain = stepped(config, msgspec.convert(base | row.plain, Strategy), device)
+        found = stepped(config, msgspec.convert(base | row.plain | row.otherwise, Strategy), device)
+        far = off_by(plain.gradients, found.gradients)
+        good = far <= row.tolerance and found.num_reads == 0
+        whole = whole and good
+        peaks = f"{plain.peak_bytes / 2**20:,.0f} → {found.peak_bytes / 2**20:,.0f}" if device == "cuda" else ""
+        lines.append(
+            f"| {name} | {abs(found.loss - plain.loss):.2e} | {far:.2e} of {row.tolerance:g} | {found.num_reads} | "
+            f"{found.step_s[0]:.1f} | {plain.step_s[1]:.3f} → {found.step_s[1]:.3f} | {peaks} | {'' if good else '**no**'} |"
+        )
+    if device == "cuda":
+        with looking():
+            control = stepped(config, msgspec.convert(base, Strategy), device)
+        whole = whole and control.num_reads > 0
+        lines.append(f"| control: looking for packed rows | | | {control.num_reads}, must be some | | | | |")
+    head = [
+        f"# Features of the step against the plain one: {device}",
+        "",
+        describe_machine(),
+        "",
+        "| feature | loss off by | farthest gradient off by | reads in a step | first step, s | second step, s | peak, MiB | |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join([*head, *lines, ""]), whole
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true")
+    asked = parser.parse_args()
+    text, whole = table(asked.device, tiny=asked.tiny)
+    print(text)
+    if asked.out:
+        asked.out.write_text(text, encoding="utf-8")
+    sys.exit(0 if whole else 1)
+
+
+if __name__ == "__main__":
+    main()
