@@ -22,13 +22,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from benchmarks.machine import describe_machine
+from benchmarks.training.features import looking
 from catalogs.bases.models import resolve_model
 from remote.contract import Loop, Strategy
 
@@ -139,17 +139,11 @@ def _ours(**changes: Any) -> Callable[[Bench], list[float]]:
 def _looking(run: Callable[[Bench], list[float]]) -> Callable[[Bench], list[float]]:
     """The same where transformers looks at each micro-batch for packed rows, as it does by itself."""
 
-    def looking(bench: Bench) -> list[float]:
-        import remote.step
-
-        ours = remote.step.rows_apart
-        remote.step.rows_apart = lambda **_: nullcontext()  # type: ignore[assignment]
-        try:
+    def with_looks(bench: Bench) -> list[float]:
+        with looking():
             return run(bench)
-        finally:
-            remote.step.rows_apart = ours
 
-    return looking
+    return with_looks
 
 
 def _rows(bench: Bench, model: Any) -> list[dict[str, list[int]]]:

@@ -396,10 +396,10 @@ def test_a_base_that_can_not_be_loaded_whole_is_streamed(
 ) -> None:
     load = load_base
 
-    def limited(folder: str, strategy: Strategy, *said: Any) -> Any:
+    def limited(folder: str, strategy: Strategy, *said: Any, **more: Any) -> Any:
         if strategy.offload == "none":
             raise out_of_memory()
-        return load(folder, strategy, *said)
+        return load(folder, strategy, *said, **more)
 
     monkeypatch.setattr(remote.loading.load, "load_base", limited)
     job = make_job(strategy=STRATEGY)
@@ -413,7 +413,7 @@ def test_a_base_that_can_not_be_loaded_whole_is_streamed(
 def test_a_base_that_can_neither_be_loaded_nor_streamed_is_a_typed_end(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise out_of_memory()
 
     monkeypatch.setattr(remote.loading.load, "load_base", refuse)
