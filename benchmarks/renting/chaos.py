@@ -25,13 +25,14 @@ RESULT = RESULTS / "chaos.md"
 WHAT = """Each schedule is one run in an account with its manners (lists up to 60 s late, boots up to 150 s, deletes up to
 120 s, refused and lost calls), a line with cuts of 5 s to an hour and lost answers, a trainer that may crash or be killed,
 a box, on demand or spot, that may be taken away, a disk that costs up to a third of it, a result whose way home is billed,
-a clock at home that is set by up to an hour, up to two machines elsewhere, and one to five controllers, each killed,
-stopped by Ctrl-C or left in peace at any moment. Then time passes. What must hold: no box stands at deadline + grace,
-though nobody came; never two at once; one `down` afterwards closes everything; the ledger's dollars are at least the bill
-less one minute, and at most the cap; they are at most the bill and what nobody could see: ten minutes for each attempt, and
-the time in which no box stood and nobody was in charge; the adapter is at home, or the receipt says why not. Where a
-controller was killed while it asked for a box, and nobody came before the deadline, the ledger takes it that there was one
-until then: hence the largest difference."""
+a clock at home that is set by up to an hour, a lease of 15 to 60 minutes in three of five, up to two machines
+elsewhere, and one to five controllers, each killed, stopped by Ctrl-C or left in peace at any moment. Then time
+passes. What must hold: no box stands at deadline + grace, though nobody came; never two at once; one `down`
+afterwards closes everything; the ledger's dollars are at least the bill less one minute, and at most the cap; they
+are at most the bill and what nobody could see: ten minutes for each attempt, and the time in which no box stood and
+nobody was in charge; the adapter is at home, or the receipt says why not. Where a controller was killed while it
+asked for a box, and nobody came before the deadline, the ledger takes it that there was one until then: hence the
+largest difference."""
 
 
 def main() -> int:
@@ -69,6 +70,8 @@ def report(played: list[Played], took_s: float) -> str:
         "runs on spot machines": str(sum(each.spot for each in schedules)),
         "runs with a disk that is billed": str(sum(each.disk_gib > 0 for each in schedules)),
         "times that the clock at home was set": str(sum(len(each.clock_set) for each in schedules)),
+        "runs under a lease": str(sum(each.lease_s is not None for each in schedules)),
+        "boxes that their lease ended": str(sum(each.leases_ended for each in played)),
         "cuts of the line": str(sum(len(each.cuts) for each in schedules)),
         "attempts to rent a box": str(sum(each.attempts for each in played)),
         "runs by boxes rented": _counted(each.boxes for each in played),

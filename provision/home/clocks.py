@@ -24,6 +24,13 @@ class Clocks:
     wall: Callable[[], float] = time.time
     steady: Callable[[], float] = passing_s
     sleep: Callable[[float], None] = time.sleep
+    shown: Callable[[], float] | None = None  # what this machine's clock shows, where `wall` does not go by it
+
+    def set_s(self) -> float:
+        """By how much this machine's clock is ahead of `wall`, negative behind: what a provider tells of the one is off by that
+        of the other.
+        """
+        return 0.0 if self.shown is None else self.shown() - self.wall()
 
 
 CLOCKS: Final = Clocks()
@@ -34,4 +41,4 @@ def steadied(clocks: Clocks, *, ahead_s: float = 0.0) -> Clocks:
     steady one.
     """
     began_s = clocks.wall() - ahead_s - clocks.steady()
-    return dataclasses.replace(clocks, wall=lambda: began_s + clocks.steady())
+    return dataclasses.replace(clocks, wall=lambda: began_s + clocks.steady(), shown=clocks.shown or clocks.wall)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from planner.plan import Plan
-from planner.units import GB
+from planner.units import GB, SECONDS_PER_HOUR
 from provision.account.ledger import Ledger
 from provision.charge.controller import in_control
 from provision.charge.ends.ending import end_with_books
@@ -51,6 +51,7 @@ DEARER: Final = (Decimal("3.90"), Decimal("4.20"))
 SET_BY_S: Final = (-3600.0, -200.0, -20.0, 20.0, 200.0, 3600.0)
 AT_ONCE: Final = 0.05  # of the faults, what the first look or the first order meets: most of such runs rent nothing
 TEARDOWN_S: Final = 180.0  # a delete of 120 s, and lists that lag 60 s
+STEPS: Final = 5000  # a checkpoint is called by its seconds of work
 SECOND_LOOK_S: Final = 3600.0  # when the fresh process comes, after deadline and grace
 
 
@@ -79,6 +80,7 @@ class Schedule:
     disk_gib: int = 0
     spot: bool = False
     clock_set: tuple[tuple[float, float], ...] = ()  # at home: after so many seconds, and by how much
+    lease_s: float | None = None  # controllers go for less than it, and for longer
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Played:
     stops: int
     attempts: int
     boxes: int
+    leases_ended: int
     billed_usd: Decimal  # by the fake cloud
     ledger_usd: Decimal
 
@@ -138,6 +141,7 @@ def draw(seed: int) -> Schedule:
         disk_gib=rng.choice([0, 100, 2_000, 6_000]),  # the last as dear as a third of the machine
         spot=rng.random() < 0.3,
         clock_set=tuple((rng.uniform(0.0, 9000.0), rng.choice(SET_BY_S)) for _ in range(rng.choice([0, 0, 1, 2]))),
+        lease_s=rng.choice([None, None, 900.0, 1800.0, 3600.0]),
     )
 
 
@@ -168,6 +172,7 @@ def play(schedule: Schedule, folder: Path) -> Played:
         stops=stops,
         attempts=len(stage.state.rentals),
         boxes=len(stage.outside.world.things),
+        leases_ended=sum(each.details["job"].lease_ended_at_s is not None for each in stage.outside.world.things),
         billed_usd=stage.outside.bill_usd,
         ledger_usd=stage.ledger_usd,
     )
@@ -233,8 +238,7 @@ class Stage(JudgedRun):
             ledger=ledger,
         )
         connect = VirtualShell.connector(self.outside, life)
-        alone = lambda *_, **__: nullcontext()  # noqa: E731 - no thread in virtual time
-        return dataclasses.replace(run, reach=Reach(connect=connect, attended=alone))
+        return dataclasses.replace(run, reach=Reach(connect=connect, attended=self.outside.attended))
 
     def pass_unattended(self, duration_s: float) -> None:
         """Until the next process comes. Of a run that is over there is nothing to see."""
@@ -281,7 +285,8 @@ def _elsewhere(plan: Plan, usd_per_hour: Decimal) -> Plan:
 
 def _plan(schedule: Schedule, folder: Path) -> Plan:
     plan = tiny_plan(*tiny_files(folder), usd_per_hour=USD_PER_HOUR)
-    budget = msgspec.structs.replace(plan.request.budget, max_usd=schedule.max_usd)
+    lease_hours = None if schedule.lease_s is None else schedule.lease_s / SECONDS_PER_HOUR
+    budget = msgspec.structs.replace(plan.request.budget, max_usd=schedule.max_usd, lease_hours=lease_hours)
     return msgspec.structs.replace(
         plan,
         offer=msgspec.structs.replace(
@@ -300,6 +305,7 @@ def _plan(schedule: Schedule, folder: Path) -> Plan:
         duration=msgspec.structs.replace(
             plan.duration,
             wall_s=about(5000.0),
+            num_steps=STEPS,
             phase_s=plan.duration.phase_s | {Phase.BOOT.value: about(60.0), Phase.TEARDOWN.value: about(TEARDOWN_S)},
         ),
     )

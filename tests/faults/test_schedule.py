@@ -7,6 +7,7 @@ import itertools
 import shutil
 from decimal import Decimal
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
@@ -88,6 +89,24 @@ def test_a_clock_at_home_that_is_set_moves_no_dollar(by_s: float, set_after_s: f
 
 
 @pytest.mark.fault("F19", tier="code")
+@pytest.mark.parametrize("by_s", [-3600.0, 3600.0])
+def test_a_box_that_had_gone_is_counted_by_the_clock_that_it_went_by(by_s: float, tmp_path: Path) -> None:
+    """Its controller died over the end of it, and whoever looks after that has a clock that was set since the order: what was
+    set was taken off twice, and an hour was counted that nobody was billed.
+    """
+    schedule = dataclasses.replace(CALM, training=Training(work_s=600.0), clock_set=((300.0, by_s),))
+    for moment in itertools.count(135):
+        stage = Stage.set(schedule, tmp_path / str(moment))
+        if not stage.send(Controller("resume", pause_s=0.0, killed_at=moment)):
+            break
+        if stage.is_home and all(each.ends_at_s is not None for each in stage.outside.world.things):
+            stage.pass_unattended(60.0)
+            stage.send(Controller("down", pause_s=0.0))
+            assert stage.judged() == []
+            break
+
+
+@pytest.mark.fault("F19", tier="code")
 def test_a_box_ends_by_its_cloud_s_clock_where_nobody_comes(tmp_path: Path) -> None:
     """The clock at home was 200 s ahead when it was ordered, and its controller was killed: not 200 s more are paid for."""
     dies = Controller("resume", pause_s=0.0, killed_at=60)
@@ -116,7 +135,7 @@ def test_the_seeds_above_are_no_calm_ones() -> None:
     assert sum(each.killed_at is not None for each in controllers) >= 20
     assert sum(each.stopped_at is not None for each in controllers) >= 5
     for fault in (
-        "faults", "elsewhere_usd_per_hour", "cuts", "lost_answers", "taken_after_s", "disk_gib", "spot", "clock_set",
+        "faults", "elsewhere_usd_per_hour", "cuts", "lost_answers", "taken_after_s", "disk_gib", "spot", "clock_set", "lease_s",
     ):  # fmt: skip
         assert sum(bool(getattr(schedule, fault)) for schedule in drawn) >= 2, fault
     assert sum(schedule.training.killed_after_s is not None for schedule in drawn) >= 2
@@ -134,6 +153,53 @@ def test_ten_minutes_without_a_line_cost_nothing(tmp_path: Path) -> None:
     """The job goes on, nobody asks for a second box, and what was said meanwhile is heard afterwards."""
     played = play(dataclasses.replace(CALM, cuts=((300.0, 900.0),)), tmp_path)
     assert (played.broken, played.trained, played.boxes) == ((), True, 1)
+
+
+LEASED: Final = dataclasses.replace(CALM, training=Training(work_s=6000.0), lease_s=1800.0)
+DIES: Final = Controller("resume", pause_s=0.0, killed_at=80)  # in the training, with checkpoints on the box
+
+
+@pytest.mark.fault("F13", tier="code")
+def test_a_lease_ends_no_box_whose_controller_lives(tmp_path: Path) -> None:
+    """The training is longer than three leases, and a line that is cut for less than one costs nothing."""
+    played = play(dataclasses.replace(LEASED, cuts=((1000.0, 2500.0),)), tmp_path)
+    assert (played.broken, played.trained, played.boxes, played.leases_ended) == ((), True, 1, 0)
+
+
+@pytest.mark.fault("F13", tier="code")
+@pytest.mark.parametrize(
+    ("pause_s", "trained", "boxes", "leases_ended"),
+    [(1500.0, True, 1, 0), (1900.0, True, 2, 1), (4000.0, False, 1, 1)],
+    ids=["in time", "while the box waits for him", "once it is gone"],
+)
+def test_whoever_comes_back_after_a_lease_goes_on_from_what_he_still_finds(
+    pause_s: float, trained: bool, boxes: int, leases_ended: int, tmp_path: Path
+) -> None:
+    """Its trainer saved, and a box with the only copy waits five minutes. Without a copy nothing more is rented."""
+    played = play(dataclasses.replace(LEASED, controllers=(DIES, Controller("resume", pause_s=pause_s))), tmp_path)
+    assert (played.broken, played.trained, played.boxes, played.leases_ended) == ((), trained, boxes, leases_ended)
+
+
+@pytest.mark.fault("F13", tier="code")
+def test_a_box_whose_line_is_cut_for_longer_than_its_lease_ends_and_no_second_stands_beside_it(tmp_path: Path) -> None:
+    """Its controller lives, and finds it gone."""
+    played = play(dataclasses.replace(LEASED, cuts=((1000.0, 4000.0),)), tmp_path)
+    assert (played.broken, played.leases_ended) == ((), 1)
+
+
+@pytest.mark.fault("F14", tier="code")
+def test_a_box_whose_controller_died_with_the_result_at_home_ends_by_its_lease(tmp_path: Path) -> None:
+    """It would be paid for until its deadline; one that has the only copy of a result is."""
+    schedule = dataclasses.replace(LEASED, training=Training(work_s=600.0))
+    ended_s: dict[bool, list[float]] = {True: [], False: []}
+    for moment in range(104, 118, 2):  # from a trainer that is done to an order to end its box
+        stage = Stage.set(schedule, tmp_path / str(moment))
+        stage.send(Controller("resume", pause_s=0.0, killed_at=moment))
+        for machine in stage.outside.standing:
+            stage.outside.pass_unattended(machine.details["deadline_at_s"] - stage.outside.now_s + GRACE_S)
+            ended_s[machine.details["job"].fetched].append(machine.details["deadline_at_s"] - machine.ends_at_s)
+    assert min(ended_s[True]) > 3600.0
+    assert 0.0 in ended_s[False], "a result that nobody has fetched"
 
 
 @pytest.mark.fault("F9", tier="code")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -78,7 +79,7 @@ class VirtualCloud:
         details = {
             "run_id": launch.run_id,
             "deadline_at_s": launch.deadline_at_s - (listed.ahead_s or 0.0),
-            "job": Job(self.outside.training),
+            "job": Job(self.outside.training, lease_s=launch.lease_s or math.inf, renewed_at_s=self.outside.now_s),
         }
         try:
             machine = self.outside.world.create(

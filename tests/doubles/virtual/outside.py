@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 
+from provision.aboard.renewal import RENEW_S
 from provision.clouds.programs.order import PowerOff
+from provision.seam import Box
 from tests.doubles.virtual.trainer import Job, Training
 from tests.doubles.world.core import Clock, Fault, Settings, Thing, World
 
@@ -29,6 +34,7 @@ class Outside:
         self.to_come: list[tuple[float, Fault]] = []  # seconds after the beginning, and what is planted then
         self.most_at_once = 0
         self.clock_set: tuple[tuple[float, float], ...] = ()  # at home: seconds after the beginning, and by how much
+        self._renewals: list[Callable[[], None]] = []  # of whoever is in control
         self.unseen_s = 0.0  # without a box and without anybody in charge
 
     @property
@@ -54,8 +60,43 @@ class Outside:
             self.unseen_s += self.now_s - max(begin_s, gone_s)
 
     def pass_time(self, duration_s: float) -> None:
-        self.clock.advance(max(duration_s, 0.0))
+        left_s = max(duration_s, 0.0)
+        while self._renewals:
+            step_s = min(left_s, RENEW_S)
+            self.clock.advance(step_s)
+            self.settle()
+            for renew in self._renewals:
+                renew()
+            left_s -= step_s
+            if left_s <= 0.0:
+                return
+        self.clock.advance(left_s)
         self.settle()
+
+    @contextmanager
+    def attended(
+        self,
+        _shell: object,
+        box: Box,
+        *,
+        spare: bool,
+        renewed: Callable[[float], object] = lambda _: None,
+        tell: Callable[[str], object] = lambda _: None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> Iterator[None]:
+        """As renewal.attended, once a minute of virtual time and without a thread."""
+
+        def renew() -> None:
+            machine = self.answers(box.host)
+            if machine is not None and machine.details["job"].renew(self.now_s):
+                renewed(clock())
+
+        self._renewals.append(renew)
+        renew()
+        try:
+            yield
+        finally:
+            self._renewals.remove(renew)
 
     def settle(self) -> None:
         """What has happened by itself by now: faults came up, boxes ended or were taken away, jobs worked."""
@@ -63,12 +104,14 @@ class Outside:
         self.to_come = [each for each in self.to_come if each not in due]
         self.world.faults.extend(fault for _, fault in due)
         for machine in self.world.things:
+            job: Job = machine.details["job"]
+            until_s = min(self.now_s, math.inf if machine.ends_at_s is None else machine.ends_at_s)
             end_s = min(machine.details["deadline_at_s"], self._taken_at_s(machine))
+            end_s = min(end_s, job.box_ends_at_s(min(until_s, end_s)))
             if (machine.ends_at_s is None or machine.ends_at_s > end_s) and end_s <= self.now_s:
                 if self.world.settings.power_off is PowerOff.ENDS_BILL or end_s < machine.details["deadline_at_s"]:
                     machine.ends_at_s = end_s
                 machine.off_at_s = end_s if machine.off_at_s is None else machine.off_at_s
-            job: Job = machine.details["job"]
             job.settle(self.now_s if machine.ends_at_s is None else min(self.now_s, machine.ends_at_s))
         self.most_at_once = max(self.most_at_once, len(self.standing))
 

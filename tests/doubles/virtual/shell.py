@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from provision.aboard import detached, job
-from provision.aboard.renewal import FETCHED_FILE
+from provision.aboard.renewal import FETCHED_FILE, LEASE_ENDED_FILE
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.errors import ConnectionFailed, TransferFailed
 from provision.seam import Box
 from provision.ssh import WAITS, Completed, Waits
-from remote.contract import CHECKPOINT_DIR, JOB_FILE, OUTCOME_FILE, JobSpec, decode, encode
+from remote.contract import (
+    CHECKPOINT_DIR,
+    JOB_FILE,
+    OUTCOME_FILE,
+    PROGRESS_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    JobSpec,
+    checkpoint_name,
+    checkpoint_step,
+    decode,
+    encode,
+)
 from tests.doubles.virtual.cloud import HOME
 from tests.doubles.virtual.lives import Life
 from tests.doubles.virtual.outside import Outside
@@ -24,6 +37,7 @@ COMMAND_S: Final = 0.5
 TRANSFER_S: Final = 10.0
 QUIET_S: Final = 60.0  # between two looks at a trainer that says nothing
 RETRY_S: Final = 10.0
+HELD: Final = {ADAPTER.path: WEIGHTS, WEIGHTS_FILE: b"", STATE_FILE: b"", PROGRESS_FILE: b"{}"}  # by their names on the box
 
 
 class VirtualShell:
@@ -73,9 +87,12 @@ class VirtualShell:
         if command == "date +%s":
             return self._done(lambda _: f"{self.outside.now_s:.0f}\n")
         if f": > {FETCHED_FILE}" in command:
-            return self._done(lambda _: "")
-        if CHECKPOINT_DIR in command:  # its trainer saves in no files
-            return self._done(lambda _: "")
+            return self._done(lambda its: its.brought_home(self.outside.now_s))
+        if command == f"[ -e {HOME}/{LEASE_ENDED_FILE} ]":
+            told = self._done(lambda its: "" if its.lease_ended_at_s is None else "ended")
+            return Completed(rc=int(not told.out), out="", err="")
+        if CHECKPOINT_DIR in command:  # which there are, and whether one is there
+            return self._done(lambda its: checkpoint_name(its.saved_s) if its.saved_s else "")
         if STACK_MARK in command:
             return self._done(lambda _: stack_hash())
         if JOB_FILE in command:
@@ -94,7 +111,8 @@ class VirtualShell:
         return self._done(deeds[script])
 
     def put(self, local: Path, remote: str, *, progress: object = None) -> str:
-        self._done(lambda _: "", TRANSFER_S)
+        step = checkpoint_step(Path(remote).parent.name)
+        self._done(lambda its: "" if step is None else its.given(step), TRANSFER_S)
         return "0" * 64
 
     def put_tree(self, local: Path, remote: str, *, leave_out: object = None) -> None:
@@ -104,12 +122,13 @@ class VirtualShell:
         self, remote: str, local: Path, *, sha256: str | None = None, num_bytes: int | None = None, progress: object = None
     ) -> str:
         self._done(lambda _: "", TRANSFER_S)
-        if not remote.endswith(ADAPTER.path):
+        if (held := HELD.get(remote.rpartition("/")[2])) is None:
             raise TransferFailed(f"{remote} is not there.")
-        self.outside.sent_bytes += len(WEIGHTS)  # a fetch that was cut off goes on where it stood
+        if remote.endswith(ADAPTER.path):  # a fetch that was cut off goes on where it stood; a checkpoint's two bytes are none
+            self.outside.sent_bytes += len(held)
         local.parent.mkdir(parents=True, exist_ok=True)
-        local.write_bytes(WEIGHTS)
-        return ADAPTER.sha256
+        local.write_bytes(held)
+        return hashlib.sha256(held).hexdigest()
 
     def follow(self, remote: str, local: Path, *, alive: Callable[[], bool], tell: object = None) -> Iterator[bytes]:
         local.touch()
