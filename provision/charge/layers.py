@@ -152,7 +152,9 @@ def _sentinel(folder: RunFolder) -> Layer:
 
 
 def _in_time(layer: Layer, deadline_at_s: float) -> Layer:
-    """One that strikes long after the deadline ends nothing at it, unless it is renewed."""
+    """One that strikes long after the deadline ends nothing at it, unless it is renewed: then that is said."""
+    if layer.is_renewed and layer.strikes_at_s is not None and layer.strikes_at_s > deadline_at_s:
+        return msgspec.structs.replace(layer, says=f"{layer.says}; the deadline comes first", strikes_at_s=None)
     if layer.is_renewed or layer.strikes_at_s is None or layer.strikes_at_s <= deadline_at_s + LATE_S:
         return layer
     return msgspec.structs.replace(layer, there=Answer.NO, says=f"{layer.says}, but long after the run's deadline")

@@ -225,7 +225,7 @@ def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     now_s = time.time()
     deadline, forsaken = (tell(plan, now_s=now_s, taken=taken) for tell in (deadline_words, forsaken_words))
     told = f"Deadline: {deadline}\nIf this machine dies meanwhile: {forsaken}"
-    if lease := lease_words(plan, pushes=taken.pushes):
+    if lease := lease_words(plan, taken):
         told += f"\nLease: {lease}"
     if reach := reach_words(plan.offer.provider, plan.request.where.allow_from):
         told += f"\nSSH: {reach}."

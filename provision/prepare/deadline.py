@@ -137,16 +137,18 @@ def forsaken_words(plan: Plan, *, now_s: float, taken: Taken = UNTOUCHED) -> str
     return f"{by} {unwatched_words(provider)}. Until then `rentune resume RUN` takes the run up again."
 
 
-def lease_words(plan: Plan, *, pushes: bool) -> str | None:
-    """What its lease does to the box, and to what it holds; None where it has none. `pushes`: to object storage."""
+def lease_words(plan: Plan, taken: Taken = UNTOUCHED) -> str | None:
+    """What its lease does to the box, and to what it holds, or that it comes too late for that; None where it has none."""
     hours = plan.request.budget.lease_hours
     if hours is None:
         return None
-    provider = plan.offer.provider
+    provider, given_s = plan.offer.provider, limit_of(plan, taken).seconds
+    if hours * SECONDS_PER_HOUR >= given_s:
+        return f"it can't end the box: the deadline comes first, {seconds_words(given_s)} after the start. A shorter one can."
     after = f"where nobody is in control for {seconds_words(hours * SECONDS_PER_HOUR)} the trainer saves and stops"
     if provider in OWN_MACHINES:
         return f"{after}, and what it saved stays: `rentune resume RUN` goes on from it."
-    if pushes:
+    if taken.pushes:
         saved = "What it saved goes to object storage, and `rentune resume RUN` goes on from it."
     else:
         saved = "Without --state all that it learned is lost then."

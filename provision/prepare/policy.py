@@ -152,8 +152,12 @@ def _read(file: Path) -> PolicyFile:
 
 
 def _check_lease(lease: str, file: Path) -> None:
+    bounds = REQUEST_BOUNDS["budget.lease_hours"]
     try:
-        require_lease(parse_hours(lease))
+        hours = parse_hours(lease)
+        if not bounds.admit(hours):
+            raise BadInput(f"{file}: {complaint('lease', hours, bounds)}.", hint='write `lease = "2h"`')
+        require_lease(hours)
     except ValueError as error:
         raise BadInput(f"{file}: {error}.", hint='write `lease = "2h"`') from None
     except RequestError as error:

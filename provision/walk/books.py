@@ -37,7 +37,7 @@ from provision.watch.view import View, base_fetched_bytes, fold, measured, read_
 from remote.contract import checkpoint_name, checkpoint_step, decode
 
 
-def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
+def close_books(run: Run, *, message: str, interrupted: bool, by_lease: bool = False) -> Receipt:
     """Reckon what is known, write it down, and say so in the ledger. Safe to call again.
 
     A result at home goes to where the run's state lies before that: whoever was cut off in between closes the books again.
@@ -73,7 +73,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
             checkpoint_folder=checkpoint,
             go_on=_go_on(run, checkpoint, fold(events)),
         ),
-        closing=Closing(at_s=run.clocks.wall(), interrupted=interrupted, message=message),
+        closing=Closing(at_s=run.clocks.wall(), interrupted=interrupted, by_lease=by_lease, message=message),
     )
     closes = f"rentune resume {run.run_id} closes them."
     with _passed_over(run, "The books could not be closed", hint=closes) as troubles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from provision.errors import BoxLost, ControlLost, Declined, LeaseEnded, Reason, RentuneError, Scope
@@ -20,6 +20,7 @@ class End:
     """How an attempt ended; `said` is told in the receipt. One of the classes below."""
 
     said: str
+    by_lease: bool = field(default=False, kw_only=True)  # whether a lease that ended is why there is no result
 
 
 class Trained(End):
@@ -116,7 +117,8 @@ class Telling:
         if isinstance(error, Declined):
             return NoRoom(self._said, error.reason, error.scope, error.zone)
         if self.is_of_lease:  # without what was learned all would begin anew: that is for the user to say
-            return GoOn(self._said) if _has_learned(self._run) else Failed(self._said)
+            kind = GoOn if _has_learned(self._run) else Failed
+            return kind(self._said, by_lease=True)
         if isinstance(error, BoxLost):
             return Lost(self._said)
         return Trained("") if error is None else Failed(self._said)

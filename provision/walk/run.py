@@ -20,7 +20,7 @@ from planner.plan import Plan
 from provision.account.receipt.value import Receipt
 from provision.account.runs import Standing
 from provision.clouds.whose import other_account_words
-from provision.errors import Scope
+from provision.errors import Reason, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.walk import renting
 from provision.walk.attempt import attempt, confirm
@@ -53,7 +53,7 @@ def walk(run: Run) -> Receipt:
     with telling.caught():
         _conclude(run)
     end = end or telling.end()
-    return close_books(run, message=end.said, interrupted=isinstance(end, Stopped))
+    return close_books(run, message=end.said, interrupted=isinstance(end, Stopped), by_lease=end.by_lease)
 
 
 def _settled(run: Run, phases: Phases) -> End | None:
@@ -70,7 +70,8 @@ def _settled(run: Run, phases: Phases) -> End | None:
         return None if read_outcome(run.folder) else Failed(UNTOLD)
     if _result_is_home(run):
         return _ended(run, phases)
-    said = state.rental.tried.message if state.rental and state.rental.tried else ""
+    tried = state.rental.tried if state.rental else None
+    said, by_lease = (tried.message, tried.reason is Reason.LEASE) if tried else ("", False)
     if state.standing is Standing.BETWEEN:  # whoever wrote that may have died before anybody had seen that nothing is left
         confirm(run, phases)
         if run.state.standing is not Standing.BETWEEN:
@@ -81,15 +82,15 @@ def _settled(run: Run, phases: Phases) -> End | None:
             bring_pushed(run)
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
-            return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))))
+            return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))), by_lease=by_lease)
         learned = steps_at_home(run.folder.checkpoints)
         end = attempt(run, phases, plan)
         if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
             return end
         num_idle_leases += isinstance(end, GoOn) and steps_at_home(run.folder.checkpoints)[-1:] <= learned[-1:]
         if num_idle_leases >= MAX_LEASES:
-            return Failed(f"{end.said} {LEASES_ENDED}")
-        said = end.said
+            return Failed(f"{end.said} {LEASES_ENDED}", by_lease=True)
+        said, by_lease = end.said, end.by_lease
 
 
 def result_is_elsewhere(run: Run) -> bool:

@@ -144,6 +144,7 @@ def test_a_run_that_has_learned_nothing_is_not_begun_anew(rehearsal: Rehearsal, 
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
     assert receipt.ending.message == "Its lease ended, and the box itself: no renewal had reached it for 8.0 s."
+    assert receipt.ending.by_lease
     assert len(run.state.rentals) == 1
 
 
@@ -222,6 +223,7 @@ def test_leases_that_end_while_somebody_is_there_are_bounded(rehearsal: Rehearsa
     assert receipt.exit_code == Exit.FAILED
     assert [each.reason for each in receipt.tries] == [Reason.LEASE] * (1 + MAX_LEASES), "the first had learned something"
     assert LEASES_ENDED in receipt.ending.message
+    assert receipt.ending.by_lease
 
 
 class Refusing(ScriptedBox):

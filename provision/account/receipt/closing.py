@@ -39,4 +39,5 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
 
     at_s: float
     interrupted: bool = False
+    by_lease: bool = False  # a lease that ended is why there is no result
     message: str = ""  # what it says; where the result is at home the trainer's own words are enough

@@ -119,6 +119,7 @@ def _ending(state: RunState, outcome: Outcome | None, home: AtHome, closing: Clo
         reason=outcome.reason if outcome else None,
         result_made=outcome is not None and outcome.trained,
         by_deadline=outcome is None and deadline_came(state),
+        by_lease=closing.by_lease,
         message=said if trained else with_what_is_left(said, state, home, stopped=closing.interrupted),
     )
 

@@ -81,6 +81,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     reason: EndReason | None = None  # the trainer's own; None without its outcome
     result_made: bool = False  # whether the trainer came to a result, at home or not
     by_deadline: bool = False  # the deadline took the box, and its trainer had left no outcome
+    by_lease: bool = False  # the box's lease had ended, and nothing followed it
     message: str = ""
 
 

@@ -80,7 +80,8 @@ class Bell:
     def finished(self, receipt: Receipt) -> None:
         """The books are closed; what may still bill rings twice."""
         self._tell_shares()
-        ended = trained_words(receipt) if receipt.trained else "ended without a result"
+        without = "ended without a result" + ", as its lease had ended" * receipt.ending.by_lease
+        ended = trained_words(receipt) if receipt.trained else without
         spent = spent_words(receipt.metered_usd, assumed=receipt.assumed)
         text = f"{self._name} {ended} (exit {receipt.exit_code}) for {spent}."
         self._ring("finished", text, exit_code=receipt.exit_code, command=f"rentune report {self._id}")

@@ -116,13 +116,15 @@ def test_a_lease_is_read_back_and_one_that_no_box_knows_of_is_missing(
     budget = msgspec.structs.replace(plan.request.budget, lease_hours=24.0)
     asks = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
     run_id = open_run(asks, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-    ledger.append(attempted(run_id, at_s=time.time()))
+    ledger.append(attempted(run_id, at_s=time.time(), deadline_at_s=time.time() + 7200.0))
     run = read_run(run_id, Edges(places, Quiet(), make=lambda _claim: local), ledger=ledger)
     assert run.launch.lease_s == run.state.opened.lease_s == 24 * 3600
     for lease_s, there in ((run.launch.lease_s, Answer.YES), (None, Answer.NO)):
         box = local.up(run.plan.offer, msgspec.structs.replace(run.launch, lease_s=lease_s))
         ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))
-        assert by_name(look(run_id, places, local))["lease"].there is there
+        told = by_name(look(run_id, places, local))["lease"]
+        assert (told.there, told.strikes_at_s) == (there, None)
+        assert ("; the deadline comes first" in told.says) == (there is Answer.YES)
         local.destroy(run.claim)
 
 
@@ -133,8 +135,8 @@ def test_what_is_renewed_need_not_strike_by_the_deadline(places: Places, ledger:
     ledger.append(Created(run_id=run_id, at_s=time.time(), box=local.up(run.plan.offer, run.launch)))
     limit = by_name(look(run_id, places, local))["idle limit"]
     local.destroy(run.claim)
-    assert (limit.strikes_at_s or 0) > run.state.deadline_at_s + LATE_S
-    assert limit.there is Answer.YES
+    assert (limit.there, limit.strikes_at_s) == (Answer.YES, None)
+    assert limit.says.endswith("; the deadline comes first")
 
 
 def test_a_lease_that_nobody_could_see_is_not_missing(run_id: str, places: Places, ledger: Ledger) -> None:

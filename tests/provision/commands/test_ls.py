@@ -70,10 +70,12 @@ def test_a_run_that_is_over_grows_no_older(run_id: str, places: Places, ledger: 
         (Ending(reason=EndReason.OUT_OF_MEMORY), "out_of_memory"),
         (Ending(reason=EndReason.DEADLINE), "deadline"),
         (Ending(by_deadline=True), "deadline"),
+        (Ending(by_lease=True), "lease"),
+        (Ending(by_lease=True, by_deadline=True, reason=EndReason.INTERRUPTED), "lease"),  # which came first
     ],
 )
 def test_a_failure_names_its_reason(run_id: str, plan: Plan, places: Places, ledger: Ledger, ended: Ending, word: str) -> None:
-    """The typed end that stands in its receipt, or the deadline that took its box."""
+    """The typed end that stands in its receipt, or the deadline or the lease that took its box."""
     close(ledger, run_id, exit_code=1)
     failed = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of(adapter=())), ending=ended)
     places.run(run_id).receipt.write_bytes(msgspec.json.encode(failed))

@@ -261,13 +261,21 @@ def test_before_the_yes_a_lease_says_what_becomes_of_what_was_learned(
     plan: Plan, provider: str, pushes: bool, words: str
 ) -> None:
     """And how long nobody may be there; without a lease nothing is said."""
-    assert lease_words(plan, pushes=pushes) is None
+    taken = Taken(pushes=pushes)
+    assert lease_words(plan, taken) is None
     offer = msgspec.structs.replace(plan.offer, provider=provider)
-    request = msgspec.structs.replace(plan.request, budget=Budget(lease_hours=2.0))
-    told = lease_words(msgspec.structs.replace(plan, offer=offer, request=request), pushes=pushes) or ""
+    request = msgspec.structs.replace(plan.request, budget=Budget(lease_hours=2.0, max_hours=2.5))
+    told = lease_words(msgspec.structs.replace(plan, offer=offer, request=request), taken) or ""
     assert told.startswith("where nobody is in control for 2 h 00 min the trainer saves and stops")
     assert words in told
     assert ("A finished result waits there for the deadline." in told) == (provider != "host")
+
+
+def test_before_the_yes_a_lease_that_is_longer_than_the_run_may_take_is_told_as_that(plan: Plan) -> None:
+    """It was shown as if it could strike."""
+    request = msgspec.structs.replace(plan.request, budget=Budget(lease_hours=3.0, max_hours=2.5))
+    told = lease_words(msgspec.structs.replace(plan, request=request))
+    assert told == "it can't end the box: the deadline comes first, 2 h 30 min after the start. A shorter one can."
 
 
 def test_a_plan_says_when_a_run_that_takes_longer_ends_and_what_it_cost_by_then(plan: Plan) -> None:

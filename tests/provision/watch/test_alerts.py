@@ -24,6 +24,7 @@ from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Ended, Tried
+from provision.account.receipt.value import Ending
 from provision.charge.controller import this_process
 from provision.charge.driving import drive
 from provision.charge.guard import SENTINEL
@@ -481,6 +482,17 @@ def test_what_a_short_run_spends_between_two_looks_rings_before_its_end(plan: Pl
         Bell(run, office).finished(receipt_of(plan, run.state, outcome_of(adapter=())))
         office.close()
     assert [kind for kind in heard.kinds() if kind != "still_bills"] == ["budget", "finished"]
+
+
+def test_an_end_without_a_result_names_the_lease_that_it_was_of(plan: Plan, places: Places) -> None:
+    with webhook(Heard()) as heard:
+        run, office = held(opened(plan, places, heard.url), places), post(heard.url)
+        receipt = receipt_of(plan, run.state, outcome_of(adapter=()))
+        for by_lease in (False, True):
+            Bell(run, office).finished(msgspec.structs.replace(receipt, ending=Ending(by_lease=by_lease)))
+        office.close()
+    told = [each["text"] for each in heard.bodies if each["kind"] == "finished"]
+    assert [" ended without a result, as its lease had ended (exit " in text for text in told] == [False, True]
 
 
 # ── what rings where a run is ended in its controller's place ──────────────────────────────────────────────────────
