@@ -34,8 +34,9 @@ from provision.state.book import (
     require_genuine,
     signed,
 )
+from provision.state.intake import papers_name, take_in, take_papers
 from provision.state.link import Link, is_damaged, read_link, write_link
-from provision.state.mirror import MirroredLedger, Seat, papers_name, take_in, take_papers
+from provision.state.mirror import MirroredLedger, Seat
 from provision.state.papers import pack
 from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
 from provision.store.bucket import QUESTION_S, Bucket
