@@ -80,6 +80,9 @@ def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
         return architecture.depth - chosen[0]
     if chosen is None and method.top_blocks_only:
         return max(1, parts.top_blocks(architecture, strategy))  # of a head alone no more is held than of the block below it
+    prompt = method.prompt
+    if architecture.kind == "encoder_decoder" and prompt is not None and prompt.stands_in == "cache":
+        return architecture.num_layers  # the decoder's alone, which lie above the encoder's
     return architecture.depth
 
 

@@ -10,7 +10,8 @@ from planner.methods.layers import LAYERS, carriers
 from planner.refusals import CaseError
 from remote.contract import Strategy
 
-PLACES: Final = {"attention": "output", "feed_forward": "down"}  # `after` → the role of the linear that it stands behind
+# `after` → the roles of the linears that it stands behind; a decoder beside an encoder attends twice
+PLACES: Final = {"attention": ("output", "cross_output"), "feed_forward": ("down",)}
 NON_LINEARITIES: Final = ("relu", "gelu", "silu", "tanh")
 
 
@@ -27,14 +28,13 @@ def bottleneck(architecture: Architecture, strategy: Strategy) -> int:
 
 def bottleneck_places(architecture: Architecture, strategy: Strategy) -> tuple[Linear, ...]:
     """Linears of a block that an adapter stands behind. Raises CaseError where there is none."""
-    options.one_stack(architecture, strategy)
     options.known_only(strategy, ("after", "non_linearity", LAYERS))
     options.word(strategy, "non_linearity", NON_LINEARITIES)
     after = options.words(strategy, "after", tuple(PLACES))
     for place in after:
         if place not in PLACES:
             raise CaseError("method_options", f"after can't be {place!r}", f"it lists some of {', '.join(PLACES)}")
-    roles = {PLACES[place] for place in after}
+    roles = {role for place in after for role in PLACES[place]}
     chosen = tuple(linear for linear in architecture.linears if linear.role in roles)
     if not chosen:
         raise CaseError("method_options", f"{architecture.name} has no linear behind its {after[0]}", "after attention")

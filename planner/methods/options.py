@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from catalogs.bases.architectures import Architecture
-from planner.refusals import CaseError, Unsupported
+from planner.refusals import CaseError
 from remote.contract import Strategy
-
-
-def one_stack(architecture: Architecture, strategy: Strategy) -> None:
-    """Refuse a base of two stacks, where the counts of these methods would be others."""
-    if architecture.kind == "encoder_decoder":
-        words = f"{strategy.method} has no closed form on {architecture.model_type}, which has an encoder and a decoder"
-        raise Unsupported("method", words, "choose lora or full")
 
 
 def known_only(strategy: Strategy, known: Iterable[str]) -> None:

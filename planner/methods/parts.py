@@ -66,9 +66,8 @@ def _norms_have_biases(architecture: Architecture) -> bool:
 
 def freeze(architecture: Architecture, strategy: Strategy) -> int:
     """The top blocks or those that are chosen, whole or what `modules` names of them; where blocks of several kinds
-    alternate, so many of average size.
+    alternate, so many of average size. Of a decoder beside an encoder its blocks are above the encoder's.
     """
-    options.one_stack(architecture, strategy)
     options.known_only(strategy, (MODULES, LAYERS))
     chosen = chosen_layers(strategy)
     count = top_blocks(architecture, strategy) if chosen is None else len(chosen)

@@ -17,9 +17,8 @@ ENCODERS: Final = ("MLP", "LSTM")  # peft's PromptEncoderReparameterizationType,
 TEXT_OPTIONS: Final = ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs")
 
 
-def virtual_tokens(architecture: Architecture, strategy: Strategy) -> int:
+def virtual_tokens(strategy: Strategy) -> int:
     """How many positions are learned. Raises CaseError where nothing says so."""
-    options.one_stack(architecture, strategy)
     if strategy.num_virtual_tokens is None:
         hint = f"say {NUM_VIRTUAL_TOKENS}, for example"
         raise CaseError("num_virtual_tokens", f"{strategy.method} needs num_virtual_tokens", hint)
@@ -29,12 +28,12 @@ def virtual_tokens(architecture: Architecture, strategy: Strategy) -> int:
 def prompt_tuning(architecture: Architecture, strategy: Strategy) -> int:
     """One embedding for each virtual token."""
     options.known_only(strategy, TEXT_OPTIONS)
-    return virtual_tokens(architecture, strategy) * architecture.hidden_size
+    return virtual_tokens(strategy) * architecture.hidden_size
 
 
 def lora_prompt(architecture: Architecture, strategy: Strategy) -> int:
     """LoRA's matrices and the prompt's embeddings."""
-    return hung(LORA)(architecture, strategy) + virtual_tokens(architecture, strategy) * architecture.hidden_size
+    return hung(LORA)(architecture, strategy) + virtual_tokens(strategy) * architecture.hidden_size
 
 
 def p_tuning(architecture: Architecture, strategy: Strategy) -> int:
@@ -42,7 +41,7 @@ def p_tuning(architecture: Architecture, strategy: Strategy) -> int:
     options.known_only(
         strategy, ("encoder_reparameterization_type", "encoder_hidden_size", "encoder_num_layers", "encoder_dropout")
     )
-    return virtual_tokens(architecture, strategy) * architecture.hidden_size + p_tuning_encoder(architecture, strategy)
+    return virtual_tokens(strategy) * architecture.hidden_size + p_tuning_encoder(architecture, strategy)
 
 
 def p_tuning_encoder(architecture: Architecture, strategy: Strategy) -> int:
@@ -60,8 +59,8 @@ def prefix_tuning(architecture: Architecture, strategy: Strategy) -> int:
     """Keys and values of every block for each virtual token; with `prefix_projection`, an MLP that makes them."""
     options.known_only(strategy, ("prefix_projection", "encoder_hidden_size", "init_weights"))
     _require_room_in_cache(architecture, strategy)
-    made = 2 * architecture.depth * architecture.cached_size
-    tokens = virtual_tokens(architecture, strategy)
+    made = 2 * _cached_blocks(architecture) * architecture.cached_size
+    tokens = virtual_tokens(strategy)
     if not projects(strategy):
         return tokens * made
     return tokens * architecture.cached_size + prefix_encoder(architecture, strategy)
@@ -92,7 +91,12 @@ def prefix_encoder(architecture: Architecture, strategy: Strategy) -> int:
     """derived: peft's PrefixEncoder: two linears around a tanh; its width is that of all key heads."""
     d = architecture.cached_size
     e = options.count(strategy, "encoder_hidden_size", d)
-    return _linear(d, e) + _linear(e, 2 * architecture.depth * d)
+    return _linear(d, e) + _linear(e, 2 * _cached_blocks(architecture) * d)
+
+
+def _cached_blocks(architecture: Architecture) -> int:
+    """Blocks whose keys a prefix stands before: of a decoder beside an encoder the decoder's, which come first here."""
+    return architecture.num_layers if architecture.kind == "encoder_decoder" else architecture.depth
 
 
 def _linear(fan_in: int, fan_out: int) -> int:

@@ -12,11 +12,14 @@ from typing import Any, Final
 import torch
 
 PLACES: Final = ("attention", "feed_forward")
-# The last linear of each place, by transformers' names; what is no attention's is a feed-forward's.
+# The last linear of each place, by transformers' names (T5's last); what is no attention's is a feed-forward's.
 ATTENTION: Final = re.compile(
     r"\.(\d+)\.(?:\w+\.)*(?:self_attn|self_attention|attention|attn)(?:\.\w+)*\.(?:o_proj|out_proj|c_proj|dense)$"
+    r"|\.block\.(\d+)\.layer\.\d+\.(?:SelfAttention|EncDecAttention)\.o$"
 )
-FEED_FORWARD: Final = re.compile(r"\.(\d+)\.(?:\w+\.)*(?:down_proj|fc2|c_proj|dense_4h_to_h|output\.dense)$")
+FEED_FORWARD: Final = re.compile(
+    r"\.(\d+)\.(?:\w+\.)*(?:down_proj|fc2|c_proj|dense_4h_to_h|output\.dense)$|\.block\.(\d+)\.(?:\w+\.)*DenseReluDense\.wo$"
+)
 NON_LINEARITIES: Final = {"relu": torch.nn.ReLU, "gelu": torch.nn.GELU, "silu": torch.nn.SiLU, "tanh": torch.nn.Tanh}
 
 
@@ -32,6 +35,11 @@ class Bottleneck(torch.nn.Module):  # type: ignore[misc]  # torch has no types f
         torch.nn.init.zeros_(self.up.weight)
         torch.nn.init.zeros_(self.up.bias)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """Of the linear: T5 asks for its dtype."""
+        return self.base.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.base(x)
         inner = self.down(y.to(self.down.weight.dtype))
@@ -44,7 +52,7 @@ def place_of(name: str) -> tuple[str, int] | None:
     for place, pattern in ((PLACES[0], ATTENTION), (PLACES[1], FEED_FORWARD)):
         found = pattern.search(f".{name}")
         if found is not None:
-            return place, int(found[1])
+            return place, int(found[1] or found[2])
     return None
 
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from remote.adapters.options import options_of
-from remote.adapters.targets import block_number, is_norm, within_block
+from remote.adapters.targets import block_number, block_path, is_norm, within_block
 from remote.adapters.wrapping import with_adapter
 from remote.contract import Loop, Strategy
 from remote.ends import bad_job
@@ -33,14 +33,19 @@ def freeze(model: Any, strategy: Strategy, loop: Loop) -> Any:
     options = options_of(strategy, (MODULES,), "freeze")
     if trains_head_alone(strategy, loop) and strategy.modules_to_save:
         return model
-    chosen = loop.layers if loop.layers is not None else _last_blocks(model, strategy)
+    last = _last_blocks(model, strategy) if loop.layers is None else frozenset()
     patterns = tuple(options.get(MODULES, ("*",)))
     within = {pattern: _matched(model, pattern) for pattern in patterns}
     for pattern, found in within.items():
         if not found:
             raise bad_job(f'method_options modules has "{pattern}", which matches nothing in a block of this model')
     wanted = set().union(*within.values())
-    return _trained(model, lambda name: block_number(name) in chosen and name in wanted, strategy)
+    layers = loop.layers or ()
+
+    def trains(name: str) -> bool:
+        return name in wanted and (block_path(name) in last or block_number(name) in layers)
+
+    return _trained(model, trains, strategy)
 
 
 def trains_head_alone(strategy: Strategy, loop: Loop) -> bool:
@@ -82,13 +87,15 @@ def _matched(model: Any, pattern: str) -> set[str]:
     return found
 
 
-def _last_blocks(model: Any, strategy: Strategy) -> range:
+def _last_blocks(model: Any, strategy: Strategy) -> frozenset[str]:
+    """Their paths. Of two stacks the decoder's stand above the encoder's, as in their order."""
     if strategy.trainable_layers is None:
         raise bad_job('method "freeze" needs the blocks that train; set training.trainable_layers')
-    count = 1 + max((number for name, _ in model.named_parameters() if (number := block_number(name)) is not None), default=-1)
+    paths = list(dict.fromkeys(path for name, _ in model.named_parameters() if (path := block_path(name))))
+    count = len(paths)
     if strategy.trainable_layers > count:
         raise bad_job(f"the model has {count} blocks, and trainable_layers is {strategy.trainable_layers}; say 1 to {count}")
-    return range(count - strategy.trainable_layers, count)
+    return frozenset(paths[count - strategy.trainable_layers :])
 
 
 def _in(layers: tuple[int, ...] | None, name: str) -> bool:

@@ -56,4 +56,8 @@ def _config(kind: Any, strategy: Strategy, loop: Loop) -> Any:
     if strategy.num_virtual_tokens is None:
         raise bad_job(f'method "{strategy.method}" needs virtual tokens; set training.num_virtual_tokens')
     options = options_of(strategy, fields_of(kind), f"peft's {kind.__name__}")
-    return kind(**{**options, "num_virtual_tokens": strategy.num_virtual_tokens, "task_type": "CAUSAL_LM"})
+    # peft 0.21 would learn as many embeddings again for a decoder beside an encoder, and read none of those; of a prefix it
+    # makes the cache of such a decoder where both are counted
+    stacks = {"num_transformer_submodules": 1} if kind.__name__ != "PrefixTuningConfig" else {}
+    said = {"num_virtual_tokens": strategy.num_virtual_tokens, "task_type": "CAUSAL_LM", **stacks}
+    return kind(**{**options, **said})

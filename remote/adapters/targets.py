@@ -9,7 +9,7 @@ from remote.ends import bad_job
 
 ALL_LINEAR: Final = "all-linear"
 DEFAULT: Final = "default"
-BLOCK_NUMBER: Final = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")  # how transformers' models name their blocks
+BLOCK_NUMBER: Final = re.compile(r"\.(?:layers|h|blocks?|layer)\.(\d+)\.")  # how transformers' models name their blocks
 # by transformers' names, of those that peft lacks; "output.dense" ends attention as well, as where peft knows it (BERT)
 FEED_FORWARD_ENDS: Final = ("down_proj", "output_linear", "output.dense", "lin2", "mlp.c_proj", "DenseReluDense.wo")
 NORM_WORDS: Final = ("norm", "ln_", "layernorm")  # how transformers' models name their normalisation modules
@@ -19,6 +19,12 @@ def block_number(name: str) -> int | None:
     """The block that a parameter of this name belongs to; None outside of the blocks."""
     found = BLOCK_NUMBER.search(f".{name}")
     return None if found is None else int(found[1])
+
+
+def block_path(name: str) -> str:
+    """The path of the block that a parameter of this name belongs to; empty outside of the blocks."""
+    found = BLOCK_NUMBER.search(f".{name}")
+    return "" if found is None else f".{name}"[: found.end()]
 
 
 def within_block(name: str) -> str:

@@ -26,6 +26,7 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
         config.task_type = "SEQ_CLS"
     elif model.config.is_encoder_decoder:
         config.task_type = "SEQ_2_SEQ_LM"
+        _shape_prefix(model, config)
     try:
         if init_adapter is not None and not is_checkpoint(Path(init_adapter)):
             adapted = load_adapter(model, init_adapter, strategy, trainable=True)
@@ -44,6 +45,14 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
     if not keeps_dtype:
         cast_trainable(adapted, strategy.adapter_dtype)
     return adapted
+
+
+def _shape_prefix(model: Any, config: Any) -> None:
+    """Let a prefix have the shape of the decoder's keys: peft 0.21 takes the encoder's depth, and the width of states."""
+    if config.peft_type == "PREFIX_TUNING":
+        sizes = model.config
+        config.num_layers, config.num_attention_heads = sizes.num_decoder_layers, sizes.num_heads
+        config.token_dim = sizes.num_heads * sizes.d_kv
 
 
 def is_classifier(model: Any) -> bool:

@@ -118,10 +118,10 @@ CAPABILITIES: Final = Capabilities(
     sharding=("none",),
     offload=("none", "stream"),
     max_gpus=1,
-    headless=("pissa", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt", "bottleneck"),
+    headless=("pissa", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     paired=(
         *("lora", "rslora", "pissa", "lora_plus", "dora", "adalora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
-        *("ln_tuning", "full"),
+        *("ln_tuning", "full", "freeze", "bottleneck", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     ),
     paired_packed=("lora", "rslora", "lora_plus", "ia3"),
     unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),

@@ -160,21 +160,22 @@ def new_tokens(model: Any, inputs: Mapping[str, Any], **options: Any) -> Any:
     import torch
 
     ids = inputs["input_ids"]
-    if model.config.is_encoder_decoder:  # what it writes stands behind its own start alone
-        return model.generate(**inputs, **options)[:, 1:]
+    pair = model.config.is_encoder_decoder  # what it writes stands behind its own start alone
     peft_config = getattr(model, "active_peft_config", None)
     if peft_config is None or not peft_config.is_prompt_learning:
-        return model.generate(**inputs, **options)[:, ids.shape[1] :]
+        return model.generate(**inputs, **options)[:, 1 if pair else ids.shape[1] :]
     if not model.has_active_enabled_adapter:
         return new_tokens(model.base_model, inputs, **options)
     learned, base = model.get_prompt(len(ids)), model.base_model
+    if pair and not isinstance(learned, torch.Tensor):
+        begun = ids.new_full((len(ids), peft_config.num_virtual_tokens + 1), model.config.decoder_start_token_id)
+        return base.generate(**inputs, decoder_input_ids=begun, cache=learned, **options)[:, begun.shape[1] :]
     ahead = ids.new_zeros(len(ids), peft_config.num_virtual_tokens)
     mask = torch.cat((torch.ones_like(ahead), inputs["attention_mask"]), dim=1)
     if isinstance(learned, torch.Tensor):
         embedded = model.word_embeddings(ids)
-        return base.generate(
-            inputs_embeds=torch.cat((learned.to(embedded.dtype), embedded), dim=1), attention_mask=mask, **options
-        )
+        whole = torch.cat((learned.to(embedded.dtype), embedded), dim=1)
+        return base.generate(inputs_embeds=whole, attention_mask=mask, **options)[:, 1 if pair else 0 :]
     ids = torch.cat((ahead, ids), dim=1)  # what the cache holds counts as read
     return base.generate(input_ids=ids, attention_mask=mask, cache=learned, **options)[:, ids.shape[1] :]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from safetensors.torch import load_file
 
 from remote.checkpoints.checkpoint import Progress, with_evaluation
 from remote.contract import CAPABILITIES, BestBy, DataSource, EndReason, Evaluation, Event, Outcome, Strategy, best_by_of
@@ -98,6 +99,20 @@ def test_every_method_with_a_head_learns_the_classes_and_comes_home(
     assert outcome.after.metrics.keys() == {"accuracy", "macro_f1", "auc"}
     assert outcome.after.metrics["macro_f1"] > 0.9
     assert [sample.reference for sample in outcome.samples] != []
+
+
+@pytest.mark.parametrize("base", ["encoder", "decoder"])
+def test_a_head_learns_beside_bottlenecks_and_comes_home_with_them(classify: Callable[..., Path], base: str) -> None:
+    """These few steps are not enough for a decoder of random weights to tell all rows apart."""
+    job = classify(base=base, strategy=msgspec.structs.replace(CLASSES, method="bottleneck"))
+    outcome = run(job)
+    assert (outcome.reason, outcome.trained) == (EndReason.COMPLETED, True), outcome.message
+    assert outcome.before is not None
+    assert outcome.after is not None
+    assert outcome.after.mean_loss < outcome.before.mean_loss
+    saved = load_file(job.parent / "output" / "trained.safetensors")
+    assert any(".down." in name for name in saved)
+    assert any(name.startswith(("classifier", "score")) for name in saved)
 
 
 @pytest.mark.parametrize(("best_by", "chosen"), [(None, 2), ("macro_f1", 2), ("loss", 1)])

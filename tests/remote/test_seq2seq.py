@@ -67,14 +67,26 @@ def make_pairs(make_job: MakeJob) -> Any:
     return make
 
 
+PROMPT: dict[str, Any] = {"rank": None, "num_virtual_tokens": 4}
+SAID: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 4},
+    "adalora": {"rank": 4, "method_options": {"init_r": 6}},
+    "bottleneck": {"rank": 4},
+    "freeze": {"rank": None, "trainable_layers": 1},
+    **dict.fromkeys(("prompt_tuning", "p_tuning", "prefix_tuning"), PROMPT),
+    "lora_prompt": PROMPT | {"rank": 4},
+}
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of peft: ranks that fell to nothing
-@pytest.mark.parametrize("method", ["lora", "ia3", "full", "adalora"])
+@pytest.mark.parametrize(
+    "method",
+    ["lora", "ia3", "full", "adalora", "freeze", "bottleneck", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"],
+)
 def test_a_run_learns_to_answer_and_its_result_answers_by_itself(
-    make_pairs: Any, model_cache: Path, capsys: pytest.CaptureFixture[str], method: str
+    make_pairs: Any, model_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    ranked = method in ("lora", "adalora")
-    options = {"init_r": 6} if method == "adalora" else {}
-    strategy = changed(PADDED, method=method, rank=4 if ranked else None, method_options=options, gradient_accumulation_steps=2)
+    strategy = changed(PADDED, method=method, gradient_accumulation_steps=2, **SAID.get(method, {"rank": None}))
     job = make_pairs("job", strategy=strategy)
     outcome = run(job)
     assert (outcome.reason, outcome.trained) == (EndReason.COMPLETED, True), outcome.message
@@ -86,6 +98,7 @@ def test_a_run_learns_to_answer_and_its_result_answers_by_itself(
     base = prepare_base(
         ModelSource(kind="config", location=str(job.parent / "config.json")), cache=model_cache, dtype="float32", seed=42
     )
+    monkeypatch.syspath_prepend(job.parent / "output")  # as for whoever runs the script there
     assert answered(job.parent / "output", "What is 1 plus 2?", *(() if method == "full" else ("--base", base))) == 0
     assert "Error" not in capsys.readouterr().err
 

@@ -55,6 +55,7 @@ def t5(config: Config) -> Fields:
         "narrows_inner": True,
         "linears": _linears(*attention, *cross, *_mlp("layer.2.DenseReluDense", hidden, ffn, gated=gated)),
         "also": (encoder,),
+        "also_first": True,
     }
 
 

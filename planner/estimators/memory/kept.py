@@ -68,7 +68,20 @@ def beside_blocks(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
     in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else 0  # one out, one computing
     around = batch_bytes(scene) + _embedding_bytes(scene) + _before_blocks_bytes(scene) + encoder_end_bytes(scene)
+    around += _cached_beside_encoder(scene)
     return in_flight + scene.visited + visited_bytes(scene, scene.strategy) + around
+
+
+# derived: keys and values of two attentions, which the cache of a prefix lays out anew (DynamicLayer of transformers 5.24)
+KEYS_BESIDE_ENCODER: Final = 4
+
+
+def _cached_beside_encoder(scene: Scene) -> int:
+    """What the cache of a prefix holds beside what kernels keep, where a decoder has an encoder."""
+    a, n = scene.architecture, scene.numerics
+    if a.kind != "encoder_decoder" or not n.prefix:
+        return 0
+    return KEYS_BESIDE_ENCODER * a.num_layers * n.tokens * a.num_heads * a.head_dim * n.cache
 
 
 def visited_bytes(scene: Scene, strategy: Strategy, number: Callable[[int], int] = int) -> int:

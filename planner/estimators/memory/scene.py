@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from math import gcd
+from math import ceil, gcd
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
@@ -14,7 +15,7 @@ from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights, weights_of
 from planner.estimators.memory.step.head import VOCABULARY_TASKS, head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, cut, highest
-from planner.estimators.memory.step.numerics import Numerics, entered, frozen, has_flash, numerics_of
+from planner.estimators.memory.step.numerics import Numerics, entered, frozen, has_flash, numerics_of, positions_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import (
     PlayedBlock,
@@ -147,6 +148,7 @@ def scene_of(
         share = share._replace(weights=share.weights + sizes.resident, loaded=share.loaded + sizes.resident)
     carrying = carrying_blocks(architecture, strategy)
     below = tuple(map(frozen, numerics)) if carrying < architecture.depth else numerics
+    written = _written(architecture, strategy, below[0])
     asked = head_asked(architecture, strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
     checkpointed = strategy.gradient_checkpointing != "off"  # then a gradient goes down to the embedding, whatever trains
     trained_up = trained_blocks(architecture, strategy)
@@ -168,8 +170,8 @@ def scene_of(
         mask_item=max(each.mask_item for each in numerics),
         kinds=kinds,
         lowest=bare_kinds if num_below else kinds,
-        head=play_head(architecture, below[0], asked),
-        evaluation=play_evaluation(architecture, below[0], asked),
+        head=play_head(architecture, written, asked),
+        evaluation=play_evaluation(architecture, written, asked),
         num_blocks=share.num_layers if checkpointed else min(share.num_layers, trained_up),
         num_below=num_below,
         in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),
@@ -178,6 +180,14 @@ def scene_of(
         embedding_trains=trains_embedding(architecture, strategy),
         writes=task in VOCABULARY_TASKS,
     )
+
+
+def _written(architecture: Architecture, strategy: Strategy, n: Numerics) -> Numerics:
+    """What the head meets: of a decoder beside an encoder its own positions, before which no prompt stands."""
+    in_front = positions_of(strategy) - strategy.seq_len if architecture.kind == "encoder_decoder" else 0
+    if not in_front:
+        return n
+    return replace(n, batch=replace(n.batch, tokens=n.tokens - n.batch.sequences * ceil(in_front / 2)))
 
 
 def _resident(strategy: Strategy, share: Share, workspaces: int) -> dict[str, int]:
