@@ -11,23 +11,31 @@ LOOKS: Final = "find_packed_sequence_indices"  # of transformers.masking_utils (
 
 @contextmanager
 def rows_apart(*, packed: bool) -> Iterator[None]:
-    """Within it no forward pass looks for several texts in a row where the host laid none into one.
+    """Within it no forward pass looks whether there are several texts in a row: the host knows what it has laid into one.
 
-    transformers reads one number of each micro-batch's positions for it, and so waits until the card has done all that it was
-    asked. Rows that hold several texts are looked at as before.
+    transformers reads a number of each micro-batch's positions for it, and so waits until the card has done all that it was
+    asked. Packed rows get the mask that keeps texts apart also where each of them holds a single one.
     """
     from transformers import masking_utils
 
     looks = getattr(masking_utils, LOOKS, None)
-    if packed or looks is None:
+    if looks is None:
         yield
         return
-    setattr(masking_utils, LOOKS, _holds_one)
+    setattr(masking_utils, LOOKS, _texts if packed else _one_text)
     try:
         yield
     finally:
         setattr(masking_utils, LOOKS, looks)
 
 
-def _holds_one(_position_ids: Any) -> None:
+def _one_text(_position_ids: Any) -> None:
     """Transformers' own answer for rows of one text each."""
+
+
+def _texts(position_ids: Any) -> Any:
+    """Which text of its row each token belongs to, int64 [sequences, tokens]: a new one wherever positions do not go on."""
+    import torch
+
+    before = torch.diff(position_ids, prepend=position_ids[:, :1] - 1, dim=-1)
+    return (before != 1).cumsum(-1)

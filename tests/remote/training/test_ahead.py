@@ -18,6 +18,7 @@ from remote.adapters import adapt
 from remote.contract import Loop, Strategy
 from remote.data.batches import Batch, MicroBatch, Shape, batch_of_step, host_batch_of_step
 from remote.data.tokens import Example
+from remote.kernels import rows_apart
 from remote.measure.random_weights import random_batch, random_model
 from remote.step import settings_of, step
 from remote.training.ahead import Ahead
@@ -95,6 +96,7 @@ def test_a_run_makes_each_batch_but_the_first_in_a_thread_while_the_step_before_
     assert made == {0: main} | dict.fromkeys(range(1, 12), "beside")
 
 
+PACKED = "packed"
 WAYS: dict[str, dict[str, Any]] = {
     "lora": {},
     "lora, kept": {"gradient_checkpointing": "off"},
@@ -102,7 +104,26 @@ WAYS: dict[str, dict[str, Any]] = {
     "loss chunked": {"loss": "chunked"},
     "loss liger": {"loss": "liger"},
     "full": {"method": "full", "rank": None},
+    PACKED: {},
 }
+
+
+def two_texts_a_row() -> Any:
+    import torch
+
+    return torch.cat([torch.arange(20), torch.arange(12)]).repeat(2, 1)
+
+
+def test_what_is_told_of_packed_rows_is_what_transformers_would_find_out() -> None:
+    import torch
+    from transformers import masking_utils
+
+    found = masking_utils.find_packed_sequence_indices(two_texts_a_row())
+    with rows_apart(packed=True):
+        assert torch.equal(masking_utils.find_packed_sequence_indices(two_texts_a_row()), found)
+    with rows_apart(packed=False):
+        assert masking_utils.find_packed_sequence_indices(two_texts_a_row()) is None
+    assert torch.equal(masking_utils.find_packed_sequence_indices(two_texts_a_row()), found)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -129,6 +150,8 @@ def test_no_number_of_the_device_is_read_within_a_step(way: str) -> None:
     model = adapt(random_model(tiny("llama-3.2-1b"), said, "cpu"), said, Loop()).train()
     optimizer, settings = build_optimizer(said, model, Loop()), settings_of(said, "cpu", 1.0)
     batch = random_batch(said, vocabulary=256, device="cpu")
+    if way == PACKED:
+        batch = tuple(replace(micro, position_ids=two_texts_a_row()) for micro in batch)
     step(model, batch, optimizer, settings)
     with Reading():
         result = step(model, batch, optimizer, settings)
