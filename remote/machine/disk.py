@@ -13,6 +13,7 @@ PIECE_BYTES: Final = 4 << 20
 MOST_BYTES: Final = 32 << 20  # assumed: past what a small disk takes into its own memory, and written in a fraction of a second
 MOST_S: Final = 1.0  # assumed: a slow disk has shown itself by then
 PROBE_FILE: Final = ".write-probe"
+LONG_READ_S: Final = 120.0  # assumed: minutes that are paid before the first step, and worth a word
 READ_BYTES: Final = 128 << 20  # assumed: about half a block of 32B in 4 bits, and in place within seconds on most disks
 LOW_SHARE: Final = 0.7  # assumed: as of a link; a disk that somebody else uses too varies by less
 
@@ -36,18 +37,20 @@ def write_bytes_per_s(folder: Path, *, clock: Callable[[], float] = time.perf_co
     return written / max(clock() - started_s, 1e-9)
 
 
-def read_bytes_per_s(folder: Path, *, clock: Callable[[], float] = time.perf_counter) -> float | None:
-    """Bytes a second that the disk of `folder` gives back in one large piece, past what the system keeps of it in memory; None
-    where it takes none.
+def read_bytes_per_s(
+    folder: Path, num_bytes: int = READ_BYTES, *, clock: Callable[[], float] = time.perf_counter
+) -> float | None:
+    """Bytes a second that the disk of `folder` gives back in one large piece of `num_bytes`, past what the system keeps of it
+    in memory; None where it takes none.
     """
     file, piece = folder / PROBE_FILE, os.urandom(PIECE_BYTES)
     try:
         with file.open("w+b", buffering=0) as out:
-            for _ in range(READ_BYTES // PIECE_BYTES):
+            for _ in range(num_bytes // PIECE_BYTES):
                 out.write(piece)
             os.fsync(out.fileno())
-            os.posix_fadvise(out.fileno(), 0, READ_BYTES, os.POSIX_FADV_DONTNEED)
-            into, started_s = bytearray(READ_BYTES), clock()
+            os.posix_fadvise(out.fileno(), 0, num_bytes, os.POSIX_FADV_DONTNEED)
+            into, started_s = bytearray(num_bytes), clock()
             read = os.preadv(out.fileno(), [into], 0)
             return read / max(clock() - started_s, 1e-9)
     except OSError:
@@ -65,6 +68,16 @@ def slow_read_words(bytes_per_s: float | None, *, planned_bytes_per_s: float | N
         f"the disk gives {bytes_per_s / 1e9:.2f} GB/s, the plan counts on {planned_bytes_per_s / 1e9:.2f}: where the blocks "
         f"that wait there decide, a step takes {planned_bytes_per_s / bytes_per_s:.1f} times as long; the probe shows whether "
         "the job still ends in time, and a machine with more RAM or a drive of its own is the cure"
+    )
+
+
+def slow_base_words(bytes_per_s: float | None, *, base_bytes: int | None) -> str | None:
+    """A sentence where a base that lies on this disk takes minutes to be read; None else, and where nobody knows."""
+    if bytes_per_s is None or base_bytes is None or base_bytes <= LONG_READ_S * bytes_per_s:
+        return None
+    return (
+        f"the disk gives {bytes_per_s / 1e6:,.0f} MB/s, so a base of {base_bytes / 1e6:,.0f} MB takes about "
+        f"{base_bytes / bytes_per_s:,.0f} s to be read before the first step; a faster disk begins sooner"
     )
 
 

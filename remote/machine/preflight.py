@@ -29,6 +29,7 @@ from remote.contract import (
     Begun,
     EndReason,
     JobSpec,
+    ModelSource,
     decode,
     disk_blocks,
     other_job,
@@ -38,7 +39,15 @@ from remote.contract import (
 from remote.ends import Ended, bad_job
 from remote.machine.arithmetic import check_arithmetic
 from remote.machine.card import look_at, unfit
-from remote.machine.disk import read_bytes_per_s, slow_read_words, slow_words, write_bytes_per_s
+from remote.machine.disk import (
+    MOST_BYTES,
+    READ_BYTES,
+    read_bytes_per_s,
+    slow_base_words,
+    slow_read_words,
+    slow_words,
+    write_bytes_per_s,
+)
 from remote.machine.drivers import unfit_driver
 from remote.machine.link import measured_link, slow_link_words
 from remote.machine.nvml import Card
@@ -177,10 +186,7 @@ def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
     strategy = spec.strategy
     (folder / CHECKPOINT_DIR).mkdir(parents=True, exist_ok=True)
     link = {"link_bytes_per_s": measured_link(spec.device), "planned_link_bytes_per_s": spec.planned_link_bytes_per_s}
-    read = {
-        "disk_read_bytes_per_s": read_bytes_per_s(folder) if disk_blocks(strategy) else None,
-        "planned_read_bytes_per_s": spec.planned_read_bytes_per_s,
-    }
+    waits = disk_blocks(strategy) > 0
     return {
         "arithmetic": strategy.quant if strategy.quant != "none" else strategy.param_dtype,
         "arithmetic_error": check_arithmetic(strategy, spec.device),
@@ -188,7 +194,8 @@ def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
         "disk_write_bytes_per_s": write_bytes_per_s(folder / CHECKPOINT_DIR),
         "ram_available_bytes": available_ram_bytes(),
         **(link if spec.device == "cuda" else {}),
-        **(read if disk_blocks(strategy) else {}),
+        "disk_read_bytes_per_s": read_bytes_per_s(folder, READ_BYTES if waits else MOST_BYTES),
+        **({"planned_read_bytes_per_s": spec.planned_read_bytes_per_s} if waits else {}),
     }
 
 
@@ -206,8 +213,20 @@ def slow_disk(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
 
 
 def slow_reading(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
-    """A sentence where blocks wait on a disk that is far slower than the plan counts on; None where none do, or it is not."""
-    return slow_read_words(found.get("disk_read_bytes_per_s"), planned_bytes_per_s=spec.planned_read_bytes_per_s)
+    """A sentence where blocks wait on a disk that is far slower than the plan counts on, or where the base, if it lies here
+    already, takes minutes to be read; None else.
+    """
+    speed = found.get("disk_read_bytes_per_s")
+    if spec.planned_read_bytes_per_s is not None:
+        return slow_read_words(speed, planned_bytes_per_s=spec.planned_read_bytes_per_s)
+    return slow_base_words(speed, base_bytes=_lying_bytes(spec.model))
+
+
+def _lying_bytes(model: ModelSource) -> int | None:
+    """Of the base's weights, where they are on this disk; None where they have yet to come."""
+    place = Path(model.location)
+    files = [place] if model.kind == "gguf" else list(place.glob("*.safetensors")) if model.kind == "folder" else []
+    return sum(file.stat().st_size for file in files if file.is_file()) or None
 
 
 def slow_link(spec: JobSpec, found: Mapping[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ from remote.machine.disk import (
     PIECE_BYTES,
     READ_BYTES,
     read_bytes_per_s,
+    slow_base_words,
     slow_read_words,
     slow_words,
     write_bytes_per_s,
@@ -90,6 +91,16 @@ def test_a_disk_that_blocks_wait_on_is_read_from(tmp_path: Path) -> None:
     assert read_bytes_per_s(tmp_path, clock=lambda: next(ticks)) == READ_BYTES / 0.5
     assert list(tmp_path.iterdir()) == []
     assert read_bytes_per_s(tmp_path / "nowhere") is None
+
+
+def test_a_base_that_takes_minutes_to_be_read_is_told_of() -> None:
+    assert slow_base_words(50e6, base_bytes=15 * 10**9) == (
+        "the disk gives 50 MB/s, so a base of 15,000 MB takes about 300 s to be read before the first step; a faster disk "
+        "begins sooner"
+    )
+    assert slow_base_words(500e6, base_bytes=15 * 10**9) is None
+    assert slow_base_words(None, base_bytes=15 * 10**9) is None
+    assert slow_base_words(50e6, base_bytes=None) is None
 
 
 def test_a_disk_that_reads_slower_than_planned_is_told() -> None:
