@@ -131,6 +131,27 @@ def test_what_a_box_without_a_line_has_pushed_at_its_leases_end_is_gone_on_with(
     assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
 
 
+@pytest.mark.fault("F13", tier="box")
+def test_a_line_that_comes_back_while_the_trainer_leaves_is_gone_on_with(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Its renewals come too late, and are none: whether the box is asked before it goes or not, its lease is what ended it."""
+    slowly = TRAINS.replace("leave() {", "leave() { sleep 3;")
+    run = opened(rehearsal, ScriptedBox(rehearsal, line, slowly), change=lambda plan: leased(plan, lease_s=8.0))
+    box = boxes_folder(rehearsal.places) / run.run_id
+
+    def cut_off() -> None:
+        wait_until((box / "job/learned").exists)
+        line.cut()
+        wait_until((box / LEASE_ENDED_FILE).exists)
+        line.heal()
+
+    threading.Thread(target=cut_off, daemon=True).start()
+    display = Quiet()
+    receipt = walk(dataclasses.replace(run, display=display))
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
+    assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+
+
 def test_a_run_that_has_learned_nothing_is_not_begun_anew(rehearsal: Rehearsal, line: Proxy) -> None:
     """Neither store nor checkpoint: whoever comes back is told, and decides. Nothing more is rented."""
     box = ScriptedBox(rehearsal, line, "trap 'exit 1' TERM; touch learned; while :; do sleep 0.1; done")
