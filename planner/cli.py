@@ -302,8 +302,10 @@ def _weights_named(request: Request) -> str | None:
 
 
 def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:
-    """Write the recommended plan, else the cheapest; returns what to tell. `over`: a file that is there is not asked for."""
-    plan = result.recommended or next(iter(result.plans), None)
+    """Write the recommended plan, else the cheapest on one machine; returns what to tell. `over`: a file that is there is not
+    asked for.
+    """
+    plan = result.recommended or next(iter(result.on_one_machine), None)
     if plan is None:
         raise RequestError("there is no plan to save", hint="plan without --save to see why")
     suffix = Path(name).suffix

@@ -338,6 +338,11 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.best(self.request.budget.goal)
 
     @property
+    def on_one_machine(self) -> tuple[Plan, ...]:
+        """The plans but for those on several machines at once, which this version rents to nobody."""
+        return tuple(plan for plan in self.plans if plan.strategy.num_nodes == 1)
+
+    @property
     def rented_by_hand(self) -> Plan | None:
         """Where nothing can be run as asked and sellers are named: the best of what does the job there and nothing but renting
         keeps from it. Whoever rents it himself runs it with --host.

@@ -140,6 +140,26 @@ def estimate_cost(
     )
 
 
+PAID_FOR_EACH: Final = ("compute_usd", "disk_usd", "address_usd", "rework_usd", "setup_usd", "unknown_usd")
+
+
+def of_several(one: CostEstimate, number: int) -> CostEstimate:
+    """The dollars of so many machines at once, of which one sends home what was trained."""
+
+    def most(each: Range, times: int) -> Range:
+        return Range(p10=times * each.p10, p50=times * each.p50, p90=times * each.p90)
+
+    whole, sent = most(one.total_usd, number), most(one.egress_usd, number - 1)
+    total = Range(p10=whole.p10 - sent.p10, p50=whole.p50 - sent.p50, p90=whole.p90 - sent.p90)
+    dearer = total.p50 / one.total_usd.p50 if one.total_usd.p50 else 0.0
+    return msgspec.structs.replace(
+        one,
+        **{line: most(getattr(one, line), number) for line in PAID_FOR_EACH},
+        total_usd=total,
+        usd_per_million_tokens=dearer * one.usd_per_million_tokens,
+    )
+
+
 def _unknown(offer: Offer, billing: Billing, sent_bytes: Decimal, *, keeps_volume: bool) -> dict[Unpriced, str]:
     """What the job takes and nobody prices, by the field of its price."""
     sends = sent_bytes / GB > billing.egress_free_gb

@@ -40,7 +40,7 @@ def _job_rate_and_age(plan: Plan) -> str:
 
 
 def _offer_and_machine(plan: Plan) -> str:
-    return f"{words.offer(plan)}\n{words.machine(plan)}"
+    return f"{words.sold(plan.offer)}\n{words.machine(plan)}"
 
 
 BRACKETS: Final = re.compile(r"([^\n(]+) (\([^)\n]*\))( \w+$)?")  # the words before them, they, and a unit behind them
@@ -55,7 +55,7 @@ RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below tho
 
 COLUMNS: Final = (
     Column("offer, GPUs", _offer_and_machine, below_width=MACHINE_WIDTH),
-    Column("offer", words.offer, from_width=MACHINE_WIDTH),
+    Column("offer", lambda plan: words.sold(plan.offer), from_width=MACHINE_WIDTH),
     Column("GPUs", words.machine, from_width=MACHINE_WIDTH),
     Column("strategy", words.strategy, from_width=STRATEGY_WIDTH),
     Column("GiB need/has", words.fit, from_width=80),

@@ -110,8 +110,8 @@ def _significant(number: float) -> str:
 
 
 def hourly(plan: Plan) -> str:
-    """The price of the machine's hour."""
-    return f"${plan.offer.usd_per_hour}/h" if plan.offer.usd_per_hour else "no price an hour"
+    """The price of the machine's hour, or of the machines'."""
+    return f"{_machines(plan)}${plan.offer.usd_per_hour}/h" if plan.offer.usd_per_hour else "no price an hour"
 
 
 def count(number: float) -> str:
@@ -163,17 +163,24 @@ def verdict(plan: Plan) -> str:
 
 
 def machine(plan: Plan) -> str:
-    """E.g. "1 of 8 x H100", "2 x L4", "2 cores, 7.8 GiB"."""
+    """E.g. "1 of 8 x H100", "2 x L4", on two machines "2 x 8 x H100"; "2 cores, 7.8 GiB"."""
     if plan.gpu is None:
         cores = f"{plan.offer.vcpus:g} cores" if plan.offer.vcpus is not None else "CPU"
         return f"{cores}, {plan.offer.ram_gib:g} GiB RAM" if plan.offer.ram_gib is not None else cores
-    used, num_gpus = plan.strategy.num_gpus, int(plan.offer.num_gpus)
+    used, num_gpus, machines = plan.strategy.num_gpus, int(plan.offer.num_gpus), plan.strategy.num_nodes
+    if machines > 1:  # of each all are used
+        return f"{machines} x {num_gpus} x {plan.gpu.name}"
     return f"{num_gpus} x {plan.gpu.name}" if used == num_gpus else f"{used} of {num_gpus} x {plan.gpu.name}"
 
 
 def offer(plan: Plan) -> str:
     """What is rented for the plan."""
-    return sold(plan.offer)
+    return f"{_machines(plan)}{sold(plan.offer)}"
+
+
+def _machines(plan: Plan) -> str:
+    """How many of them, where that is not one."""
+    return f"{plan.strategy.num_nodes} x " if plan.strategy.num_nodes > 1 else ""
 
 
 def sold(offer: Offer) -> str:
@@ -288,8 +295,8 @@ def why_none(result: SearchResult) -> str:
     left, where none was, and what most were refused for; before these what a machine lacks that was not ruled out, and before
     all others that money or time are too short for what could do it.
     """
-    if result.plans:
-        return f"No plan can be run as asked: {(result.plans[0].runnable or '').removesuffix('.')}."
+    if result.on_one_machine:
+        return f"No plan can be run as asked: {(result.on_one_machine[0].runnable or '').removesuffix('.')}."
     nothing_left = result.considered is not None and not result.considered.num_offers_admitted
     last = result.rejections[-1] if nothing_left and result.rejections else None  # each is counted after those before it
     most = sorted(
@@ -298,7 +305,8 @@ def why_none(result: SearchResult) -> str:
         reverse=True,
     )[:2]
     refused = "".join(f"{'; ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
-    return f"No plan can be run as asked: nothing on offer does this job{refused}."
+    what = "no single machine" if result.plans else "nothing"
+    return f"No plan can be run as asked: {what} on offer does this job{refused}."
 
 
 def _is_of_budget(rejection: Rejection) -> bool:

@@ -62,6 +62,7 @@ class _Ranked(msgspec.Struct, frozen=True):
     """What was found, what was turned down, and the ways out."""
 
     found: tuple[Found, ...]  # in the order of their dollars
+    several: tuple[Found, ...]  # on several machines at once, which this version rents to nobody
     by_the_hour: Found | None
     ways: tuple[Way, ...]
     notebook: Notebook
@@ -161,6 +162,7 @@ def _ranked(asked: _Asked) -> _Ranked:
         ways = [way, *ways] if way.conceded.is_advised else [*ways, way]
     return _Ranked(
         found=found,
+        several=_on_several(question, found, kinds, asked.figures),
         by_the_hour=hourly,
         ways=tuple(ways),
         notebook=notebook,
@@ -176,6 +178,12 @@ def _ranked(asked: _Asked) -> _Ranked:
     )
 
 
+def _on_several(question: Question, found: tuple[Found, ...], kinds: tuple[Kind, ...], figures: Figures) -> tuple[Found, ...]:
+    if not found:
+        return machines_that_do(question, kinds, figures)
+    return machines_that_are_quicker(question, found, figures) if question.request.budget.goal in PAID_BY else ()
+
+
 def _told(asked: _Asked, ranked: _Ranked, edges: Edges) -> SearchResult:
     """All of it in words."""
     question, market, figures = asked.question, asked.market, asked.figures
@@ -183,7 +191,7 @@ def _told(asked: _Asked, ranked: _Ranked, edges: Edges) -> SearchResult:
     def plan(found: Found, question: Question = question) -> Plan:
         return plan_of(found, question, figures, edges)
 
-    plans = tuple(plan(found) for found in ranked.found)
+    plans = tuple(plan(found) for found in sorted((*ranked.found, *ranked.several), key=lambda each: each.order))
     layouts = tuple(_layouts(asked.cards, question, market.offers, figures, none_alone=ranked.none_alone))
     ways = tuple(_way_out(way, plan(way.found, way.question)) for way in ranked.ways)
     return SearchResult(
@@ -206,16 +214,12 @@ def _way_out(way: Way, plan: Plan) -> WayOut:
 
 
 def _rejections(asked: _Asked, ranked: _Ranked) -> Iterator[Rejection]:
-    """Of strategies, then of offers: what would do together, what fits nothing, what was turned down, what was not admitted."""
+    """Of strategies, then of offers: what fits nothing, what was turned down, what was not admitted."""
     question, kinds, figures = asked.question, asked.admitted.kinds, asked.figures
 
     def shorter(kinds: Iterable[Kind]) -> Changes:
         return longest_that_does(kinds, question, figures)
 
-    if not ranked.found:
-        yield from machines_that_do(question, kinds, figures)
-    elif question.request.budget.goal in PAID_BY:
-        yield from machines_that_are_quicker(question, ranked.found, figures)
     yield from memory_rejections(question, kinds, asked.market, figures)
     yield from ranked.notebook.rejections(shorter, complete=not ranked.found)
     yield from asked.admitted.rejections

@@ -1,4 +1,6 @@
-"""Several machines of one kind are named where no single one does the job; of one as many GPUs are used as can share it."""
+"""Several machines of one kind are rows of the answer where no single one does the job; of one as many GPUs are used as can
+share it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from catalogs.hardware import Billing
 from planner.asking.data import stated_data
 from planner.asking.request import Budget, DataAsked, Where
 from planner.choice.goals import GOALS, Goal
-from planner.plan import SearchResult
+from planner.plan import Plan, SearchResult
+from planner.report import render_result, words
+from planner.report.words import why_none
 from planner.search.told import machines
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
@@ -36,37 +40,58 @@ def asked(*offers: dict[str, Any], model: str = "70b", billing: Billing | None =
     return ask(make_request(**{"model": model, "data": DATA, "training": training} | request), catalog)
 
 
-def together(result: SearchResult) -> list[dict[str, Any]]:
-    """What is told of several machines."""
-    return [each.needed for each in result.rejections if "num_machines" in each.needed]
+def together(result: SearchResult) -> list[Plan]:
+    """The rows of several machines."""
+    return [plan for plan in result.plans if plan.strategy.num_nodes > 1]
 
 
-def test_the_fewest_machines_that_hold_the_job_are_named_first() -> None:
-    """With what they need, take and cost; that this version rents one is said as well."""
+def test_the_fewest_machines_that_hold_the_job_are_a_row() -> None:
+    """With what they need, take and cost, and what so many GPUs reach; that this version rents one machine is said as well."""
+    [plan] = asked().plans
+    assert (plan.strategy.num_nodes, plan.strategy.num_gpus, plan.verdict) == (2, 16, "fits")
+    assert words.machine(plan) == "2 x 8 x Card 80GB"
+    assert words.offer(plan) == "2 x cloud north eight"
+    assert plan.duration.scaling is not None
+    assert 0 < plan.duration.scaling < 1
+    hours = plan.cost.billed_s.p50 / 3600
+    assert plan.cost.compute_usd.p50 == pytest.approx(2 * 20 * hours, rel=1e-3), "both are paid for, all the time"
+
+
+def test_their_row_is_told_with_its_scaling_below_the_table() -> None:
     result = asked()
-    assert result.plans == ()
-    first = result.rejections[0]
-    assert first.what == "2 x cloud eight together (8 x Card 80GB each)"
-    assert first.reason.startswith("would do it (full bf16, batch 1x1, 16 GPUs fsdp")
-    assert first.reason.endswith("this version rents one machine")
-    assert re.search(r"at \d+% of 16 times one GPU's speed", first.reason)
-    [figures] = together(result)
-    assert figures["num_machines"] == 2
-    assert 0 < figures["scaling"] < 1
-    assert figures["p50_usd"] > 2 * 20 * figures["p50_hours"] * 0.8, "both are paid for, all the time"
+    text = render_result(result, command=None, spelled=lambda field, _: field, explain=False, width=100, colour=False)
+    assert "2 x 8 x Card 80GB" in text
+    assert re.search(r"of so many times one GPU's speed: 2 x 8 x Card 80GB \(2 machines\) fsdp \d+%", " ".join(text.split()))
+    assert "not yet runnable: this version rents one machine" in text
 
 
-def test_of_several_kinds_the_three_cheapest_jobs_are_told_the_cheapest_first() -> None:
-    """Each with its time and dollars from where to where, and with the word that says why it is no plan."""
+def test_what_they_are_rejected_for_on_one_machine_is_still_told() -> None:
+    """In the sentence of a program's error, too."""
+    result = asked()
+    assert result.on_one_machine == ()
+    assert why_none(result).startswith("No plan can be run as asked: no single machine on offer does this job: full bf16")
+
+
+def test_dollars_of_several_machines_sum_to_their_total_and_one_sends_home_what_was_trained() -> None:
+    cost = asked(billing=make_billing(egress_usd_per_gb=Decimal("0.1"))).plans[0].cost
+    lines = (cost.compute_usd, cost.disk_usd, cost.address_usd, cost.egress_usd, cost.rework_usd, cost.setup_usd)
+    assert cost.egress_usd.p50 > 0
+    assert sum(line.p50 for line in lines) == pytest.approx(cost.total_usd.p50, abs=1e-5)
+
+
+def test_of_several_kinds_the_three_cheapest_jobs_are_rows_by_their_dollars_and_none_is_recommended() -> None:
+    """Each with its time and dollars from where to where, and with the word that says why it can't be run."""
     kinds = [EIGHT | {"num_gpus": Decimal(number), "instance_type": f"of-{number}"} for number in (8, 4, 2)]
     prices = [EIGHT["usd_per_hour"] * each["num_gpus"] / 8 for each in kinds]
     result = asked(*(each | {"usd_per_hour": price} for each, price in zip(kinds, prices, strict=True)))
-    told = together(result)
-    assert 2 <= len(told) <= 3
-    assert [each["p50_usd"] for each in told] == sorted(each["p50_usd"] for each in told)
-    assert all(each["p50_usd"] < each["p90_usd"] and each["p50_hours"] < each["p90_hours"] for each in told)
-    reasons = [each.reason for each in result.rejections if "num_machines" in each.needed]
-    assert all("; not yet runnable: this version rents one machine" in reason for reason in reasons)
+    rows = together(result)
+    assert 2 <= len(rows) <= 3
+    dollars = [plan.cost.held_usd for plan in rows]
+    assert [each.p50 for each in dollars] == sorted(each.p50 for each in dollars)
+    assert all(each.p50 < each.p90 for each in dollars)
+    assert all(plan.duration.wall_s.p50 < plan.duration.wall_s.p90 for plan in rows)
+    assert {plan.runnable for plan in rows} == {"not yet runnable: this version rents one machine for a run"}
+    assert result.recommended is None
 
 
 def test_nothing_is_told_of_several_where_one_does() -> None:
@@ -89,7 +114,7 @@ def test_nor_of_machines_that_may_not_be_there_at_once_or_may_not_hold_the_base(
     """Of the same machines at two sellers the cheapest that surely does is taken."""
     assert together(asked(EIGHT | change)) == []
     cheap, dear = EIGHT | change | {"instance_type": "cheap"}, EIGHT | {"usd_per_hour": Decimal(25)}
-    assert "2 x cloud eight together" in asked(cheap, dear).rejections[0].what
+    assert [words.offer(plan) for plan in together(asked(cheap, dear))] == ["2 x cloud north eight"]
 
 
 @pytest.mark.parametrize(("disk_gib", "told"), [(2_000.0, 0), (5_000.0, 1)])
@@ -118,15 +143,16 @@ def spread(*offers: dict[str, Any], goal: Goal, data: DataAsked) -> SearchResult
 
 @pytest.mark.parametrize("goal", GOALS)
 def test_where_one_machine_does_the_job_only_who_wants_it_fast_hears_of_several(goal: Goal) -> None:
-    """They are never recommended. The quickest come first, and each takes a good deal less time than one machine."""
+    """They are never recommended, and each takes a good deal less time than one machine."""
     result = spread(*KINDS, goal=goal, data=LONG)
-    assert result.plans
-    assert all(plan.strategy.num_nodes == 1 for plan in result.plans)
-    hours = [each["p50_hours"] for each in together(result)]
-    assert bool(hours) == (goal == "fastest")
-    assert hours == sorted(hours)
-    alone_hours = min(plan.duration.wall_s.p50 for plan in result.plans) / 3600
-    assert all(each <= machines.PAYS_OFF * alone_hours for each in hours)
+    alone = result.on_one_machine
+    assert alone
+    assert result.recommended in alone
+    rows = together(result)
+    assert bool(rows) == (goal == "fastest")
+    assert [*result.plans] == sorted(result.plans, key=lambda plan: plan.cost.held_usd.p50), "by dollars among the others"
+    alone_s = min(plan.duration.wall_s.p50 for plan in alone)
+    assert all(plan.duration.wall_s.p50 <= machines.PAYS_OFF * alone_s for plan in rows)
 
 
 def test_nor_does_he_where_they_would_not_pay_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +160,9 @@ def test_nor_does_he_where_they_would_not_pay_off(monkeypatch: pytest.MonkeyPatc
     short = stated_data(num_examples=100, num_tokens=None, tokens_per_example=512)
     assert together(spread(EIGHT, goal="fastest", data=short)) == []
     monkeypatch.setattr(machines, "PAYS_OFF", math.inf)
-    assert [each["num_machines"] for each in together(spread(EIGHT, goal="fastest", data=short))] == [2]
+    assert [plan.strategy.num_nodes for plan in together(spread(EIGHT, goal="fastest", data=short))] == [2]
 
 
 def test_who_wants_it_fast_hears_of_several_machines_that_are_faster() -> None:
     """A long job, of which each step's sequences spread over all of them."""
-    assert [each["num_machines"] for each in together(spread(EIGHT, goal="fastest", data=LONG))] == [2]
+    assert [plan.strategy.num_nodes for plan in together(spread(EIGHT, goal="fastest", data=LONG))] == [2]
