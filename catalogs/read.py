@@ -73,14 +73,18 @@ def read_rows(path: Path, fields: tuple[str, ...]) -> Iterator[Row]:
         yield from rows_of(stream, path.name, fields, needed=fields)
 
 
-def rows_of(stream: Iterable[str], file: str, fields: tuple[str, ...] | None, *, needed: tuple[str, ...]) -> Iterator[Row]:
+def rows_of(
+    stream: Iterable[str], file: str, fields: tuple[str, ...] | None, *, needed: tuple[str, ...], by_hand: bool = False
+) -> Iterator[Row]:
     """The lines of a CSV text whose header has some of these columns, and those that are needed; what it has not is empty.
 
-    Without `fields` columns that are new to us are there too: a format of others' grows. Raises CatalogError.
+    Without `fields` columns that are new to us are there too: a format of others' grows. `by_hand`: somebody typed the header,
+    and its capitals and blanks don't matter. Raises CatalogError.
     """
     reader = csv.reader(stream)
     try:
         header = next(reader, [])
+        header = [field.strip().lower() for field in header] if by_hand else header
         if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
             wrong = "separates its columns with semicolons or tabs; save it with commas, and with a point in its numbers"
             raise CatalogError(wrong, file=file, line=1)

@@ -14,6 +14,7 @@ from provision.exchange import opener
 
 CHUNK_BYTES: Final = 1 << 16  # assumed: the limit is looked at after each
 SCHEMES: Final = ("http", "https")
+OUT_OF_REACH: Final = "it can't be reached"
 TOO_MANY: Final = 429  # derived: RFC 6585
 
 
@@ -62,7 +63,7 @@ def _pieces(url: str, *, max_bytes: int, within_s: float) -> Iterator[bytes]:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             raise NotFetched(f"no answer within {within_s:g} s") from None
-        raise NotFetched(f"it can't be reached: {getattr(reason, 'strerror', None) or reason}") from None
+        raise NotFetched(f"{OUT_OF_REACH}: {getattr(reason, 'strerror', None) or reason}") from None
 
 
 def _read(answer: http.client.HTTPResponse, *, max_bytes: int, promised: str | None) -> Iterator[bytes]:

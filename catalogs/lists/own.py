@@ -37,7 +37,7 @@ LINES: Final = (
     "the first line names the columns, each other states a machine: "
     "`provider,region,instance_type,gpu,on_demand_usd_per_hour`, then `acme,eu-1,a10-1,A10,0.60`"
 )
-MAX_TOLD: Final = 12  # assumed: of the rows that are wrong; more at once is no help
+MAX_TOLD: Final = 12  # assumed: of what is wrong; more at once is no help
 PRICED: Final = re.compile(r"price|per_hour|hourly|eur|gbp|chf|sek|nok|dkk|usd|dollar|euro", re.IGNORECASE)
 DOLLARS: Final = f"prices are dollars an hour, on_demand_usd_per_hour or spot_usd_per_hour, others turned into them; {LINES}"
 OWN_MACHINES: Final = ("local", "host")  # what they cost is said with --assume-price
@@ -61,14 +61,28 @@ def _read_own(path: Path, catalog: Catalog) -> tuple[Offer, ...]:
     table = _Table(catalog, read_hosts(DATA, catalog.sources))
     offers: dict[str, Offer] = {}
     wrong: list[CatalogError] = []
-    for row in rows_of(io.StringIO(text, newline=""), str(path), FIELDS, needed=NEEDED):
-        try:
-            _add(offers, table, row)
-        except CatalogError as error:
-            wrong.append(error)
+    for row in rows_of(io.StringIO(text, newline=""), str(path), FIELDS, needed=NEEDED, by_hand=True):
+        wrong += _mistakes(offers, table, row)
     if wrong:
         raise wrong[0] if len(wrong) == 1 else _of_several(wrong)
     return tuple(offers.values())
+
+
+def _mistakes(offers: dict[str, Offer], table: _Table, row: Row) -> Iterator[CatalogError]:
+    """All that is wrong in a row, a field after the other: what is wrong beside the first shows with something right there."""
+    right = {"provider": "a", "instance_type": "a", "on_demand_usd_per_hour": "1", "gpu": next(iter(table.catalog.gpus), "")}
+    told: set[str] = set()
+    while True:
+        try:
+            _add({} if told else offers, table, row)
+        except CatalogError as error:
+            if error.field is None or error.field in told:
+                return
+            yield error
+            told.add(error.field)
+            row = Row(row.file, row.line, row.cells | {error.field: right.get(error.field, "")})
+        else:
+            return
 
 
 def _add(offers: dict[str, Offer], table: _Table, row: Row) -> None:
@@ -78,10 +92,12 @@ def _add(offers: dict[str, Offer], table: _Table, row: Row) -> None:
 
 
 def _of_several(wrong: list[CatalogError]) -> CatalogError:
-    """One error that tells the rows that are wrong, each on its line."""
+    """One error that tells all that is wrong, each on its line."""
     more = [f"and {len(wrong) - MAX_TOLD:,} more"] if len(wrong) > MAX_TOLD else []
     told = (f"  {line}" for line in (*(error.message for error in wrong[:MAX_TOLD]), *more))
-    error = CatalogError("\n".join((f"{len(wrong):,} rows can't be read, and nothing is imported:", *told)))
+    rows = len({each.line for each in wrong})
+    which = f"{rows:,} rows" if rows > 1 else "a row"
+    error = CatalogError("\n".join((f"{which} can't be read, and nothing is imported:", *told)))
     error.hint = wrong[0].hint
     return error
 

@@ -226,8 +226,7 @@ def _none_can_be_run(result: SearchResult, assumed_price: Decimal | None, see_wh
     too_dear = next((each for each in result.rejections if "p90_usd" in each.needed), None)
     if assumed_price and too_dear is not None:
         reason = f"at ${assumed_price} an hour it is {too_dear.reason}"
-        hint = what_would_do(too_dear, spelled) or "a larger --max-cost"
-        return Refused(f"No plan can be run as asked: {reason}.", hint=hint)
+        return Refused(f"No plan can be run as asked: {reason}.", hint=what_would_do(too_dear, spelled))
     return Refused(why_none(result), hint=f"See why: {see_why}")
 
 

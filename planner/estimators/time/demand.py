@@ -98,7 +98,7 @@ def streamed_as(demand: Demand, strategy: Strategy) -> Demand:
     """The same where other blocks reside, or a visit serves others: then only what is fetched differs."""
     otherwise = msgspec.structs.replace(demand.job.strategy, streaming=strategy.streaming)
     job = msgspec.structs.replace(demand.job, strategy=otherwise)
-    return msgspec.structs.replace(demand, job=job, fetched_bytes=fetched_bytes(job))
+    return msgspec.structs.replace(demand, job=job, fetched_bytes=fetched_bytes(job), read_bytes=read_bytes(job))
 
 
 def tokens_per_step(strategy: Strategy, stack: Stack, mean_seq_len: float) -> float:

@@ -187,7 +187,7 @@ def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:
     cheapest = nearest_of(group, lambda each: each.needed_usd) or group[0]
     own = f"${cheapest.cap.own_usd} (--max-cost) and " if cheapest.cap and cheapest.cap.own_usd is not None else ""
     limit = f"{own}${cheapest.cap.usd if cheapest.cap else 0} at p90{place}"
-    least = f"the cheapest{_known(cheapest, group)}, {cheapest.offer.key}, needs ${enough_usd(cheapest.needed_usd)}"
+    least = f"the cheapest{_known(cheapest, group)}, {cheapest.offer.key}, needs a limit of ${enough_usd(cheapest.needed_usd)}"
     needed: dict[str, float] = {"p90_usd": cheapest.needed_usd}
     return _beyond(limit, least, cheapest, needed, num_offers=len(group), complete=complete)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from catalogs.bases.models import ModelRow
     from catalogs.catalog import Catalog
     from catalogs.hardware import Offer
-    from catalogs.storage import StoragePrice
+    from catalogs.storage import StorageKind, StoragePrice
     from provision.report.tables import Table
 
 SHOWN = 40  # rows on a screen, unless more are asked for
@@ -196,15 +196,29 @@ def _base_row(base: Base) -> tuple[str, ...]:
 
 
 def _storage_table(prices: tuple[StoragePrice, ...]) -> Table:
+    from planner.report.words import several
     from provision.report.tables import Table
 
     return Table(
-        title=f"{len(prices):,} prices of keeping and moving bytes",
+        title=f"{several(len(prices), 'price')} of keeping and moving bytes",
         columns=("provider", "region", "kind", "name", "$", "per", "seen"),
         rows=tuple(_storage_row(price) for price in prices),
-        note="A tier holds from so many GB a month on.",
+        note=f"A tier holds from so many GB a month on.{_unpriced_words(prices)}",
         unbroken=("$",),
     )
+
+
+KEPT: Final[tuple[StorageKind, ...]] = ("block", "object", "snapshot", "egress")  # what anybody asks of every provider
+
+
+def _unpriced_words(prices: tuple[StoragePrice, ...]) -> str:
+    """Of which providers no price of a kind is known: what is not in the table is not free."""
+    told: list[str] = []
+    for kind in KEPT:
+        known = {price.provider for price in prices if price.kind == kind}
+        if unknown := sorted({price.provider for price in prices} - known):
+            told.append(f"{kind} at {', '.join(unknown)}")
+    return f" No price is known, which makes nothing free: {'; '.join(told)}." if told else ""
 
 
 def _storage_row(price: StoragePrice) -> tuple[str, ...]:

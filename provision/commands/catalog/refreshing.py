@@ -25,6 +25,10 @@ TERMS: Final = (
     "From gpuhunt's public files (dstack), which state no licence, or by gpuhunt from a provider itself: fetched by you, for "
     "you, and kept on this machine alone."
 )
+OFFLINE: Final = (
+    "Nobody could be reached: plans go on with the prices that are here, and say how old they are. Ask again with a network, "
+    "name a mirror (--from URL), or bring a list of your own (rentune catalog import FILE.csv)."
+)
 
 
 *_FIRST, _LAST = sorted(LIVE)
@@ -194,10 +198,16 @@ def _refreshed_table(found: tuple[Refreshed, ...], today: dt.date) -> Table:
         title="Prices by provider",
         columns=("provider", "this time", "offers kept", "seen", "why"),
         rows=tuple(_refreshed_row(each, today) for each in found),
-        note=TERMS,
+        note=OFFLINE if found and all(map(_out_of_reach, found)) else TERMS,
         of_words=True,
         unbroken=("provider",),
     )
+
+
+def _out_of_reach(each: Refreshed) -> bool:
+    from provision.fetching import OUT_OF_REACH
+
+    return each.state == "failed" and any(says.startswith(OUT_OF_REACH) for says in each.says)
 
 
 def _refreshed_row(each: Refreshed, today: dt.date) -> tuple[str, ...]:

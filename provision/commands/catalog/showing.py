@@ -215,13 +215,29 @@ def _card_rows(card: Card, today: dt.date) -> Iterator[tuple[str, str]]:
 
 
 def _seller_rows(seller: Seller, today: dt.date) -> Iterator[tuple[str, str]]:
+    from planner.report.words import several
+
     yield "offers", f"{seller.num_offers:,}" + (f", seen {_days(seller.oldest, seller.newest, today)}" if seller.newest else "")
     yield "GPUs", ", ".join(seller.gpus) or "none listed"
     yield from _billing_rows(seller.billing, seller.storage)
+    yield "object storage", ", ".join(_buckets(seller.storage)) or "not known"
     for quota in seller.quotas:
         yield f"quota, {quota.purchase.replace('_', ' ')}", f"{quota.name} ({quota.code}), in {quota.unit}: {quota.covers}"
     if seller.storage:
-        yield "storage and traffic", f"{len(seller.storage)} prices: rentune catalog storage --provider {seller.provider}"
+        yield (
+            "storage and traffic",
+            f"{several(len(seller.storage), 'price')}: rentune catalog storage --provider {seller.provider}",
+        )
+
+
+def _buckets(storage: tuple[StoragePrice, ...]) -> Iterator[str]:
+    """What bytes in a bucket cost, by the provider's words for it and for where."""
+    from catalogs.hardware import ANYWHERE
+
+    for price in storage:
+        if price.kind == "object":
+            place = "" if price.region == ANYWHERE else f" in {price.region}"
+            yield f"{price.name}{place} {price.usd:f} $ per {price.unit}"
 
 
 def _sold_rows(sold: Sold, catalog: Catalog, today: dt.date) -> Iterator[tuple[str, str]]:

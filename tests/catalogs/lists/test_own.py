@@ -111,6 +111,26 @@ def test_what_is_nobody_s_to_sell_is_the_same_for_the_planner() -> None:
     assert set(OWN_MACHINES) == request.OWN_MACHINES
 
 
+def test_all_that_is_wrong_in_a_row_is_told_at_once(tmp_path: Path) -> None:
+    """And nothing that only follows from another mistake."""
+    text = f"{HEADER}\ncel lar,e u,box,Zork,1,abc,-5,x,,\n"
+    with pytest.raises(CatalogError) as refused:
+        read_own(written(tmp_path, text), CATALOG)
+    sentence, *lines = str(refused.value).splitlines()
+    assert sentence == "a row can't be read, and nothing is imported:"
+    wrong = {"provider", "region", "gpu", "ram_gib", "on_demand_usd_per_hour", "spot_usd_per_hour"}
+    assert {line.split(":")[2] for line in lines} == wrong
+
+
+def test_capitals_and_blanks_in_the_header_do_not_matter(tmp_path: Path) -> None:
+    """It is typed by hand, or comes out of a table of somebody's."""
+    rows = "cellar,a10-1,A10,0.60\n"
+    plain = read_own(written(tmp_path, f"provider,instance_type,gpu,on_demand_usd_per_hour\n{rows}"), CATALOG)
+    typed = read_own(written(tmp_path, f"Provider, Instance_Type,GPU ,On_Demand_USD_per_hour\n{rows}"), CATALOG)
+    assert plain
+    assert plain == typed
+
+
 def test_all_rows_that_are_wrong_are_told_up_to_a_dozen(tmp_path: Path) -> None:
     """Each on its line with its place; nothing is taken by halves."""
     rows = "".join(f"cellar,box-{number},Zork,1,16,0.1,,,\n" for number in range(14)).replace(

@@ -120,11 +120,11 @@ def test_money_is_named_for_a_machine_whose_ram_is_known() -> None:
     asked = make_request(budget=Budget(max_usd=Decimal("0.01")))
     result = ask(asked, make_catalog(known, untold), providers=rented)
     (refused,), (way,) = filter(of_limits, result.rejections), result.ways_out
-    assert "the cheapest of known RAM, cloud/north/one/on_demand, needs $" in refused.reason
+    assert "the cheapest of known RAM, cloud/north/one/on_demand, needs a limit of $" in refused.reason
     assert way.plan.offer == known
     assert refused.changes == way.changes
     (refused,) = filter(of_limits, ask(asked, make_catalog(untold), providers=rented).rejections)
-    assert "the cheapest, elsewhere/north/untold/on_demand, needs $" in refused.reason
+    assert "the cheapest, elsewhere/north/untold/on_demand, needs a limit of $" in refused.reason
 
 
 def test_money_is_named_for_a_machine_that_can_be_run() -> None:

@@ -368,6 +368,27 @@ def test_a_refresh_that_fails_says_so_for_people_and_in_the_exit_code(
     assert "rentune catalog import FILE.csv" in capsys.readouterr().err
 
 
+def test_what_no_source_prices_is_not_known_and_never_free(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a small cloud's buckets, say: in the table of storage, and where all of a provider is shown."""
+    assert call(["catalog", "storage", "--provider", "runpod"]) == Exit.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert "No price is known, which makes nothing free: object at runpod" in told
+    assert call(["catalog", "show", "runpod"]) == Exit.OK
+    assert "object storage │ not known" in " ".join(capsys.readouterr().out.split())
+    assert call(["catalog", "show", "crusoe"]) == Exit.OK
+    assert "0.06 $ per GiB-month" in capsys.readouterr().out
+
+
+def test_who_reaches_nobody_is_told_what_he_plans_with_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one sentence below what became of each: prices that are here are still planned with."""
+    nobody = "http://127.0.0.1:9"  # discard, where nothing listens
+    assert call(["catalog", "refresh", "--provider", "aws", "--provider", "oci", "--from", nobody]) == Exit.FAILED
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Nobody could be reached: plans go on with the prices that are here" in said
+    assert "--from URL" in said
+    assert "rentune catalog import FILE.csv" in said
+
+
 def test_no_server_at_all_is_said_in_words(refresh: Refresh) -> None:
     found = one(dataclasses.replace(refresh, url="http://127.0.0.1:9/v3"))
     assert (found.state, found.num_offers) == ("failed", None)
