@@ -101,6 +101,11 @@ class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     lost_s: float = 0.0  # by each interruption: until another one computes, and what it has to compute again
     scaling: float | None = None  # of so many times one GPU's speed, the share that several reach; None = one GPU computes
 
+    @property
+    def unlearned_s(self) -> float:
+        """Seconds of the whole job (p50) without what earlier runs taught of its steps."""
+        return self.wall_s.p50 - self.phase_s["train"].p50 * (1 - 1 / self.learned)
+
 
 Unpriced = Literal["disk", "volume", "egress"]
 

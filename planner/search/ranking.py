@@ -33,6 +33,7 @@ from planner.search.ways.fitting import Reach, fitting
 from planner.units import SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
 
+SURELY_QUICKER: Final = 1.035  # assumed: so much does the fastest have to save at twice the dollars, too (`HASTE`)
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
 
 
@@ -269,9 +270,23 @@ def _fastest_first(
         notebook.holds(kind)
 
     def order(fit: Fit) -> tuple[bool, int, float]:
-        return fit.verdict == "tight", fit.lever, figures.duration(fit.strategy, kind.gpu, boxes[0].offer).wall_s.p50
+        duration = figures.duration(fit.strategy, kind.gpu, boxes[0].offer)
+        return fit.verdict == "tight", fit.lever, duration.wall_s.p50
 
-    return tuple(sorted(fits, key=order))
+    quickest = sorted(fits, key=order)
+    return _kept_to(quickest, kind, boxes[0].offer, figures) if figures.seen else tuple(quickest)
+
+
+def _kept_to(fits: list[Fit], kind: Kind, offer: Offer, figures: Figures) -> tuple[Fit, ...]:
+    """The same, but first the way that would be taken if nothing had run here before, unless another takes a good deal less
+    time by what earlier runs taught: they differ by as much among themselves, and a plan should not change for that.
+    """
+    durations = {id(fit): figures.duration(fit.strategy, kind.gpu, offer) for fit in fits}
+    alike = [fit for fit in fits if (fit.verdict, fit.lever) == (fits[0].verdict, fits[0].lever)]
+    usual = min(alike, key=lambda fit: durations[id(fit)].unlearned_s, default=None)
+    if usual is None or durations[id(usual)].wall_s.p50 > SURELY_QUICKER * durations[id(fits[0])].wall_s.p50:
+        return tuple(fits)
+    return (usual, *(fit for fit in fits if fit is not usual))
 
 
 def _counts(kind: Kind, request: Request) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs.catalog import read_catalog
+from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import OWN_LIST, Gpu, Interconnect
 from planner.asking.data import stated_data
-from planner.asking.request import Budget, Where
+from planner.asking.request import Budget, Request, Where
 from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.time.duration import GPU_STACK
 from planner.estimators.time.learned import Seen, machine_of
@@ -112,6 +112,22 @@ def test_a_way_that_earlier_runs_found_faster_is_taken_though_another_is_faster_
     after = ask(request, catalog, seen=(taught(FAST.name, "none", 1.6), taught(FAST.name, "nf4", 0.6)))
     assert [plan.strategy.quant for plan in (*before.plans, *after.plans)] == ["none", "nf4"]
     assert after.rejections == before.rejections
+
+
+@pytest.mark.parametrize(("factor", "taken"), [(1.02, "same"), (0.98, "same"), (0.6, "other")])
+def test_a_plan_changes_for_what_earlier_runs_taught_only_where_that_saves_a_good_deal(factor: float, taken: str) -> None:
+    """Runs differ by as much among themselves: near a tie each new one would lead to another way."""
+    catalog, request = make_catalog(QUICK, gpus=CARDS), make_request(model="3b", data=DATA)
+    (before,) = ask(request, catalog).plans
+    near = before.duration.step_s.p50 / _step_s(request, catalog, quant="nf4")  # so nf4 takes as long as what was taken
+    (after,) = ask(request, catalog, seen=(taught(FAST.name, "none", 1.0), taught(FAST.name, "nf4", near * factor))).plans
+    assert before.strategy.quant == "none"
+    assert after.strategy.quant == ("none" if taken == "same" else "nf4")
+
+
+def _step_s(request: Request, catalog: Catalog, *, quant: str) -> float:
+    held = msgspec.structs.replace(request, training={"quant": quant})
+    return ask(held, catalog).plans[0].duration.step_s.p50
 
 
 def test_a_machine_is_not_passed_over_for_what_slowed_another_way_there() -> None:
