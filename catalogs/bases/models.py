@@ -15,7 +15,6 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.config import ConfigUnusable, Undescribed
 from catalogs.bases.copies import by_family, by_name, copied, is_size_of, packed_as, sees, squashed
 from catalogs.bases.families import architecture_of
-from catalogs.bases.gguf import GgufUnreadable, read_gguf_config
 from catalogs.bases.outline import outline_of
 from catalogs.failure import Failure
 from catalogs.user_file import (
@@ -218,6 +217,8 @@ def _of_path(path: Path, reference: str) -> Architecture:
         path = _config_in(path)
         reference = str(Path(reference) / path.name)
     if path.suffix == ".gguf":
+        from catalogs.bases.gguf import GgufUnreadable, read_gguf_config  # only then: it costs start-up time
+
         try:
             return _built(read_gguf_config(path), name=path.stem, source=f"GGUF header of {reference}")
         except GgufUnreadable as error:

@@ -11,7 +11,6 @@ import msgspec
 from catalogs.bases.models import ModelUnknown, TypeNotDescribed, resolve_model
 from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, EVALUATION_BOUNDS, complaint
-from planner.asking.mistyped import mistyped
 from planner.methods import LAYERS, METHODS, NUM_VIRTUAL_TOKENS, QLORA, QLORA_MEANS, TOP_BLOCKS, known_method
 from planner.methods.others import OTHERS
 from planner.nearest import nearest
@@ -251,6 +250,8 @@ def check_quant(method: str, quant: str | None) -> None:
 
 
 def _mistyped(said: Mapping[str, Any], error: msgspec.ValidationError) -> CaseError:
+    from planner.asking.mistyped import mistyped  # only for what is wrong: it costs start-up time
+
     wrong = mistyped(error, said, Case)
     key = str(wrong.path[0])
     return CaseError(key, wrong.sentence, wrong.hint or example_of(key))

@@ -15,6 +15,7 @@ from planner.asking.policy import Rule, in_force, unmatched
 from planner.asking.request import Changes, Request
 from planner.asking.sent import NOTHING, Sent
 from planner.asking.training_keys import check_training
+from planner.choice.goals import Goal
 from planner.edges import Edges
 from planner.estimators.memory.refused.support import require_apart, require_trainable, require_unpacked, require_unquantized
 from planner.methods import QLORA, QLORA_MEANS
@@ -31,7 +32,6 @@ from planner.search.ranking import Found, Question, Ranked, considered, rank
 from planner.search.told.assumptions import assumptions
 from planner.search.told.conceded import Way
 from planner.search.told.concessions import concessions, first_enough
-from planner.search.told.machines import PAID_BY, machines_that_are_quicker, machines_that_do
 from planner.search.told.mistakes import check_trained
 from planner.search.told.notebook import Notebook
 from planner.search.told.remedies import few_rows_cut, memory_rejections, ways_out
@@ -40,6 +40,7 @@ from planner.search.ways.lengths import decisive_words
 from planner.search.ways.strategies import check_attention, check_layers, check_method, seq_len_of
 from planner.units import SECONDS_PER_HOUR
 
+PAID_BY: Final[frozenset[Goal]] = frozenset({"fastest"})  # whose goal dollars are paid for, where one machine does the job
 WORTH_A_WORD: Final = 0.8  # assumed: of the dollars; less is no reason to cut rows
 
 
@@ -179,9 +180,11 @@ def _ranked(asked: _Asked) -> _Ranked:
 
 
 def _on_several(question: Question, found: tuple[Found, ...], kinds: tuple[Kind, ...], figures: Figures) -> tuple[Found, ...]:
-    if not found:
-        return machines_that_do(question, kinds, figures)
-    return machines_that_are_quicker(question, found, figures) if question.request.budget.goal in PAID_BY else ()
+    if found and question.request.budget.goal not in PAID_BY:
+        return ()
+    from planner.search.told.machines import machines_that_are_quicker, machines_that_do  # only then: it costs start-up time
+
+    return machines_that_are_quicker(question, found, figures) if found else machines_that_do(question, kinds, figures)
 
 
 def _told(asked: _Asked, ranked: _Ranked, edges: Edges) -> SearchResult:

@@ -222,7 +222,7 @@ def on_kind(
         return
     boxes = [box_of(offer, question) for offer in offers]
     fits = _fastest_first(kind, boxes, question, figures, notebook, only_doable=only_doable)
-    doable = tuple(fit for fit in fits if question.doable(fit.strategy))
+    doable = tuple(fit for fit in fits if figures.doable(fit.strategy, question.doable))
     # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had
     placed: set[tuple[str, str, tuple[bool, ...], bool]] = set()
     for box in boxes:
@@ -261,12 +261,15 @@ def _fastest_first(
     def beside(strategy: Strategy) -> Reach:
         return reach_of(strategy, boxes, kind, figures)
 
+    def doable(strategy: Strategy) -> bool:
+        return figures.doable(strategy, question.doable)
+
     fits = [
         fit
         for each in _counts(kind, question.request)
-        for fit in fitting(kind, each, figures, notebook, doable=question.doable, beside=beside, only_doable=only_doable)
+        for fit in fitting(kind, each, figures, notebook, doable=doable, beside=beside, only_doable=only_doable)
     ]
-    if any(question.doable(fit.strategy) for fit in fits):
+    if any(doable(fit.strategy) for fit in fits):
         notebook.holds(kind)
 
     def order(fit: Fit) -> tuple[bool, int, float]:

@@ -20,7 +20,6 @@ from catalogs.hardware import Hosts
 from catalogs.user_file import FileUnusable, exists, read_text
 from planner.asking.bounds import REQUEST_BOUNDS, complaint
 from planner.asking.checks import require_lease
-from planner.asking.mistyped import mistyped
 from planner.asking.policy import DEFAULT as THE_DEFAULT
 from planner.asking.policy import KEYS, LEASE, Rule, cap, in_force, lease_hours, refusal
 from planner.asking.quantities import parse_hours
@@ -146,6 +145,8 @@ def _read(file: Path) -> PolicyFile:
     except RecursionError:
         raise BadInput(f"{file} is nested too deep: a policy has keys and lists of words.", hint=LINES) from None
     except msgspec.ValidationError as error:
+        from planner.asking.mistyped import mistyped  # only for what is wrong: it costs start-up time
+
         wrong = mistyped(error, values, PolicyFile, written=_written)
         raise BadInput(f"{file}: {wrong.sentence}.", hint=wrong.hint) from None
     return _checked(policy, file)

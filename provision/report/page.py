@@ -62,9 +62,10 @@ def marked(text: str) -> str:
 
 def render_table(table: Table) -> str:
     """One table under its heading; it scrolls by itself where the window is narrow."""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    body = "".join(_row(row) for row in table.rows)
-    foot = f"<tfoot>{_row(table.total)}</tfoot>" if table.total else ""
+    worded = tuple(' class="said"' if column in table.worded else "" for column in table.columns)
+    head = "".join(f'<th scope="col"{said}>{escape(column)}</th>' for column, said in zip(table.columns, worded, strict=True))
+    body = "".join(_row(row, worded) for row in table.rows)
+    foot = f"<tfoot>{_row(table.total, worded)}</tfoot>" if table.total else ""
     words = ' class="words"' if table.of_words else ""
     note = f'<p class="note">{marked(table.note)}</p>' if table.note else ""
     return (
@@ -73,8 +74,9 @@ def render_table(table: Table) -> str:
     )
 
 
-def _row(cells: tuple[str, ...]) -> str:
-    return "<tr>" + "".join(f"<td>{RANGE.sub(WHOLE, marked(cell))}</td>" for cell in cells) + "</tr>"
+def _row(cells: tuple[str, ...], worded: tuple[str, ...]) -> str:
+    pairs = zip(cells, worded, strict=True)
+    return "<tr>" + "".join(f"<td{said}>{RANGE.sub(WHOLE, marked(cell))}</td>" for cell, said in pairs) + "</tr>"
 
 
 def _plots(plan: Plan, curves: Curves) -> str:

@@ -118,6 +118,7 @@ def _tables(result: SearchResult, best: tuple[Plan, ...], spelled: words.Spellin
             title="Best for each goal",
             columns=("goal", "offer", "whole job", "$/M tokens", "time"),
             rows=tuple((goal, words.offer(plan), *_figures(plan)) for goal, plan in goals),
+            worded=("offer",),
         )
     yield from (_plans(f"The cheapest: {word}", plans) for word, plans in grouped(result.plans).items())
     yield from (_plans(f"Can be run {way_out.change}", (way_out.plan,)) for way_out in result.ways_out)
@@ -150,6 +151,7 @@ def _plans(title: str, plans: Iterable[Plan]) -> Table:
             (words.offer(plan), words.machine(plan), words.fit(plan), *_figures(plan), _risks(plan), words.status(plan))
             for plan in plans
         ),
+        worded=("GPUs", "risk", "status"),
     )
 
 

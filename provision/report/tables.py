@@ -50,6 +50,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     total: tuple[str, ...] | None = None  # a last row that sums the others
     note: str | None = None
     of_words: bool = False  # what follows the first column reads from the left
+    worded: tuple[str, ...] = ()  # columns that do so where others hold figures
     unbroken: tuple[str, ...] = ()  # columns that are to be copied from a terminal, however narrow
     spare: tuple[str, ...] = ()  # columns that a terminal goes without where names would break, the first first
 

@@ -97,7 +97,7 @@ def _framed(table: Table, width: int) -> RichTable:
     drawn = RichTable(show_footer=table.total is not None)
     for position, column in enumerate(table.columns):
         footer = _broken(table.total[position], widths[position]) if table.total else ""
-        to_the_left = table.of_words or position < NUMBER_COLUMNS_FROM
+        to_the_left = table.of_words or column in table.worded or position < NUMBER_COLUMNS_FROM
         justify: JustifyMethod = "left" if to_the_left else "right"
         header = _broken(column, widths[position])
         drawn.add_column(header, footer=footer, justify=justify, overflow="fold", no_wrap=column in table.unbroken)

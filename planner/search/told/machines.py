@@ -14,7 +14,6 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.asking.request import OWN_MACHINES
-from planner.choice.goals import Goal
 from planner.estimators.cost import estimate_cost, of_several
 from planner.estimators.time.interruptions import sent_bytes
 from planner.plan import NOT_YET
@@ -30,7 +29,6 @@ from planner.search.ways.fitting import fitting
 MACHINES: Final = (2, 4, 8)  # assumed: whoever has more of them asks no planner of single machines
 MOST_ROWS: Final = 3  # assumed: as many as are weighed against one another
 NUM_QUICKEST: Final = 3  # assumed: of what one machine does, as many are looked at several times over
-PAID_BY: Final[frozenset[Goal]] = frozenset({"fastest"})  # whose goal dollars are paid for, where one machine does the job
 PAYS_OFF: Final = 0.9  # assumed: nobody pays twice for less than a tenth of the time
 MAX_GPUS: Final = 64  # assumed: with one sequence on each a step has as many, beyond which large batches count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -96,8 +97,12 @@ def blocks_kept(strategy: Strategy, depth: int) -> int:
 
 def streamed_blocks(strategy: Strategy, weights: Weights) -> tuple[int, ...]:
     """Bytes of each block that lies in host memory and passes through slots, in their order."""
-    travelling = weights.travelling
-    resident = resident_blocks(len(travelling), min(len(travelling), streaming_of(strategy).num_resident_blocks))
+    return _without_resident(weights.travelling, streaming_of(strategy).num_resident_blocks)
+
+
+@lru_cache  # a search asks for the same of many batches and cards
+def _without_resident(travelling: tuple[int, ...], num_resident: int) -> tuple[int, ...]:
+    resident = resident_blocks(len(travelling), min(len(travelling), num_resident))
     return tuple(size for number, size in enumerate(travelling) if number not in resident)
 
 
