@@ -194,6 +194,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def depth(self) -> int:
         """Blocks of every kind."""
+        if not self.also:  # of nearly all, and a plan asks five thousand times
+            return self.num_layers
         return sum(part.num_layers for part in self.parts)
 
     def top_kinds(self, count: int) -> tuple[int, ...]:

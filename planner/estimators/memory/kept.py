@@ -105,7 +105,8 @@ def idle_bytes(scene: Scene) -> int:
 
 def _learned_before(scene: Scene) -> bool:
     """Whether a linear between embedding and first block carries an adapter."""
-    return not BEFORE_BLOCKS.isdisjoint(adapted_names(scene.architecture, scene.strategy))
+    before = BEFORE_BLOCKS.intersection(linear.name for linear in scene.architecture.outer_linears)
+    return bool(before) and not before.isdisjoint(adapted_names(scene.architecture, scene.strategy))
 
 
 def _norms_learned(scene: Scene) -> bool:
