@@ -132,6 +132,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "where.regions": ("[us-esat-1]", "us-*"),
     "where.instance_types": ("[g5.xlarg]", "g5.xlarge"),
     "where.spot": ("yes", "1"),
+    "where.offload_disk": ("yes", "1"),
     "where.host": ('"user@"', "a b@c", "5"),
     "where.allow_from": ("[1.2.3]", "[0.0.0.0/0]", "192.0.2.7"),
     "where.power_price": ("cheap", "1e400", "-1"),
