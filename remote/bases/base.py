@@ -13,7 +13,7 @@ from remote.ends import bad_job
 from remote.streaming import stream
 
 
-def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal_lm", *, disk: Path | None = None) -> Any:
+def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal_lm", disk: Path | None = None) -> Any:
     """The base model on `device`: quantized, cast and frozen as `strategy` says, in evaluation mode. One that is streamed is
     read into the host's memory, and never lies on a GPU as a whole; what of it waits on the disk does so in the folder `disk`.
     Raises `Ended` (bad job) for one that is not for `task`, or whose files lack weights.

@@ -32,6 +32,7 @@ class Streaming(Value, frozen=True, kw_only=True):
     num_resident_blocks: int  # these never leave, evenly spaced among the others
     num_visits: int  # micro-batches served by one visit of a block
     num_blocks_without_recompute: int  # the last K blocks keep their activations
+    pinned: bool = True  # False: pageable memory, where a machine can't pin enough; each copy waits then, and nothing is hidden
     num_disk_blocks: int = 0  # of those that pass by so many wait on the disk, evenly spaced, for want of RAM
 
 

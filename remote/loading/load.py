@@ -177,6 +177,6 @@ class _Base:
 def _base(folder: str, spec: JobSpec, tokens: Callable[[], Tokens], pad_token_id: int, disk: Path) -> Classifier:
     """The base as its task wants it. Only what tells classes apart has to wait for the rows that name them."""
     if spec.task != "classification":
-        return Classifier(load_base(folder, spec.strategy, spec.device, spec.task, disk=disk), fresh=())
+        return Classifier(load_base(folder, spec.strategy, spec.device, spec.task, disk), fresh=())
     head = ClassHead(tuple(each.name for each in tokens().data.classes), pad_token_id, spec.loop.seed)
     return load_classifier(folder, spec.strategy, spec.device, head)

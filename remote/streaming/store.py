@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from remote.contract import EndReason, arena_bytes
 from remote.ends import Ended, first_line
+from remote.machine.ram import available_ram_bytes
 
 GIB: Final = 2**30
+MORE_RAM: Final = "take a machine with more, or let blocks wait on its disk (--offload-disk)"
+PAGEABLE: Final = "pinned false in the strategy's streaming takes pageable memory, from which each copy waits"
 
 
 class HostStore:
-    """Guards the arenas. They are pinned where a GPU reads them: from pageable memory a copy would wait, and hide nothing."""
+    """Guards the arenas. They are pinned where a GPU reads them, unless the strategy says otherwise: from pageable memory a
+    copy waits, and hides nothing. A limit of locked memory (RLIMIT_MEMLOCK) is none for them: the driver pins them, not this
+    process (assumed: containers allow 64 KiB of it, and pin gigabytes; not measured here). What it can't pin it refuses.
+    """
 
-    def __init__(self, num_blocks: int, *, pinned: bool) -> None:
+    def __init__(self, num_blocks: int, *, pinned: bool, available_bytes: Callable[[], int] = available_ram_bytes) -> None:
+        """`available_bytes`: what the machine can still give, or whichever group of it this process is in, if that is less."""
         self._num_left = num_blocks
+        self._available_bytes = available_bytes
         self._pinned = pinned
         self._left: Any = None  # of the newest arena
         self.arena_bytes: list[int] = []
@@ -34,29 +43,19 @@ class HostStore:
     def _arena(self, size_bytes: int) -> Any:
         import torch
 
-        free_bytes = _available_bytes()
+        free_bytes = self._available_bytes()
         if size_bytes > free_bytes:
-            raise _too_little(size_bytes, f"{free_bytes / GIB:.1f} are free")
+            raise _too_little(size_bytes, f"{free_bytes / GIB:.1f} are free", MORE_RAM)
         try:
             arena = torch.empty(size_bytes, dtype=torch.uint8, pin_memory=self._pinned)
         except RuntimeError as error:
-            raise _too_little(size_bytes, first_line(error)) from error
+            raise _too_little(size_bytes, first_line(error), PAGEABLE if self._pinned else MORE_RAM) from error
         self.arena_bytes.append(size_bytes)
         return arena
 
 
-def _too_little(size_bytes: int, why: str) -> Ended:
+def _too_little(size_bytes: int, why: str, cure: str) -> Ended:
     return Ended(
-        EndReason.OUT_OF_MEMORY, f"streaming needs {size_bytes / GIB:.1f} GiB more of RAM for its blocks, pinned at once: {why}"
+        EndReason.OUT_OF_MEMORY,
+        f"streaming needs {size_bytes / GIB:.1f} GiB more of RAM for its blocks, pinned at once: {why}; {cure}",
     )
-
-
-def _available_bytes() -> int:
-    """What the machine can still give, or this process's group of it, whichever is less."""
-    import psutil
-
-    from remote.streaming.limits import group_available_bytes
-
-    available = int(psutil.virtual_memory().available)
-    group = group_available_bytes()
-    return available if group is None else min(available, group)

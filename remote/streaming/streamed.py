@@ -197,7 +197,7 @@ def stream(
     staying = resident_blocks(len(blocks), min(len(blocks), said.num_resident_blocks))
     passing = [number for number in blocks if number not in staying]
     away = {passing[at] for at in resident_blocks(len(passing), min(len(passing), said.num_disk_blocks))}
-    store = HostStore(len(passing) - len(away), pinned=device != "cpu")
+    store = HostStore(len(passing) - len(away), pinned=said.pinned and device != "cpu")
     file = file_in(disk or Path()) if away else None
     travelling: dict[int, Block] = {}
     resident_bytes = 0
