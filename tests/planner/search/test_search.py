@@ -367,7 +367,7 @@ def test_room_goes_to_what_blocks_save_where_computing_decides() -> None:
         training={"quant": "int8"},
         where=Where(gpu_memory_gib=20.0),
     )
-    (plan,) = ask(asked, make_catalog(make_offer(gpu=card.name), gpus=(card,))).plans
+    (plan,) = ask(asked, make_catalog(make_offer(gpu=card.name, ram_gib=128.0), gpus=(card,))).plans
     chosen = plan.strategy.streaming
     assert (plan.strategy.offload, plan.verdict, plan.runnable) == ("stream", "fits", None)
     assert chosen is not None
