@@ -55,9 +55,18 @@ class Meters:
             return False
         import torch
 
+        return int(torch.cuda.max_memory_reserved()) <= self.room_bytes()
+
+    def room_bytes(self) -> int:
+        """Of the card, beside the most that torch has taken of it so far, and a share that is left free; on a CPU none."""
+        if not self._cuda:
+            return 0
+        import torch
+
         free_bytes, total_bytes = torch.cuda.mem_get_info()
         taken_bytes = int(torch.cuda.max_memory_reserved())
-        return taken_bytes <= int(free_bytes) + int(torch.cuda.memory_reserved()) - taken_bytes - SPARE_SHARE * int(total_bytes)
+        room_bytes = int(free_bytes) + int(torch.cuda.memory_reserved()) - taken_bytes - SPARE_SHARE * int(total_bytes)
+        return max(0, int(room_bytes))
 
     def forget(self) -> None:
         """Give back what the allocator keeps for later, and begin the peaks anew: those so far are of what did not fit."""

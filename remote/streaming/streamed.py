@@ -40,6 +40,13 @@ class Held(NamedTuple):
     disk_bytes: int = 0
 
 
+class Moved(NamedTuple):
+    """What passed over the link, and what the disk gave."""
+
+    fetched_bytes: int
+    read_bytes: int
+
+
 class Away(NamedTuple):
     """A tensor that autograd saved of a block: where it lies in whatever slot the block is in."""
 
@@ -150,13 +157,74 @@ class Streamed:
 
         return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
 
-    def link_bytes_per_s(self, times: int) -> float:
-        """How quick the link is, by copies of one block while nothing else goes on. Its slot is empty afterwards."""
-        in_ram = (block for block in self._blocks.values() if not isinstance(block.source, Extent))
-        block, slot, self._course.at = next(in_ram), 0, None
+    def link_bytes_per_s(self, times: int) -> float | None:
+        """How quick the link is, by copies of one block while nothing else goes on; None where none waits in RAM. Its slot is
+        empty afterwards.
+        """
+        block = next((block for block in self._blocks.values() if not isinstance(block.source, Extent)), None)
+        if block is None:
+            return None
+        slot, self._course.at = 0, None
         self._empty(slot)
         size_bytes = block.layout.size_bytes
         return size_bytes / self._lane.timed_s(self._slots[slot][:size_bytes], block.source, times)
+
+    def moved(self) -> Moved:
+        """What has been moved since the start."""
+        return Moved(self.fetched_bytes, 0 if self.reader is None else self.reader.read_bytes)
+
+    @property
+    def disk_bytes_per_s(self) -> float | None:
+        """How quick the disk has been while it read; None where nothing waits there, or was read yet."""
+        return None if self.reader is None else self.reader.bytes_per_s
+
+    def staying(self, room_bytes: int) -> tuple[int, ...]:
+        """Which of the blocks that pass by would be kept, were there room for so many bytes more: of those on the disk first,
+        then of those in RAM, each evenly spaced.
+        """
+        most = room_bytes // max((block.layout.size_bytes for block in self._blocks.values()), default=1)
+        on_disk = [number for number, block in self._blocks.items() if isinstance(block.source, Extent)]
+        in_ram = [number for number in self._blocks if number not in on_disk]
+        first, then = min(most, len(on_disk)), min(max(0, most - len(on_disk)), len(in_ram))
+        return (
+            *(on_disk[at] for at in sorted(resident_blocks(len(on_disk), first))),
+            *(in_ram[at] for at in sorted(resident_blocks(len(in_ram), then))),
+        )
+
+    def on_disk(self, numbers: Sequence[int]) -> int:
+        """How many of these blocks wait on the disk."""
+        return sum(isinstance(self._blocks[number].source, Extent) for number in numbers)
+
+    def keep(self, numbers: Sequence[int]) -> Callable[[], None]:
+        """Have these blocks stay on the device; returns what lets them pass by again. Between steps alone. Where memory
+        runs out all is as before.
+        """
+        blocks, held, kept = self._blocks, self.held, {number: self._blocks[number] for number in numbers}
+
+        def undo() -> None:
+            for block in kept.values():
+                _put(block.places, block.at_home)
+            self._let_pass(blocks, held)
+
+        for slot in range(len(self._slots)):
+            self._empty(slot)
+        try:
+            for block in kept.values():
+                _pack(block.places, block.layout, _bytes_on(held.device, block.layout.size_bytes))
+        except BaseException:
+            undo()
+            raise
+        stay_bytes = sum(block.layout.size_bytes for block in kept.values())
+        passing = {number: block for number, block in blocks.items() if number not in kept}
+        self._let_pass(passing, held._replace(resident_bytes=held.resident_bytes + stay_bytes))
+        return undo
+
+    def _let_pass(self, blocks: dict[int, Block], held: Held) -> None:
+        """From here on these alone come and go."""
+        for slot in range(len(self._slots)):
+            self._empty(slot)
+        self._blocks, self.held = blocks, held
+        self._course = Course(sorted(blocks), len(self._slots))
 
     def travelling(self) -> set[tuple[int, str]]:
         """The keys of the places whose tensors travel."""

@@ -35,12 +35,15 @@ from remote.kernels import is_not_compiled, run_eagerly, why_not_compiled
 from remote.losses import takes_chunks
 from remote.machine.disk import slow_read_words
 from remote.result.evaluate import evaluate
-from remote.step import StepSettings, scaler_of, step
+from remote.step import StepSettings, scaler_of, settings_of, step
 from remote.streaming import streamed_of
+from remote.training.crossings import NOTHING, crossed, moved_by, slow_crossing
 from remote.training.forecast import Seen, forecast_of
 from remote.training.ladder import (
+    HEADROOM,
     JUDGING,
     NOT_COMPILED,
+    SLOW_LINK,
     TRAINING,
     WHOLE_LOGITS,
     Rung,
@@ -48,11 +51,14 @@ from remote.training.ladder import (
     below,
     streamed_instead,
     tell_change,
+    with_residents,
+    with_visits,
 )
 from remote.training.optimizers import build_optimizer, set_learning_rate
 from remote.training.standing import Standing
 
 T = TypeVar("T")
+Undo = Callable[[], None]
 
 PROBE_STEPS = 2  # the first pays for warm-up, the second is the measure
 WORTH_IT = 0.97  # assumed: of a step's time; what saves less is noise
@@ -83,6 +89,7 @@ class Fitting:
         self._checkpoints, self._desk, self._standing = begun.checkpoints, begun.desk, standing
         self.total_steps = total_steps(len(train), spec.loop.epochs, spec.loop.max_steps, shape.sequences_per_step)
         self._compiled_in_s = 0.0  # what the probe's first steps took beyond those behind them
+        self._carried = NOTHING  # by the newest step that the probe timed
         self._moving = False  # whether the optimizer has begun to change weights and moments since the step began
         self.trained = self._with_optimizer(begun.model)
 
@@ -115,7 +122,7 @@ class Fitting:
         """
         before = rng_state()
         step_s, tokens = self.fitted(self._probed, TRAINING)
-        step_s = self._with_headroom(step_s)
+        step_s = self._with_fewer_crossings(self._with_headroom(step_s))
         judging_s, judged_tokens = self.fitted(self._judged_once, JUDGING)
         started_s = time.monotonic()
         size_bytes = tried_checkpoint(self._checkpoints, self.trained)
@@ -156,7 +163,11 @@ class Fitting:
         """(seconds of the last step, tokens of each)."""
         batch = longest_batch(self._train, self.shape)
         set_learning_rate(self.trained.optimizer, 0.0)
-        seconds = [self.timed_step(batch)[0] for _ in range(PROBE_STEPS)]
+        seconds = []
+        for _ in range(PROBE_STEPS):
+            before = moved_by(self.trained.model)
+            seconds.append(self.timed_step(batch)[0])
+        self._carried = crossed(before, moved_by(self.trained.model))
         self._compiled_in_s += max(0.0, seconds[0] - seconds[-1])
         return seconds[-1], sum(micro.num_tokens for micro in batch)
 
@@ -173,25 +184,55 @@ class Fitting:
     def _with_headroom(self, step_s: float) -> float:
         """Seconds of a step once as many rows go at once as are faster and have room: a second probe, and more."""
         while (higher := above(self.strategy)) is not None and self._desk.meters.takes_twice():
-            kept = self.strategy
-            self._carry_out(higher)
-            try:
-                tried_s = self._probed()[0]
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                tried_s = math.inf
-            if tried_s > WORTH_IT * step_s:
-                self._carry_out(kept)
-                self.trained = self._with_optimizer(self.trained.model)
-                self.trained.optimizer.zero_grad(set_to_none=True)
-                self._desk.meters.forget()
-                return step_s
-            self._tell_change(
-                "headroom", kept, f"there is room for more rows at once: a step takes {tried_s:.2f} s, not {step_s:.2f}"
-            )
+            tried_s = self._quicker(higher, step_s, HEADROOM, "there is room for more rows at once")
+            if tried_s is None:
+                break
             step_s = tried_s
         return step_s
+
+    def _with_fewer_crossings(self, step_s: float) -> float:
+        """Seconds of a step once less passes a link, or a disk, that is slower than planned and holds the step up: by more
+        micro-batches a visit, then by more blocks that stay on the card, as far as that is faster and has room.
+        """
+        streamed = streamed_of(self.trained.model)
+        slow = None if streamed is None else slow_crossing(streamed, self._carried, self.spec, step_s)
+        if streamed is None or slow is None:
+            return step_s
+        while (higher := with_visits(self.strategy)) is not None:
+            tried_s = self._quicker(higher, step_s, SLOW_LINK, slow)
+            if tried_s is None:
+                break
+            step_s = tried_s
+        numbers = streamed.staying(self._desk.meters.room_bytes())
+        if not numbers:
+            return step_s
+        higher = with_residents(self.strategy, len(numbers), from_disk=streamed.on_disk(numbers))
+        return self._quicker(higher, step_s, SLOW_LINK, slow, begin=partial(streamed.keep, numbers)) or step_s
+
+    def _quicker(
+        self, higher: Strategy, step_s: float, reason: str, why: str, *, begin: Callable[[], Undo] = lambda: _as_is
+    ) -> float | None:
+        """Seconds of a step by that strategy, which is kept and told of; None where it is not faster, or memory lacks: then all
+        is as before. `begin` does what it needs beside, and returns what undoes that.
+        """
+        kept, undo = self.strategy, _as_is
+        self._carry_out(higher)
+        try:
+            undo = begin()
+            tried_s = self._probed()[0]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            tried_s = math.inf
+        if tried_s <= WORTH_IT * step_s:
+            self._tell_change(reason, kept, f"{why}: a step takes {tried_s:.2f} s, not {step_s:.2f}")
+            return tried_s
+        undo()
+        self._carry_out(kept)
+        self.trained = self._with_optimizer(self.trained.model)
+        self.trained.optimizer.zero_grad(set_to_none=True)
+        self._desk.meters.forget()
+        return None
 
     # ── when memory runs out ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -257,7 +298,7 @@ class Fitting:
         if strategy.gradient_checkpointing != self.strategy.gradient_checkpointing:
             checkpoint_activations(base_of(self.trained.model), strategy)
         self.spec = msgspec.structs.replace(self.spec, strategy=strategy)
-        self.settings = replace(self.settings, loss=strategy.loss)
+        self.settings = settings_of(strategy, self.spec.device, self.settings.max_grad_norm)
         self.shape = replace(
             self.shape,
             micro_batch_size=strategy.micro_batch_size,
@@ -294,3 +335,7 @@ class Fitting:
             where = f"step {self._standing.progress.step + 1} of {self.total_steps}"
             raise Ended(EndReason.DIVERGED, f"the loss became {loss} at {where}; a lower learning rate is the usual cure")
         return seconds, loss, grad_norm
+
+
+def _as_is() -> None:
+    return

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from remote.contract import CAPABILITIES, EndReason, Strategy, Task
+from remote.contract import BY_TWO_SLOTS, CAPABILITIES, EndReason, Strategy, Streaming, Task
 from remote.telemetry import Events
 
 # A rung may change these of a Strategy and no others: which rows make a step, and all that trains, stay as they are.
@@ -20,7 +20,10 @@ GIVEN_UP: Final = (
 )
 NOT_RECOMPUTED: Final = ("prefix_tuning",)  # a block that is computed again would meet its prefix twice
 
-NOT_COMPILED: Final = "not_compiled"  # the reason of a change, beside memory's
+# the reasons of a change, beside memory's
+NOT_COMPILED: Final = "not_compiled"
+HEADROOM: Final = "headroom"
+SLOW_LINK: Final = "slow_link"
 
 STREAMED_TO: Final = ("cuda",)  # devices with a memory of their own
 STREAMED_TASKS: Final = ("causal_lm",)  # a classifier's head is put on a base that is in one place
@@ -53,7 +56,17 @@ def _loss_in_chunks(strategy: Strategy) -> Strategy | None:
     return msgspec.structs.replace(strategy, loss="chunked") if strategy.loss == "hf" else None
 
 
-TRAINING: Final[tuple[Rung, ...]] = (_smaller_micro_batch, _recomputing, _loss_in_chunks)
+def _less_at_a_visit(strategy: Strategy) -> Strategy | None:
+    """Of a base that is streamed: all blocks computed again, then half as many micro-batches side by side."""
+    said = strategy.streaming
+    if strategy.offload != "stream" or said is None or (said.num_visits == 1 and not said.num_blocks_without_recompute):
+        return None
+    visits = said.num_visits if said.num_blocks_without_recompute else said.num_visits // 2
+    streaming = msgspec.structs.replace(said, num_visits=visits, num_blocks_without_recompute=0)
+    return msgspec.structs.replace(strategy, streaming=streaming)
+
+
+TRAINING: Final[tuple[Rung, ...]] = (_smaller_micro_batch, _recomputing, _less_at_a_visit, _loss_in_chunks)
 JUDGING: Final[tuple[Rung, ...]] = (_smaller_micro_batch, _loss_in_chunks)  # without gradients nothing is kept
 WHOLE_LOGITS: Final[Mapping[tuple[Rung, ...], tuple[Rung, ...]]] = {  # of a model whose output matrix is not a plain one
     TRAINING: TRAINING[:-1],
@@ -65,11 +78,35 @@ def above(strategy: Strategy) -> Strategy | None:
     """Twice as many rows at once, and half as many times before the optimizer steps; None where the step has no such half."""
     if strategy.gradient_accumulation_steps % 2:
         return None
+    half, said = strategy.gradient_accumulation_steps // 2, strategy.streaming
+    if said is not None:
+        said = msgspec.structs.replace(said, num_visits=min(said.num_visits, half))
     return msgspec.structs.replace(
         strategy,
         micro_batch_size=strategy.micro_batch_size * 2,
-        gradient_accumulation_steps=strategy.gradient_accumulation_steps // 2,
+        gradient_accumulation_steps=half,
+        streaming=said,
     )
+
+
+def with_visits(strategy: Strategy) -> Strategy | None:
+    """Twice as many micro-batches served by one visit of a streamed block; None where one visit serves all of a step."""
+    said = strategy.streaming or BY_TWO_SLOTS
+    visits = min(2 * said.num_visits, strategy.gradient_accumulation_steps)
+    if visits <= said.num_visits:
+        return None
+    return msgspec.structs.replace(strategy, streaming=msgspec.structs.replace(said, num_visits=visits))
+
+
+def with_residents(strategy: Strategy, num_more: int, *, from_disk: int) -> Strategy:
+    """So many streamed blocks more that stay on the card, some of which waited on the disk."""
+    said = strategy.streaming or BY_TWO_SLOTS
+    streaming = msgspec.structs.replace(
+        said,
+        num_resident_blocks=said.num_resident_blocks + num_more,
+        num_disk_blocks=max(0, said.num_disk_blocks - from_disk),
+    )
+    return msgspec.structs.replace(strategy, streaming=streaming)
 
 
 def below(strategy: Strategy, rungs: tuple[Rung, ...]) -> Strategy | None:
@@ -101,11 +138,22 @@ def changes(before: Strategy, after: Strategy) -> dict[str, list[Any]]:
     }
 
 
+def _told(before: Strategy, after: Strategy) -> dict[str, list[Any]]:
+    """The same, and of how blocks pass only what differs."""
+    found = changes(before, after)
+    if after.streaming is None or "streaming" not in found:
+        return found
+    del found["streaming"]
+    was, now = before.streaming or BY_TWO_SLOTS, after.streaming
+    pairs = {name: [getattr(was, name), getattr(now, name)] for name in Streaming.__struct_fields__}
+    return found | {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def tell_change(
     events: Events, step: int, before: Strategy, after: Strategy, why: str, *, reason: str = EndReason.OUT_OF_MEMORY
 ) -> None:
     """Tell of another strategy, by which the same is learned."""
-    found = changes(before, after)
+    found = _told(before, after)
     told = ", ".join(f"{name} from {was} to {now}" for name, (was, now) in found.items())
     message = f"{why}; the run goes on with {told}, and learns the same"
     events.emit("strategy_changed", reason=reason, step=step, changes=found, message=message)

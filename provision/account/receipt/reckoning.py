@@ -29,7 +29,7 @@ from provision.account.receipt.value import (
 )
 from provision.account.runs import Rental, RunState, Standing
 from provision.errors import Exit
-from remote.contract import Measured, Outcome, Phase, Strategy
+from remote.contract import BY_TWO_SLOTS, Measured, Outcome, Phase, Strategy
 
 
 def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Closing) -> Receipt:
@@ -96,8 +96,19 @@ def with_open_books(receipt: Receipt, trouble: str) -> Receipt:
 
 
 def _strategy_words(plan: Plan, carried_out: Strategy) -> str:
-    planned = "" if carried_out == plan.strategy else f" (planned was {describe(plan.strategy)})"
-    return f"{describe(carried_out)}, {carried_out.seq_len} tokens{planned}"
+    if carried_out == plan.strategy:
+        return f"{describe(carried_out)}, {carried_out.seq_len} tokens"
+    passing = carried_out.streaming != plan.strategy.streaming
+    now, planned = (f"{describe(each)}{_passing(each) if passing else ''}" for each in (carried_out, plan.strategy))
+    return f"{now}, {carried_out.seq_len} tokens (planned was {planned})"
+
+
+def _passing(strategy: Strategy) -> str:
+    """How blocks pass by, where they do."""
+    if strategy.offload != "stream":
+        return ""
+    said = strategy.streaming or BY_TWO_SLOTS
+    return f", {said.num_resident_blocks} blocks kept on the card, {said.num_visits} micro-batches a visit"
 
 
 # ── the parts ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,7 @@ from provision.account.receipt.value import Receipt
 from provision.errors import Exit
 from provision.report.tables import bill_table, headline
 from provision.seam import Box
-from remote.contract import Doubt, EndReason, Evaluation, Measured, Outcome, Reached
+from remote.contract import Doubt, EndReason, Evaluation, Measured, Outcome, Reached, Streaming
 from tests.provision.account.receipts import GONE, OPENED_AT_S, outcome_of, receipt_of, run_state
 from tests.provision.plans import FREE, attempted, rental, tiny_plan
 
@@ -350,6 +350,10 @@ def test_a_run_that_stepped_down_from_its_plan_says_so_and_teaches_no_later_plan
     assert calibrations(plan, receipt) == ()
     assert "batch 1x" in receipt.strategy
     assert f"(planned was {describe(plan.strategy)})" in receipt.strategy
+    said = Streaming(num_slots=2, num_resident_blocks=3, num_visits=4, num_blocks_without_recompute=0)
+    slow = msgspec.structs.replace(plan.strategy, offload="stream", streaming=said)
+    receipt = receipt_of(plan, run_state(plan), msgspec.structs.replace(outcome_of(), strategy=slow))
+    assert ", 3 blocks kept on the card, 4 micro-batches a visit, " in receipt.strategy
     as_planned = receipt_of(plan, run_state(plan), msgspec.structs.replace(outcome_of(), strategy=plan.strategy))
     assert "planned was" not in as_planned.strategy
     assert calibrations(plan, as_planned)
