@@ -12,7 +12,7 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.request import Changes, Request
 from planner.choice.goals import MEASURES, Goal
 from planner.choice.recipes import Choice
-from remote.contract import Strategy
+from remote.contract import MAX_CHECKPOINTS, Strategy
 
 PLAN_VERSION: Final = 2  # 2: how rows are read stands together, in `request.data.reading`
 
@@ -79,8 +79,15 @@ class HostEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def written_bytes(self) -> int:
-        """What of the disk the trainer itself fills: checkpoints and result."""
-        return sum(self.disk_components.get(name, 0) for name in ("checkpoints", "result"))
+        """What a trainer must be able to write, or ends: checkpoints, result, blocks that RAM shall not hold; not what
+        is packed there: it may lie there since an earlier run, and without room for it the base is packed while it loads.
+        """
+        return sum(self.disk_components.get(name, 0) for name in ("checkpoints", "result", "streamed"))
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """One of those that lie there at once."""
+        return self.disk_components.get("checkpoints", 0) // MAX_CHECKPOINTS
 
 
 class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):

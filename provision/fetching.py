@@ -8,18 +8,23 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 from provision.exchange import opener
 
 CHUNK_BYTES: Final = 1 << 16  # assumed: the limit is looked at after each
 SCHEMES: Final = ("http", "https")
-OUT_OF_REACH: Final = "it can't be reached"
 TOO_MANY: Final = 429  # derived: RFC 6585
+
+Kind = Literal["unreached", "failed"]  # no network, or none that brings an answer in time; what came is no use
 
 
 class NotFetched(Exception):
-    """`str(error)` says why, to stand after a colon."""
+    """`str(error)` says why, to stand after a colon; `kind` what a caller may go by."""
+
+    def __init__(self, why: str, *, kind: Kind = "failed") -> None:
+        super().__init__(why)
+        self.kind: Final = kind
 
 
 def fetch(url: str, *, max_bytes: int, within_s: float) -> bytes:
@@ -58,12 +63,13 @@ def _pieces(url: str, *, max_bytes: int, within_s: float) -> Iterator[bytes]:
         with error:
             raise NotFetched(_status(error)) from None
     except TimeoutError:
-        raise NotFetched(f"no answer within {within_s:g} s") from None
+        raise NotFetched(f"no answer within {within_s:g} s", kind="unreached") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
-            raise NotFetched(f"no answer within {within_s:g} s") from None
-        raise NotFetched(f"{OUT_OF_REACH}: {getattr(reason, 'strerror', None) or reason}") from None
+            raise NotFetched(f"no answer within {within_s:g} s", kind="unreached") from None
+        why = getattr(reason, "strerror", None) or reason
+        raise NotFetched(f"it can't be reached: {why}", kind="unreached") from None
 
 
 def _read(answer: http.client.HTTPResponse, *, max_bytes: int, promised: str | None) -> Iterator[bytes]:

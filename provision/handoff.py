@@ -75,6 +75,7 @@ def hand_off(
         planned_link_bytes_per_s=None if plan.gpu is None else host_bytes_per_s(plan.gpu),
         planned_read_bytes_per_s=disk_bytes_per_s() if disk_blocks(plan.strategy) else None,
         planned_disk_bytes=plan.host.written_bytes,
+        planned_checkpoint_bytes=plan.host.checkpoint_bytes,
         usd_per_hour=float(plan.offer.usd_per_hour),
         billed_since_s=started_at_s,
         notice_from=NOTICES.get(plan.offer.provider) if plan.offer.purchase == "spot" else None,

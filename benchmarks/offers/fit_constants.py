@@ -219,6 +219,8 @@ def spreads(unseen: Sequence[Scored]) -> Iterable[str]:
     yield "| --- | --- | --- | --- | --- |"
     for name, checked_in in calibration.SPREADS.items():
         members = [item for item in unseen if item.kind == name]
+        if not members:  # no run waited for its disk
+            continue
         errors = [abs(item.error) for item in members]
         ruled = spread_by_rule(errors)
         inside = sum(item.inside_class for item in members) / len(members)

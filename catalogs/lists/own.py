@@ -76,9 +76,11 @@ def _mistakes(offers: dict[str, Offer], table: _Table, row: Row) -> Iterator[Cat
         try:
             _add({} if told else offers, table, row)
         except CatalogError as error:
-            if error.field is None or error.field in told:
+            if error.field in told:
                 return
             yield error
+            if error.field is None:  # with nothing right to put there
+                return
             told.add(error.field)
             row = Row(row.file, row.line, row.cells | {error.field: right.get(error.field, "")})
         else:

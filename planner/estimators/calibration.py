@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from planner.units import MIB
+from planner.plan import Range
+from planner.units import GB, MIB
 
 # ── around PyTorch ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -160,21 +161,24 @@ PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  
 SLOWEST_PCIE: Final = 3  # assumed of a card whose generation nobody states: the oldest in use
 # derived: a network card of 200 Gb/s for each GPU, as HGX clusters have them; a cheap cloud has far less
 NODE_LINK_GB_PER_S: Final = 25.0
-# assumed: what one reader gets of a box's disk in large pieces. A drive of its own (NVMe) reads 2 to 7 GB/s, a volume over the
-# network 0.1 to 1 as it was paid for, and no price list says which; preflight measures it
-DISK_GB_PER_S: Final = 1.0
-DISK_SPREAD: Final = 3.0  # assumed: from a good volume over the network to a drive of the box's own
+# assumed: what one reader gets of a box's disk in large pieces; checkpoints, which are hashed and forced there, go at a rate of
+# their own (phases.WRITE_BYTES_PER_S). A drive of the box's own (NVMe) reads 2 to 7 GB/s, a volume over the network 0.1 to 1 as
+# it was paid for, and no price list says which; preflight measures it
+READ_BYTES_PER_S: Final = Range(p10=3 * GB, p50=1 * GB, p90=GB / 3)
 SUMS_PER_BLOCK: Final = 4  # derived: behind attention and MLP, forward and backward (Megatron-LM, arXiv:1909.08053)
 RING_TRIPS: Final = 2  # derived: a sum over a ring sends every byte twice, to be added and to be handed out
 NARROW_BYTES: Final = 2  # derived: of a 16-bit number
 
-RunClass = Literal["link_bound", "other_vendor", "host_bound", "experts", "other_card", "full", "several_gpus", "one_gpu"]
+RunClass = Literal[
+    "disk_bound", "link_bound", "other_vendor", "host_bound", "experts", "other_card", "full", "several_gpus", "one_gpu"
+]
 
 # How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/offers/fit_constants.py: runs are parted into classes, a
 # run belongs to the first that applies, and a class's factor is exp(the 80th percentile of |ln(predicted / measured)|), rounded
 # up, each run predicted by a fit that had not seen its source. In brackets: the runs, and how many of them lie inside. The
 # factors fall, so the first class that applies is the widest.
 SPREADS: Final[Mapping[RunClass, float]] = {
+    "disk_bound": READ_BYTES_PER_S.p10 / READ_BYTES_PER_S.p50,  # derived: no run was; as far as disks lie apart
     "link_bound": 2.11,  # derived (6, 83 %); nobody knows a rented box's topology before it is measured
     "host_bound": 2.07,  # derived (23, 83 %); moves with the day and the host
     "other_vendor": 1.62,  # derived (1, 100 %); other libraries of kernels

@@ -178,3 +178,8 @@ def dearer_question(plan: Plan, first: Plan) -> str | None:
     share = round(100 * (_usd(plan) / _usd(first) - 1)) if _usd(first) else 0
     dearer = f"{share} % more than" if share else "where nothing was to be paid for"
     return f"The next offer, {plan.offer.key}, is planned at ${_usd(plan):.2f} for the whole job, {dearer} the first."
+
+
+def idle_leases(before: int, *, of_lease: bool, has_learned: bool) -> int:
+    """How many leases of a controller's have ended since a step came home last, after one attempt more."""
+    return 0 if has_learned else before + of_lease

@@ -24,7 +24,7 @@ from provision.errors import Reason, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.walk import renting
 from provision.walk.attempt import attempt, confirm
-from provision.walk.attempts import MAX_LEASES, Next, NoneLeft, choose
+from provision.walk.attempts import MAX_LEASES, Next, NoneLeft, choose, idle_leases
 from provision.walk.books import close_books
 from provision.walk.driven import Run
 from provision.walk.end import End, Failed, GoOn, Stopped, Telling, Trained
@@ -87,7 +87,8 @@ def _settled(run: Run, phases: Phases) -> End | None:
         end = attempt(run, phases, plan)
         if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
             return end
-        num_idle_leases += isinstance(end, GoOn) and steps_at_home(run.folder.checkpoints)[-1:] <= learned[-1:]
+        has_learned = steps_at_home(run.folder.checkpoints)[-1:] > learned[-1:]
+        num_idle_leases = idle_leases(num_idle_leases, of_lease=isinstance(end, GoOn), has_learned=has_learned)
         if num_idle_leases >= MAX_LEASES:
             return Failed(f"{end.said} {LEASES_ENDED}", by_lease=True)
         said, by_lease = end.said, end.by_lease

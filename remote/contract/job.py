@@ -180,8 +180,9 @@ class JobSpec(Value, frozen=True, kw_only=True):
     planned_link_bytes_per_s: float | None = None  # from the host's memory to one card that the plan counts on
     planned_read_bytes_per_s: float | None = None  # from the disk, of blocks that wait there; None = none do
     planned_disk_bytes: int | None = (
-        None  # what the plan has disk for: every checkpoint that lies there at once, and the result
+        None  # that the trainer must be able to fill: all checkpoints at once, result, blocks there
     )
+    planned_checkpoint_bytes: int | None = None  # of one
     usd_per_hour: float | None = None  # what the machine costs, for those who watch; None = it is not said
     billed_since_s: float | None = None  # wall clock (Unix): since when
     notice_from: NoticeFrom | None = None  # whose metadata server tells that a spot machine is taken back; None = nobody does

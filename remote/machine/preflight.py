@@ -22,7 +22,6 @@ from remote.contract import (
     CAPABILITIES,
     CHECKPOINT_DIR,
     HEAD_ALONE,
-    MAX_CHECKPOINTS,
     PROGRESS_FILE,
     SMOTE,
     SMOTE_REFUSED,
@@ -202,11 +201,11 @@ def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
 def slow_disk(spec: JobSpec, found: Mapping[str, Any]) -> str | None:
     """A sentence where the disk is so slow that checkpoints take a large part of the time; None where it is not."""
     speed = found["disk_write_bytes_per_s"]
-    if spec.planned_disk_bytes is None or speed is None:
+    if spec.planned_checkpoint_bytes is None or speed is None:
         return None
     return slow_words(
         speed,
-        checkpoint_bytes=spec.planned_disk_bytes // (MAX_CHECKPOINTS + 1),
+        checkpoint_bytes=spec.planned_checkpoint_bytes,
         every_s=spec.loop.checkpoint_every_s,
         share=SAVING_SHARE,
     )
@@ -268,9 +267,12 @@ def check_disk(spec: JobSpec, folder: Path) -> None:
     free_bytes = shutil.disk_usage(folder).free
     held_bytes = sum(_held_bytes(folder / name) for name in (CHECKPOINT_DIR, spec.output))
     if free_bytes + held_bytes < spec.planned_disk_bytes:
+        what = (
+            "checkpoints, result and blocks that RAM shall not hold" if disk_blocks(spec.strategy) else "checkpoints and result"
+        )
         raise Ended(
             EndReason.DISK_FULL,
-            f"{free_bytes / MIB:,.1f} MiB of disk are free, checkpoints and result need up to "
+            f"{free_bytes / MIB:,.1f} MiB of disk are free, {what} need up to "
             f"{(spec.planned_disk_bytes - held_bytes) / MIB:,.1f}",
         )
 

@@ -321,7 +321,7 @@ def _ends(one: Range) -> tuple[float, float, float]:
 
 def _save(num_bytes: int, *, num_checkpoints: float) -> Range:
     """Checkpoints on the way, the result at the end, and the check that it loads again."""
-    return total(scaled(moving(num_bytes, phases.DISK_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
+    return total(scaled(moving(num_bytes, phases.WRITE_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
 
 
 def checkpoint_bytes(architecture: Architecture, strategy: Strategy, task: Task) -> int:
@@ -331,7 +331,7 @@ def checkpoint_bytes(architecture: Architecture, strategy: Strategy, task: Task)
 
 
 def _fetch(num_bytes: int, *, own: bool) -> Range:
-    return total(span(0.2, 1, 3), moving(num_bytes, phases.DISK_BYTES_PER_S if own else phases.FETCH_BYTES_PER_S))
+    return total(span(0.2, 1, 3), moving(num_bytes, phases.WRITE_BYTES_PER_S if own else phases.FETCH_BYTES_PER_S))
 
 
 # ── energy ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

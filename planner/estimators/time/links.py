@@ -24,7 +24,7 @@ def host_bytes_per_s(gpu: Gpu) -> float:
 
 def disk_bytes_per_s() -> float:
     """Bytes per second that a box's disk gives back in large pieces, whichever box: no price list says more."""
-    return known.DISK_GB_PER_S * GB
+    return known.READ_BYTES_PER_S.p50
 
 
 def inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:

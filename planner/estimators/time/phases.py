@@ -59,7 +59,7 @@ UNPACKED_PARAMS_PER_S: Final = span(40e6, 15e6, 6e6)  # measured: with the line 
 TOKENIZED_PER_S: Final = span(2e6, 0.6e6, 0.25e6)
 # measured: checkpoints of 2.5 and 5 GB at 0.51 to 0.65 GB/s, a virtual machine with an H200, 2026-11-27 (benchmarks/gpu_runs);
 # assumed: how far a cloud's block volume, or this machine's disk, lies from that
-DISK_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)
+WRITE_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)
 
 # measured: 5.5 to 16 s to import torch, transformers and peft, cold; 13 to 15 s on that virtual machine
 IMPORT_S: Final = span(6, 12, 25)

@@ -22,6 +22,7 @@ class Spread(NamedTuple):
 def run_class(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: StepTime) -> known.RunClass:
     """Which runs this one is like, as far as trusting its estimate goes: the class with the widest spread that applies."""
     applies: dict[known.RunClass, bool] = {
+        "disk_bound": step.bound == "disk",
         "link_bound": step.bound == "link",
         "other_vendor": gpu.vendor != "nvidia",
         "host_bound": step.bound == "host" and not architecture.num_experts,
@@ -42,6 +43,6 @@ def _is_untimed(strategy: Strategy) -> bool:
 
 def spread_of(kind: known.RunClass, step: StepTime, accumulation: int) -> Spread:
     """As far as runs of this class went, and on the slow side at least as far as a slow host would take this one."""
-    measured = known.DISK_SPREAD if step.bound == "disk" else known.SPREADS[kind]
+    measured = known.SPREADS[kind]
     held_up = step.on_host(known.SLOW_HOST).step_s(accumulation) / step.step_s(accumulation)
     return Spread(measured, max(measured, held_up))

@@ -198,16 +198,10 @@ def _refreshed_table(found: tuple[Refreshed, ...], today: dt.date) -> Table:
         title="Prices by provider",
         columns=("provider", "this time", "offers kept", "seen", "why"),
         rows=tuple(_refreshed_row(each, today) for each in found),
-        note=OFFLINE if found and all(map(_out_of_reach, found)) else TERMS,
+        note=OFFLINE if found and all(each.state == "unreached" for each in found) else TERMS,
         of_words=True,
         unbroken=("provider",),
     )
-
-
-def _out_of_reach(each: Refreshed) -> bool:
-    from provision.fetching import OUT_OF_REACH
-
-    return each.state == "failed" and any(says.startswith(OUT_OF_REACH) for says in each.says)
 
 
 def _refreshed_row(each: Refreshed, today: dt.date) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from catalogs.lists.compared import doubts
 from catalogs.lists.hunted import Hunted, read_hunted
 from catalogs.lists.refreshed import MAX_FILE_BYTES, PriceList, path_of, read_price_list
 from catalogs.user_file import MIB, shortened
-from provision.fetching import NotFetched, fetch
+from provision.fetching import Kind, NotFetched, fetch
 from provision.home.whole import at_home, write_whole
 from provision.prepare.prices.live import EXTRA, Asker
 from provision.prepare.prices.sources import LIVE, PUBLISHED
@@ -34,7 +34,7 @@ MAX_TABLE_BYTES: Final = 256 * MIB  # assumed; unpacked
 NUM_AT_ONCE: Final = 4  # assumed: it is somebody's bucket
 DAY_DIGITS: Final = 8  # derived: a version begins with the day of its making, 20261120-…
 
-State = Literal["new", "unchanged", "refused", "failed"]
+State = Literal["new", "unchanged", "refused"] | Kind
 
 
 class Refreshed(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,9 @@ class Refresh:
             if before is not None and before.version == source.version and source.is_final:
                 return _told(provider, "unchanged", before)
             found = read_hunted(source.table(), provider, self.catalog, observed_on=source.observed_on)
-        except (NotFetched, CatalogError) as error:
+        except NotFetched as error:
+            return _told(provider, error.kind, before, (str(error),))
+        except CatalogError as error:
             return _told(provider, "failed", before, (str(error),))
         if (wrong := self._doubts(provider, before, found)) and not self.accept:
             return _told(provider, "refused", before, wrong)

@@ -72,11 +72,13 @@ class Asker(msgspec.Struct, frozen=True, kw_only=True):
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise NotFetched(late) from None
+            raise NotFetched(late, kind="unreached") from None
         except OSError as error:
             raise NotFetched(f"gpuhunt can't be started: {error.strerror}") from None
-        if done.returncode < 0:  # by a signal: of its alarm, else of whoever ends what takes too much memory
-            raise NotFetched(late if -done.returncode == signal.SIGALRM else f"gpuhunt was ended by signal {-done.returncode}")
+        if -done.returncode == signal.SIGALRM:  # its own
+            raise NotFetched(late, kind="unreached")
+        if done.returncode < 0:  # by whoever ends what takes too much memory
+            raise NotFetched(f"gpuhunt was ended by signal {-done.returncode}")
         return done.returncode
 
     def _needed(self, live: Live) -> tuple[str, ...]:

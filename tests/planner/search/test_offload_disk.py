@@ -10,10 +10,10 @@ import pytest
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from planner.asking.request import Where
-from planner.estimators.calibration import DISK_SPREAD
+from planner.estimators.calibration import READ_BYTES_PER_S
 from planner.estimators.host import estimate_host, usable_ram_bytes
 from planner.estimators.time.speed import StepTime, step_time
-from planner.estimators.time.trust import spread_of
+from planner.estimators.time.trust import run_class, spread_of
 from planner.plan import Plan
 from planner.strategy.stack import PINNED_STACK
 from planner.strategy.words import describe
@@ -92,7 +92,10 @@ def test_what_the_disk_gives_decides_where_it_is_slower_than_link_and_card() -> 
     slow = msgspec.structs.replace(step, disk_s=3.0)
     assert (step.bound, slow.bound) == ("compute", "disk")
     assert slow.micro_step_s == pytest.approx(3.0 + 0.15 * 1.0)
-    assert spread_of("one_gpu", slow, 1) == (DISK_SPREAD, DISK_SPREAD)
+    strategy, architecture = planned(16.0).strategy, resolve_model("32b")
+    assert run_class(architecture, strategy, SMALL, step) != run_class(architecture, strategy, SMALL, slow) == "disk_bound"
+    rate = READ_BYTES_PER_S
+    assert spread_of("disk_bound", slow, 1) == (rate.p10 / rate.p50, rate.p50 / rate.p90) == (3.0, 3.0)
 
 
 def test_more_blocks_on_the_disk_take_longer() -> None:

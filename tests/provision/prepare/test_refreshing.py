@@ -174,7 +174,7 @@ def test_a_fault_is_one_sentence_and_leaves_the_last_good_file(
     bucket.version = "20261121-8"
     fault(bucket)  # type: ignore[operator]
     found = one(dataclasses.replace(refresh, within_s=0.2 if bucket.stalled else refresh.within_s))
-    assert (found.state, found.num_offers, found.observed_on) == ("failed", 3, SEEN)
+    assert (found.state, found.num_offers, found.observed_on) == ("unreached" if bucket.stalled else "failed", 3, SEEN)
     assert said in found.says[0]
     assert keys(refresh) == before
 
@@ -379,8 +379,16 @@ def test_what_no_source_prices_is_not_known_and_never_free(capsys: pytest.Captur
     assert "0.06 $ per GiB-month" in capsys.readouterr().out
 
 
-def test_who_reaches_nobody_is_told_what_he_plans_with_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    """In one sentence below what became of each: prices that are here are still planned with."""
+def test_who_reaches_nobody_is_told_what_he_plans_with_and_what_to_do(
+    bucket: Bucket, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one sentence below what became of each: prices that are here are still planned with. Nobody answers either where all
+    that is sent is lost on the way.
+    """
+    monkeypatch.setattr("provision.prepare.prices.keeping.Refresh.within_s", 0.2)
+    bucket.stalled.add("aws")
+    assert call(["catalog", "refresh", "--provider", "aws", "--from", bucket.url]) == Exit.FAILED
+    assert "Nobody could be reached: plans go on" in " ".join(capsys.readouterr().out.split())
     nobody = "http://127.0.0.1:9"  # discard, where nothing listens
     assert call(["catalog", "refresh", "--provider", "aws", "--provider", "oci", "--from", nobody]) == Exit.FAILED
     said = " ".join(capsys.readouterr().out.split())
@@ -391,6 +399,8 @@ def test_who_reaches_nobody_is_told_what_he_plans_with_and_what_to_do(capsys: py
 
 def test_no_server_at_all_is_said_in_words(refresh: Refresh) -> None:
     found = one(dataclasses.replace(refresh, url="http://127.0.0.1:9/v3"))
-    assert (found.state, found.num_offers) == ("failed", None)
+    assert (found.state, found.num_offers) == ("unreached", None)
     assert found.says == ("it can't be reached: Connection refused",)
-    assert one(dataclasses.replace(refresh, url="file:///etc")).says[0].endswith("is no address of the web")
+    found = one(dataclasses.replace(refresh, url="file:///etc"))
+    assert found.state == "failed"
+    assert found.says[0].endswith("is no address of the web")

@@ -14,7 +14,17 @@ from planner.plan import Plan
 from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
-from provision.walk.attempts import MAX_DECLINED, MAX_LOST, MAX_ZONES, TOO_LATE_TO_RENT, Next, NoneLeft, Past, choose
+from provision.walk.attempts import (
+    MAX_DECLINED,
+    MAX_LOST,
+    MAX_ZONES,
+    TOO_LATE_TO_RENT,
+    Next,
+    NoneLeft,
+    Past,
+    choose,
+    idle_leases,
+)
 from tests.provision.plans import exactly, rental, tiny_plan
 
 
@@ -99,6 +109,16 @@ def test_a_lease_that_ended_rules_nothing_out() -> None:
     """The machine was good: whoever is back asks for the same, however often."""
     for plans in (PLANS, (FIRST,)):
         assert choose(plans, Past(rentals=(tried(FIRST, None, Reason.LEASE),) * 4)) == Next(plan=FIRST)
+
+
+def test_leases_are_counted_between_two_steps_and_what_else_became_of_a_box_does_not_count() -> None:
+    """None of two boxes that learned nothing counts after one that did."""
+    lease, lost, learned = (True, False), (False, False), (True, True)
+    counts, number = [], 0
+    for of_lease, has_learned in (learned, lease, lost, lease, learned, lease):
+        number = idle_leases(number, of_lease=of_lease, has_learned=has_learned)
+        counts.append(number)
+    assert counts == [0, 1, 1, 2, 0, 1]
 
 
 def test_an_offer_counts_once_however_many_of_its_zones_were_full() -> None:

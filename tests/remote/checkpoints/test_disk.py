@@ -21,6 +21,7 @@ from remote.adapters.ranks import Ranks, tuner_of
 from remote.checkpoints.checkpoint import Progress, Trained, put_right, read_progress, trainable, write_checkpoint
 from remote.checkpoints.files import steps_in
 from remote.contract import (
+    BY_TWO_SLOTS,
     CAPABILITIES,
     CHECKPOINT_DIR,
     MAX_CHECKPOINTS,
@@ -62,7 +63,7 @@ class Disk(NamedTuple):
     free: int
 
 
-def spec_of(strategy: Strategy, planned_disk_bytes: int | None) -> JobSpec:
+def spec_of(strategy: Strategy, planned_disk_bytes: int | None, planned_checkpoint_bytes: int | None = None) -> JobSpec:
     return JobSpec(
         run_id="r",
         model=ModelSource(kind="hub", location="a/b"),
@@ -70,6 +71,7 @@ def spec_of(strategy: Strategy, planned_disk_bytes: int | None) -> JobSpec:
         strategy=strategy,
         loop=Loop(),
         planned_disk_bytes=planned_disk_bytes,
+        planned_checkpoint_bytes=planned_checkpoint_bytes,
     )
 
 
@@ -104,6 +106,28 @@ def test_a_disk_that_is_too_small_is_refused_and_what_lies_there_counts(
     saved.parent.mkdir(parents=True)
     saved.write_bytes(bytes(1_000_000))
     preflight.check_disk(spec, tmp_path)
+
+
+def test_blocks_that_ram_shall_not_hold_need_room_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come after the base was fetched, which would have been paid for in vain."""
+    streams: dict[str, Any] = {"model": "7b", "quant": "nf4", "offload": "stream"}
+    above = msgspec.structs.replace(strategy_of(read_case(streams)), streaming=BY_TWO_SLOTS)
+    below = msgspec.structs.replace(above, streaming=msgspec.structs.replace(BY_TWO_SLOTS, num_disk_blocks=20))
+    in_ram, on_disk = (estimate_host(resolve_model("7b"), each, num_gpus=1, on_cpu=False) for each in (above, below))
+    assert on_disk.written_bytes == in_ram.written_bytes + on_disk.disk_components["streamed"]
+    with_free(monkeypatch, in_ram.written_bytes)
+    preflight.check_disk(spec_of(above, in_ram.written_bytes), tmp_path)
+    with pytest.raises(Ended, match="checkpoints, result and blocks that RAM shall not hold need up to"):
+        preflight.check_disk(spec_of(below, on_disk.written_bytes), tmp_path)
+
+
+def test_a_slow_disk_is_told_by_what_one_checkpoint_takes_whatever_else_is_written() -> None:
+    """A gigabyte of blocks that wait there is written once."""
+    found = {"disk_write_bytes_per_s": 20e6}
+    said = preflight.slow_disk(spec_of(STRATEGY, 9_000_000_000, planned_checkpoint_bytes=2_000_000_000), found)
+    assert said is not None
+    assert "a checkpoint of 2,000 MB takes about 100 s" in said
+    assert preflight.slow_disk(spec_of(STRATEGY, 9_000_000_000, planned_checkpoint_bytes=2_000_000), found) is None
 
 
 def tensor_bytes(tree: Any) -> int:
