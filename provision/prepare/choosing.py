@@ -34,6 +34,7 @@ from provision.prepare.asking import data_measure, market, offers_of_request, sa
 from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
 from provision.prepare.inputs.earlier import require_earlier_whole
+from provision.prepare.inputs.weights import require_base_whole
 from provision.prepare.policy import capped, narrowed, require_allowed
 from provision.prepare.unchanged import require_unchanged
 from provision.providers import KINDS, Confirm
@@ -102,6 +103,7 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     first, *alternatives = (_to_be_run(each, edges.rules, keep=options["keep_box_on_failure"]) for each in every)
     require_time_to_train(first)
     require_earlier_whole(first.request)
+    require_base_whole(first.request)
     return Chosen(first, tuple(alternatives))
 
 
@@ -146,8 +148,8 @@ def look_at_job(read: ReadThrough, job: str, question: KeyQuestion) -> Looked:
     architecture = None
     if ("model",) not in refused_keys and () not in refused_keys:
         architecture = told.met(lambda: resolve_model(request.model, base=Path.cwd()))
-    if architecture is not None:
-        told.met(lambda: find_base(request.model))
+    if architecture is not None and told.met(lambda: find_base(request.model)) is not None:
+        told.met(lambda: require_base_whole(request))
     offers = told.met(lambda: _offers(request, question, assumed_price=None))
     all_offers = (*market().offers, *(offers or ()))
     for check in checks(_judgeable(request, offers), architecture, market(), all_offers, runnable=KINDS):

@@ -41,6 +41,7 @@ BY_TWO_SLOTS: Final = Streaming(num_slots=2, num_resident_blocks=0, num_visits=1
 
 # The key of a config.json under which a base that was packed on the disk says in which way. See `remote.quantized`.
 PACKED_KEY: Final = "rentune_packed"
+PACKED_INDEX: Final = "packed.json"  # beside it: the hash of each file, and whether all of it is there
 PACKED_HERE: Final[tuple[Quant, ...]] = ("nf4", "fp4")  # what it packs
 
 

@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from remote.checkpoints.files import write_whole
-from remote.contract import Dtype, PathBelow, Quant, StorageDtype, Strategy, Value, decode, encode
+from remote.contract import PACKED_INDEX, Dtype, PathBelow, Quant, StorageDtype, Strategy, Value, decode, encode
 from remote.digest import fingerprint_of, sha256_of
 from remote.ends import bad_job
 
-INDEX_FILE: Final = "packed.json"
+INDEX_FILE: Final = PACKED_INDEX
 WEIGHTS: Final = "*.safetensors"
 
 

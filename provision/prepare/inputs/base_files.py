@@ -30,7 +30,7 @@ WORDS: Final = (".json", ".model", ".jinja", ".txt")  # as of a hub's: configura
 
 def unread_of(folder: Path) -> Callable[[Path], bool]:
     """What says of a path below the folder whether nothing there is read on the machine: a file, or a folder with all in it."""
-    read = _weights_in(folder)
+    read = weights_in(folder)
 
     def unread(path: Path) -> bool:
         if path.name.startswith("."):
@@ -45,10 +45,10 @@ def require_whole(folder: Path) -> None:
     packed = sorted(folder.glob(f"*{PACKED}"))
     if not (folder / MODEL_CONFIG).is_file():
         raise _lacks(folder, MODEL_CONFIG)
-    if not _weights_in(folder) and any(folder.glob(PICKLED)):
+    if not weights_in(folder) and any(folder.glob(PICKLED)):
         said = f"The model folder {folder} holds its weights as pickles ({PICKLED})."
         raise BadInput(said, hint=SAVED_SAFE.format(folder), place=("model",))
-    if not _weights_in(folder):
+    if not weights_in(folder):
         hint = f"Name a file of it: {shlex.quote(str(packed[0]))}" if packed else HINT
         raise _lacks(folder, f"*{SAFE}, and other weights are not read from it", hint)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES) and not any(folder.glob("*.model")):
@@ -59,8 +59,8 @@ def _lacks(folder: Path, what: str, hint: str = HINT) -> BadInput:
     return BadInput(f"The model folder {folder} has no {what}.", hint=hint, place=("model",))
 
 
-def _weights_in(folder: Path) -> frozenset[Path]:
-    """Those that are read: safetensors, and not the same in another layout."""
+def weights_in(folder: Path) -> frozenset[Path]:
+    """The files of weights that are read: safetensors, and not the same in another layout."""
     safe = frozenset(folder.glob(f"*{SAFE}"))
     usual = frozenset(each for each in safe if not each.name.startswith(ANOTHER_FORMAT))
     return usual or safe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +12,11 @@ import msgspec
 from catalogs.user_file import shortened
 from planner.asking.request import Request
 from provision.errors import BadInput
+from provision.prepare.inputs.weights import is_whole
 from remote.contract import ADAPTER_CONFIG, CHECKPOINT_FILES, MANIFEST_FILE, PROGRESS_FILE, STATE_FILE, WEIGHTS_FILE, decode
 from remote.digest import sha256_of
 
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
-HEADER_BYTES: Final = 8  # derived: of a safetensors file, which say how long the JSON behind them is
 TAKE_ANOTHER: Final = "Take another, or leave init_adapter out."
 
 
@@ -68,17 +67,8 @@ def _sums_of_adapter(folder: Path) -> dict[str, str]:
 
 
 def _require_length(weights: Path, folder: Path, *, what: str) -> None:
-    """Of a safetensors file: its header's length, the header, and as many bytes as the last tensor's end."""
-    size = weights.stat().st_size
-    with weights.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(HEADER_BYTES), "little")
-        header = file.read(header_bytes) if header_bytes <= size else b""
-    with suppress(ValueError, TypeError, KeyError, AttributeError, IndexError):
-        tensors = json.loads(header)
-        ends = [each["data_offsets"][1] for name, each in tensors.items() if name != "__metadata__"]
-        if size == HEADER_BYTES + header_bytes + max(ends, default=0):
-            return
-    _refuse(folder, f"is torn: {weights.name} is no whole safetensors file", what=what)
+    if not is_whole(weights):
+        _refuse(folder, f"is torn: {weights.name} is no whole safetensors file", what=what)
 
 
 def _refuse(folder: Path, why: str, *, what: str = "adapter") -> Never:

@@ -152,7 +152,29 @@ def stranger(folder: Path) -> str:
     return "more.safetensors"
 
 
-@pytest.mark.parametrize("damage", [altered, stranger])
+def of_another_model(folder: Path) -> str:
+    """Its configuration: more blocks than were packed."""
+    said = json.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_text(json.dumps(said | {"num_hidden_layers": 3}))
+    return "config.json"
+
+
+def another_model_s(folder: Path) -> str:
+    """A file of the same name and length, packed of another base."""
+    other = folder.with_name("of-another")
+    pack(made_base(folder.with_name("another"), seed=2), other, NF4)
+    name = min(file.name for file in other.glob("*.safetensors"))
+    (folder / name).write_bytes((other / name).read_bytes())
+    return name
+
+
+def torn_in_the_middle(folder: Path) -> str:
+    file = min(folder.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return file.name
+
+
+@pytest.mark.parametrize("damage", [altered, stranger, of_another_model, another_model_s, torn_in_the_middle])
 def test_weights_that_are_not_as_they_were_packed_are_refused(
     base: Path, tmp_path: Path, damage: Callable[[Path], str]
 ) -> None:
