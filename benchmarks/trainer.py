@@ -112,10 +112,11 @@ class Bench(NamedTuple):
 # ── the contenders ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ours(**changes: Any) -> Callable[[Bench], list[float]]:
-    """Our own step, by a strategy with these changes."""
+def _ours(*, recorded: bool = False, **changes: Any) -> Callable[[Bench], list[float]]:
+    """Our own step, by a strategy with these changes; `recorded` by CUDA graphs."""
 
     def run(bench: Bench) -> list[float]:
+        from remote.kernels.graphs import RECORDERS, Graphs
         from remote.measure.random_weights import random_batch, vocabulary_of
         from remote.step import settings_of, step
         from remote.training.optimizers import build_optimizer
@@ -124,11 +125,12 @@ def _ours(**changes: Any) -> Callable[[Bench], list[float]]:
         model = bench.model(strategy)
         optimizer, settings = build_optimizer(strategy, model, Loop()), settings_of(strategy, bench.device, 1.0)
         batch = random_batch(strategy, vocabulary=vocabulary_of(bench.config, model), device=bench.device)
+        graphs = Graphs(RECORDERS[bench.device](), model, print) if recorded else None
         seconds = []
         for _ in range(bench.num_steps):
             bench.wait()
             started = time.perf_counter()
-            float(step(model, batch, optimizer, settings).loss)
+            float(step(model, batch, optimizer, settings, graphs=graphs).loss)
             bench.wait()
             seconds.append(time.perf_counter() - started)
         return seconds
@@ -240,6 +242,7 @@ CONTENDERS: Final[dict[str, Contender]] = {
     "rentune, chunked, looking for packed rows": Contender((), _looking(_ours(loss="chunked"))),
     "rentune, chunked, optimizer not fused": Contender((), _ours(loss="chunked", optimizer="adamw_torch"), ("cuda",)),
     "rentune, chunked, inputs as they come": Contender((), _ours(loss="chunked", **AS_THEY_COME), under_autocast=True),
+    "rentune, chunked, CUDA graphs": Contender((), _ours(recorded=True, loss="chunked"), ("cuda",)),
     "rentune, chunked, compiled": Contender((), _ours(loss="chunked", kernels="compiled")),
     "rentune, chunked, compiled, inputs as they come": Contender(
         (), _ours(loss="chunked", kernels="compiled", **AS_THEY_COME), under_autocast=True

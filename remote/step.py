@@ -12,7 +12,7 @@ import torch
 
 from remote.contract import BY_TWO_SLOTS, Autocast, Loss, Strategy
 from remote.data.batches import MicroBatch
-from remote.kernels import rows_apart
+from remote.kernels import Graphs, rows_apart
 from remote.losses import mean_loss
 from remote.streaming import streamed_of
 from remote.streaming.together import Work, together
@@ -62,17 +62,21 @@ def step(
     settings: StepSettings,
     *,
     scaler: Any = None,
+    graphs: Graphs | None = None,
 ) -> StepResult:
     """One optimizer step over the micro-batches of `batch`; gradients are gone afterwards.
 
     Each micro-batch's mean loss is weighted by its share of the labels, so the gradient is that of one large batch.
     Nothing of the model's output outlives its micro-batch, and nothing waits for the device. `scaler` is the
-    torch.amp.GradScaler of a float16 autocast.
+    torch.amp.GradScaler of a float16 autocast. `graphs` plays what it has recorded of micro-batches of the same shape.
     """
     whole = sum(micro.share for micro in batch)
 
     def part(micro: MicroBatch) -> torch.Tensor:
         return _loss(model, micro, settings) * (micro.share / whole)
+
+    def weighted(micro: MicroBatch, weight: Any) -> torch.Tensor:
+        return _passed(lambda it: _loss(model, it, settings) * weight, backward, micro)
 
     def backward(share: torch.Tensor) -> None:
         (share if scaler is None else scaler.scale(share)).backward()
@@ -83,6 +87,9 @@ def step(
         works = [Work(partial(part, micro), backward, partial(autocast, settings)) for micro in batch]
         for at in range(0, len(works), settings.num_visits):
             losses += together(streamed, works[at : at + settings.num_visits], num_kept=settings.num_kept)
+    elif graphs is not None:
+        graphs.begin()
+        losses += [graphs.passed(micro, micro.share / whole, weighted, parameters(optimizer)) for micro in batch]
     else:
         losses += [_passed(part, backward, micro) for micro in batch]
     if scaler is not None:

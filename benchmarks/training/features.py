@@ -50,6 +50,7 @@ class Row(NamedTuple):
     plain: dict[str, Any]
     otherwise: dict[str, Any]
     tolerance: float
+    recorded: bool = False  # by CUDA graphs, on a card
 
 
 ROWS: Final[dict[str, Row]] = {
@@ -60,6 +61,10 @@ ROWS: Final[dict[str, Row]] = {
     "compiled over nf4": Row(NF4, COMPILED, 0.03),
     "compiled, everything trains": Row({"method": "full", "rank": None}, COMPILED, 0.03),
     "compiled, inputs as they come": Row({}, COMPILED | AS_THEY_COME, 0.03),
+    "recorded": Row({}, {}, 1e-3, recorded=True),  # the same kernels, out of CUDA graphs
+    "recorded, kept": Row({"gradient_checkpointing": "off"}, {}, 1e-3, recorded=True),
+    "recorded over nf4": Row(NF4, {}, 1e-3, recorded=True),
+    "recorded, inputs as they come": Row({}, AS_THEY_COME, 1e-3, recorded=True),
     "loss liger": Row({}, {"loss": "liger"}, 0.01),
     "loss hf": Row({}, {"loss": "hf"}, 0.01),
 }
@@ -73,15 +78,17 @@ class Stepped(NamedTuple):
     step_s: list[float]  # of the first step, which compiles, and of the second
     peak_bytes: int
     num_reads: int  # of the device within the second step; on a processor nobody counts
+    num_recorded: int = 0  # shapes of a micro-batch that CUDA graphs play
 
 
-def stepped(config: dict[str, Any], said: Strategy, device: str) -> Stepped:
+def stepped(config: dict[str, Any], said: Strategy, device: str, *, recorded: bool = False) -> Stepped:
     """Two steps at a rate of 0, so that both have the same gradients."""
     import torch
 
     from remote.adapters import adapt, base_of
     from remote.bases.base import checkpoint_activations, upcast
     from remote.kernels import compile_blocks
+    from remote.kernels.graphs import RECORDERS, Graphs
     from remote.measure.random_weights import random_batch, random_model
     from remote.step import settings_of, step
     from remote.training.optimizers import build_optimizer, set_learning_rate
@@ -96,6 +103,7 @@ def stepped(config: dict[str, Any], said: Strategy, device: str) -> Stepped:
     checkpoint_activations(base_of(model), said)
     compile_blocks(model, said)
     model.train()
+    graphs = Graphs(RECORDERS[device](), model, print) if recorded and device in RECORDERS else None
     optimizer, settings = build_optimizer(said, model, Loop()), settings_of(said, device, 1e9)
     set_learning_rate(optimizer, 0.0)
     gradients: dict[str, Any] = {}
@@ -112,11 +120,11 @@ def stepped(config: dict[str, Any], said: Strategy, device: str) -> Stepped:
         batch = random_batch(said, vocabulary=int(config["vocab_size"]), device=device)
         started = time.perf_counter()
         with reads(device) as seen:
-            result = step(model, batch, optimizer, settings)
+            result = step(model, batch, optimizer, settings, graphs=graphs)
         loss = float(result.loss)
         seconds.append(time.perf_counter() - started)
     peak_bytes = int(torch.cuda.max_memory_allocated()) if device == "cuda" else 0
-    return Stepped(loss, gradients, seconds, peak_bytes, len(seen))
+    return Stepped(loss, gradients, seconds, peak_bytes, len(seen), 0 if graphs is None else graphs.num_recorded)
 
 
 @contextmanager
@@ -173,9 +181,10 @@ def table(device: str, *, tiny: bool) -> tuple[str, bool]:
     base = msgspec.to_builtins(msgspec.structs.replace(BASE, seq_len=32) if tiny else BASE)
     for name, row in ROWS.items():
         plain = stepped(config, msgspec.convert(base | row.plain, Strategy), device)
-        found = stepped(config, msgspec.convert(base | row.plain | row.otherwise, Strategy), device)
+        found = stepped(config, msgspec.convert(base | row.plain | row.otherwise, Strategy), device, recorded=row.recorded)
         far = off_by(plain.gradients, found.gradients)
-        good = far <= row.tolerance and found.num_reads == 0
+        played = bool(found.num_recorded) == (row.recorded and device == "cuda")
+        good = far <= row.tolerance and found.num_reads == 0 and played
         whole = whole and good
         peaks = f"{plain.peak_bytes / 2**20:,.0f} → {found.peak_bytes / 2**20:,.0f}" if device == "cuda" else ""
         lines.append(

@@ -6,7 +6,7 @@ import msgspec
 
 from planner.asking.request import DataAsked, Profile
 from planner.estimators.sequences import Sequences, in_packs, laid_out, padded_mean, share_judged, share_used, times_shown
-from remote.contract import WIDTH_MULTIPLE, Strategy, steps_sorted
+from remote.contract import WIDTH_MULTIPLE, Strategy, steps_sorted, trained_multiple
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -19,7 +19,7 @@ class Work(msgspec.Struct, frozen=True):
     held_out_mean: float
 
 
-def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: bool = False) -> Work:
+def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: bool = False, cuda_graphs: bool = False) -> Work:
     """The data within the strategy's sequence length. Sizes that were only stated hold no padding.
 
     `by_length`: rows of like length make a step, out of those of several steps; so it is as if all of these were one.
@@ -32,7 +32,8 @@ def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: boo
         trained = in_packs(trained, strategy.seq_len)
     to_judge = round(data.held_out_rows * share_judged(data, strategy.seq_len))
     judged = _within(to_judge, data.held_out_profile or data.profile or alike, data, strategy)
-    multiple = WIDTH_MULTIPLE["cpu" if on_cpu else "cuda"]
+    device = "cpu" if on_cpu else "cuda"
+    multiple, trained_in = WIDTH_MULTIPLE[device], trained_multiple(device, strategy.seq_len, cuda_graphs=cuda_graphs)
     if not data.profile:
         return Work(trained.number, trained.mean, trained.mean, judged.number, judged.mean)
     size = strategy.micro_batch_size
@@ -40,7 +41,7 @@ def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: boo
     num_drawn = per_step * steps_sorted(trained.number, per_step) if by_length else per_step
     return Work(
         num_examples=trained.number,
-        train_mean=padded_mean(trained.lengths, num_drawn=num_drawn, per_batch=size, multiple=multiple),
+        train_mean=padded_mean(trained.lengths, num_drawn=num_drawn, per_batch=size, multiple=trained_in),
         data_mean=trained.mean,
         num_held_out=judged.number,
         held_out_mean=padded_mean(judged.lengths, num_drawn=1, per_batch=1, multiple=multiple),

@@ -13,8 +13,10 @@ from remote.contract import Loop
 
 def epoch_words(plan: Plan) -> str:
     """In one sentence, by the plan's middle figures; evaluations, saves and set-up are in the whole job alone."""
-    by_length = plan.request.loop.row_order == "by_length"
-    work = work_of(plan.request.data, plan.strategy, on_cpu=plan.gpu is None, by_length=by_length)
+    loop = plan.request.loop
+    by_length = loop.row_order == "by_length"
+    on_cpu = plan.gpu is None
+    work = work_of(plan.request.data, plan.strategy, on_cpu=on_cpu, by_length=by_length, cuda_graphs=loop.cuda_graphs)
     steps = steps_of(plan.strategy, PINNED_STACK, work.num_examples, Loop(epochs=1.0))
     seconds = steps * plan.duration.step_s.p50
     cost = usd(seconds / SECONDS_PER_HOUR * float(plan.offer.usd_per_hour))

@@ -210,7 +210,8 @@ class Figures:
 
     def step(self, strategy: Strategy, gpu: Gpu) -> StepTime:
         """Of sequences that are as long as they may be, on one card over PCIe."""
-        return step_on(gpu, self._demand(strategy, flash=has_flash(gpu)), interconnect="pcie", tf32=self._request.loop.tf32)
+        loop, demand = self._request.loop, self._demand(strategy, flash=has_flash(gpu))
+        return step_on(gpu, demand, interconnect="pcie", tf32=loop.tf32, cuda_graphs=loop.cuda_graphs)
 
     def _demand(self, strategy: Strategy, *, flash: bool) -> Demand:
         """Of sequences that are as long as they may be. Of one that is streamed which blocks reside is asked a dozen times."""

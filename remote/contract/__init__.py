@@ -7,7 +7,7 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 
 from __future__ import annotations
 
-from remote.contract.capabilities import CAPABILITIES, Capabilities
+from remote.contract.capabilities import CAPABILITIES, Capabilities, ungraphed
 from remote.contract.earlier import ADAPTER_CONFIG, Begun, other_job, stranger
 from remote.contract.event import FIGURES, LOSSES, Event, parse_event
 from remote.contract.files import (
@@ -55,6 +55,7 @@ from remote.contract.job import (
     read_every,
     rhythm_of,
     steps_sorted,
+    trained_multiple,
     warm_up_of,
 )
 from remote.contract.outcome import (
@@ -241,6 +242,8 @@ __all__ = [
     "staged",
     "steps_sorted",
     "stranger",
+    "trained_multiple",
+    "ungraphed",
     "waiting_bytes",
     "warm_up_of",
     "with_template_at",

@@ -95,6 +95,28 @@ class Capabilities(Value, frozen=True, kw_only=True):
         return missing
 
 
+# Methods whose gradients and weights stay where they are, and that do the same in each step.
+RECORDED_METHODS: Final = ("lora", "rslora", "pissa", "lora_plus")
+
+
+def ungraphed(strategy: Strategy, task: str) -> tuple[str, ...]:
+    """What of a job no CUDA graph can hold, as "key=value" words. derived, 2026-11-28: bitsandbytes' int8 and a mask of
+    padding are looked at by the host; a scaler of float16, and blocks that pass by, are other tensors from step to step.
+    """
+    over: tuple[tuple[str, str, bool], ...] = (
+        ("task", task, task != "causal_lm"),
+        ("method", strategy.method, strategy.method not in RECORDED_METHODS),
+        ("quant", strategy.quant, strategy.quant not in ("none", "nf4", "fp4")),
+        ("kernels", strategy.kernels, strategy.kernels == "compiled"),
+        ("offload", strategy.offload, strategy.offload != "none"),
+        ("autocast", strategy.autocast, strategy.autocast == "float16"),
+        ("dropout", f"{strategy.dropout:g}", strategy.dropout > 0),
+        ("padded", "true", strategy.padded),
+        ("gradient_checkpointing", "reentrant", strategy.gradient_checkpointing == "reentrant"),
+    )
+    return tuple(f"{key}={value}" for key, value, is_missing in over if is_missing)
+
+
 CAPABILITIES: Final = Capabilities(
     tasks=("causal_lm", "classification", "seq2seq"),
     methods=(

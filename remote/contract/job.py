@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple, get_args
@@ -35,6 +36,7 @@ class Loop(Value, frozen=True, kw_only=True):
     max_grad_norm: float = 1.0
     seed: int = 42
     tf32: bool = False  # fp32 products in TF32 on cards that have it, twice as fast or more; on a processor nothing changes
+    cuda_graphs: bool = False  # what a step launches is recorded on a card and played again; see `ungraphed`
     row_order: Literal["shuffled", "by_length"] = "shuffled"  # by_length = rows of like length make a step; see `steps_sorted`
     evaluations: int = 4  # evenly spaced over the run, beside the one before and the one after
     best_by: BestBy | None = None  # None = macro_f1 of a classification, else the held-out loss; see `best_by_of`
@@ -143,6 +145,13 @@ def steps_sorted(num_rows: int, sequences_per_step: int) -> int:
 
 # The width of a batch is a multiple of so many tokens: tensor cores want 8 (NVIDIA, Deep Learning Performance Guide).
 WIDTH_MULTIPLE: Final[Mapping[str, int]] = {"cuda": 8, "cpu": 1}
+RECORDED_WIDTHS: Final = 8  # assumed: few enough to record each, and near enough to pad by a sixteenth of `seq_len` a row
+
+
+def trained_multiple(device: str, seq_len: int, *, cuda_graphs: bool) -> int:
+    """Of how many tokens the width of a batch in training is a multiple: where steps are recorded, one recording a width."""
+    own = WIDTH_MULTIPLE[device]
+    return own * math.ceil(seq_len / (own * RECORDED_WIDTHS)) if cuda_graphs and device == "cuda" else own
 
 
 class DataSource(Reading, frozen=True, kw_only=True):

@@ -99,6 +99,7 @@ class Shape:
     device: str  # "cuda" or "cpu"
     class_weights: tuple[float, ...] = ()  # of a classification, what a row of each class counts in the loss
     drawn: Drawn = EVENLY
+    trained_multiple: int = 1  # tokens that a width in training is a multiple of, where that is more than the device wants
 
     @property
     def sequences_per_step(self) -> int:
@@ -171,7 +172,7 @@ def host_batch_of_step(step: int, examples: Sequence[Example], shape: Shape, see
     rows = rows_of_step(step, len(examples), shape.sequences_per_step, seed, shape.drawn)
     chosen = sorted((examples[index] for index in rows), key=_length, reverse=True)
     size = shape.micro_batch_size
-    made = (_on_host(chosen[at : at + size], shape) for at in range(0, len(chosen), size))
+    made = (_on_host(chosen[at : at + size], shape, trains=True) for at in range(0, len(chosen), size))
     return tuple(made if shape.device == "cpu" else (micro.pinned() for micro in made))
 
 
@@ -179,7 +180,10 @@ def longest_batch(examples: Sequence[Example], shape: Shape) -> Batch:
     """The heaviest step that this data can make: its longest rows (repeated where there are too few)."""
     longest = sorted(examples, key=_length, reverse=True)[: shape.sequences_per_step]
     repeated = [longest[index % len(longest)] for index in range(shape.sequences_per_step)]
-    return batched(sorted(repeated, key=_length, reverse=True), shape)
+    repeated.sort(key=_length, reverse=True)
+    size = shape.micro_batch_size
+    made = (_on_host(repeated[at : at + size], shape, trains=True) for at in range(0, len(repeated), size))
+    return tuple(micro.onto(shape.device) for micro in made)
 
 
 def filled(examples: Sequence[Example], tokens: int) -> list[list[int]]:
@@ -207,15 +211,25 @@ def collated(examples: Sequence[Example], shape: Shape) -> MicroBatch:
     return _on_host(examples, shape).onto(shape.device)
 
 
-def _on_host(examples: Sequence[Example], shape: Shape) -> MicroBatch:
+def width_of(longest: int, shape: Shape, *, trains: bool) -> int:
+    """Tokens of each row of a micro-batch whose longest one has so many; for the sake of few widths no more than may be."""
+    own = WIDTH_MULTIPLE[shape.device]
+    least = _up(longest, own)
+    return max(least, min(_up(longest, shape.trained_multiple), _up(shape.seq_len, own))) if trains else least
+
+
+def _up(tokens: int, multiple: int) -> int:
+    return math.ceil(tokens / multiple) * multiple
+
+
+def _on_host(examples: Sequence[Example], shape: Shape, *, trains: bool = False) -> MicroBatch:
     import torch
 
     if shape.class_weights:
         return _of_classes(examples, shape)
     if examples[0].apart:
         return _of_pairs(examples, shape)
-    multiple = WIDTH_MULTIPLE[shape.device]
-    width = math.ceil(max(example.num_tokens for example in examples) / multiple) * multiple
+    width = width_of(max(example.num_tokens for example in examples), shape, trains=trains)
     ids = np.full((len(examples), width), shape.pad_token_id, dtype=np.int64)
     labels = np.full((len(examples), width), IGNORED, dtype=np.int64)
     mask = np.zeros((len(examples), width), dtype=np.int64)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from remote.contract import WIDTH_MULTIPLE, packed
-from remote.data.batches import Shape, epoch_order
+from remote.contract import packed
+from remote.data.batches import Shape, epoch_order, width_of
 from remote.data.tokens import IGNORED, Example
 
 
@@ -50,10 +49,10 @@ def padding_share(examples: Sequence[Example], shape: Shape, seed: int) -> float
     """Of the tokens that the first epoch computes on, those that fill rows up to the longest of their micro-batch."""
     order = epoch_order(len(examples), 0, seed)
     lengths = np.asarray([examples[row].num_tokens for row in order], dtype=np.int64)
-    multiple, computed = WIDTH_MULTIPLE[shape.device], 0
+    computed = 0
     for start in range(0, len(lengths), shape.sequences_per_step):
         step = np.sort(lengths[start : start + shape.sequences_per_step])[::-1]
         for at in range(0, len(step), shape.micro_batch_size):
             micro = step[at : at + shape.micro_batch_size]
-            computed += len(micro) * math.ceil(micro[0] / multiple) * multiple
+            computed += len(micro) * width_of(int(micro[0]), shape, trains=True)
     return 1 - int(lengths.sum()) / computed

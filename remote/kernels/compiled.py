@@ -37,7 +37,7 @@ def compile_blocks(model: Any, strategy: Strategy) -> None:
         return
     import torch
 
-    blocks = tuple(_blocks_of(model))
+    blocks = tuple(blocks_of(model))
     if not blocks:
         raise bad_job(f"a {type(model).__name__} has no blocks that can be compiled; say kernels eager")
     for block in blocks:
@@ -46,7 +46,7 @@ def compile_blocks(model: Any, strategy: Strategy) -> None:
 
 def run_eagerly(model: Any) -> None:
     """Take back what `compile_blocks` did."""
-    for block in _blocks_of(model):
+    for block in blocks_of(model):
         if isinstance(block.__dict__.get("forward"), _InTraining):
             del block.forward
 
@@ -61,7 +61,7 @@ def why_not_compiled(error: BaseException) -> str:
     return first_line(getattr(error, "inner_exception", error))
 
 
-def _blocks_of(model: Any) -> Iterator[Any]:
+def blocks_of(model: Any) -> Iterator[Any]:
     """What transformers recomputes as one: blocks of encoders and decoders."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 

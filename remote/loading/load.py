@@ -19,7 +19,17 @@ from remote.bases.stored import check_stored
 from remote.bases.tokenizer import load_tokenizer, tokenizer_ahead
 from remote.checkpoints.checkpoint import begin_with, trainable
 from remote.checkpoints.files import is_checkpoint
-from remote.contract import NO_TEMPLATE, ROWS_CACHE_VARIABLE, SMOTE, TEMPLATE_HINT, UNPACKED, JobSpec, Phase, keeps_apart
+from remote.contract import (
+    NO_TEMPLATE,
+    ROWS_CACHE_VARIABLE,
+    SMOTE,
+    TEMPLATE_HINT,
+    UNPACKED,
+    JobSpec,
+    Phase,
+    keeps_apart,
+    trained_multiple,
+)
 from remote.data.batches import EVENLY, Drawn, Shape
 from remote.data.labelled import class_weights
 from remote.data.packs import packs_of, saved_by
@@ -141,6 +151,7 @@ def _shape(spec: JobSpec, data: Data, pad_token_id: int) -> Shape:
         pad_token_id=pad_token_id,
         device=spec.device,
         class_weights=class_weights(data.classes, spec.data.balance),
+        trained_multiple=trained_multiple(spec.device, strategy.seq_len, cuda_graphs=spec.loop.cuda_graphs),
         drawn=Drawn(shares=data.row_shares, lengths=tuple(row.num_tokens for row in data.train) if by_length else ()),
     )
 

@@ -31,7 +31,7 @@ from remote.data.batches import Shape, filled, longest_batch, total_steps
 from remote.data.tokens import Example
 from remote.desk import Desk
 from remote.ends import Ended, LoadedAnew, first_line, is_out_of_memory
-from remote.kernels import is_not_compiled, run_eagerly, why_not_compiled
+from remote.kernels import graphs_of, is_not_compiled, run_eagerly, why_not_compiled
 from remote.losses import takes_chunks
 from remote.machine.disk import slow_read_words
 from remote.result.evaluate import evaluate
@@ -91,6 +91,7 @@ class Fitting:
         self._compiled_in_s = 0.0  # what the probe's first steps took beyond those behind them
         self._carried = NOTHING  # by the newest step that the probe timed
         self._moving = False  # whether the optimizer has begun to change weights and moments since the step began
+        self._graphs = graphs_of(spec, spec.strategy, begun.model, begun.desk.events.warn)
         self.trained = self._with_optimizer(begun.model)
 
     def restore(self, saved: Progress) -> None:
@@ -298,6 +299,8 @@ class Fitting:
         if strategy.gradient_checkpointing != self.strategy.gradient_checkpointing:
             checkpoint_activations(base_of(self.trained.model), strategy)
         self.spec = msgspec.structs.replace(self.spec, strategy=strategy)
+        if self._graphs is not None:  # what they hold is of other shapes, or of another way; their memory is needed
+            self._graphs = graphs_of(self.spec, strategy, self.trained.model, self._desk.events.warn)
         self.settings = settings_of(strategy, self.spec.device, self.settings.max_grad_norm)
         self.shape = replace(
             self.shape,
@@ -327,7 +330,14 @@ class Fitting:
         """(seconds, loss, gradient norm) of one step; reading the loss waits for the device, so the time is true."""
         started_s = time.perf_counter()
         with self._desk.watchdog.watching():
-            result = step(self.trained.model, batch, self.trained.optimizer, self.settings, scaler=self.trained.scaler)
+            result = step(
+                self.trained.model,
+                batch,
+                self.trained.optimizer,
+                self.settings,
+                scaler=self.trained.scaler,
+                graphs=self._graphs,
+            )
             loss, grad_norm = float(result.loss), float(result.grad_norm)
         seconds = time.perf_counter() - started_s
         skipped = self.trained.scaler is not None and math.isfinite(loss)  # a scaler meets overflow now and then, and skips

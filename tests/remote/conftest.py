@@ -96,7 +96,7 @@ def make_job(tmp_path: Path, model_cache: Path, monkeypatch: pytest.MonkeyPatch)
 def spec_of(name: str, strategy: Strategy, loop: Loop, **fields: Any) -> JobSpec:
     """A job on the processor, over random weights."""
     model = ModelSource(kind="config", location="config.json", name="tiny")
-    return JobSpec(run_id=name, model=model, strategy=strategy, loop=loop, device="cpu", **{"data": DATA, **fields})
+    return JobSpec(run_id=name, model=model, strategy=strategy, loop=loop, **{"device": "cpu", "data": DATA, **fields})
 
 
 def lay_out(folder: Path, spec: JobSpec, rows: list[Any]) -> Path:

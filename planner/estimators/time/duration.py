@@ -86,6 +86,7 @@ class Run(msgspec.Struct, frozen=True):
     mean_seq_len: float
     demand: Demand | None
     tf32: bool = False  # fp32 products, where the card has it
+    cuda_graphs: bool = False  # steps are recorded, where that can be
 
 
 def _pace(run: Run, gpu: Gpu | None, *, interconnect: str, cores: float | None, earlier: Callable[[float], Learned]) -> Pace:
@@ -101,7 +102,7 @@ def _pace(run: Run, gpu: Gpu | None, *, interconnect: str, cores: float | None, 
         )
         fast, slow = known.SPREAD_CPU_FAST, known.SPREAD_CPU_SLOW
     else:
-        step = step_on(gpu, run.demand, interconnect=interconnect, tf32=run.tf32)
+        step = step_on(gpu, run.demand, interconnect=interconnect, tf32=run.tf32, cuda_graphs=run.cuda_graphs)
         kind = run_class(run.architecture, strategy, gpu, step)
         fast, slow = spread_of(kind, step, strategy.gradient_accumulation_steps)
     learned = earlier(round(slow, 2))  # so that many jobs ask the same
@@ -199,7 +200,7 @@ def errand_of(
     sent: Sent = NOTHING,
 ) -> Errand:
     """Everything that no rate of a machine is in. `flash`: whether its cards have fused attention; None = its cores train."""
-    work = work_of(data, strategy, on_cpu=flash is None, by_length=loop.row_order == "by_length")
+    work = work_of(data, strategy, on_cpu=flash is None, by_length=loop.row_order == "by_length", cuda_graphs=loop.cuda_graphs)
     demand = (
         None
         if flash is None
@@ -212,7 +213,7 @@ def errand_of(
         arrival(base_bytes, sent, made=made, tokenized=tokens, load=load, on_box=there) for there in (False, True)
     )
     return Errand(
-        run=Run(architecture, strategy, task, stack, work.train_mean, demand, loop.tf32),
+        run=Run(architecture, strategy, task, stack, work.train_mean, demand, loop.tf32, loop.cuda_graphs),
         loop=loop,
         work=work,
         num_steps=num_steps,

@@ -121,6 +121,12 @@ def host_s(job: Job) -> float:
     return known.LAUNCH_S * launches / job.stack.pipeline_parallel_size
 
 
+def played_s(job: Job) -> float:
+    """Seconds that the same launches take where they were recorded (`cuda_graphs`): no Python is between them."""
+    found = counted(job)
+    return known.PLAYED_LAUNCH_S * (found.launches + known.PACKED_KERNELS * found.linears_unpacked)
+
+
 def walked_s(job: Job) -> float:
     """Seconds of Python in the optimizer's step, where that walks through what is trained."""
     return known.LAUNCH_S * counted(job).tensors_walked

@@ -21,13 +21,13 @@ from planner.estimators import calibration as known
 from planner.estimators.memory.step.numerics import has_flash
 from planner.estimators.time.attention import EAGER, attention_penalty, writes_in_fp32
 from planner.estimators.time.demand import Demand, demand_of, flops_of, forward_share
-from planner.estimators.time.launches import host_s
+from planner.estimators.time.launches import host_s, played_s
 from planner.estimators.time.links import disk_bytes_per_s, host_bytes_per_s, inside_bytes_per_s, link_bytes_per_s
 from planner.estimators.time.timed import Job, timed
 from planner.plan import Bound
 from planner.strategy.stack import Stack
 from planner.units import GB, GFLOPS, TERA
-from remote.contract import Strategy, Task, has_tf32
+from remote.contract import Strategy, Task, has_tf32, ungraphed
 
 
 class StepTime(msgspec.Struct, frozen=True):
@@ -91,15 +91,16 @@ def step_time(
     mean_seq_len: float,
     interconnect: str,
     tf32: bool = False,
+    cuda_graphs: bool = False,
 ) -> StepTime:
     """Seconds on this card. `mean_seq_len`: tokens per sequence that are computed on, padding included. `tf32`: fp32 products
-    in TF32, where the card has it.
+    in TF32, where the card has it. `cuda_graphs`: what is launched is recorded, where that can be.
     """
     demand = demand_of(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len, flash=has_flash(gpu))
-    return step_on(gpu, demand, interconnect=interconnect, tf32=tf32)
+    return step_on(gpu, demand, interconnect=interconnect, tf32=tf32, cuda_graphs=cuda_graphs)
 
 
-def step_on(gpu: Gpu, demand: Demand, *, interconnect: str, tf32: bool = False) -> StepTime:
+def step_on(gpu: Gpu, demand: Demand, *, interconnect: str, tf32: bool = False, cuda_graphs: bool = False) -> StepTime:
     """The same of what was asked of cards like this one before: that is most of the work, and alike on a hundred cards."""
     job, bandwidth = demand.job, known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
     inside = inside_bytes_per_s(gpu, interconnect)
@@ -108,7 +109,7 @@ def step_on(gpu: Gpu, demand: Demand, *, interconnect: str, tf32: bool = False) 
     return StepTime(
         compute_s=_compute_s(demand, gpu, tf32=tf32) / together,
         memory_s=demand.moved_bytes / together / bandwidth,
-        host_s=demand.host_s,
+        host_s=played_s(demand.job) if cuda_graphs and not ungraphed(demand.job.strategy, demand.job.task) else demand.host_s,
         held_s=demand.held_s,
         link_s=demand.linked_bytes / link - gathered_s + demand.fetched_bytes / host_bytes_per_s(gpu),
         summed_s=demand.summed_bytes / inside + gathered_s,

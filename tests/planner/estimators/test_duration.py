@@ -333,6 +333,8 @@ def test_padding_is_computed_on_and_so_it_is_planned() -> None:
     )
     assert work_of(data, alone, on_cpu=True).train_mean == pytest.approx(300)
     assert work_of(data, alone, on_cpu=False).train_mean == pytest.approx((104 + 504) / 2)  # widths are multiples of 8
+    few = work_of(data, alone, on_cpu=False, cuda_graphs=True)  # in eighths of the length that a row may have
+    assert few.train_mean == pytest.approx((128 + 512) / 2)
     assert work_of(data, together, on_cpu=True).train_mean == pytest.approx(500 - 400 / 2**4)
     assert duration(data=data, strategy=together).num_tokens > 1.5 * duration(data=data, strategy=alone).num_tokens
 

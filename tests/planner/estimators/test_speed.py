@@ -71,6 +71,39 @@ def test_tf32_makes_no_card_slower_and_moves_no_16_bit_product() -> None:
     assert in_fp32("A100-SXM4-80GB", tf32=True, **narrow) == in_fp32("A100-SXM4-80GB", tf32=False, **narrow)
 
 
+# ── CUDA graphs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def recorded(gpu: str, *, cuda_graphs: bool, **said: Any) -> StepTime:
+    case = read_case(
+        {"model": "llama-3.2-1b", "padded": False, "loss": "chunked", "micro_batch_size": 1, "seq_len": 256, **said}
+    )
+    return step_time(
+        resolve_model("llama-3.2-1b"),
+        strategy_of(case),
+        task=case.task,
+        gpu=CATALOG.gpu(gpu).gpu,
+        stack=stack_of(case),
+        mean_seq_len=float(case.seq_len),
+        interconnect=case.interconnect,
+        cuda_graphs=cuda_graphs,
+    )
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4"])
+def test_a_small_step_that_is_recorded_waits_for_less_than_half_of_its_host(quant: str) -> None:
+    """Nothing else of it gets quicker, and no step gets slower."""
+    played, launched = (recorded("H100-SXM5-80GB", cuda_graphs=asked, quant=quant) for asked in (True, False))
+    assert launched.bound == "host"
+    assert played.host_s < 0.5 * launched.host_s
+    assert msgspec.structs.replace(played, host_s=launched.host_s) == launched
+
+
+@pytest.mark.parametrize("said", [{"dropout": 0.1}, {"padded": True}, {"quant": "int8"}, {"kernels": "compiled"}])
+def test_what_can_not_be_recorded_is_as_quick_as_before(said: dict[str, Any]) -> None:
+    assert recorded("H100-SXM5-80GB", cuda_graphs=True, **said) == recorded("H100-SXM5-80GB", cuda_graphs=False, **said)
+
+
 # ── attention ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

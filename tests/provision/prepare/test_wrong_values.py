@@ -89,6 +89,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "loop.max_grad_norm": ("0",),
     "loop.seed": ("-1", "1e400"),
     "loop.tf32": ("fast", "1"),
+    "loop.cuda_graphs": ("often", "1"),
     "loop.report_to": ("[mlflow]", "tensorboard"),
     "loop.row_order": ("sorted",),
     "loop.evaluations": ("many", "-1"),

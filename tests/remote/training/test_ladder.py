@@ -117,12 +117,12 @@ class Once:
         self.number, self.during, self.made = number, during, 0
         self.step = remote.step.step
 
-    def __call__(self, model: Any, batch: Any, optimizer: Any, settings: Any, *, scaler: Any = None) -> Any:
+    def __call__(self, model: Any, batch: Any, optimizer: Any, settings: Any, **beside: Any) -> Any:
         import torch
 
         self.made += 1
         if self.made != self.number:
-            return self.step(model, batch, optimizer, settings, scaler=scaler)
+            return self.step(model, batch, optimizer, settings, **beside)
         torch.rand(7)  # what the failed try has drawn must be drawn again
         weight = next(parameter for parameter in model.parameters() if parameter.requires_grad)
         if self.during == "forward":
@@ -132,7 +132,7 @@ class Once:
         else:
             handle = optimizer.register_step_post_hook(self._half_done)
         try:
-            return self.step(model, batch, optimizer, settings, scaler=scaler)
+            return self.step(model, batch, optimizer, settings, **beside)
         finally:
             handle.remove()
 
