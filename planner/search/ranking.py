@@ -31,7 +31,7 @@ from planner.search.told.notebook import Notebook, Over
 from planner.search.ways.fit import Fit
 from planner.search.ways.fitting import Reach, fitting
 from planner.units import SECONDS_PER_HOUR
-from remote.contract import Capabilities, Strategy
+from remote.contract import Capabilities, Strategy, disk_blocks
 
 SURELY_QUICKER: Final = 1.035  # assumed: so much does the fastest have to save at twice the dollars, too (`HASTE`)
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
@@ -223,7 +223,8 @@ def on_kind(
     boxes = [box_of(offer, question) for offer in offers]
     fits = _fastest_first(kind, boxes, question, figures, notebook, only_doable=only_doable)
     doable = tuple(fit for fit in fits if figures.doable(fit.strategy, question.doable))
-    # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had
+    # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had; where blocks
+    # have to wait on its disk the next may have RAM for them, and cost less by the job
     placed: set[tuple[str, str, tuple[bool, ...], bool]] = set()
     for box in boxes:
         offer, provider = box.offer, question.provider(box.offer.provider)
@@ -238,7 +239,7 @@ def on_kind(
                 continue
             found = _found(fit, kind, offer, question, figures)
             over = over_of(found, question)
-            if over is None:
+            if over is None and not disk_blocks(fit.strategy):
                 placed.add(place)
             yield found, over
 

@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 import click
 import msgspec
 from click.testing import CliRunner
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from catalogs.bases.architectures import Architecture
@@ -155,6 +155,30 @@ def test_the_best_plan_never_gets_dearer_where_a_limit_of_money_or_time_admits_o
 def cents_above(usd: float) -> Decimal:
     """The least whole cents that pay it."""
     return Decimal(usd).quantize(Decimal("0.01"), ROUND_CEILING)
+
+
+BELOW = make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360)
+SOLD = st.tuples(st.sampled_from([16.0, 24.0, 64.0, 128.0]), st.integers(20, 90))
+
+
+@settings(max_examples=10)
+@given(st.sampled_from(["32b", "mixtral-8x7b"]), st.lists(SOLD, min_size=1, max_size=4), st.integers(1, 3))
+@example(model="mixtral-8x7b", sold=[(24.0, 30), (128.0, 40)], top=1)
+def test_a_disk_for_what_ram_does_not_hold_never_makes_the_recommended_plan_worse(
+    model: str, sold: list[tuple[float, int]], top: int
+) -> None:
+    """A box with RAM enough is looked at, though a cheaper one holds the job with its disk."""
+    boxes = (
+        make_offer(gpu=BELOW.name, instance_type=f"of-{number}", ram_gib=ram_gib, usd_per_hour=Decimal(cents) / 100)
+        for number, (ram_gib, cents) in enumerate(sold)
+    )
+    catalog, data = make_catalog(*boxes, gpus=(BELOW,)), stated_data(num_examples=700, tokens_per_example=128)
+
+    def recommended(offload_disk: bool) -> tuple[bool, float]:
+        where = Where(offload_disk=offload_disk)
+        return worth(ask(make_request(model=model, where=where, data=data, training={"quant": "nf4"}, top=top), catalog))[1]
+
+    assert recommended(True) <= recommended(False)
 
 
 @settings(max_examples=25)
