@@ -26,7 +26,7 @@ from planner.asking.request import HERE, Request, RequestError
 from planner.asking.sent import Sent
 from planner.choice.goals import GOALS
 from planner.edges import Edges
-from planner.notices.machine import sent_words
+from planner.notices.machine import packed_bytes, sent_words
 from planner.notices.rows import short_words, unread_labels
 from planner.notices.vain import unread
 from planner.plan import Cards, Plan, SearchResult
@@ -60,7 +60,7 @@ def answer(request: Request, edges: Edges, market: Market, *, cards: Cards | Non
         *_short(result),
         *_unread(result),
         *_gated(result),
-        *_sent(result, sent),
+        *_sent(result, architecture, sent),
         *_part(architecture),
     )
     chosen = result.recommended
@@ -116,9 +116,10 @@ def _gated(result: SearchResult) -> tuple[str, ...]:
     return (f"{weights} is gated: its terms are accepted on the hub first, and `run` needs HF_TOKEN",)
 
 
-def _sent(result: SearchResult, sent: Sent) -> tuple[str, ...]:
+def _sent(result: SearchResult, architecture: Architecture, sent: Sent) -> tuple[str, ...]:
     """That the base goes to the machine from here while that bills."""
-    words = None if result.recommended is None else sent_words(result.recommended, sent)
+    plan = result.recommended
+    words = None if plan is None else sent_words(plan, sent, packed_bytes(plan, architecture, sent))
     return () if words is None else (words,)
 
 

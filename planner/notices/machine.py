@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import QUANTIZATION
 from catalogs.hardware import Billing
 from planner.asking.request import LOCAL, Where
 from planner.asking.sent import Sent
 from planner.estimators.cost import volume_gib
+from planner.estimators.memory.held.weights import weights_of
 from planner.plan import HostEstimate, Plan
+from planner.strategy.stack import PINNED_STACK
 from planner.units import SECONDS_PER_MINUTE, gib
-from remote.contract import Phase
+from remote.contract import PACKED_HERE, Phase
 
 SENT_SHARE: Final = 0.05  # assumed: of a machine's seconds; what takes less is not worth a sentence
 
@@ -29,15 +34,41 @@ def electricity_words(where: Where) -> str:
     return f"electricity at ${where.power_usd_per_kwh} per kWh, for all that the card may draw and 100 W beside it"
 
 
-def sent_words(plan: Plan, sent: Sent) -> str | None:
-    """That a base goes to the plan's machine from here while that bills, where it takes much of its time; else None."""
+def packed_bytes(plan: Plan, architecture: Architecture, sent: Sent) -> int | None:
+    """Of the base's weights once `rentune quantize` has packed them as the plan trains over them; None where it packs none: for
+    another quantization, of a GGUF file, or of what is packed already.
+    """
+    strategy = plan.strategy
+    if strategy.quant not in PACKED_HERE or sent.packed or QUANTIZATION in architecture.config:
+        return None
+    return weights_of(architecture, strategy, task=plan.request.task, stack=PINNED_STACK).before_upcast
+
+
+def sent_words(plan: Plan, sent: Sent, packed: int | None = None) -> str | None:
+    """That a base goes to the plan's machine from here while that bills, where it takes much of its time; else None. `packed`:
+    its bytes if it were packed here first.
+    """
     if sent.base_bytes is None or plan.offer.provider == LOCAL:
         return None
     brought, whole = plan.duration.phase_s[Phase.DOWNLOAD], plan.duration.wall_s
     if brought.p50 < SENT_SHARE * whole.p50:
         return None
+    spared = _packed_words(plan, sent.base_bytes, packed, brought.p90)
     least, most = (max(1, round(seconds / SECONDS_PER_MINUTE)) for seconds in (brought.p50, brought.p90))
     return (
         f"the base goes there from this machine ({gib(sent.base_bytes)}), {least} to {most} min of the machine's time by an "
-        "assumed uplink; one on the hub (--model OWNER/NAME) is fetched there, and `rentune quantize` makes a folder smaller"
+        f"assumed uplink; one on the hub (--model OWNER/NAME) is fetched there{spared}"
     )
+
+
+def _packed_words(plan: Plan, base_bytes: int, packed: int | None, most_s: float) -> str:
+    """What to type for less to send, where that is less; seconds shrink as bytes do."""
+    if packed is None or packed >= base_bytes:
+        return ""
+    strategy = plan.strategy
+    said = f" --quant {strategy.quant}" * (strategy.quant != PACKED_HERE[0])
+    said += " --single-quant" * (not strategy.double_quant)
+    said += f" --dtype {strategy.param_dtype}" * (strategy.param_dtype != "bfloat16")
+    at_most = max(1, round(most_s / SECONDS_PER_MINUTE * packed / base_bytes))
+    command = f"rentune quantize {shlex.quote(plan.request.model)} --into FOLDER{said}"
+    return f", and packed here first it is {gib(packed)}, {at_most} min at the most: {command}, then --model FOLDER"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import re
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
+from catalogs.bases.models import resolve_model
 from planner.asking.options.command_line import spelled
 from planner.asking.request import DataAsked, Where
 from planner.asking.sent import Sent
-from planner.notices.machine import sent_words
+from planner.notices.machine import packed_bytes, sent_words
 from planner.notices.rows import label_words, short_words
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range, why_none
+from planner.units import gib
 from remote.contract import Loop, Reading, Strategy
 from tests.planner.builders import (
     ask,
@@ -132,12 +134,39 @@ def test_a_base_that_goes_there_from_here_is_told_where_it_takes_much_of_the_mac
     sent = Sent(base_bytes=4 * 2**30)
     words = sent_words(slow, sent) or ""
     assert "from this machine (4.0 GiB), 10 to 50 min" in words
-    assert "--model OWNER/NAME" in words
+    assert words.endswith("one on the hub (--model OWNER/NAME) is fetched there")
     assert sent_words(slow, Sent()) is None
     quick = make_plan(duration=make_duration(exactly(3_600.0), download=60.0))
     assert sent_words(quick, sent) is None
     local = msgspec.structs.replace(slow, offer=msgspec.structs.replace(slow.offer, provider="local"))
     assert sent_words(local, sent) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "options"),
+    [
+        ({"quant": "nf4", "double_quant": True}, ""),
+        ({"quant": "fp4", "param_dtype": "float16"}, " --quant fp4 --single-quant --dtype float16"),
+    ],
+)
+def test_a_base_that_is_packed_there_is_told_what_packing_it_here_would_spare(said: dict[str, Any], options: str) -> None:
+    """A quarter of the bytes, by the command to type; nothing of a GGUF file, of 16 bits, or of what is packed already."""
+    base, duration = resolve_model("7b"), make_duration(exactly(3_600.0))
+    plan = make_plan(duration=msgspec.structs.replace(duration, phase_s={"download": Range(p10=60, p50=600, p90=3_000)}))
+    plan = msgspec.structs.replace(plan, strategy=msgspec.structs.replace(plan.strategy, **said))
+    whole = 2 * 7_000_000_000
+    sent = Sent(base_bytes=whole)
+    packed = packed_bytes(plan, base, sent)
+    assert packed is not None
+    assert 0.2 < packed / whole < 0.45
+    words = sent_words(plan, sent, packed) or ""
+    assert words.endswith(f"rentune quantize {plan.request.model} --into FOLDER{options}, then --model FOLDER")
+    assert f"packed here first it is {gib(packed)}, {round(50 * packed / whole)} min at the most" in words
+    assert "packed here" not in (sent_words(plan, Sent(base_bytes=packed), packed) or "")
+    plain = msgspec.structs.replace(plan, strategy=msgspec.structs.replace(plan.strategy, quant="none", double_quant=False))
+    stored = msgspec.structs.replace(base, config={**base.config, "quantization_config": {}})
+    assert packed_bytes(plain, base, sent) is packed_bytes(plan, stored, sent) is None
+    assert packed_bytes(plan, base, msgspec.structs.replace(sent, packed=True)) is None
 
 
 def test_a_limit_on_steps_and_the_file_of_a_model_stand_in_the_first_line() -> None:
