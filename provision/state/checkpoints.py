@@ -42,6 +42,11 @@ class PushedCheckpoints:
     bucket: Bucket
     folder: str  # that prefix
 
+    @property
+    def place(self) -> str:
+        """Where they lie, as a person would look for them."""
+        return f"{self.bucket.url}/{self.folder}"
+
     def grant(self, *, valid_s: float) -> Grants:
         """Places for one start of the trainer, each address good for so long and at most a week."""
         number = self._taken_number()

@@ -35,7 +35,7 @@ from provision.walk import renting
 from provision.walk.attempts import Past
 from provision.walk.driven import Run
 from provision.walk.end import End, GoOn, Lost, NoRoom, Telling
-from provision.walk.job.carrying import bring_pushed, meter_pushes
+from provision.walk.job.carrying import STORE_WAIT_S, bring_pushed, meter_pushes
 from provision.walk.job.console import told_with_console
 from provision.walk.job.driver_awaited import driver_awaited
 from provision.walk.job.left import bring_left, left_brought
@@ -92,18 +92,22 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     if not spared:
         with telling.caught():
             _end_what_is_left(run)
+    unasked = telling.is_of_lease and run.pushed is not None
     with telling.caught():
         meter_pushes(run)
-        if telling.is_of_lease or (run.state.opened.lease_s is not None and run.left_s <= 0):  # which ended before the deadline
-            bring_pushed(run)
-    end = telling.end(spared=spared)
+        if telling.is_of_lease:
+            unasked = not bring_pushed(run)
+    end = telling.end(spared=spared, may_have_learned=unasked)
     with telling.caught():
         _note_down(run, end)
     with telling.caught():
         confirm(run, phases)
     with telling.caught():
         _note_down(run, end)  # where a disk that was full may have room again: without that line no other offer is tried
-    return telling.end(spared=spared)
+    with telling.caught():
+        if run.state.opened.lease_s is not None and run.left_s <= 0:  # it may have ended before the deadline
+            bring_pushed(run, wait_s=STORE_WAIT_S)
+    return telling.end(spared=spared, may_have_learned=unasked)
 
 
 def _told(tell: Callable[..., None], *what: Phase) -> None:

@@ -45,17 +45,46 @@ def close_books(run: Run, *, message: str, interrupted: bool, by_lease: bool = F
     Books that stay open are told in the receipt that is returned, too, and in its exit code.
     """
     meter_pushes(run)
+    outcome = read_outcome(run.folder)
+    home = adapter_home(run, outcome) if outcome else None
+    if outcome is not None and outcome.trained and home is not None:
+        run.ledger.put_away(outcome, home)
+    receipt = _reckoned(run, message=message, interrupted=interrupted, by_lease=by_lease)
+    closes = f"rentune resume {run.run_id} closes them."
+    with _passed_over(run, "The books could not be closed", hint=closes) as troubles:
+        write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
+        run.ledger.append(billed(receipt))
+    with _passed_over(run, "The calibration rows could not be written"):
+        append_calibrations(run.places.calibration, run.plan, receipt)
+    with _passed_over(run, "What it cost could not be written beside the adapter"):
+        if receipt.trained and home:
+            write_whole(home / COST_FILE, render_cost(receipt).encode())
+    with _passed_over(run, "The report could not be drawn"):
+        write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(read_events(run.folder.events))).encode())
+    if run.state.over:
+        shutil.rmtree(run.folder.keys, ignore_errors=True)
+    if receipt.trained:
+        shutil.rmtree(run.folder.checkpoints, ignore_errors=True)
+        run.folder.go_on.unlink(missing_ok=True)
+        forget_pushed(run)
+    return with_open_books(receipt, troubles[0]) if troubles else receipt
+
+
+def with_books_open(run: Run, *, message: str) -> Receipt:
+    """What is known so far of a run that `resume` goes on with: neither its receipt nor a last line is written."""
+    return _reckoned(run, message=message, interrupted=False, by_lease=False)
+
+
+def _reckoned(run: Run, *, message: str, interrupted: bool, by_lease: bool) -> Receipt:
     state = run.state
     events = read_events(run.folder.events)
     outcome = read_outcome(run.folder)
     if outcome is None and run.folder.outcome.exists():
         message = f"{message} {run.folder.outcome} is damaged and was passed over.".strip()
     home = adapter_home(run, outcome) if outcome else None
-    if outcome is not None and outcome.trained and home is not None:
-        run.ledger.put_away(outcome, home)
     checkpoint = last_checkpoint(run.folder)
     heard_s = fold(events).phase_s_until(_last_rented_s(state, run.clocks.wall()))
-    receipt = reckon(
+    return reckon(
         run.plan,
         state,
         Told(
@@ -75,24 +104,6 @@ def close_books(run: Run, *, message: str, interrupted: bool, by_lease: bool = F
         ),
         closing=Closing(at_s=run.clocks.wall(), interrupted=interrupted, by_lease=by_lease, message=message),
     )
-    closes = f"rentune resume {run.run_id} closes them."
-    with _passed_over(run, "The books could not be closed", hint=closes) as troubles:
-        write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
-        run.ledger.append(billed(receipt))
-    with _passed_over(run, "The calibration rows could not be written"):
-        append_calibrations(run.places.calibration, run.plan, receipt)
-    with _passed_over(run, "What it cost could not be written beside the adapter"):
-        if receipt.trained and home:
-            write_whole(home / COST_FILE, render_cost(receipt).encode())
-    with _passed_over(run, "The report could not be drawn"):
-        write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
-    if state.over:
-        shutil.rmtree(run.folder.keys, ignore_errors=True)
-    if receipt.trained:
-        shutil.rmtree(run.folder.checkpoints, ignore_errors=True)
-        run.folder.go_on.unlink(missing_ok=True)
-        forget_pushed(run)
-    return with_open_books(receipt, troubles[0]) if troubles else receipt
 
 
 def billed(receipt: Receipt) -> Billed:

@@ -53,6 +53,10 @@ class Failed(End):
     """Another box would not help."""
 
 
+class LeftOpen(End):
+    """Another box would help once it can be known what there is to go on from: that is for `resume`."""
+
+
 class Stopped(End):
     """The user wanted it."""
 
@@ -107,8 +111,8 @@ class Telling:
         """Whether it was a lease that ended."""
         return isinstance(self._error, LeaseEnded)
 
-    def end(self, *, spared: bool = False) -> End:
-        """What it comes to."""
+    def end(self, *, spared: bool = False, may_have_learned: bool = False) -> End:
+        """What it comes to. `may_have_learned`: object storage could not be asked what its trainer has pushed."""
         error = self._error
         if self._interrupted:
             return Stopped(self._said)
@@ -117,7 +121,7 @@ class Telling:
         if isinstance(error, Declined):
             return NoRoom(self._said, error.reason, error.scope, error.zone)
         if self.is_of_lease:  # without what was learned all would begin anew: that is for the user to say
-            kind = GoOn if _has_learned(self._run) else Failed
+            kind = GoOn if may_have_learned or _has_learned(self._run) else Failed
             return kind(self._said, by_lease=True)
         if isinstance(error, BoxLost):
             return Lost(self._said)

@@ -25,11 +25,11 @@ from provision.home.checkpoints import steps_at_home
 from provision.walk import renting
 from provision.walk.attempt import attempt, confirm
 from provision.walk.attempts import MAX_LEASES, Next, NoneLeft, choose, idle_leases
-from provision.walk.books import close_books
+from provision.walk.books import close_books, with_books_open
 from provision.walk.driven import Run
-from provision.walk.end import End, Failed, GoOn, Stopped, Telling, Trained
+from provision.walk.end import End, Failed, GoOn, LeftOpen, Stopped, Telling, Trained
 from provision.walk.job.at_home import adapter_home, read_outcome
-from provision.walk.job.carrying import bring_pushed, meter_pushes
+from provision.walk.job.carrying import STORE_WAIT_S, bring_pushed, may_have_pushed, meter_pushes
 from provision.walk.job.left import bring_left
 from provision.walk.job.patience import has_gone
 from provision.walk.permitted import past_of, permitted
@@ -38,6 +38,7 @@ from remote.contract import Phase
 
 UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
 LEASES_ENDED: Final = f"So ended {MAX_LEASES} boxes of this controller's without a step more, and no other is asked for."
+UNASKED: Final = "What lies at {place} did not come home, so no other box was rented: rentune resume {run_id} goes on from it."
 UNCONFIRMED: Final = "The last attempt is not seen to have left nothing, so no other offer is asked for."
 
 
@@ -50,6 +51,8 @@ def walk(run: Run) -> Receipt:
     telling, end = Telling(run), None
     with telling.caught():
         end = _settled(run, phases)
+    if isinstance(end, LeftOpen):
+        return with_books_open(run, message=end.said)
     with telling.caught():
         _conclude(run)
     end = end or telling.end()
@@ -78,8 +81,8 @@ def _settled(run: Run, phases: Phases) -> End | None:
             return Failed(f"{said} {UNCONFIRMED}".strip())
     num_idle_leases = 0
     while True:
-        if run.state.standing is Standing.BETWEEN:
-            bring_pushed(run)
+        if run.state.standing is Standing.BETWEEN and (ends := _without_learned(run, said)) is not None:
+            return ends
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
             return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))), by_lease=by_lease)
@@ -92,6 +95,20 @@ def _settled(run: Run, phases: Phases) -> End | None:
         if num_idle_leases >= MAX_LEASES:
             return Failed(f"{end.said} {LEASES_ENDED}", by_lease=True)
         said, by_lease = end.said, end.by_lease
+
+
+def _without_learned(run: Run, said: str) -> End | None:
+    """Bring home what the boxes before have pushed. How it ends where the next one would begin from the first step, though a
+    store that is away may hold more, or though a lease ended the last one; None where another box may be asked for.
+    """
+    may_be_there = may_have_pushed(run)
+    was_asked = bring_pushed(run, wait_s=STORE_WAIT_S if may_be_there else 0.0)
+    if may_be_there and not was_asked and run.pushed is not None:
+        return LeftOpen(f"{said} {UNASKED.format(place=run.pushed.place, run_id=run.run_id)}".strip())
+    rental = run.state.rental
+    of_lease = rental is not None and rental.tried is not None and rental.tried.reason is Reason.LEASE
+    nothing = of_lease and not steps_at_home(run.folder.checkpoints)
+    return Failed(said, by_lease=True) if nothing else None
 
 
 def result_is_elsewhere(run: Run) -> bool:

@@ -25,6 +25,7 @@ from provision.walk.crash import crash_around, read_crash_point
 from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
 from provision.walk.job.at_home import read_outcome
+from provision.walk.job.carrying import bring_pushed
 from provision.walk.job.patience import is_users_own
 from provision.walk.job.rescue import RESCUE_S, rescue
 from provision.walk.job.stopping import MOST_S
@@ -142,7 +143,11 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
     run.display.phase("teardown")
     teardown = renting.end(run.claim, run.renting)
     outcome = read_outcome(run.folder)
-    close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
+    trained = outcome is not None and outcome.trained
+    wanted = bool(run.state.rentals) and not trained and not discard
+    if wanted and not bring_pushed(run) and run.pushed is not None:
+        message = f"{message} What its trainer pushed lies at {run.pushed.place}."
+    close_books(run, message=message, interrupted=not trained)
     return teardown
 
 

@@ -11,18 +11,21 @@ from contextlib import contextmanager
 from typing import Final
 
 from planner.estimators.time.interruptions import rhythm_s
-from provision.aboard.checkpoints import fetch_newest
+from provision.aboard.checkpoints import Fetched, fetch_newest
 from provision.account.lines import MOST_BYTES, Sent
-from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
+from provision.errors import BoxLost, ControlLost, Reason, RentuneError, StoreFailed, TrainingFailed, WrongHostKey
+from provision.home.checkpoints import steps_at_home
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
+from provision.walk.job.patience import RECONNECT_S, patiently
 from provision.watch.view import read_events
 from remote.checkpoints.grants import Grants
 from remote.contract import Event
 
 LEARNED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
 PUSHED: Final = "checkpoint_pushed"  # the trainer's word for a checkpoint that is in object storage
+STORE_WAIT_S: Final = 600.0  # assumed: a store that is away by mistake is back by then; nothing is paid for meanwhile
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
 
 
@@ -39,6 +42,26 @@ def bring_learned(run: Run, shell: Shell, box: Box) -> None:
     except (RentuneError, OSError) as error:
         run.display.note(f"The last checkpoint did not come home: {error}")
         return
+    _tell_home(run, fetched)
+
+
+def bring_only_copy(run: Run, shell: Shell, box: Box) -> None:
+    """The same from a rented box that its lease has ended and that waits for this before it goes: tried again until it is home,
+    the box has gone, or the deadline has come.
+
+    Raises BoxLost or TrainingFailed when the box has gone, and ControlLost.
+    """
+    try:
+        fetched = patiently(run, lambda: fetch_newest(shell, box, run.folder.checkpoints))
+    except (BoxLost, ControlLost, TrainingFailed):
+        raise
+    except (RentuneError, OSError) as error:
+        run.display.note(f"The last checkpoint did not come home: {error}")
+        return
+    _tell_home(run, fetched)
+
+
+def _tell_home(run: Run, fetched: Fetched | None) -> None:
     if fetched is not None:
         _write_down(run, fetched.num_bytes, "came home")
         run.display.note(f"The checkpoint of step {fetched.step} is at home.")
@@ -92,17 +115,44 @@ def granted(run: Run) -> Grants | None:
         return None
 
 
-def bring_pushed(run: Run) -> None:
-    """What a box that is gone has left in object storage comes home for the next one. What fails is told."""
+def bring_pushed(run: Run, *, wait_s: float = 0.0) -> bool:
+    """What a box that is gone has left in object storage comes home. Whether the store could be asked: tried again for
+    `wait_s`, and what fails is told, with the place where it lies.
+    """
     if run.pushed is None:
-        return
-    try:
-        step = run.pushed.bring_newest(run.folder.checkpoints)
-    except (StoreFailed, OSError) as error:
-        run.display.note(f"A checkpoint did not come home from object storage: {error}")
-        return
-    if step is not None:
-        run.display.note(f"The checkpoint of step {step} came home from object storage.")
+        return True
+    said, gives_up_at_s = "", run.clocks.steady() + wait_s
+    while True:
+        try:
+            step = run.pushed.bring_newest(run.folder.checkpoints)
+        except (StoreFailed, OSError) as error:
+            waits = run.clocks.steady() < gives_up_at_s
+            again = " Trying again." * waits
+            words = f"A checkpoint did not come home from object storage ({run.pushed.place}): {error}{again}"
+            if words != said:
+                run.display.note(words)
+            if not waits:
+                return False
+            said = words
+            run.clocks.sleep(RECONNECT_S)
+            continue
+        if step is not None:
+            run.display.note(f"The checkpoint of step {step} came home from object storage.")
+        return True
+
+
+def may_have_pushed(run: Run) -> bool:
+    """Whether more lies in object storage of the last box than is at home, or may: its trainer said so, or left unheard, as
+    its lease had ended.
+    """
+    rental = run.state.rental
+    if run.pushed is None or rental is None:
+        return False
+    if rental.tried is not None and rental.tried.reason is Reason.LEASE:
+        return True
+    here = max(steps_at_home(run.folder.checkpoints), default=-1)
+    said = [event.data.get("step") for event in read_events(run.folder.events) if event.kind == PUSHED]
+    return bool(rental.pushed) and not (said and all(isinstance(step, int) and step <= here for step in said))
 
 
 def forget_pushed(run: Run) -> None:

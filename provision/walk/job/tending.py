@@ -6,11 +6,11 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 
 from provision.aboard.lease import forget_lease_end, lease_has_ended
-from provision.errors import LeaseEnded
+from provision.errors import BoxLost, LeaseEnded
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
-from provision.walk.job.carrying import bring_learned
+from provision.walk.job.carrying import bring_only_copy
 from provision.walk.job.patience import patiently
 from provision.words import seconds_words
 
@@ -45,10 +45,14 @@ def ended_by_lease(run: Run, shell: Shell, box: Box) -> bool:
 
 def begin_anew(run: Run, shell: Shell, box: Box) -> None:
     """Another lease for a host of the user's, which stands. Raises LeaseEnded of a rented box, which is about to end itself:
-    what its trainer saved is at home by then, as far as the line allows.
+    what its trainer saved is at home by then, unless the box has gone before, or its deadline has come.
     """
     lease_s = run.state.opened.lease_s
     if box.ours and lease_s is not None:
-        bring_learned(run, shell, box)
-        raise LeaseEnded(f"Its lease ended: no renewal had reached it for {seconds_words(lease_s)}.")
+        why = LeaseEnded(f"Its lease ended: no renewal had reached it for {seconds_words(lease_s)}.")
+        try:
+            bring_only_copy(run, shell, box)
+        except BoxLost as error:
+            raise why from error
+        raise why
     patiently(run, lambda: forget_lease_end(shell, box))

@@ -1,0 +1,157 @@
+"""What a trainer has saved when its lease ended is not given up for a store, a line or a home that is away for a moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from catalogs.hardware import Offer
+from provision.aboard.checkpoints import Fetched, fetch_newest
+from provision.aboard.renewal import LEASE_ENDED_FILE
+from provision.account.runs import Standing
+from provision.charge.ends.ending import end_with_books
+from provision.errors import Exit, HomeFailed, Reason, RentuneError, StoreFailed, TransferFailed
+from provision.home.checkpoints import steps_at_home
+from provision.seam import Box, Launch
+from provision.ssh import Shell
+from provision.state.checkpoints import PushedCheckpoints, pushed_folder
+from provision.store.bucket import Bucket
+from provision.walk.books import read_receipt
+from provision.walk.driven import Run
+from provision.walk.run import walk
+from remote.contract import EXIT_CODES, EndReason
+from tests.doubles.displays import Quiet
+from tests.doubles.proxy import Proxy
+from tests.doubles.services.bucket import Storage
+from tests.faults.rehearsal import Rehearsal
+from tests.faults.standins import FINISH, LEARN, PUSH, ScriptedBox
+from tests.faults.test_elsewhere import opened
+from tests.faults.test_leased import leased
+
+pytestmark = pytest.mark.box
+
+LEAVES: Final = f"touch ../{LEASE_ENDED_FILE}; exit {EXIT_CODES[EndReason.INTERRUPTED]}"
+GOES_ON: Final = "if [ -e checkpoints/step-00000004/state.pt ]; then\n  cat checkpoints/step-*/trainable.safetensors > log;"
+# Saves, pushes, and has nothing left on its disk, as a rented box that is gone.
+PUSHES: Final = f"{LEARN}\n  {sys.executable} $HERE/push.py; rm -rf checkpoints; {LEAVES}"
+TRAINS: Final = f"{GOES_ON} {FINISH}\nelse\n  {PUSHES}\nfi"
+SAVES: Final = f"{GOES_ON} {FINISH}\nelse\n  {LEARN}\n  {LEAVES}\nfi"
+LEARNED: Final = "weights of 00000002weights of 00000004"
+
+
+class Shaky(PushedCheckpoints):
+    """A store that can't be asked the first times."""
+
+    num_away = 0
+
+    def bring_newest(self, home: Path) -> int | None:
+        if self.num_away > 0:
+            Shaky.num_away -= 1
+            raise StoreFailed("The store is away.")
+        return super().bring_newest(home)
+
+
+class Far(ScriptedBox):
+    """Its files are its own, as a rented one's."""
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        return msgspec.structs.replace(super().up(offer, launch), shares_files=False)
+
+
+@pytest.fixture
+def line() -> Iterator[Proxy]:
+    with Proxy(target_port=0) as line:
+        yield line
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provision.walk.job.carrying.RECONNECT_S", 0.05)
+    monkeypatch.setattr("provision.walk.job.patience.RECONNECT_S", 0.05)
+
+
+@pytest.fixture(params=["heard", "unheard"])
+def pushing(request: pytest.FixtureRequest, rehearsal: Rehearsal, line: Proxy, stored: Storage) -> Run:
+    """A run whose first box ends by its lease once its trainer has pushed, which the controller has heard of or not."""
+    box = ScriptedBox(rehearsal, line, TRAINS)
+    events = "events.jsonl" if request.param == "heard" else "lost.jsonl"
+    (box.stack / "push.py").write_text(PUSH.replace("events.jsonl", events))
+    run = opened(rehearsal, box, change=lambda plan: leased(plan, lease_s=600.0))
+    pushed = Shaky(Bucket(f"{stored.place}/leased"), pushed_folder(run.run_id))
+    return dataclasses.replace(run, pushed=pushed, display=Quiet())
+
+
+def test_no_box_is_rented_while_what_was_pushed_can_not_be_fetched(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shaky, "num_away", 3)
+    receipt = walk(pushing)
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
+    assert pushing.folder.log.read_text() == LEARNED
+
+
+def left_open(run: Run, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is said of a run whose store stays away."""
+    monkeypatch.setattr("provision.walk.run.STORE_WAIT_S", 0.0)
+    monkeypatch.setattr(Shaky, "num_away", 1000)
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.FAILED
+    monkeypatch.setattr(Shaky, "num_away", 0)
+    return receipt.ending.message
+
+
+def test_a_store_that_stays_away_leaves_the_run_open_and_resume_goes_on(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = left_open(pushing, monkeypatch)
+    assert pushing.pushed is not None
+    assert pushing.pushed.place in said
+    assert f"rentune resume {pushing.run_id}" in said
+    state = pushing.state
+    assert (state.standing, state.billed, len(state.rentals)) == (Standing.BETWEEN, None, 1)
+
+    receipt = walk(pushing)
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert pushing.folder.log.read_text() == LEARNED
+
+
+def test_down_brings_home_what_was_pushed(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_open(pushing, monkeypatch)
+    assert end_with_books(pushing).clean
+    assert steps_at_home(pushing.folder.checkpoints)[-1:] == [4]
+
+
+def test_down_names_what_it_can_not_bring_home(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_open(pushing, monkeypatch)
+    monkeypatch.setattr(Shaky, "num_away", 1000)
+    assert end_with_books(pushing).clean
+    receipt = read_receipt(pushing.folder)
+    assert receipt is not None
+    assert pushing.pushed is not None
+    assert f"What its trainer pushed lies at {pushing.pushed.place}." in receipt.ending.message
+
+
+@pytest.mark.parametrize(
+    "error", [HomeFailed("Home takes no more."), TransferFailed("It was cut off.")], ids=["home is full", "cut off"]
+)
+def test_the_only_copy_is_fetched_again_before_its_box_is_ended(
+    error: RentuneError, rehearsal: Rehearsal, line: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = [error, error]
+
+    def fetch(shell: Shell, box: Box, home: Path) -> Fetched | None:
+        if fails:
+            raise fails.pop()
+        return fetch_newest(shell, box, home)
+
+    monkeypatch.setattr("provision.walk.job.carrying.fetch_newest", fetch)
+    run = opened(rehearsal, Far(rehearsal, line, SAVES), change=lambda plan: leased(plan, lease_s=600.0))
+    display = Quiet()
+    receipt = walk(dataclasses.replace(run, display=display))
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
+    assert f"{error} Trying again." in display.notes
+    assert run.folder.log.read_text() == LEARNED
