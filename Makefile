@@ -1,4 +1,4 @@
-# The developer's vocabulary: `make` lists it. CI runs `setup`, `pulumi`, `base`, `check` and `test`, and nothing else.
+# The developer's vocabulary: `make` lists it. CI runs `setup`, `pulumi`, `base`, `packed`, `check` and `test`, and nothing else.
 
 MAKEFLAGS += --no-print-directory
 SHELL := bash
@@ -20,8 +20,8 @@ INSTALL := $(UV) pip install --python $(BIN)/python --compile-bytecode
 # Of a whole lock: nothing is looked up beside it, nothing is built, and what was altered on its way is refused.
 HASHED := --require-hashes --no-deps --only-binary :all:
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11
-QUICK := not engine and not root and not base and not page and not gpuhunt and not gpu
-DEAR := engine or root or base or page or gpuhunt
+QUICK := not engine and not root and not base and not page and not gpuhunt and not packed and not gpu
+DEAR := engine or root or base or page or gpuhunt or packed
 # A machine with an NVIDIA driver promises a card: its tests run there, and fail where torch sees none.
 REST := $(if $(shell command -v nvidia-smi),$(DEAR) or gpu,($(DEAR)) and not gpu)
 # Three at a time, also on two cores: a test on a box or through the engine waits for a third of its time.
@@ -44,7 +44,7 @@ export PYTHON
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help encoder demo demo-qlora setup setup-light setup-box setup-dev system-demo system-test test test-quick test-gpu test-wheel \
-	check pulumi base gpuhunt docs lock acceptance bench clean
+	check pulumi base gpuhunt packed docs lock acceptance bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -57,10 +57,10 @@ demo: ## plan, rent the local box, train SmolLM2-135M with LoRA, bring the adapt
 demo-qlora: ## the same with the base in 4 bits (QLoRA, nf4)
 	@.ci/demo.sh examples/demo/qlora.yaml
 
-test: setup pulumi base gpuhunt test-wheel ## set up, then every test: the quick ones against the built wheel, then the rest
+test: setup pulumi base gpuhunt packed test-wheel ## set up, then every test: the quick ones against the built wheel, then the rest
 	@WORKERS=$(WORKERS) .ci/tests.sh $(BIN)/python build/junit/rest.xml -m "$(REST)"
 
-test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base, nor gpuhunt
+test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base, nor gpuhunt, nor others' packing
 	@$(PYTEST) -m "$(QUICK)"
 
 test-gpu: setup-light setup-box setup-dev ## the tests that need an NVIDIA GPU, minutes of one; they fail where torch sees none
@@ -134,6 +134,18 @@ build/gpuhunt/.stamp: .ci/locks/gpuhunt.txt .ci/locks/build.txt pyproject.toml |
 	@$(UV) pip install --quiet --python build/gpuhunt/bin/python --no-deps --build-constraint .ci/locks/build.txt --editable .
 	@touch $@
 
+# The stack is the one of $(VENV), torch with it: only what comes beside it is installed. Some of these are published as sources
+# alone, one in C; what builds them has no lock, since they ask for versions of setuptools that exclude each other.
+packed: build/packed/.stamp ## what reads bases that others packed (GPTQ, AWQ, HQQ), in an environment over the box's stack (80 MB)
+
+build/packed/.stamp: .ci/locks/packed.txt remote/requirements.txt .ci/locks/build.txt | $(VENV)/rentune-stack.sha256 $(VENV)/.dev
+	@echo "Installing what reads packed bases into build/packed/"
+	@$(UV) venv --quiet --clear --python $(PYTHON) build/packed
+	@$(UV) pip install --quiet --python build/packed/bin/python --require-hashes --no-deps -r .ci/locks/packed.txt
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(build/packed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/stack.pth"
+	@touch $@
+
 encoder: setup-light ## fetch the encoder that benchmarks/training/docstring_areas.py tunes (84 MB) into the cache
 	@$(BIN)/python examples/demo/fetch_base.py encoder
 
@@ -149,6 +161,8 @@ lock: | $(UV) ## compile the requirement files anew
 	$(COMPILE) pyproject.toml --extra provision -o .ci/locks/light.txt
 	$(COMPILE) pyproject.toml --extra gpuhunt -c .ci/locks/light.txt -o .ci/locks/gpuhunt.txt
 	$(COMPILE) remote/requirements.in -o remote/requirements.txt
+	$(COMPILE) .ci/locks/packed.in -c remote/requirements.txt $$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' remote/requirements.txt) \
+		-o .ci/locks/packed.txt
 	$(COMPILE) pyproject.toml --extra aws --extra hetzner --extra digitalocean --extra gcp --extra state --group dev -c remote/requirements.txt -o .ci/locks/dev.txt
 
 acceptance: setup-light setup-box setup-dev ## show again what docs/acceptance.md promises, and write the results into it

@@ -9,6 +9,7 @@ python=${PYTHON:-python3}
 has_program() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
 has_chromium() { has_program chromium || has_program chromium-browser || has_program google-chrome; }
 has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
+has_headers() { "$python" -c 'import os.path, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null; }
 
 missing=()
 has_venv || missing+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
@@ -20,6 +21,8 @@ if [ "$tier" = test ]; then
     has_program ip || missing+=(iproute2)
     has_program sudo || missing+=(sudo)
     [ -x /lib/systemd/systemd ] || missing+=(systemd) # what boots in the machines behind the emulated cloud
+    has_program gcc || missing+=(gcc libc6-dev) # `make packed` builds what is published as sources alone
+    has_headers || missing+=("$("$python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')")
     has_chromium || missing+=(chromium)
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -204,7 +204,7 @@ def _save(
         base_sha256=loaded.base_sha256,
         versions=preflight.versions(),
     )
-    save_companions(output, spec, card, labels=tuple(each.name for each in loaded.data.classes))
+    save_companions(output, spec, card, labels=tuple(each.name for each in loaded.data.classes), packed_by=loaded.packed_by)
     bring_along(folder, output)
     return save_manifest(output)
 

@@ -15,7 +15,7 @@ from remote.contract import AdapterFile, Outcome
 SUFFIXES: Final = frozenset(
     (".safetensors", ".json", ".txt", ".md", ".jinja", ".model", ".spm", ".codes", ".tokenizer", ".tiktoken")
 )
-SCRIPTS: Final = frozenset(("try.py", "bottleneck_adapters.py"))  # the trainer's own
+SCRIPTS: Final = frozenset(("try.py", "bottleneck_adapters.py", "hqq_base.py"))  # the trainer's own
 # Figures that are read as such: TensorBoard's files of events, and a run of W&B's that was kept offline.
 REPORTS: Final = re.compile(
     r"reports/(tensorboard/events\.out\.tfevents\.\d+\.\d+|wandb(_offline)?/(?!.*\.\./)[\w./-]+\.(wandb|json|yaml|log|txt))"

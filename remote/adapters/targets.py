@@ -53,8 +53,8 @@ def linears_in(model: Any, layers: tuple[int, ...]) -> set[str]:
 
 
 def stored_linears(model: Any) -> list[str]:
-    """Full names of linears that lie packed as GPTQ and AWQ store them, which peft 0.21 does not count among all linears."""
-    return [name for name, module in model.named_modules() if hasattr(module, "qweight")]
+    """Full names of linears that lie packed in GPTQ, AWQ or HQQ, which peft 0.21 does not count among all linears."""
+    return [name for name, module in model.named_modules() if hasattr(module, "qweight") or hasattr(module, "W_q")]
 
 
 def linears_within(model: Any, names: tuple[str, ...]) -> list[str]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from remote.adapters.targets import is_norm
-from remote.bases.stored import read_stored
-from remote.contract import Strategy, Task
-from remote.ends import bad_job
+from remote.bases.hqq import load_hqq
+from remote.bases.stored import HQQ, read_stored
+from remote.contract import Dtype, Strategy, Task
+from remote.ends import bad_job, first_line
 from remote.streaming import stream
 
 
@@ -26,12 +27,14 @@ def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal
         raise bad_job(f"a {config.model_type} has no encoder beside its decoder; say task causal_lm")
     maker = AutoModelForSeq2SeqLM if task == "seq2seq" else AutoModelForCausalLM
 
+    if read_stored(folder).how == HQQ:
+        return _packed_by_hqq(folder, maker, strategy, device)
     streams = strategy.offload == "stream"
     model, info = maker.from_pretrained(
         folder,
         dtype=getattr(torch, strategy.param_dtype),
         attn_implementation=strategy.attention,
-        **as_stored(folder, quantization_config(strategy)),
+        **as_stored(folder, quantization_config(strategy), device),
         device_map={"": "cpu" if streams else device},
         local_files_only=True,
         use_safetensors=True,
@@ -39,10 +42,34 @@ def load_base(folder: str, strategy: Strategy, device: str, task: Task = "causal
     )
     require_weights(info["missing_keys"])
     keep_differentiable(model)
+    keep_eager(model, device)
     upcast(model, strategy)
     if streams:
         stream(model, strategy, device, disk=disk)
     return model
+
+
+def _packed_by_hqq(folder: str, maker: Any, strategy: Strategy, device: str) -> Any:
+    import torch
+
+    try:
+        model, missing = load_hqq(
+            Path(folder),
+            maker,
+            dtype=getattr(torch, strategy.param_dtype),
+            compute_dtype=getattr(torch, _computed_in(strategy)),
+            device=device,
+            attn_implementation=strategy.attention,
+        )
+    except ValueError as error:
+        raise bad_job(f"the base's weights can't be read: {first_line(error)}") from error
+    require_weights(missing)
+    upcast(model, strategy)
+    return model
+
+
+def _computed_in(strategy: Strategy) -> Dtype:
+    return strategy.param_dtype if strategy.autocast == "none" else strategy.autocast
 
 
 def require_weights(missing: Iterable[str]) -> None:
@@ -55,7 +82,7 @@ def require_weights(missing: Iterable[str]) -> None:
         )
 
 
-def as_stored(folder: str, quantization: Any, **said: Any) -> dict[str, Any]:
+def as_stored(folder: str, quantization: Any, device: str, **said: Any) -> dict[str, Any]:
     """What `from_pretrained` is told of the quantization, and of what is `said` for the model's configuration. Weights that are
     packed on the disk are taken as they lie there; what they are computed in is the job's, whatever they were packed for.
     """
@@ -64,7 +91,7 @@ def as_stored(folder: str, quantization: Any, **said: Any) -> dict[str, Any]:
     stored = read_stored(folder)
     if quantization is not None and not stored.packed_here:
         return {"quantization_config": quantization, **said}
-    written = stored.to_train if quantization is None else quantization.to_dict()
+    written = stored.to_train(device) if quantization is None else quantization.to_dict()
     if written is None:  # not even that: with a None transformers takes weights that are stored packed for plain ones
         return said
     config = AutoConfig.from_pretrained(folder, **said)
@@ -81,12 +108,11 @@ def quantization_config(strategy: Strategy) -> Any:
 
     if strategy.quant == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    compute_dtype = strategy.param_dtype if strategy.autocast == "none" else strategy.autocast
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=strategy.quant,
         bnb_4bit_use_double_quant=strategy.double_quant,
-        bnb_4bit_compute_dtype=getattr(torch, compute_dtype),
+        bnb_4bit_compute_dtype=getattr(torch, _computed_in(strategy)),
         bnb_4bit_quant_storage=getattr(torch, strategy.quant_storage),
     )
 
@@ -147,6 +173,15 @@ def keep_differentiable(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+def keep_eager(model: Any, device: str) -> None:
+    """Let gptqmodel's linears unpack their weights on a CPU without what it would compile for that: at the first step, for
+    minutes, and by a compiler that a box need not have.
+    """
+    for module in model.modules() if device == "cpu" else ():
+        if hasattr(module, "qweight"):
+            vars(module).pop("dequantize_weight", None)
 
 
 def upcast(model: Any, strategy: Strategy) -> None:

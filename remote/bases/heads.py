@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from remote.bases.base import as_stored, keep_differentiable, quantization_config, require_weights, upcast
+from remote.bases.base import as_stored, keep_differentiable, keep_eager, quantization_config, require_weights, upcast
 from remote.contract import Strategy
 from remote.ends import bad_job, first_line
 
@@ -47,6 +47,7 @@ def load_classifier(folder: str, strategy: Strategy, device: str, head: ClassHea
             **as_stored(
                 folder,
                 quantization,
+                device,
                 num_labels=len(head.names),
                 id2label=dict(enumerate(head.names)),
                 label2id={name: number for number, name in enumerate(head.names)},
@@ -60,6 +61,7 @@ def load_classifier(folder: str, strategy: Strategy, device: str, head: ClassHea
     except ValueError as error:
         raise bad_job(f"this base takes no head for classes: {first_line(error)}") from error
     keep_differentiable(model)
+    keep_eager(model, device)
     upcast(model, strategy)
     return Classifier(model, _fresh(model, info["missing_keys"]))
 

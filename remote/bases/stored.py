@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from remote.contract import PACKED_KEY, Strategy
+from remote.bases.hqq import holds_hqq
+from remote.contract import PACKED_KEY, Strategy, Task
 from remote.ends import bad_job
 from remote.quantized.index import require_whole
 
@@ -18,17 +19,22 @@ class Reader(NamedTuple):
 
     packages: tuple[str, ...] = ()  # that transformers 5.24 reads them with, beside those of the box
     methods: tuple[str, ...] | None = None  # that were seen to train over them and to come home; None = as over any base
-    told: Mapping[str, str] = {}  # to the configuration, for kernels with a backward pass: left to choose, gptqmodel may not
+    # To the configuration, by kind of device, for kernels with a backward pass: left to choose, gptqmodel takes others.
+    told: Mapping[str, Mapping[str, str]] = {}
+    tasks: tuple[Task, ...] = ("causal_lm", "classification", "seq2seq")
 
 
-# Those that were tried: 2026-11-28, gptqmodel 7.7, optimum 2.3 and peft 0.21, on a CPU. Of any other transformers may read
-# less than is there: with HQQ's own package (0.2.8) it finds no weights in a checkpoint of HQQ's, and draws them at random.
+# Those that were tried: 2026-11-28, gptqmodel 7.7, optimum 2.3, hqq 0.2.8 and peft 0.21, on a CPU. Of any other transformers
+# may read less than is there: of HQQ's files it draws all linears at random, so `remote.bases.hqq` reads them.
+HQQ: Final = "hqq"
 _TRIED: Final = ("lora", "rslora", "lora_plus")
-_TRAINABLE: Final = {"backend": "auto_trainable"}
+_ON_CARDS: Final = {"backend": "auto_trainable"}
 READERS: Final[Mapping[str, Reader]] = {
     "bitsandbytes": Reader(),
-    "gptq": Reader(packages=("optimum", "gptqmodel"), methods=_TRIED, told=_TRAINABLE),
-    "awq": Reader(packages=("gptqmodel",), methods=_TRIED, told=_TRAINABLE),
+    # On a CPU it builds a kernel for minutes before it chooses another; the one in plain torch is told by name.
+    "gptq": Reader(("optimum", "gptqmodel"), _TRIED, {"cuda": _ON_CARDS, "cpu": {"backend": "torch"}}),
+    "awq": Reader(("gptqmodel",), _TRIED, {"cuda": _ON_CARDS, "cpu": {"backend": "torch_awq"}}),
+    HQQ: Reader(packages=("hqq",), methods=_TRIED, tasks=("causal_lm",)),
 }
 
 
@@ -43,20 +49,22 @@ class Stored(NamedTuple):
         """The way in which others have packed them, by transformers' name; None where they don't name one."""
         return None if self.by_others is None else self.by_others.get("quant_method")
 
-    @property
-    def to_train(self) -> Mapping[str, Any] | None:
-        """What the configuration has to say in place of what it says, so that they can be trained on; None = nothing."""
-        reader = READERS.get(self.how or "")
-        return {**(self.by_others or {}), **reader.told} if reader is not None and reader.told else None
+    def to_train(self, device: str) -> Mapping[str, Any] | None:
+        """What the configuration has to say in place of what it says, so that they can be trained on there; None = nothing."""
+        told = READERS.get(self.how or "", Reader()).told.get(device.partition(":")[0])
+        return None if told is None else {**(self.by_others or {}), **told}
 
 
 def read_stored(folder: str) -> Stored:
     """How the weights in `folder` are stored."""
     config = json.loads((Path(folder) / "config.json").read_bytes())
-    return Stored(packed_here=PACKED_KEY in config, by_others=config.get("quantization_config"))
+    by_others = config.get("quantization_config")
+    if by_others is None and holds_hqq(Path(folder)):  # its own `save_to_safetensors` says nothing in config.json
+        by_others = {"quant_method": HQQ}
+    return Stored(packed_here=PACKED_KEY in config, by_others=by_others)
 
 
-def check_stored(folder: str, strategy: Strategy) -> None:
+def check_stored(folder: str, strategy: Strategy, task: Task = "causal_lm") -> None:
     """Raise `Ended` (bad job) for weights that are stored packed where nothing here reads them, or the job packs them again; of
     those that `remote.quantized` packed, where they are not as it left them, or not as the job wants them.
     """
@@ -64,10 +72,10 @@ def check_stored(folder: str, strategy: Strategy) -> None:
     if stored.packed_here and require_whole(Path(folder), strategy):
         return
     if stored.by_others is not None:
-        _require_readable(stored.how or "a way that they don't name", strategy)
+        _require_readable(stored.how or "a way that they don't name", strategy, task)
 
 
-def _require_readable(how: str, strategy: Strategy) -> None:
+def _require_readable(how: str, strategy: Strategy, task: Task) -> None:
     reader = READERS.get(how)
     if reader is None:
         raise bad_job(
@@ -83,3 +91,7 @@ def _require_readable(how: str, strategy: Strategy) -> None:
         raise bad_job(f'the base\'s weights are stored in {how}, and quant {strategy.quant} packs them again; use quant "none"')
     if reader.methods is not None and strategy.method not in reader.methods:
         raise bad_job(f"method {strategy.method} was not tried on weights stored in {how}; use {' or '.join(reader.methods)}")
+    if task not in reader.tasks:
+        raise bad_job(f"task {task} was not tried on weights stored in {how}; use {' or '.join(reader.tasks)}")
+    if reader.packages and strategy.offload == "stream":
+        raise bad_job(f'weights stored in {how} can\'t be streamed; use offload "none"')

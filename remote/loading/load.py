@@ -15,7 +15,7 @@ from remote.bases import hub
 from remote.bases.base import checkpoint_activations, load_base
 from remote.bases.heads import ClassHead, Classifier, load_classifier, settled, with_head
 from remote.bases.on_disk import hub_weights, prepare_base
-from remote.bases.stored import check_stored
+from remote.bases.stored import READERS, check_stored, read_stored
 from remote.bases.tokenizer import load_tokenizer, tokenizer_ahead
 from remote.checkpoints.checkpoint import begin_with, trainable
 from remote.checkpoints.files import is_checkpoint
@@ -123,6 +123,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         settings=settings,
         trainable_params=trainable_params,
         base_sha256=base_sha256,
+        packed_by=how if (how := read_stored(base_folder).how) in READERS else None,
     )
 
 
@@ -181,7 +182,7 @@ class _Base:
         folder = prepare_base(model, cache=self._cache, dtype=strategy.param_dtype, seed=self._spec.loop.seed)
         if self._is_fetched:
             self._desk.events.emit("base", fetched_bytes=hub.held_bytes(model.location) - self._held_bytes)
-        check_stored(folder, strategy)
+        check_stored(folder, strategy, self._spec.task)
         return folder
 
 

@@ -26,4 +26,5 @@ class Loaded:
     settings: StepSettings
     trainable_params: int
     base_sha256: dict[str, str]  # of a base from the hub
+    packed_by: str | None = None  # others, in the way of this name
     fresh: tuple[str, ...] = ()  # of a classification, the head's modules

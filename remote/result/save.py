@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from remote.adapters import is_adapter, way_of
 from remote.adapters.inserted import INSERTED
 from remote.bases.heads import NEVER_QUANTIZED
+from remote.bases.stored import HQQ, READERS, Reader
 from remote.contract import MANIFEST_FILE, AdapterFile, JobSpec, Value, encode
 from remote.digest import sha256_of
 from remote.result.saved import PARTS_FILE, SAVING, base_name
@@ -17,6 +19,8 @@ HOW_FILE: Final = "rentune.json"  # what try.py has to know
 TRY_FILE: Final = "try.py"
 MODULES: Final = Path(__file__).parent.parent / "adapters" / "bottleneck.py"  # goes along where try.py needs it
 MODULES_FILE: Final = "bottleneck_adapters.py"  # its name there: pandas imports any "bottleneck" that it finds
+READER: Final = Path(__file__).parent.parent / "bases" / "hqq.py"  # likewise, of a base that hqq packed
+READER_FILE: Final = "hqq_base.py"
 
 
 class How(Value, frozen=True, kw_only=True):
@@ -33,6 +37,10 @@ class How(Value, frozen=True, kw_only=True):
     pairs: bool = False  # whether the base is an encoder with a decoder
     labels: tuple[str, ...] = ()  # of a classification, the classes in the order of its outputs
     heads: tuple[str, ...] = ()  # likewise, modules that are never quantized
+    packed_by: str | None = None  # others, in the way of this name
+    told: Mapping[
+        str, Mapping[str, str]
+    ] = {}  # likewise, to the configuration, by kind of device, so that the kernels are those of the training
     inserted: dict[str, Any] | None = None  # bottleneck adapters that are put into the base first: arguments of `insert`
 
 
@@ -44,8 +52,10 @@ def save_weights(folder: Path, model: Any, tokenizer: Any, spec: JobSpec) -> Non
     tokenizer.save_pretrained(folder)
 
 
-def save_companions(folder: Path, spec: JobSpec, card: str, *, labels: tuple[str, ...] = ()) -> None:
-    """Write the model card and try.py."""
+def save_companions(
+    folder: Path, spec: JobSpec, card: str, *, labels: tuple[str, ...] = (), packed_by: str | None = None
+) -> None:
+    """Write the model card and try.py. `packed_by`: how others have packed the base's weights."""
     (folder / "README.md").write_text(card, encoding="utf-8")
     strategy = spec.strategy
     way = way_of(strategy)
@@ -62,10 +72,14 @@ def save_companions(folder: Path, spec: JobSpec, card: str, *, labels: tuple[str
         pairs=spec.task == "seq2seq",
         labels=labels,
         heads=NEVER_QUANTIZED if labels else (),
+        packed_by=packed_by,
+        told=READERS.get(packed_by or "", Reader()).told,
         inserted=inserted(strategy, spec.loop) if inserted is not None else None,
     )
     if inserted is not None:
         shutil.copyfile(MODULES, folder / MODULES_FILE)
+    if packed_by == HQQ:
+        shutil.copyfile(READER, folder / READER_FILE)
     (folder / HOW_FILE).write_bytes(encode(how))
     shutil.copyfile(Path(__file__).with_name("try_adapter.py"), folder / TRY_FILE)
 

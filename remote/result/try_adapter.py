@@ -97,10 +97,37 @@ def load(base: str, how: dict[str, Any], *, with_adapter: bool) -> tuple[Any, An
         options.pop("quantization_config", None)
         model = maker.from_pretrained(place.parent, gguf_file=place.name, **options)
     else:
-        model = maker.from_pretrained(base, **options)
+        model = None
+        if how.get("packed_by") == "hqq":
+            model = by_hqq(base, options.get("revision"), maker, options["dtype"], device)
+        if model is None:
+            model = maker.from_pretrained(base, **(as_trained(base, how, device, options.get("revision")) | options))
+        for module in model.modules() if how.get("told") and device == "cpu" else ():
+            vars(module).pop("dequantize_weight", None)  # which gptqmodel would compile first, for minutes
     if with_adapter:
         model = tuned(model, how)
     return model.eval(), tokenizer
+
+
+def as_trained(base: str, how: dict[str, Any], device: str, revision: str | None) -> dict[str, Any]:
+    """The configuration of a base that others packed, with what makes its kernels those of the training; else nothing."""
+    from transformers import AutoConfig
+
+    if not how.get("told"):
+        return {}
+    config = AutoConfig.from_pretrained(base, revision=revision)
+    if getattr(config, "quantization_config", None) is not None:
+        config.quantization_config = {**config.quantization_config, **how["told"][device]}
+    return {"config": config}
+
+
+def by_hqq(base: str, revision: str | None, maker: Any, dtype: Any, device: str) -> Any | None:
+    """The base as hqq packed it; None where another lies there, as the one that it was made from."""
+    from hqq_base import holds_hqq, load_hqq  # type: ignore[import-not-found]  # the file beside this one
+    from huggingface_hub import snapshot_download
+
+    folder = Path(base) if Path(base).exists() else Path(snapshot_download(base, revision=revision))
+    return load_hqq(folder, maker, dtype=dtype, compute_dtype=dtype, device=device)[0] if holds_hqq(folder) else None
 
 
 def tuned(model: Any, how: dict[str, Any]) -> Any:

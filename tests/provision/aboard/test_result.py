@@ -55,6 +55,6 @@ def test_a_message_without_end_is_cut() -> None:
 
 @pytest.mark.torch
 def test_the_scripts_are_those_of_the_trainer() -> None:
-    from remote.result.save import MODULES_FILE, TRY_FILE
+    from remote.result.save import MODULES_FILE, READER_FILE, TRY_FILE
 
-    assert frozenset((TRY_FILE, MODULES_FILE)) == SCRIPTS
+    assert frozenset((TRY_FILE, MODULES_FILE, READER_FILE)) == SCRIPTS

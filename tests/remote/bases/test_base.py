@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from remote.bases.base import load_base
@@ -87,7 +88,8 @@ def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(shape: Path) -> Non
     [
         ("gptq", "none", "stored in gptq, and what reads them is not installed here: optimum and gptqmodel;"),
         ("awq", "none", "not installed here: gptqmodel;"),
-        ("hqq", "none", "stored in hqq, which this trainer can't read; name the base that it was made from"),
+        ("hqq", "none", "stored in hqq, and what reads them is not installed here: hqq;"),
+        ("aqlm", "none", "stored in aqlm, which this trainer can't read; name the base that it was made from"),
         ("compressed-tensors", "none", "stored in compressed-tensors, which this trainer can't read"),
         ("bitsandbytes", "nf4", "stored in bitsandbytes, and quant nf4 packs them again"),
     ],
@@ -108,16 +110,31 @@ def test_weights_that_are_stored_packed_are_taken_where_their_package_is(shape: 
     check_stored(str(shape), Strategy(method="lora"))
     with pytest.raises(Ended, match="method full was not tried on weights stored in gptq; use lora or rslora"):
         check_stored(str(shape), Strategy(method="full"))
+    with pytest.raises(Ended, match='weights stored in gptq can\'t be streamed; use offload "none"'):
+        check_stored(str(shape), Strategy(method="lora", offload="stream"))
+
+
+def test_weights_that_hqq_wrote_are_known_by_their_names_and_read_for_text_alone(
+    shape: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own writer says nothing of them in config.json, and transformers would draw all linears at random."""
+    monkeypatch.setattr("remote.bases.stored.find_spec", lambda name: name)
+    save_file({"model.layers.0.mlp.up_proj.W_q": torch.zeros(1, dtype=torch.uint8)}, shape / "model.safetensors")
+    assert read_stored(str(shape)).how == "hqq"
+    check_stored(str(shape), Strategy(method="lora"))
+    with pytest.raises(Ended, match="task classification was not tried on weights stored in hqq; use causal_lm"):
+        check_stored(str(shape), Strategy(method="lora"), "classification")
 
 
 @pytest.mark.parametrize("how", READERS)
 def test_what_was_tried_in_a_way_of_packing_is_one_row(how: str, shape: Path) -> None:
     """Where other packages read the weights, it says which methods were tried over them, and what these tell to train."""
     reader = READERS[how]
-    assert bool(reader.packages) == bool(reader.methods) == bool(reader.told)
+    assert bool(reader.packages) == bool(reader.methods)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": how, "bits": 4}}))
-    told = {"quant_method": how, "bits": 4, **reader.told}
-    assert read_stored(str(shape)).to_train == (told if reader.told else None)
+    for device in ("cpu", "cuda"):
+        told = {"quant_method": how, "bits": 4, **reader.told.get(device, {})}
+        assert read_stored(str(shape)).to_train(f"{device}:0") == (told if reader.told else None)
 
 
 def test_a_base_that_bitsandbytes_packed_elsewhere_is_trained_as_it_is_stored(shape: Path, tmp_path: Path) -> None:
