@@ -138,7 +138,7 @@ build/gpuhunt/.stamp: .ci/locks/gpuhunt.txt .ci/locks/build.txt pyproject.toml |
 # alone, one in C; what builds them has no lock, since they ask for versions of setuptools that exclude each other.
 packed: build/packed/.stamp ## what reads bases that others packed (GPTQ, AWQ, HQQ), in an environment over the box's stack (80 MB)
 
-build/packed/.stamp: .ci/locks/packed.txt remote/requirements.txt .ci/locks/build.txt | $(VENV)/rentune-stack.sha256 $(VENV)/.dev
+build/packed/.stamp: .ci/locks/packed.txt remote/requirements.txt | $(VENV)/rentune-stack.sha256 $(VENV)/.dev
 	@echo "Installing what reads packed bases into build/packed/"
 	@$(UV) venv --quiet --clear --python $(PYTHON) build/packed
 	@$(UV) pip install --quiet --python build/packed/bin/python --require-hashes --no-deps -r .ci/locks/packed.txt
