@@ -28,7 +28,7 @@ def made_once(folder: Path, write: Callable[[Path], None]) -> str:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-", ignore_cleanup_errors=True) as making:
             write(Path(making) / "model")
-            (Path(making) / "model" / SUMS).write_text(_sums(Path(making) / "model"))
+            (Path(making) / "model" / SUMS).write_bytes(_sums(Path(making) / "model"))
             try:
                 (Path(making) / "model").rename(folder)
             except OSError:
@@ -38,12 +38,12 @@ def made_once(folder: Path, write: Callable[[Path], None]) -> str:
 
 
 def _is_as_made(folder: Path) -> bool:
-    return (folder / SUMS).is_file() and (folder / SUMS).read_text() == _sums(folder)
+    return (folder / SUMS).is_file() and (folder / SUMS).read_bytes() == _sums(folder)
 
 
-def _sums(folder: Path) -> str:
+def _sums(folder: Path) -> bytes:
     """As `sha256sum` writes them."""
-    return "".join(f"{sha256}  {name}\n" for name, sha256 in hashes(folder, "*").items() if name != SUMS)
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in hashes(folder, "*").items() if name != SUMS).encode()
 
 
 def hashes(folder: Path, pattern: str) -> dict[str, str]:

@@ -10,9 +10,9 @@ from typing import Final
 from remote.bases.stored import read_stored
 from remote.contract import PACKED_HERE, EndReason, PackedFile, Strategy, encode
 from remote.desk import Desk
-from remote.ends import Ended
+from remote.ends import Ended, first_line
 from remote.quantized.folder import pack
-from remote.quantized.index import base_mark, how_of
+from remote.quantized.index import base_mark, how_of, read_index
 from remote.quantized.shards import shards_of
 
 GB: Final = 1e9
@@ -34,15 +34,35 @@ def packed_first(folder: str, strategy: Strategy, cache: Path, desk: Desk) -> st
         shards = shards_of(Path(folder))
         needed_bytes = PACKED_SHARE * sum(shard.stat().st_size for shard in shards)
         into = cache / f"packed-{_name(Path(folder), shards, strategy)}"
+        cache.mkdir(parents=True, exist_ok=True)
+        _clear(into)
         if not into.exists() and (free := free_bytes(cache)) < needed_bytes:
             raise _no_room(free, needed_bytes)
         pack(Path(folder), into, strategy, tell=lambda file: _tell(file, desk))
     except Ended as end:
         if end.reason not in NO_WAY:
             raise
-        desk.events.warn(f"the base is packed while it is loaded, which takes its packed size of RAM more: {end}")
-        return folder
+        return _while_loading(folder, str(end), desk)
+    except OSError as error:  # a cache that can't be written, or whose disk others have filled meanwhile
+        return _while_loading(folder, f"{cache} can't be written: {first_line(error)}", desk)
     return str(into)
+
+
+def _while_loading(folder: str, why: str, desk: Desk) -> str:
+    desk.events.warn(f"the base is packed while it is loaded, which takes its packed size of RAM more: {why}")
+    return folder
+
+
+def _clear(into: Path) -> None:
+    """Away with what an earlier run left there without a list of it that can be read: nothing says what of it is whole."""
+    if not into.exists():
+        return
+    try:
+        known = read_index(into) is not None
+    except Ended:
+        known = False
+    if not known:
+        shutil.rmtree(into)
 
 
 def _name(folder: Path, shards: tuple[Path, ...], strategy: Strategy) -> str:

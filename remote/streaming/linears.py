@@ -142,4 +142,17 @@ def _streamed(name: str) -> Any:
             bias = None if self.bias is None else self.bias.to(inputs.dtype)
             return _function().apply(inputs, bias, Weight(self, self.visit, kind.product, kind.dense)).to(x.dtype)
 
+        @property
+        def W_q(self) -> Any:  # noqa: N802 - the name by which peft 0.21 knows a linear that unpacks itself
+            """The packed weight. Of one without this name, on the host, peft puts a new one into the module once it has read
+            it, as DoRA does for its norm: no visit would reach that, and all of the base would go to the device.
+            """
+            return self.weight
+
+        def dequantize(self) -> Any:
+            """The matrix as it is now, by peft's own arithmetic."""
+            from peft.utils.integrations import dequantize_bnb_weight
+
+            return dequantize_bnb_weight(self.weight, state=getattr(self, "state", None))
+
     return Streamed

@@ -58,7 +58,7 @@ def test_random_weights_are_trained_by_the_tokenizer_beside_their_shape(shape: P
 
 
 def test_what_an_earlier_run_made_is_taken_only_as_it_was_made(shape: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A volume that is kept may come from a machine that was cut off: a file of it is cut, altered or gone."""
+    """A volume that is kept may come from a machine that was cut off: a file of it is cut, altered, gone or no text."""
     made = Path(prepared(shape))
     weights, before = made / "model.safetensors", (made / "model.safetensors").read_bytes()
     inode = made.stat().st_ino
@@ -69,6 +69,7 @@ def test_what_an_earlier_run_made_is_taken_only_as_it_was_made(shape: Path, capl
         lambda: weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1])),
         weights.unlink,
         (made / "SHA256SUMS").unlink,
+        lambda: (made / "SHA256SUMS").write_bytes(b"\xff\xfe"),
     ):
         damage()
         caplog.clear()

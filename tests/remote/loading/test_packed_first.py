@@ -10,7 +10,7 @@ import pytest
 
 from remote.__main__ import carry_out
 from remote.bases.base import load_base
-from remote.contract import OUTCOME_FILE, EndReason, JobSpec, ModelSource, Outcome, Strategy, decode, encode
+from remote.contract import OUTCOME_FILE, PACKED_INDEX, EndReason, JobSpec, ModelSource, Outcome, Strategy, decode, encode
 from remote.ends import Ended
 from remote.loading.packed import packed_first
 from remote.quantized.folder import pack
@@ -90,6 +90,39 @@ def test_a_disk_without_room_is_told_and_the_base_packed_while_it_is_loaded(
         "the base is packed while it is loaded, which takes its packed size of RAM more: 0.0 GB of disk are free"
     )
     assert not list(tmp_path.glob("packed-*"))
+
+
+def test_a_cache_that_nobody_has_made_yet_is_made(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base in a folder needs none before it is packed, so that the first run on a machine finds none."""
+    cache = tmp_path / "not" / "there" / "yet"
+    monkeypatch.setenv("RENTUNE_MODEL_CACHE", str(cache))
+    ran(make_job, "first", made_base(tmp_path / "base"), STREAMED)
+    assert len(list(cache.glob("packed-*/packed.json"))) == 1
+
+
+def test_a_cache_that_can_t_be_written_is_told_and_the_base_packed_while_it_is_loaded(tmp_path: Path) -> None:
+    """As a file in its place can't, nor a disk that is mounted to be read."""
+    base, said, cache = made_base(tmp_path / "base"), Said(), tmp_path / "cache"
+    cache.write_text("a file")
+    assert packed_first(str(base), STREAMED, cache, said) == str(base)  # type: ignore[arg-type]
+    (told,) = said.warned
+    assert told.startswith(
+        f"the base is packed while it is loaded, which takes its packed size of RAM more: {cache} can't be written: "
+    )
+
+
+@pytest.mark.parametrize("index", [None, "{", "\xff"])
+def test_a_packed_cache_whose_list_is_gone_or_damaged_is_made_anew(tmp_path: Path, index: str | None) -> None:
+    base, said = made_base(tmp_path / "base"), Said()
+    into = Path(packed_first(str(base), STREAMED, tmp_path, said))  # type: ignore[arg-type]
+    listed = into / PACKED_INDEX
+    before = listed.read_bytes()
+    listed.unlink()
+    if index is not None:
+        listed.write_bytes(index.encode("latin-1"))
+    assert packed_first(str(base), STREAMED, tmp_path, said) == str(into)  # type: ignore[arg-type]
+    assert said.warned == []
+    assert listed.read_bytes() == before
 
 
 def test_packing_tells_how_far_it_is_and_stops_when_it_is_asked_to(tmp_path: Path) -> None:

@@ -105,6 +105,23 @@ def test_the_adapter_after_twenty_steps_is_the_same(resident: int) -> None:
     assert all(here[name].equal(tensor) for name, tensor in there.items())
 
 
+@pytest.mark.parametrize("quant", ["double", "int8"])
+def test_dora_reads_packed_weights_for_its_norm_and_leaves_them_where_they_are_streamed_from(quant: str) -> None:
+    """Once peft has read a weight on the host it puts it anew into its module, where no visit would reach it."""
+    said = QUANTS[quant] | {"method": "dora"}
+    there = stepped(built(changed(**said)), changed(**said), 3)
+    streams = changed(**said, offload="stream", streaming=by(1, 0))
+    model = built(streams)
+    linears = [module for module in model.modules() if hasattr(module, "visit")]
+    assert len(linears) == 7 * 5
+    streamed = streamed_of(model)
+    assert streamed is not None
+    assert streamed.travelling() >= {(id(module.weight), "data") for module in linears}
+    here = stepped(model, streams, 3)
+    assert there.keys() == here.keys()
+    assert all(here[name].equal(tensor) for name, tensor in there.items())
+
+
 class Late(AtOnce):
     """A copy that is made when somebody waits for it and not before; until then the slot holds what no weight is."""
 
