@@ -86,7 +86,7 @@ class Bench(NamedTuple):
 
         from remote.adapters import adapt, base_of
         from remote.bases.base import checkpoint_activations, upcast
-        from remote.kernels import compile_blocks
+        from remote.kernels import compile_blocks, fuse, unfuse
         from remote.measure.random_weights import random_model
 
         strategy = strategy or self.strategy
@@ -96,6 +96,8 @@ class Bench(NamedTuple):
         model = adapt(model, strategy, Loop())
         checkpoint_activations(base_of(model), strategy)
         compile_blocks(model, strategy)
+        unfuse(model)  # a family's rotation is shared by all models of this process
+        fuse(model, strategy)
         return model.train()
 
     @property
@@ -243,6 +245,7 @@ CONTENDERS: Final[dict[str, Contender]] = {
     "rentune, chunked, optimizer not fused": Contender((), _ours(loss="chunked", optimizer="adamw_torch"), ("cuda",)),
     "rentune, chunked, inputs as they come": Contender((), _ours(loss="chunked", **AS_THEY_COME), under_autocast=True),
     "rentune, chunked, CUDA graphs": Contender((), _ours(recorded=True, loss="chunked"), ("cuda",)),
+    "rentune, chunked, fused": Contender((), _ours(loss="chunked", kernels="fused")),
     "rentune, chunked, compiled": Contender((), _ours(loss="chunked", kernels="compiled")),
     "rentune, chunked, compiled, inputs as they come": Contender(
         (), _ours(loss="chunked", kernels="compiled", **AS_THEY_COME), under_autocast=True

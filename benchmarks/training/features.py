@@ -61,6 +61,7 @@ ROWS: Final[dict[str, Row]] = {
     "compiled over nf4": Row(NF4, COMPILED, 0.03),
     "compiled, everything trains": Row({"method": "full", "rank": None}, COMPILED, 0.03),
     "compiled, inputs as they come": Row({}, COMPILED | AS_THEY_COME, 0.03),
+    "fused": Row({}, {"kernels": "fused"}, 0.03),
     "recorded": Row({}, {}, 1e-3, recorded=True),  # the same kernels, out of CUDA graphs
     "recorded, kept": Row({"gradient_checkpointing": "off"}, {}, 1e-3, recorded=True),
     "recorded over nf4": Row(NF4, {}, 1e-3, recorded=True),
@@ -87,7 +88,7 @@ def stepped(config: dict[str, Any], said: Strategy, device: str, *, recorded: bo
 
     from remote.adapters import adapt, base_of
     from remote.bases.base import checkpoint_activations, upcast
-    from remote.kernels import compile_blocks
+    from remote.kernels import compile_blocks, fuse, unfuse
     from remote.kernels.graphs import RECORDERS, Graphs
     from remote.measure.random_weights import random_batch, random_model
     from remote.step import settings_of, step
@@ -102,6 +103,7 @@ def stepped(config: dict[str, Any], said: Strategy, device: str, *, recorded: bo
             torch.nn.init.normal_(parameter, std=0.02)
     checkpoint_activations(base_of(model), said)
     compile_blocks(model, said)
+    fuse(model, said)
     model.train()
     graphs = Graphs(RECORDERS[device](), model, print) if recorded and device in RECORDERS else None
     optimizer, settings = build_optimizer(said, model, Loop()), settings_of(said, device, 1e9)
@@ -123,6 +125,7 @@ def stepped(config: dict[str, Any], said: Strategy, device: str, *, recorded: bo
             result = step(model, batch, optimizer, settings, graphs=graphs)
         loss = float(result.loss)
         seconds.append(time.perf_counter() - started)
+    unfuse(model)
     peak_bytes = int(torch.cuda.max_memory_allocated()) if device == "cuda" else 0
     return Stepped(loss, gradients, seconds, peak_bytes, len(seen), 0 if graphs is None else graphs.num_recorded)
 

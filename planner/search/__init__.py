@@ -17,7 +17,13 @@ from planner.asking.sent import NOTHING, Sent
 from planner.asking.training_keys import check_training
 from planner.choice.goals import Goal
 from planner.edges import Edges
-from planner.estimators.memory.refused.support import require_apart, require_trainable, require_unpacked, require_unquantized
+from planner.estimators.memory.refused.support import (
+    require_apart,
+    require_fusable,
+    require_trainable,
+    require_unpacked,
+    require_unquantized,
+)
 from planner.methods import QLORA, QLORA_MEANS
 from planner.notices.rows import cut_words, label_words
 from planner.plan import Cards, Considered, Layout, Place, Plan, Rejection, SearchResult, WayOut
@@ -343,6 +349,7 @@ def checks(
     return (
         *of_words,
         lambda: require_trainable(architecture, request.task),
+        lambda: require_fusable(architecture) if request.training.get("kernels") == "fused" else None,
         lambda: require_apart(architecture) if request.data.reading.packing else None,
         lambda: require_unpacked(request.model),
         lambda: require_unquantized(

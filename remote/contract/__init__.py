@@ -7,7 +7,7 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 
 from __future__ import annotations
 
-from remote.contract.capabilities import CAPABILITIES, Capabilities, ungraphed
+from remote.contract.capabilities import CAPABILITIES, FUSED_FAMILIES, Capabilities, ungraphed
 from remote.contract.earlier import ADAPTER_CONFIG, Begun, other_job, stranger
 from remote.contract.event import FIGURES, LOSSES, Event, parse_event
 from remote.contract.files import (
@@ -128,6 +128,7 @@ __all__ = [
     "EVENTS_FILE",
     "EXIT_CODES",
     "FIGURES",
+    "FUSED_FAMILIES",
     "HEAD_ALONE",
     "HELD_OUT_ROWS",
     "JOB_FILE",

@@ -7,6 +7,9 @@ from typing import Final
 from remote.contract.strategy import Strategy
 from remote.contract.value import Value
 
+# Families whose norms, rotations and gated MLPs are modules that `kernels: fused` knows. See `remote.kernels.fused`.
+FUSED_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma", "granite", "smollm3", "olmo2")
+
 
 class Capabilities(Value, frozen=True, kw_only=True):
     """The values of Strategy and Task that the shipped trainer carries out. A plan outside them is "not yet runnable"."""
@@ -55,6 +58,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
         missing += [f"packing for task={task}"] * (packing and task != "causal_lm")
         missing += self._missing_of_streaming(strategy) if strategy.offload == "stream" else []
         missing += self._missing_of_compiling(strategy, task) if strategy.kernels == "compiled" else []
+        missing += self._missing_of_fusing(strategy, task) if strategy.kernels == "fused" else []
         missing += ["optimizer_in_backward"] * strategy.optimizer_in_backward
         missing += ["activation_offload"] * strategy.activation_offload
         missing += [f"num_gpus={strategy.num_gpus}"] * (strategy.num_gpus > self.max_gpus)
@@ -78,6 +82,15 @@ class Capabilities(Value, frozen=True, kw_only=True):
             "offload": (strategy.offload, strategy.offload != "none"),
         }
         return [f"kernels=compiled with {key}={value}" for key, (value, is_missing) in over.items() if is_missing]
+
+    def _missing_of_fusing(self, strategy: Strategy, task: str) -> list[str]:
+        """Over packed weights a plan of `fused` counts LoRA's products as one kernel, too, which the trainer has not."""
+        over = {
+            "task": (task, task != "causal_lm"),
+            "quant": (strategy.quant, strategy.quant != "none"),
+            "offload": (strategy.offload, strategy.offload != "none"),
+        }
+        return [f"kernels=fused with {key}={value}" for key, (value, is_missing) in over.items() if is_missing]
 
     def _missing_of_streaming(self, strategy: Strategy) -> list[str]:
         """Slots are refilled before the backward pass, so blocks are computed again, but for the last where that is said."""
@@ -107,7 +120,7 @@ def ungraphed(strategy: Strategy, task: str) -> tuple[str, ...]:
         ("task", task, task != "causal_lm"),
         ("method", strategy.method, strategy.method not in RECORDED_METHODS),
         ("quant", strategy.quant, strategy.quant not in ("none", "nf4", "fp4")),
-        ("kernels", strategy.kernels, strategy.kernels == "compiled"),
+        ("kernels", strategy.kernels, strategy.kernels != "eager"),
         ("offload", strategy.offload, strategy.offload != "none"),
         ("autocast", strategy.autocast, strategy.autocast == "float16"),
         ("dropout", f"{strategy.dropout:g}", strategy.dropout > 0),
@@ -136,7 +149,7 @@ CAPABILITIES: Final = Capabilities(
     checkpointing=("off", "reentrant", "non_reentrant"),
     attention=("sdpa", "eager"),
     losses=("hf", "chunked", "liger"),
-    kernels=("eager", "compiled"),
+    kernels=("eager", "fused", "compiled"),
     sharding=("none",),
     offload=("none", "stream"),
     max_gpus=1,

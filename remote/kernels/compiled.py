@@ -12,18 +12,18 @@ BACKEND: Final = "inductor"  # torch's default: Triton on a card, C++ on a proce
 _COMPILER: Final = ("torch._dynamo", "torch._inductor", "triton")  # modules whose errors say that nothing was compiled
 
 
-class _InTraining:
-    """A block's forward pass: compiled where the block trains, as transformers writes it where it is judged or answers.
+class InTraining:
+    """A module's forward pass: compiled where it trains, as transformers writes it where it is judged or answers.
 
     Held-out losses, sample answers and the check of the result are so computed as those of the base and of the weights that
     are read back, and no length of an answer is compiled for.
     """
 
-    def __init__(self, block: Any, compiled: Callable[..., Any]) -> None:
-        self._block, self._compiled, self._eager = block, compiled, block.forward
+    def __init__(self, module: Any, trained: Callable[..., Any]) -> None:
+        self._module, self._trained, self._eager = module, trained, module.forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return (self._compiled if self._block.training else self._eager)(*args, **kwargs)
+        return (self._trained if self._module.training else self._eager)(*args, **kwargs)
 
 
 def compile_blocks(model: Any, strategy: Strategy) -> None:
@@ -35,19 +35,25 @@ def compile_blocks(model: Any, strategy: Strategy) -> None:
     """
     if strategy.kernels != "compiled":
         return
-    import torch
-
     blocks = tuple(blocks_of(model))
     if not blocks:
         raise bad_job(f"a {type(model).__name__} has no blocks that can be compiled; say kernels eager")
     for block in blocks:
-        block.forward = _InTraining(block, torch.compile(block.forward, backend=BACKEND, dynamic=True))
+        block.forward = InTraining(block, compiled(block.forward))
+
+
+def compiled(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The same as one graph, made when it is first asked for: rows and lengths are symbols in it."""
+    import torch
+
+    made: Callable[..., Any] = torch.compile(work, backend=BACKEND, dynamic=True)
+    return made
 
 
 def run_eagerly(model: Any) -> None:
     """Take back what `compile_blocks` did."""
     for block in blocks_of(model):
-        if isinstance(block.__dict__.get("forward"), _InTraining):
+        if isinstance(block.__dict__.get("forward"), InTraining):
             del block.forward
 
 

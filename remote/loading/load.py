@@ -37,7 +37,7 @@ from remote.data.split import Data, Warn, load_data
 from remote.data.tokens import Example, ready
 from remote.desk import Desk
 from remote.ends import LoadedAnew, bad_job, first_line, is_out_of_memory
-from remote.kernels import compile_blocks
+from remote.kernels import compile_blocks, fuse
 from remote.loading.beside import Beside, heard
 from remote.loading.embedded import with_drawn_rows
 from remote.loading.loaded import Loaded
@@ -102,6 +102,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     preflight.check_placed(model, spec)
     checkpoint_activations(base_of(model), strategy)
     compile_blocks(model, strategy)
+    fuse(model, strategy)
     model.train()
     settings = settings_of(strategy, spec.device, spec.loop.max_grad_norm)
     shown: Sequence[Example] = data.train

@@ -31,7 +31,7 @@ from remote.data.batches import Shape, filled, longest_batch, total_steps
 from remote.data.tokens import Example
 from remote.desk import Desk
 from remote.ends import Ended, LoadedAnew, first_line, is_out_of_memory
-from remote.kernels import graphs_of, is_not_compiled, run_eagerly, why_not_compiled
+from remote.kernels import graphs_of, is_not_compiled, run_eagerly, unfuse, why_not_compiled
 from remote.losses import takes_chunks
 from remote.machine.disk import slow_read_words
 from remote.result.evaluate import evaluate
@@ -139,7 +139,7 @@ class Fitting:
         self._desk.events.emit(
             "probe",
             **msgspec.structs.asdict(seen),
-            **({"compile_s": self._compiled_in_s} if self.strategy.kernels == "compiled" else {}),
+            **({"compile_s": self._compiled_in_s} if self.strategy.kernels != "eager" else {}),
             save_bytes=size_bytes,
             total_steps=self.total_steps,
             forecast_s=forecast_of(seen, self.spec.loop, self._train, self._held_out, self.shape, self.total_steps),
@@ -258,7 +258,7 @@ class Fitting:
         """How to go on behind that error; None where there is no way."""
         if is_out_of_memory(error):
             return partial(self._step_down, rungs, first_line(error))
-        if self.strategy.kernels == "compiled" and is_not_compiled(error):
+        if self.strategy.kernels != "eager" and is_not_compiled(error):
             return partial(self._compile_no_more, why_not_compiled(error))
         return None
 
@@ -296,6 +296,7 @@ class Fitting:
         """Go on by a strategy that makes the same steps out of the same rows."""
         if strategy.kernels != self.strategy.kernels:
             run_eagerly(self.trained.model)
+            unfuse(self.trained.model)
         if strategy.gradient_checkpointing != self.strategy.gradient_checkpointing:
             checkpoint_activations(base_of(self.trained.model), strategy)
         self.spec = msgspec.structs.replace(self.spec, strategy=strategy)

@@ -254,6 +254,8 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
     }
     if strategy.kernels == "compiled":
         seconds[Phase.PROBE] = total(seconds[Phase.PROBE], phases.COMPILE_S)
+    elif strategy.kernels == "fused":
+        seconds[Phase.PROBE] = total(seconds[Phase.PROBE], phases.FUSE_S)
     if here.may_install_driver:
         seconds[Phase.BOOT] = total(seconds[Phase.BOOT], phases.DRIVER)
     installed = phases.REUSED_ENVIRONMENT if here.reused_environment else seconds[Phase.ENVIRONMENT]

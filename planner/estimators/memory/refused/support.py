@@ -13,7 +13,7 @@ from planner.methods import adapted_experts, chosen_layers, require_layers, requ
 from planner.refusals import CaseError, Unsupported
 from planner.strategy.precision import BITSANDBYTES, packs_experts, packs_linears
 from planner.strategy.stack import Stack
-from remote.contract import PACKED_KEY, Strategy, Task, keeps_apart
+from remote.contract import FUSED_FAMILIES, PACKED_KEY, Strategy, Task, keeps_apart
 
 NARROW = frozenset({"bfloat16", "float16"})
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
@@ -107,6 +107,14 @@ def require_apart(architecture: Architecture) -> None:
     if not keeps_apart(config):
         why = f"a {architecture.model_type} does not keep the texts of a packed row apart"
         raise Unsupported("packing", why, "leave data.packing out; row_order: by_length saves padding with any base")
+
+
+def require_fusable(architecture: Architecture) -> None:
+    """Raise Unsupported for a base whose norms, rotations and gated MLPs our trainer does not know."""
+    if architecture.model_type not in FUSED_FAMILIES:
+        families = ", ".join(FUSED_FAMILIES)
+        why = f"the trainer has fused kernels for {families}, and {architecture.name} is a {architecture.model_type}"
+        raise Unsupported("kernels", why, "say kernels eager")
 
 
 def _described(architecture: Architecture) -> None:
