@@ -262,7 +262,7 @@ def made(strategy: Strategy, *, lane: Any = None, disk: Path | None = None) -> t
     return model.train(), streamed
 
 
-@pytest.mark.parametrize("quant", ["none", "nf4"])
+@pytest.mark.parametrize("quant", ["none", "nf4", "int8"])
 @pytest.mark.parametrize("on_disk", [0, 2])
 @pytest.mark.parametrize("more", [1, 3, DEPTH])
 def test_gradients_are_the_same_whichever_blocks_stay_from_a_step_on(
