@@ -65,7 +65,7 @@ class _Asked(msgspec.Struct, frozen=True):
         return self.floors.figures
 
 
-class _Ranked(msgspec.Struct, frozen=True):
+class _Searched(msgspec.Struct, frozen=True):
     """What was found, what was turned down, and the ways out."""
 
     found: tuple[Found, ...]  # in the order of their dollars
@@ -147,7 +147,7 @@ def _asked(
     )
 
 
-def _ranked(asked: _Asked) -> _Ranked:
+def _ranked(asked: _Asked) -> _Searched:
     """The cheapest and the best for each goal; where none of them can be run, or none by the card alone, ways out."""
     question, kinds, floors, notebook = asked.question, asked.admitted.kinds, asked.floors, Notebook()
     found, priced = rank(question, kinds, floors, notebook)
@@ -167,7 +167,7 @@ def _ranked(asked: _Asked) -> _Ranked:
     ways = [way for way in wishes if stuck or _beats(way, found, AIMS[question.request.budget.goal])]
     for way in filter(None, (less, milder, in_part)):
         ways = [way, *ways] if way.conceded.is_advised else [*ways, way]
-    return _Ranked(
+    return _Searched(
         found=found,
         several=_on_several(question, found, kinds, asked.figures),
         by_the_hour=hourly,
@@ -193,7 +193,7 @@ def _on_several(question: Question, found: tuple[Found, ...], kinds: tuple[Kind,
     return machines_that_are_quicker(question, found, figures) if found else machines_that_do(question, kinds, figures)
 
 
-def _told(asked: _Asked, ranked: _Ranked, edges: Edges) -> SearchResult:
+def _told(asked: _Asked, ranked: _Searched, edges: Edges) -> SearchResult:
     """All of it in words."""
     question, market, figures = asked.question, asked.market, asked.figures
 
@@ -222,7 +222,7 @@ def _way_out(way: Way, plan: Plan) -> WayOut:
     return WayOut(change=conceded.words, changes=conceded.changes, plan=plan, given_up=conceded.given_up)
 
 
-def _rejections(asked: _Asked, ranked: _Ranked) -> Iterator[Rejection]:
+def _rejections(asked: _Asked, ranked: _Searched) -> Iterator[Rejection]:
     """Of strategies, then of offers: what fits nothing, what was turned down, what was not admitted."""
     question, kinds, figures = asked.question, asked.admitted.kinds, asked.figures
 
@@ -234,7 +234,7 @@ def _rejections(asked: _Asked, ranked: _Ranked) -> Iterator[Rejection]:
     yield from asked.admitted.rejections
 
 
-def _warnings(asked: _Asked, ranked: _Ranked) -> Iterator[str]:
+def _warnings(asked: _Asked, ranked: _Searched) -> Iterator[str]:
     """What was said in vain, or wrongly, and what the length of the rows means."""
     question, market = asked.question, asked.market
     yield from idle_wishes(Told(question.request, asked.figures.architecture, market, asked.policy))

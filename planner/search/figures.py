@@ -104,7 +104,6 @@ class Figures:
         self._errands: dict[tuple[Any, ...], Errand] = {}
         self._within: dict[int, Figures] = {}
         self._dearest: Dearest | None = None
-        self._doable: dict[tuple[Any, ...], bool] = {}
         self._filled: dict[tuple[Any, ...], Fit] = {}
 
     def filled(self, strategy: Strategy, gpu: Gpu, has_bytes: int, fill: Callable[[], Fit]) -> Fit:
@@ -113,13 +112,6 @@ class Figures:
         if key not in self._filled:
             self._filled[key] = fill()
         return self._filled[key]
-
-    def doable(self, strategy: Strategy, ask: Callable[[Strategy], bool]) -> bool:
-        """What `ask` says of the trainer, asked once: of one job it is the same on every machine."""
-        key = key_of(strategy)
-        if key not in self._doable:
-            self._doable[key] = ask(strategy)
-        return self._doable[key]
 
     def within(self, seq_len: int) -> Figures:
         """Of the same job with sequences of that length."""
@@ -299,7 +291,7 @@ class Figures:
         """Seconds of the training alone on cards in one machine, whichever that is, linked by PCIe."""
         return training_on(gpu, self._errand(strategy, gpu, padded=True), interconnect="pcie", seen=self.seen)
 
-    def apart(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> tuple[DurationEstimate, HostEstimate]:
+    def uncached(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> tuple[DurationEstimate, HostEstimate]:
         """Of a strategy on several machines, of which few are asked for: nothing is kept."""
         duration = estimate_duration(
             self.architecture,

@@ -19,6 +19,7 @@ from planner.advise import Advice
 from planner.asking.checks import batch_comes_out
 from planner.asking.policy import Limits, Rule, limits_of
 from planner.asking.request import HOST, LOCAL, Request
+from planner.choice.goals import HASTE
 from planner.estimators.cost import estimate_cost
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
 from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Place, Provider
@@ -31,9 +32,9 @@ from planner.search.told.notebook import Notebook, Over
 from planner.search.ways.fit import Fit
 from planner.search.ways.fitting import Reach, fitting
 from planner.units import SECONDS_PER_HOUR
-from remote.contract import Capabilities, Strategy, disk_blocks
+from remote.contract import Capabilities, Strategy, Task, disk_blocks
 
-SURELY_QUICKER: Final = 1.035  # assumed: so much does the fastest have to save at twice the dollars, too (`HASTE`)
+SURELY_QUICKER: Final = 2**HASTE  # derived: so much does the fastest have to save at twice the dollars, too
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
 
 
@@ -51,6 +52,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Capabilities
     rules: tuple[Rule, ...] = ()
     kept_at: tuple[Place, ...] = ()  # of the volume that is to be used again
+    judged: dict[tuple[Task, bool, Strategy], bool] = msgspec.field(default_factory=dict)  # by these capabilities: see `doable`
 
     def provider(self, name: str) -> Provider:
         """What the caller said about a provider; of an unknown one only the price is known."""
@@ -61,8 +63,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return self.capabilities.missing(strategy, self.request.task, packing=self.request.data.reading.packing)
 
     def doable(self, strategy: Strategy) -> bool:
-        """Whether the trainer can do it."""
-        return not self.missing(strategy)
+        """Whether the trainer can do it; asked of each once, for a plan asks thousands of times."""
+        key = (self.request.task, self.request.data.reading.packing, strategy)
+        if key not in self.judged:
+            self.judged[key] = not self.missing(strategy)
+        return self.judged[key]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,7 +227,7 @@ def on_kind(
         return
     boxes = [box_of(offer, question) for offer in offers]
     fits = _fastest_first(kind, boxes, question, figures, notebook, only_doable=only_doable)
-    doable = tuple(fit for fit in fits if figures.doable(fit.strategy, question.doable))
+    doable = tuple(fit for fit in fits if question.doable(fit.strategy))
     # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had; where blocks
     # have to wait on its disk the next may have RAM for them, and cost less by the job
     placed: set[tuple[str, str, tuple[bool, ...], bool]] = set()
@@ -262,15 +267,12 @@ def _fastest_first(
     def beside(strategy: Strategy) -> Reach:
         return reach_of(strategy, boxes, kind, figures)
 
-    def doable(strategy: Strategy) -> bool:
-        return figures.doable(strategy, question.doable)
-
     fits = [
         fit
         for each in _counts(kind, question.request)
-        for fit in fitting(kind, each, figures, notebook, doable=doable, beside=beside, only_doable=only_doable)
+        for fit in fitting(kind, each, figures, notebook, doable=question.doable, beside=beside, only_doable=only_doable)
     ]
-    if any(doable(fit.strategy) for fit in fits):
+    if any(question.doable(fit.strategy) for fit in fits):
         notebook.holds(kind)
 
     def order(fit: Fit) -> tuple[bool, int, float]:
@@ -278,10 +280,10 @@ def _fastest_first(
         return fit.verdict == "tight", fit.lever, duration.wall_s.p50
 
     quickest = sorted(fits, key=order)
-    return _kept_to(quickest, kind, boxes[0].offer, figures) if figures.seen else tuple(quickest)
+    return _unless_clearly_quicker(quickest, kind, boxes[0].offer, figures) if figures.seen else tuple(quickest)
 
 
-def _kept_to(fits: list[Fit], kind: Kind, offer: Offer, figures: Figures) -> tuple[Fit, ...]:
+def _unless_clearly_quicker(fits: list[Fit], kind: Kind, offer: Offer, figures: Figures) -> tuple[Fit, ...]:
     """The same, but first the way that would be taken if nothing had run here before, unless another takes a good deal less
     time by what earlier runs taught: they differ by as much among themselves, and a plan should not change for that.
     """

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provision.aboard.detached import ASK_TO_LEAVE
-from provision.aboard.marks import MARKED
-from provision.aboard.renewal import FETCHED_FILE, LEASE_ENDED_FILE
+from provision.aboard.marks import LEASE_ENDED_FILE, MARKED
+from provision.aboard.renewal import FETCHED_FILE
 from provision.errors import ProvisionError
 from provision.seam import LEASE, Answer, Box, Layer
 from remote.contract import CHECKPOINT_DIR, EVENTS_FILE, OUTCOME_FILE
@@ -46,7 +46,7 @@ UNWATCHED: Final = "nothing ends the box early if nobody renews it"
 # Shell, below those of renewal.py. Variables: theirs, lease_s, and leaving_s where the trainer has less time than LEAVING_S.
 FUNCTIONS: Final = f"""\
 has_result() {{ ! is_fetched && grep -qsF '{RESULT_MARK}' "$box/{RESULT}"; }}
-is_unrenewed() {{ ! has_result && [ "$(idle_s)" -ge "$lease_s" ]; }}
+is_unrenewed() {{ ! has_result && [ "$(unrenewed_s)" -ge "$lease_s" ]; }}
 has_ended() {{ [ -e "$box/{LEASE_ENDED_FILE}" ] || is_unrenewed; }}
 stop_trainer() (
   cd "$box/job" 2> /dev/null || exit 0
@@ -67,12 +67,12 @@ has_only_copy() {{
 await_fetch() {{
   has_only_copy || return 0
   saved_s=$(up_s) wait_s={FETCH_WAIT_S:.0f}
-  until [ "$(($(up_s) - saved_s))" -ge "$wait_s" ] && [ "$(idle_s)" -ge "$wait_s" ]; do sleep {FETCH_LOOK_S}; done
+  until [ "$(($(up_s) - saved_s))" -ge "$wait_s" ] && [ "$(unrenewed_s)" -ge "$wait_s" ]; do sleep {FETCH_LOOK_S}; done
 }}
 tell_lease() {{
   if has_result; then echo "{LEASE}|yes||{WAITS}"
   elif [ -e "$box/{LEASE_ENDED_FILE}" ]; then echo "{LEASE}|yes|0|{ENDED}"
-  elif [ "$1" = yes ]; then echo "{LEASE}|yes|$((lease_s - $(idle_s)))|renewed $(idle_s) s ago"
+  elif [ "$1" = yes ]; then echo "{LEASE}|yes|$((lease_s - $(unrenewed_s)))|renewed $(unrenewed_s) s ago"
   else echo "{LEASE}|$1||{UNWATCHED}"; fi
 }}
 """

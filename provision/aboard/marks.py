@@ -1,4 +1,6 @@
-"""The marks by which processes of a box are known, ledger or not: lines of their environment, which children inherit."""
+"""The marks by which processes of a box are known, ledger or not: lines of their environment, which children inherit. And the
+one that a lease leaves.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from pathlib import Path
 RUN_MARK = "RENTUNE_BOX"  # the run id
 ROOT_MARK = "RENTUNE_BOXES"  # the folder of boxes it belongs to, so that two homes never mix
 TASK_MARK = "RENTUNE_TASK"  # the folder of the script it belongs to
+LEASE_ENDED_FILE = "lease-ended"  # in the box's folder: its lease has ended
 
 # POSIX shell: pids whose environment has the line NAME=VALUE; whether a pid's has. What has ended has no environment.
 MARKED = """\

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from provision.aboard.marks import LEASE_ENDED_FILE
 from provision.errors import ProvisionError
 from provision.seam import IDLE_LIMIT, Answer, Box, Layer
 from remote.contract import LOG_FILE
@@ -33,7 +34,6 @@ IDLE_LIMIT_S: Final = 3600.0  # assumed: longer than a lid is closed at noon, an
 RENEW_S: Final = 60.0  # assumed: many renewals may be lost before it matters
 RENEWED_FILE: Final = "renewed"  # below the box's folder: the uptime at the last renewal, in whole seconds
 UNRENEWED_FILE: Final = "unrenewed"  # beside it: seconds since then at the last look, for the next boot
-LEASE_ENDED_FILE: Final = "lease-ended"  # beside it: its lease has ended
 FETCHED_FILE: Final = "fetched"  # beside it: its result is at home, whole
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 UNTOLD: Final = "It is tried again and again; while that fails the box may end itself."
@@ -42,35 +42,34 @@ TOO_LATE: Final = "The box's lease had ended before it could be renewed: its tra
 SPARED_FILE: Final = "spared"  # beside it: the deadline alone ends this box
 BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 
-# Shell. Variables: box (its folder), began_s (the uptime from which on it was waited: that of the boot, less `used_s`),
-# idle_limit_s.
+# Shell. Variables: box (its folder), began_s (the uptime from which on it was waited: that of the boot, less
+# `unrenewed_before_s`), idle_limit_s.
 FUNCTIONS: Final = f"""\
 up_s() {{ read -r up rest < /proc/uptime && echo "${{up%.*}}"; }}
-idle_s() {{
+unrenewed_s() {{
   last_s=$began_s now_s=$(up_s) boot=$(cat {BOOT_ID})
   renewed_s= of_boot=
   {{ read -r renewed_s; read -r of_boot; }} < "$box/{RENEWED_FILE}"
-  [ "${{of_boot:-$boot}}" = "$boot" ] &&
-    [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
+  [ "$of_boot" = "$boot" ] && [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
   echo $((now_s - last_s))
 }} 2> /dev/null
-used_s() {{
-  used_s=
-  read -r used_s < "$box/{UNRENEWED_FILE}"
-  case "$used_s" in "" | 0?* | *[!0-9]* | ?????????*) used_s=0 ;; esac
-  echo "$used_s"
+unrenewed_before_s() {{
+  before_s=
+  read -r before_s < "$box/{UNRENEWED_FILE}"
+  case "$before_s" in "" | 0?* | *[!0-9]* | ?????????*) before_s=0 ;; esac
+  echo "$before_s"
 }} 2> /dev/null
-note_used() {{
-  used_s=$(idle_s) note=$box/{UNRENEWED_FILE}
-  ( echo "$used_s" > "$note.new" ) && mv "$note.new" "$note" || ( echo "$used_s" 1<> "$note" )
+note_unrenewed() {{
+  now_unrenewed_s=$(unrenewed_s) note=$box/{UNRENEWED_FILE}
+  ( echo "$now_unrenewed_s" > "$note.new" ) && mv "$note.new" "$note" || ( echo "$now_unrenewed_s" 1<> "$note" )
 }} 2> /dev/null
 is_fetched() {{ [ -e "$box/{FETCHED_FILE}" ]; }}
 is_valued() {{ ! is_fetched && {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{SPARED_FILE}" ]; }}; }}
-is_forsaken() {{ ! is_valued && [ "$(idle_s)" -ge "$idle_limit_s" ]; }}
+is_forsaken() {{ ! is_valued && [ "$(unrenewed_s)" -ge "$idle_limit_s" ]; }}
 tell_idle_limit() {{
   if is_valued && [ -e "$box/{BEGUN_FILE}" ]; then echo "{IDLE_LIMIT}|yes||the trainer has begun, so the deadline alone ends it"
   elif is_valued; then echo "{IDLE_LIMIT}|yes||it is spared on failure, so the deadline alone ends it"
-  elif [ "$1" = yes ]; then echo "{IDLE_LIMIT}|yes|$((idle_limit_s - $(idle_s)))|renewed $(idle_s) s ago"
+  elif [ "$1" = yes ]; then echo "{IDLE_LIMIT}|yes|$((idle_limit_s - $(unrenewed_s)))|renewed $(unrenewed_s) s ago"
   else echo "{IDLE_LIMIT}|$1||nothing ends it early if nobody comes"; fi
 }}
 """
@@ -107,19 +106,19 @@ def _renewed_s(folder: Path) -> float:
     with suppress(OSError):
         boot = Path(BOOT_ID).read_text().strip()
     with suppress(OSError, ValueError):
-        renewed_s, *of_boot = (folder / RENEWED_FILE).read_text().split()
-        if of_boot[:1] in ([], [boot]):
+        renewed_s, of_boot, *_ = f"{(folder / RENEWED_FILE).read_text()}\n\n".split("\n")
+        if of_boot == boot:
             return float(renewed_s)
     return -math.inf
 
 
-def idle_layer(alone_s: float | None, *, idle_limit_s: float, now_s: float) -> Layer:
+def idle_layer(idle_s: float | None, *, idle_limit_s: float, now_s: float) -> Layer:
     """As `tell_idle_limit` tells it, of a box whose reaper lives."""
-    if alone_s is None:
+    if idle_s is None:
         says = "the trainer has begun, or the box is spared on failure: the deadline alone ends it"
         return Layer(place="box", name=IDLE_LIMIT, there=Answer.YES, says=says)
-    says = f"renewed {alone_s:.0f} s ago"
-    return Layer(place="box", name=IDLE_LIMIT, there=Answer.YES, says=says, strikes_at_s=now_s + idle_limit_s - alone_s)
+    says = f"renewed {idle_s:.0f} s ago"
+    return Layer(place="box", name=IDLE_LIMIT, there=Answer.YES, says=says, strikes_at_s=now_s + idle_limit_s - idle_s)
 
 
 def renew(shell: Shell, box: Box, *, spare: bool = False) -> bool:
@@ -128,7 +127,7 @@ def renew(shell: Shell, box: Box, *, spare: bool = False) -> bool:
 
     Raises ConnectionFailed, and ProvisionError from a box that can't take it.
     """
-    return _told(shell, box, f": > {SPARED_FILE}" if spare else ":")
+    return _write_on_box(shell, box, f": > {SPARED_FILE}" if spare else ":")
 
 
 def mark_fetched(shell: Shell, box: Box) -> None:
@@ -136,10 +135,11 @@ def mark_fetched(shell: Shell, box: Box) -> None:
 
     Raises as `renew` does.
     """
-    _told(shell, box, f": > {FETCHED_FILE}")
+    _write_on_box(shell, box, f": > {FETCHED_FILE}")
 
 
-def _told(shell: Shell, box: Box, deed: str) -> bool:
+def _write_on_box(shell: Shell, box: Box, deed: str) -> bool:
+    """Do the deed there and renew. Whether that comes in time for its lease."""
     done = shell.run(f"cd {shlex.quote(box.folder)} || exit\n{deed}\n{WRITE}")
     if done.rc != 0:
         raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip() or done.rc}.")

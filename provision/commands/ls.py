@@ -41,8 +41,6 @@ STATUSES: Mapping[int, str] = {
 }  # of a run that is over; of a code that this version does not know it only says that it ended
 ASSUMED = "*"
 NOT_AT_HOME = "result not at home"
-LEASE = "lease"
-DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no result
 
 
 @click.command("ls")
@@ -224,8 +222,7 @@ def _reason(receipt: Receipt | None) -> str | None:
         return None
     if receipt.ending.result_made and not receipt.trained:
         return NOT_AT_HOME
-    by_box = LEASE if receipt.ending.by_lease else DEADLINE if receipt.ending.by_deadline else None
-    return by_box or receipt.ending.reason
+    return receipt.ending.ended_by or receipt.ending.reason
 
 
 def _status_with_box(state: RunState, places: Places, *, now_s: float) -> str:

@@ -103,7 +103,7 @@ while left=$((ends_at - $(up_s))) && [ "$left" -gt 0 ]; do
   nap_s=$((left > {NAP_S} ? {NAP_S} : left))
   if [ -n "${{lease_s:-}}" ]; then
     ! is_unrenewed || end_lease
-    until_s=$((lease_s - $(idle_s)))
+    until_s=$((lease_s - $(unrenewed_s)))
     [ "$until_s" -le 0 ] || nap_s=$((until_s > nap_s ? nap_s : until_s))
   fi
   sleep "$nap_s"

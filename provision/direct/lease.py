@@ -11,8 +11,8 @@ from typing import TypeVar
 import psutil
 
 from provision.aboard.lease import LEAVING_S, has_result
-from provision.aboard.marks import TASK_MARK
-from provision.aboard.renewal import LEASE_ENDED_FILE, RENEWED_FILE
+from provision.aboard.marks import LEASE_ENDED_FILE, TASK_MARK
+from provision.aboard.renewal import RENEWED_FILE
 
 T = TypeVar("T")
 

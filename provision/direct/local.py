@@ -157,11 +157,10 @@ class LocalBox:
         up_s, now_s = time.clock_gettime(time.CLOCK_BOOTTIME), self._clock()
         layers = [reaper]
         if told.idle_limit_s is not None:
-            alone_s = idle_s(folder, began_s=began_s, now_s=up_s)
-            layers.append(idle_layer(alone_s, idle_limit_s=told.idle_limit_s, now_s=now_s))
+            layers.append(idle_layer(idle_s(folder, began_s=began_s, now_s=up_s), idle_limit_s=told.idle_limit_s, now_s=now_s))
         if told.lease_s is not None:
-            alone_s = unrenewed_s(folder, began_s=began_s, now_s=up_s)
-            layers.append(lease_layer(folder, unrenewed_s=alone_s, lease_s=told.lease_s, now_s=now_s))
+            waited_s = unrenewed_s(folder, began_s=began_s, now_s=up_s)
+            layers.append(lease_layer(folder, unrenewed_s=waited_s, lease_s=told.lease_s, now_s=now_s))
         return tuple(layers)
 
     def _of(self, run_id: str) -> list[psutil.Process]:

@@ -107,8 +107,8 @@ def serve(reaping: Reaping, *, ready: int) -> bool:
 
 
 def _is_forsaken(reaping: Reaping, began_s: float) -> bool:
-    alone_s = idle_s(reaping.folder, began_s=began_s, now_s=_uptime_s())
-    return alone_s is not None and alone_s >= _or_never(reaping.idle_limit_s)
+    waited_s = idle_s(reaping.folder, began_s=began_s, now_s=_uptime_s())
+    return waited_s is not None and waited_s >= _or_never(reaping.idle_limit_s)
 
 
 def _or_never(limit_s: float | None) -> float:

@@ -17,7 +17,7 @@ from provision.account.lines import Billed
 from provision.account.receipt.calibration import calibrations
 from provision.account.receipt.closing import AtHome, Closing, Told
 from provision.account.receipt.reckoning import reckon, with_open_books
-from provision.account.receipt.value import Receipt, Restart
+from provision.account.receipt.value import EndedBy, Receipt, Restart
 from provision.account.runs import RunState
 from provision.errors import ControlLost
 from provision.home.checkpoints import steps_at_home
@@ -37,7 +37,7 @@ from provision.watch.view import View, base_fetched_bytes, fold, measured, read_
 from remote.contract import checkpoint_name, checkpoint_step, decode
 
 
-def close_books(run: Run, *, message: str, interrupted: bool, by_lease: bool = False) -> Receipt:
+def close_books(run: Run, *, message: str, interrupted: bool, ended_by: EndedBy | None = None) -> Receipt:
     """Reckon what is known, write it down, and say so in the ledger. Safe to call again.
 
     A result at home goes to where the run's state lies before that: whoever was cut off in between closes the books again.
@@ -49,7 +49,7 @@ def close_books(run: Run, *, message: str, interrupted: bool, by_lease: bool = F
     home = adapter_home(run, outcome) if outcome else None
     if outcome is not None and outcome.trained and home is not None:
         run.ledger.put_away(outcome, home)
-    receipt = _reckoned(run, message=message, interrupted=interrupted, by_lease=by_lease)
+    receipt = _reckoned(run, message=message, interrupted=interrupted, ended_by=ended_by)
     closes = f"rentune resume {run.run_id} closes them."
     with _passed_over(run, "The books could not be closed", hint=closes) as troubles:
         write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
@@ -72,10 +72,10 @@ def close_books(run: Run, *, message: str, interrupted: bool, by_lease: bool = F
 
 def with_books_open(run: Run, *, message: str) -> Receipt:
     """What is known so far of a run that `resume` goes on with: neither its receipt nor a last line is written."""
-    return _reckoned(run, message=message, interrupted=False, by_lease=False)
+    return _reckoned(run, message=message, interrupted=False, ended_by=None)
 
 
-def _reckoned(run: Run, *, message: str, interrupted: bool, by_lease: bool) -> Receipt:
+def _reckoned(run: Run, *, message: str, interrupted: bool, ended_by: EndedBy | None) -> Receipt:
     state = run.state
     events = read_events(run.folder.events)
     outcome = read_outcome(run.folder)
@@ -102,7 +102,7 @@ def _reckoned(run: Run, *, message: str, interrupted: bool, by_lease: bool) -> R
             checkpoint_folder=checkpoint,
             go_on=_go_on(run, checkpoint, fold(events)),
         ),
-        closing=Closing(at_s=run.clocks.wall(), interrupted=interrupted, by_lease=by_lease, message=message),
+        closing=Closing(at_s=run.clocks.wall(), interrupted=interrupted, ended_by=ended_by, message=message),
     )
 
 

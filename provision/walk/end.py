@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from provision.account.receipt.value import EndedBy
 from provision.errors import BoxLost, ControlLost, Declined, LeaseEnded, Reason, RentuneError, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.home.faults import keep_fault
@@ -20,7 +21,7 @@ class End:
     """How an attempt ended; `said` is told in the receipt. One of the classes below."""
 
     said: str
-    by_lease: bool = field(default=False, kw_only=True)  # whether a lease that ended is why there is no result
+    ended_by: EndedBy | None = field(default=None, kw_only=True)  # what took the box, where that is why there is no result
 
 
 class Trained(End):
@@ -122,7 +123,7 @@ class Telling:
             return NoRoom(self._said, error.reason, error.scope, error.zone)
         if self.is_of_lease:  # without what was learned all would begin anew: that is for the user to say
             kind = GoOn if may_have_learned or _has_learned(self._run) else Failed
-            return kind(self._said, by_lease=True)
+            return kind(self._said, ended_by="lease")
         if isinstance(error, BoxLost):
             return Lost(self._said)
         return Trained("") if error is None else Failed(self._said)

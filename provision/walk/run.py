@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import Final
 
 from planner.plan import Plan
-from provision.account.receipt.value import Receipt
+from provision.account.lines import Tried
+from provision.account.receipt.value import EndedBy, Receipt
 from provision.account.runs import Standing
 from provision.clouds.whose import other_account_words
 from provision.errors import Reason, Scope
@@ -56,7 +57,7 @@ def walk(run: Run) -> Receipt:
     with telling.caught():
         _conclude(run)
     end = end or telling.end()
-    return close_books(run, message=end.said, interrupted=isinstance(end, Stopped), by_lease=end.by_lease)
+    return close_books(run, message=end.said, interrupted=isinstance(end, Stopped), ended_by=end.ended_by)
 
 
 def _settled(run: Run, phases: Phases) -> End | None:
@@ -74,7 +75,7 @@ def _settled(run: Run, phases: Phases) -> End | None:
     if _result_is_home(run):
         return _ended(run, phases)
     tried = state.rental.tried if state.rental else None
-    said, by_lease = (tried.message, tried.reason is Reason.LEASE) if tried else ("", False)
+    said, ended_by = _told_by(tried)
     if state.standing is Standing.BETWEEN:  # whoever wrote that may have died before anybody had seen that nothing is left
         confirm(run, phases)
         if run.state.standing is not Standing.BETWEEN:
@@ -85,7 +86,7 @@ def _settled(run: Run, phases: Phases) -> End | None:
             return ends
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
-            return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))), by_lease=by_lease)
+            return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))), ended_by=ended_by)
         learned = steps_at_home(run.folder.checkpoints)
         end = attempt(run, phases, plan)
         if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
@@ -93,8 +94,15 @@ def _settled(run: Run, phases: Phases) -> End | None:
         has_learned = steps_at_home(run.folder.checkpoints)[-1:] > learned[-1:]
         num_idle_leases = idle_leases(num_idle_leases, of_lease=isinstance(end, GoOn), has_learned=has_learned)
         if num_idle_leases >= MAX_LEASES:
-            return Failed(f"{end.said} {LEASES_ENDED}", by_lease=True)
-        said, by_lease = end.said, end.by_lease
+            return Failed(f"{end.said} {LEASES_ENDED}", ended_by="lease")
+        said, ended_by = end.said, end.ended_by
+
+
+def _told_by(tried: Tried | None) -> tuple[str, EndedBy | None]:
+    """Why the last attempt came to nothing, and what ended its box."""
+    if tried is None:
+        return "", None
+    return tried.message, "lease" if tried.reason is Reason.LEASE else None
 
 
 def _without_learned(run: Run, said: str) -> End | None:
@@ -108,7 +116,7 @@ def _without_learned(run: Run, said: str) -> End | None:
     rental = run.state.rental
     of_lease = rental is not None and rental.tried is not None and rental.tried.reason is Reason.LEASE
     nothing = of_lease and not steps_at_home(run.folder.checkpoints)
-    return Failed(said, by_lease=True) if nothing else None
+    return Failed(said, ended_by="lease") if nothing else None
 
 
 def result_is_elsewhere(run: Run) -> bool:

@@ -76,7 +76,7 @@ def test_a_box_that_never_answers_is_given_up_at_the_deadline(rehearsal: Rehears
         run_id = rehearsal.open(deadline_s=8.0)
         receipt = rehearsal.drive(run_id, make=lambda _launch: elsewhere)
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.ending.by_deadline
+    assert receipt.ending.ended_by == "deadline"
     assert receipt.ending.message
     assert rehearsal.is_gone(run_id)
 

@@ -43,7 +43,7 @@ def test_a_box_that_its_deadline_ends_is_told_and_billed_as_such(rehearsal: Rehe
     run_id = rehearsal.open(deadline_s=DEADLINE_S, change=at_most_an_hour)
     receipt = rehearsal.drive(run_id, make=lambda _launch: ScriptedBox(rehearsal, line, DEAF))
     deadline_at_s = rehearsal.state(run_id).deadline_at_s
-    assert (receipt.ending.reason, receipt.ending.by_deadline, receipt.exit_code) == (None, True, Exit.FAILED)
+    assert (receipt.ending.reason, receipt.ending.ended_by, receipt.exit_code) == (None, "deadline", Exit.FAILED)
     assert "deadline came" in receipt.ending.message
     assert "--max-hours" in receipt.ending.message
     assert "Most of its time went to probe" in receipt.ending.message

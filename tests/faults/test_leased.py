@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.aboard.renewal import LEASE_ENDED_FILE
+from provision.aboard.marks import LEASE_ENDED_FILE
 from provision.cli import call
 from provision.errors import BoxLost, Exit, Reason, TrainingFailed
 from provision.home.checkpoints import steps_at_home
@@ -165,7 +165,7 @@ def test_a_run_that_has_learned_nothing_is_not_begun_anew(rehearsal: Rehearsal, 
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
     assert receipt.ending.message == "Its lease ended, and the box itself: no renewal had reached it for 8.0 s."
-    assert receipt.ending.by_lease
+    assert receipt.ending.ended_by == "lease"
     assert len(run.state.rentals) == 1
 
 
@@ -244,7 +244,7 @@ def test_leases_that_end_while_somebody_is_there_are_bounded(rehearsal: Rehearsa
     assert receipt.exit_code == Exit.FAILED
     assert [each.reason for each in receipt.tries] == [Reason.LEASE] * (1 + MAX_LEASES), "the first had learned something"
     assert LEASES_ENDED in receipt.ending.message
-    assert receipt.ending.by_lease
+    assert receipt.ending.ended_by == "lease"
 
 
 class Refusing(ScriptedBox):

@@ -13,7 +13,7 @@ import pytest
 
 from catalogs.hardware import Offer
 from provision.aboard.checkpoints import Fetched, fetch_newest
-from provision.aboard.renewal import LEASE_ENDED_FILE
+from provision.aboard.marks import LEASE_ENDED_FILE
 from provision.account.runs import Standing
 from provision.charge.ends.ending import end_with_books
 from provision.errors import Exit, HomeFailed, Reason, RentuneError, StoreFailed, TransferFailed

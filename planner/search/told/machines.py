@@ -82,7 +82,7 @@ def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Qu
     fit = msgspec.structs.replace(fit, strategy=msgspec.structs.replace(fit.strategy, num_nodes=number))
     strategy = fit.strategy
     try:
-        duration, host = figures.apart(strategy, kind.gpu, offers[0])
+        duration, host = figures.uncached(strategy, kind.gpu, offers[0])
     except CaseRefused:
         return None
     offer = next((each for each in offers if lack_of(strategy, host, box_of(each, question), kind) is None), None)

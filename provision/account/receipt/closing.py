@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from provision.account.receipt.value import Restart
+from provision.account.receipt.value import EndedBy, Restart
 from remote.contract import Measured, Outcome
 
 NOTHING_HEARD: Final = Measured()
@@ -39,5 +39,5 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
 
     at_s: float
     interrupted: bool = False
-    by_lease: bool = False  # a lease that ended is why there is no result
+    ended_by: EndedBy | None = None  # where the controller knows
     message: str = ""  # what it says; where the result is at home the trainer's own words are enough

@@ -129,8 +129,7 @@ def _ending(state: RunState, outcome: Outcome | None, home: AtHome, closing: Clo
     return Ending(
         reason=outcome.reason if outcome else None,
         result_made=outcome is not None and outcome.trained,
-        by_deadline=outcome is None and deadline_came(state),
-        by_lease=closing.by_lease,
+        ended_by=closing.ended_by or ("deadline" if outcome is None and deadline_came(state) else None),
         message=said if trained else with_what_is_left(said, state, home, stopped=closing.interrupted),
     )
 

@@ -75,13 +75,16 @@ class MetricChange(msgspec.Struct, frozen=True, kw_only=True):
     after: float
 
 
+# That its lease had ended, and nothing followed it; that its deadline had come, and its trainer had left no outcome.
+EndedBy = Literal["lease", "deadline"]
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How it came to its end."""
 
     reason: EndReason | None = None  # the trainer's own; None without its outcome
     result_made: bool = False  # whether the trainer came to a result, at home or not
-    by_deadline: bool = False  # the deadline took the box, and its trainer had left no outcome
-    by_lease: bool = False  # the box's lease had ended, and nothing followed it
+    ended_by: EndedBy | None = None  # what took the box, where that is why there is no result
     message: str = ""
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
-from provision.account.receipt.value import Receipt
+from provision.account.receipt.value import Ending, Receipt
 from provision.account.runs import RunState
 from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import BadInput, ControlLost, Exit, OwnEnded
@@ -80,8 +80,7 @@ class Bell:
     def finished(self, receipt: Receipt) -> None:
         """The books are closed; what may still bill rings twice."""
         self._tell_shares()
-        without = "ended without a result" + ", as its lease had ended" * receipt.ending.by_lease
-        ended = trained_words(receipt) if receipt.trained else without
+        ended = trained_words(receipt) if receipt.trained else _without_result(receipt.ending)
         spent = spent_words(receipt.metered_usd, assumed=receipt.assumed)
         text = f"{self._name} {ended} (exit {receipt.exit_code}) for {spent}."
         self._ring("finished", text, exit_code=receipt.exit_code, command=f"rentune report {self._id}")
@@ -221,6 +220,12 @@ def read_targets(folder: RunFolder) -> tuple[str, ...]:
     with suppress(OSError, msgspec.DecodeError):
         return decode(folder.alerts.read_bytes(), tuple[str, ...])
     return ()
+
+
+def _without_result(ending: Ending) -> str:
+    if ending.ended_by == "lease":
+        return "ended without a result, as its lease had ended"
+    return "ended without a result"
 
 
 def _probe_words(event: Event) -> str:

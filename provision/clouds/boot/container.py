@@ -31,7 +31,8 @@ LOOK_S: Final = 5  # assumed: between two looks at the clock
 AGAIN_S: Final = 30  # assumed: between two requests for the end
 SSHD_AGAIN_S: Final = 2  # assumed: an SSH server that ended would otherwise take the container with it
 
-# Pid of what watches, the deadline, the uptime at its start, the idle limit, the box's folder; written anew at each start.
+# Pid of what watches, the deadline, the uptime from which on nobody came (less what earlier starts had used), the idle limit,
+# the box's folder; written anew at each start.
 WATCHER: Final = "/run/rentune-watcher"
 # Pid of what watches the lease, apart from that: it waits for the trainer's last words, and the deadline must not. The lease.
 LEASE_WATCHER: Final = "/run/rentune-lease-watcher"
@@ -68,10 +69,10 @@ def render_start(boot: FirstBoot) -> str:
     return f"""\
 eval "${{{END_VARIABLE}:-}}"
 {FUNCTIONS}idle_limit_s={idle_limit_s} box={shlex.quote(boot.folder)}
-started_s=$(up_s) began_s=$(($(up_s) - $(used_s)))
+started_s=$(up_s) began_s=$(($(up_s) - $(unrenewed_before_s)))
 over() {{ [ "$(date +%s)" -ge {deadline_s} ] || [ "$(up_s)" -ge $((started_s + {uptime_s})) ]; }}
 (
-  until over{or_forsaken}; do note_used; sleep {LOOK_S}; done
+  until over{or_forsaken}; do note_unrenewed; sleep {LOOK_S}; done
   while :; do echo "rentune: the deadline is here, or nobody came for $idle_limit_s s"; end_box; sleep {AGAIN_S}; done
 ) &
 echo "$! {deadline_s} $began_s $idle_limit_s $box" > {WATCHER}

@@ -15,7 +15,6 @@ from provision.aboard import lease
 from provision.aboard.renewal import FUNCTIONS
 
 NAME: Final = "rentune-unattended"  # of the script and of its units
-FORMER_NAME: Final = "rentune-idle-limit"  # the same before 2026-11-28: machines of older versions have no other
 SCRIPT: Final = f"/etc/{NAME}.sh"
 BEGAN: Final = "/run/rentune-began"  # from which uptime on it counts, as of this boot's first command; a tmpfs, so of this boot
 SERVICE: Final = f"{NAME}.service"
@@ -29,9 +28,9 @@ def render_unattended(folder: str, idle_limit_s: float, *, end: str, lease_s: fl
     return f"""\
 cat > {SCRIPT} <<'SCRIPT'
 box={shlex.quote(folder)} idle_limit_s={math.ceil(idle_limit_s)}
-{FUNCTIONS}{functions}[ "${{1:-}}" != begin ] || echo $(($(up_s) - $(used_s))) > {BEGAN}
+{FUNCTIONS}{functions}[ "${{1:-}}" != begin ] || echo $(($(up_s) - $(unrenewed_before_s))) > {BEGAN}
 read -r began_s < {BEGAN}
-[ "${{1:-}}" != end ] || {{ note_used; ! {{ is_forsaken{or_lease_ends}; }}; }} || systemctl --no-block start {end}
+[ "${{1:-}}" != end ] || {{ note_unrenewed; ! {{ is_forsaken{or_lease_ends}; }}; }} || systemctl --no-block start {end}
 SCRIPT
 sh {SCRIPT} begin
 cat > /etc/systemd/system/{SERVICE} <<'UNIT'
@@ -76,11 +75,10 @@ Unit={SERVICE}
 def render_look() -> str:
     """The lines that read it back (provision/aboard/layers.py says what they print)."""
     return f"""\
-for name in {NAME} {FORMER_NAME}; do [ ! -r "/etc/$name.sh" ] || break; done
-watched=$(systemctl show --value --property=ActiveState "$name.timer" 2> /dev/null)
+watched=$(systemctl show --value --property=ActiveState {TIMER} 2> /dev/null)
 case "$watched" in active) watched=yes ;; "") watched=unknown ;; *) watched=no ;; esac
-if [ -r "/etc/$name.sh" ]; then
-  set --; lease_s=; . "/etc/$name.sh"
+if [ -r {SCRIPT} ]; then
+  set --; lease_s=; . {SCRIPT}
   tell_idle_limit "$watched"; [ -z "$lease_s" ] || tell_lease "$watched"
 else echo "idle limit|no||nothing ends it early if nobody comes"; fi
 """

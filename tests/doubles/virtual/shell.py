@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from provision.aboard import detached, job
-from provision.aboard.renewal import FETCHED_FILE, LEASE_ENDED_FILE
+from provision.aboard.marks import LEASE_ENDED_FILE
+from provision.aboard.renewal import FETCHED_FILE
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.errors import ConnectionFailed, TransferFailed
 from provision.seam import Box

@@ -24,7 +24,8 @@ from provision.aboard.lease import (
     lease_layer,
     unwatched_layer,
 )
-from provision.aboard.renewal import BEGUN_FILE, FETCHED_FILE, LEASE_ENDED_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
+from provision.aboard.marks import LEASE_ENDED_FILE
+from provision.aboard.renewal import BEGUN_FILE, BOOT_ID, FETCHED_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.programs import CLOUDS
 from provision.direct.here import local_offer
@@ -35,6 +36,7 @@ from remote.checkpoints.push import LAST_S
 from remote.contract import CHECKPOINT_FILES, EXIT_CODES, AdapterFile, EndReason, Event, Measured, Outcome, encode
 from tests.provision.rigs import Rig, await_true, rig_of
 
+BOOT = Path(BOOT_ID).read_text().strip()
 NOW_S, BEGAN_S, LEASE_S = 9000, 1000, 7200
 FAILED = Outcome(run_id="r1", reason=EndReason.CRASHED, message='no "adapter":[{ of it', phase_s={}, measured=Measured())
 DONE = msgspec.structs.replace(
@@ -60,13 +62,22 @@ def outcome(value: Outcome) -> dict[str, str]:
     ("files", "left_s"),
     [
         ({}, LEASE_S - (NOW_S - BEGAN_S)),
-        ({RENEWED_FILE: "8990\n"}, LEASE_S - 10),
-        ({RENEWED_FILE: "99999\n"}, LEASE_S - (NOW_S - BEGAN_S)),  # of the boot before this one
-        ({RENEWED_FILE: "8990\n", BEGUN_FILE: "", SPARED_FILE: ""}, LEASE_S - 10),  # what ends an idle limit ends no lease
-        ({RENEWED_FILE: "8990\n"} | outcome(FAILED), LEASE_S - 10),  # a trainer that has failed has nothing more to give
+        ({RENEWED_FILE: f"8990\n{BOOT}\n"}, LEASE_S - 10),
+        ({RENEWED_FILE: f"99999\n{BOOT}\n"}, LEASE_S - (NOW_S - BEGAN_S)),  # of the boot before this one
+        (
+            {RENEWED_FILE: f"8990\n{BOOT}\n", BEGUN_FILE: "", SPARED_FILE: ""},
+            LEASE_S - 10,
+        ),  # what ends an idle limit ends no lease
+        (
+            {RENEWED_FILE: f"8990\n{BOOT}\n"} | outcome(FAILED),
+            LEASE_S - 10,
+        ),  # a trainer that has failed has nothing more to give
         (outcome(DONE), None),  # all that it cost is paid
-        ({RENEWED_FILE: "8990\n", FETCHED_FILE: ""} | outcome(DONE), LEASE_S - 10),  # it is at home, and nothing here of worth
-        ({RENEWED_FILE: "8990\n", LEASE_ENDED_FILE: ""}, 0),  # whoever renews it now comes too late
+        (
+            {RENEWED_FILE: f"8990\n{BOOT}\n", FETCHED_FILE: ""} | outcome(DONE),
+            LEASE_S - 10,
+        ),  # it is at home, and nothing here of worth
+        ({RENEWED_FILE: f"8990\n{BOOT}\n", LEASE_ENDED_FILE: ""}, 0),  # whoever renews it now comes too late
     ],
     ids=[
         "never renewed",
@@ -135,7 +146,7 @@ def said_of(kind: str, step: int) -> str:
         (SAVED | {EVENTS: said_of("checkpoint", 4) + said_of("checkpoint_pushed", 2)}, FETCH_WAIT_S),  # on its way behind
         (SAVED | {EVENTS: said_of("checkpoint", 4) + said_of("checkpoint_not_pushed", 4)}, FETCH_WAIT_S),
         (SAVED | {FETCHED_FILE: ""} | outcome(DONE), 0),
-        (SAVED | {RENEWED_FILE: f"{NOW_S + 200}\n"}, 200 + FETCH_WAIT_S),  # whoever came back, and died over the fetch
+        (SAVED | {RENEWED_FILE: f"{NOW_S + 200}\n{BOOT}\n"}, 200 + FETCH_WAIT_S),  # whoever came back, and died over the fetch
     ],
     ids=["nothing", "a checkpoint", "two", "pushed", "pushed in part", "not pushed", "a result at home", "somebody came"],
 )

@@ -13,12 +13,12 @@ from typing import cast
 import msgspec
 import pytest
 
+from provision.aboard.marks import LEASE_ENDED_FILE
 from provision.aboard.renewal import (
     BEGUN_FILE,
     BOOT_ID,
     FETCHED_FILE,
     FUNCTIONS,
-    LEASE_ENDED_FILE,
     RENEWED_FILE,
     SPARED_FILE,
     TOLD_AT,
@@ -52,18 +52,18 @@ def written(folder: Path, files: dict[str, str]) -> Path:
     ("files", "alone_s"),
     [
         ({}, 4000),  # nobody ever came
-        ({RENEWED_FILE: "4990\n"}, 10),
+        ({RENEWED_FILE: "4990\n"}, 4000),  # of no boot
         ({RENEWED_FILE: f"4990\n{BOOT}\n"}, 10),
         ({RENEWED_FILE: f"990\n{BOOT}\nan uptime with more digits stood here"}, 4000),
         ({RENEWED_FILE: "4990\nanother\n"}, 4000),  # of the boot before this one, which was up for longer
-        ({RENEWED_FILE: "9000\n"}, 4000),  # of the boot before this one
-        ({RENEWED_FILE: "500\n"}, 4000),  # likewise
-        ({RENEWED_FILE: "so\n"}, 4000),
+        ({RENEWED_FILE: f"9000\n{BOOT}\n"}, 4000),  # of the boot before this one
+        ({RENEWED_FILE: f"500\n{BOOT}\n"}, 4000),  # likewise
+        ({RENEWED_FILE: f"so\n{BOOT}\n"}, 4000),
         ({RENEWED_FILE: ""}, 4000),
         ({BEGUN_FILE: ""}, None),
         ({SPARED_FILE: ""}, None),
-        ({BEGUN_FILE: "", RENEWED_FILE: "1001\n"}, None),
-        ({BEGUN_FILE: "", RENEWED_FILE: "1001\n", FETCHED_FILE: ""}, 3999),  # its result is at home
+        ({BEGUN_FILE: "", RENEWED_FILE: f"1001\n{BOOT}\n"}, None),
+        ({BEGUN_FILE: "", RENEWED_FILE: f"1001\n{BOOT}\n", FETCHED_FILE: ""}, 3999),  # its result is at home
         ({SPARED_FILE: "", FETCHED_FILE: ""}, 4000),
     ],
     ids=str,
@@ -127,22 +127,22 @@ def test_a_boot_begins_with_what_the_one_before_had_used(tmp_path: Path, *, is_f
         (tmp_path / "box" / f"{UNRENEWED_FILE}.new").mkdir()
     functions = FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime"))
 
-    def booted(up_s: int, *, used_s: int) -> int:
+    def booted(up_s: int, *, before_s: int) -> int:
         """A boot that is up for so long when it is looked at last: for how long nobody has come by then."""
         (tmp_path / "uptime").write_text(f"{up_s}.50 1.00\n")
-        script = f"box={box}\n{functions}began_s=$((20 - $(used_s))) && note_used && idle_s"
+        script = f"box={box}\n{functions}began_s=$((20 - $(unrenewed_before_s))) && note_unrenewed && unrenewed_s"
         said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
         assert said.stderr == ""
         assert note.read_text().split()[0] == said.stdout.strip()
-        return int(said.stdout) - used_s
+        return int(said.stdout) - before_s
 
-    assert booted(320, used_s=1_000_000) == 300
+    assert booted(320, before_s=1_000_000) == 300
     note.write_text("0\n")
-    assert booted(1020, used_s=0) == 1000
-    assert booted(520, used_s=1000) == 500
+    assert booted(1020, before_s=0) == 1000
+    assert booted(520, before_s=1000) == 500
     for damaged in ("", "so\n", "08\n", "-5\n", "1\n23", "99999999999999999999\n"):
         note.write_text(damaged)
-        assert booted(120, used_s=int(damaged == "1\n23")) == 100
+        assert booted(120, before_s=int(damaged == "1\n23")) == 100
     renew(cast("Shell", Here()), msgspec.structs.replace(BOX, folder=str(box)))
     assert not note.exists()
 

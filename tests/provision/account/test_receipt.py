@@ -224,21 +224,21 @@ def test_a_result_that_did_not_come_home_is_none(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "made", "by_deadline"),
+    ("outcome", "made", "ended_by"),
     [
-        (outcome_of(reason=EndReason.DEADLINE), True, False),
-        (outcome_of(reason=EndReason.DEADLINE, adapter=()), False, False),
-        (None, False, True),
+        (outcome_of(reason=EndReason.DEADLINE), True, None),
+        (outcome_of(reason=EndReason.DEADLINE, adapter=()), False, None),
+        (None, False, "deadline"),
     ],
     ids=["it was saved in time", "no step was made in time", "the box went first"],
 )
 def test_a_trainer_that_keeps_a_deadline_is_not_a_box_that_dies_of_it(
-    plan: Plan, outcome: Outcome | None, made: bool, by_deadline: bool
+    plan: Plan, outcome: Outcome | None, made: bool, ended_by: str | None
 ) -> None:
     """One may have left a result, which is worth bringing home; the other has left nothing."""
     died = rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 900)
     receipt = receipt_of(plan, run_state(plan, rentals=(died,)), outcome)
-    assert (receipt.ending.result_made, receipt.ending.by_deadline) == (made, by_deadline)
+    assert (receipt.ending.result_made, receipt.ending.ended_by) == (made, ended_by)
 
 
 def test_who_knows_why_there_is_no_result_says_so(plan: Plan) -> None:

@@ -69,9 +69,8 @@ def test_a_run_that_is_over_grows_no_older(run_id: str, places: Places, ledger: 
     [
         (Ending(reason=EndReason.OUT_OF_MEMORY), "out_of_memory"),
         (Ending(reason=EndReason.DEADLINE), "deadline"),
-        (Ending(by_deadline=True), "deadline"),
-        (Ending(by_lease=True), "lease"),
-        (Ending(by_lease=True, by_deadline=True, reason=EndReason.INTERRUPTED), "lease"),  # which came first
+        (Ending(ended_by="deadline"), "deadline"),
+        (Ending(ended_by="lease", reason=EndReason.INTERRUPTED), "lease"),
     ],
 )
 def test_a_failure_names_its_reason(run_id: str, plan: Plan, places: Places, ledger: Ledger, ended: Ending, word: str) -> None:

@@ -488,8 +488,8 @@ def test_an_end_without_a_result_names_the_lease_that_it_was_of(plan: Plan, plac
     with webhook(Heard()) as heard:
         run, office = held(opened(plan, places, heard.url), places), post(heard.url)
         receipt = receipt_of(plan, run.state, outcome_of(adapter=()))
-        for by_lease in (False, True):
-            Bell(run, office).finished(msgspec.structs.replace(receipt, ending=Ending(by_lease=by_lease)))
+        for ended_by in (None, "lease"):
+            Bell(run, office).finished(msgspec.structs.replace(receipt, ending=Ending(ended_by=ended_by)))
         office.close()
     told = [each["text"] for each in heard.bodies if each["kind"] == "finished"]
     assert [" ended without a result, as its lease had ended (exit " in text for text in told] == [False, True]

@@ -120,12 +120,10 @@ def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     assert [line for line in verified.stderr.splitlines() if "rentune" in line] == []
 
 
-@pytest.mark.parametrize("name", [unattended.NAME, unattended.FORMER_NAME])
-def test_a_machine_of_an_older_version_is_read_as_well(tmp_path: Path, name: str) -> None:
-    """By whichever name its script and its timer have."""
-    (tmp_path / f"{name}.sh").write_text('tell_idle_limit() { echo "idle limit|$1"; }\n')
+def test_what_watches_is_read_back_by_its_own_script_and_timer(tmp_path: Path) -> None:
+    (tmp_path / f"{unattended.NAME}.sh").write_text('tell_idle_limit() { echo "idle limit|$1"; }\n')
     look = unattended.render_look().replace("/etc/", f"{tmp_path}/")
-    systemctl = f'systemctl() {{ [ "$4" != {name}.timer ] || echo active; }}\n'
+    systemctl = f'systemctl() {{ [ "$4" != {unattended.TIMER} ] || echo active; }}\n'
     said = subprocess.run(["sh", "-c", systemctl + look], capture_output=True, text=True, check=False)
     assert said.stdout == "idle limit|yes\n"
 

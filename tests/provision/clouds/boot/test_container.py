@@ -16,7 +16,8 @@ import msgspec
 import pytest
 
 from provision.aboard.lease import CHECKPOINTS, FETCH_WAIT_S
-from provision.aboard.renewal import BEGUN_FILE, LEASE_ENDED_FILE, RENEWED_FILE
+from provision.aboard.marks import LEASE_ENDED_FILE
+from provision.aboard.renewal import BEGUN_FILE, BOOT_ID, RENEWED_FILE
 from provision.clouds.boot.bootstrap import UPTIME_MARGIN_S, FirstBoot
 from provision.clouds.boot.container import (
     END_VARIABLE,
@@ -35,6 +36,7 @@ KEY = "rpa_of_this_pod_alone"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc'$(false)`\ndef\n-----END OPENSSH PRIVATE KEY-----\n"
 HOUR_S = 3600.0
 IDLE_LIMIT_S = 600
+BOOT = Path(BOOT_ID).read_text().strip()
 
 # What a container's image brings, as far as the text calls it; each notes its call. `curl` says no as often as a file says.
 PROGRAMS = {
@@ -254,7 +256,7 @@ def test_a_container_for_which_nobody_comes_asks_for_its_end(container: Containe
     """By uptime, and not while somebody puts off its idle limit."""
     with started(container, container.prepare(container.boot(left_s=10 * HOUR_S))):
         await_true(lambda: container.noted("sshd"))
-        (container.home / "rentune-r1" / RENEWED_FILE).write_text("150\n")
+        (container.home / "rentune-r1" / RENEWED_FILE).write_text(f"150\n{BOOT}\n")
         container.await_look()  # minutes pass in no moment of a real machine: whoever looks right now must have seen it
         container.uptime.write_text(f"{150 + IDLE_LIMIT_S - 1}.50 0\n")
         container.await_look()
@@ -288,7 +290,7 @@ def test_a_container_whose_lease_nobody_renews_asks_for_its_end_in_the_middle_of
         begun = box / BEGUN_FILE
         begun.parent.mkdir()
         begun.touch()
-        (box / RENEWED_FILE).write_text("5000\n")
+        (box / RENEWED_FILE).write_text(f"5000\n{BOOT}\n")
         container.await_look()  # minutes pass in no moment of a real machine: whoever looks right now must have seen it
         container.uptime.write_text(f"{5000 + LEASE_S - 1}.50 0\n")
         container.await_look()

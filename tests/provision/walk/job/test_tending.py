@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.aboard.renewal import LEASE_ENDED_FILE, TOO_LATE, attended
+from provision.aboard.marks import LEASE_ENDED_FILE
+from provision.aboard.renewal import TOO_LATE, attended
 from provision.account.ledger import Ledger
 from provision.account.lines import Created
 from provision.errors import (
