@@ -104,7 +104,7 @@ def _cards(options: Mapping[str, Any], market: Market) -> Cards | None:
 
 def _unread(result: SearchResult) -> tuple[str, ...]:
     """What was said of the training and is read by none of the plans shown."""
-    plans = (*result.plans, *(way.plan for way in result.ways_out))
+    plans = (*result.rows, *(way.plan for way in result.ways_out))
     return unread(result.request.training, (plan.strategy for plan in plans))
 
 
@@ -306,7 +306,7 @@ def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:
     """Write the recommended plan, else the cheapest on one machine; returns what to tell. `over`: a file that is there is not
     asked for.
     """
-    plan = result.recommended or next(iter(result.on_one_machine), None)
+    plan = result.recommended or next(iter(result.plans), None)
     if plan is None:
         raise RequestError("there is no plan to save", hint="plan without --save to see why")
     suffix = Path(name).suffix

@@ -330,9 +330,10 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a person needs to decide: the ranked plans, the refused, what was not known."""
 
     request: Request
-    plans: tuple[Plan, ...]  # cheapest job first; runnable and not, each marked
+    plans: tuple[Plan, ...]  # on one machine, cheapest job first; runnable and not, each marked
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
+    several: tuple[Plan, ...] = ()  # on several machines at once, cheapest job first; this version rents one machine for a run
     ways_out: tuple[WayOut, ...] = ()  # where no plan can be run as asked, or none by the card alone
     attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
     cards: Cards | None = None  # the cards that were asked about
@@ -350,9 +351,11 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.best(self.request.budget.goal)
 
     @property
-    def on_one_machine(self) -> tuple[Plan, ...]:
-        """The plans but for those on several machines at once, which this version rents to nobody."""
-        return tuple(plan for plan in self.plans if plan.strategy.num_nodes == 1)
+    def rows(self) -> tuple[Plan, ...]:
+        """Of a table: the plans, and among them by their dollars those on several machines."""
+        if not self.several:
+            return self.plans
+        return tuple(sorted((*self.plans, *self.several), key=lambda plan: (plan.cost.held_usd.p50, plan.duration.wall_s.p50)))
 
     @property
     def rented_by_hand(self) -> Plan | None:

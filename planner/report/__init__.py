@@ -80,9 +80,9 @@ def _answer(
     if result.cards is not None:
         yield from _layouts(result)
         yield ""
-    if result.plans:
+    if result.rows:
         yield _plans_heading(result, colour=colour)
-        yield tables.plan_table(grouped(result.plans), width=width, recommended=result.recommended)
+        yield tables.plan_table(grouped(result.rows), width=width, recommended=result.recommended)
         yield from strategy_lines(result, width=width)
         yield from goal_lines(result)
     else:
@@ -99,7 +99,7 @@ def _answer(
         yield tables.plan_table({"": [way.plan]}, width=width)
         if way.given_up is not None:
             yield f"Given up: {way.given_up}."
-    yield from legend((*result.plans, *(way.plan for way in result.ways_out)), width=width)
+    yield from legend((*result.rows, *(way.plan for way in result.ways_out)), width=width)
     shown = result.rejections if explain else result.rejections[:MAX_REJECTIONS]
     if shown:
         yield ""
@@ -150,7 +150,7 @@ def job_line(result: SearchResult) -> str:
 def _as_asked(result: SearchResult) -> Plan | None:
     """The plan that the first line prices: of a way out nobody asked, and what was left out is no price of what was."""
     plan = _central(result)
-    return next((each for each in result.plans if each is plan), None)
+    return next((each for each in result.rows if each is plan), None)
 
 
 def _advice_line(plan: Plan) -> str:
@@ -168,7 +168,7 @@ def _plain(value: object) -> str:
 def _central(result: SearchResult) -> Plan | None:
     """The plan that the answer is about: the recommended one, else the nearest that can be run, else the cheapest."""
     ways = [way.plan for way in result.ways_out]
-    return result.recommended or result.rented_by_hand or next(iter([*ways, *result.plans]), None)
+    return result.recommended or result.rented_by_hand or next(iter([*ways, *result.rows]), None)
 
 
 def _plans_heading(result: SearchResult, *, colour: bool) -> str:

@@ -27,7 +27,7 @@ def goal_lines(result: SearchResult) -> Iterator[str]:
 
 def _picks(result: SearchResult, best: dict[Goal, Plan]) -> Iterator[str]:
     """Each of these rows with all that it is the best for."""
-    for number, plan in enumerate(in_order(result.plans), start=1):
+    for number, plan in enumerate(in_order(result.rows), start=1):
         if goals := [goal for goal, each in best.items() if each is plan]:
             *others, last = goals
             named = f"{', '.join(others)} and {last}" if others else last
@@ -57,7 +57,7 @@ def _passed(result: SearchResult) -> str | None:
         return MEASURES[goal](each.cost.held_usd.p50, each.duration.wall_s.p50)
 
     against: dict[str, list[str]] = {}
-    for number, each in enumerate(in_order(result.plans), start=1):
+    for number, each in enumerate(in_order(result.rows), start=1):
         if (each.runnable is None or words.is_untold(each)) and figure(each) < figure(plan):
             against.setdefault(words.doubt(each, plan), []).append(str(number))
     told = "; ".join(f"{', '.join(numbers)} ({why})" for why, numbers in against.items())

@@ -48,17 +48,12 @@ def _ram(plans: Sequence[Plan]) -> str | None:
 def _scaling(plans: Sequence[Plan]) -> str | None:
     """What several GPUs are worth, where a job is cut or copied over them."""
     told = (
-        f"{words.machine(plan)}{_on_machines(plan)} {plan.strategy.sharding} {plan.duration.scaling:.0%}"
+        f"{words.machine(plan)} {plan.strategy.sharding} {plan.duration.scaling:.0%}"
         for plan in plans
         if plan.duration.scaling is not None
     )
     lists = ", ".join(dict.fromkeys(told))
     return f"Several GPUs, of so many times one GPU's speed: {lists}." if lists else None
-
-
-def _on_machines(plan: Plan) -> str:
-    number = plan.strategy.num_nodes
-    return f" ({number} machines)" if number > 1 else ""
 
 
 def _spot(plans: Sequence[Plan]) -> str | None:

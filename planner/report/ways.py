@@ -19,7 +19,7 @@ def strategy_lines(result: SearchResult, *, width: int) -> Iterator[str]:
     if width >= STRATEGY_WIDTH:
         return
     rows: dict[str, list[int]] = {}
-    for number, plan in enumerate(plans := in_order(result.plans), start=1):
+    for number, plan in enumerate(plans := in_order(result.rows), start=1):
         rows.setdefault(words.strategy(plan), []).append(number)
     first = result.recommended or plans[0]
     ways = sorted(rows, key=lambda way: way != words.strategy(first))

@@ -168,9 +168,8 @@ def machine(plan: Plan) -> str:
         cores = f"{plan.offer.vcpus:g} cores" if plan.offer.vcpus is not None else "CPU"
         return f"{cores}, {plan.offer.ram_gib:g} GiB RAM" if plan.offer.ram_gib is not None else cores
     used, num_gpus, machines = plan.strategy.num_gpus, int(plan.offer.num_gpus), plan.strategy.num_nodes
-    if machines > 1:  # of each all are used
-        return f"{machines} x {num_gpus} x {plan.gpu.name}"
-    return f"{num_gpus} x {plan.gpu.name}" if used == num_gpus else f"{used} of {num_gpus} x {plan.gpu.name}"
+    of_each = f"{num_gpus} x {plan.gpu.name}" if used == num_gpus * machines else f"{used} of {num_gpus} x {plan.gpu.name}"
+    return f"{_machines(plan)}{of_each}"
 
 
 def offer(plan: Plan) -> str:
@@ -295,8 +294,8 @@ def why_none(result: SearchResult) -> str:
     left, where none was, and what most were refused for; before these what a machine lacks that was not ruled out, and before
     all others that money or time are too short for what could do it.
     """
-    if result.on_one_machine:
-        return f"No plan can be run as asked: {(result.on_one_machine[0].runnable or '').removesuffix('.')}."
+    if result.plans:
+        return f"No plan can be run as asked: {(result.plans[0].runnable or '').removesuffix('.')}."
     nothing_left = result.considered is not None and not result.considered.num_offers_admitted
     last = result.rejections[-1] if nothing_left and result.rejections else None  # each is counted after those before it
     most = sorted(
@@ -305,7 +304,7 @@ def why_none(result: SearchResult) -> str:
         reverse=True,
     )[:2]
     refused = "".join(f"{'; ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
-    what = "no single machine" if result.plans else "nothing"
+    what = "no single machine" if result.several else "nothing"
     return f"No plan can be run as asked: {what} on offer does this job{refused}."
 
 

@@ -188,7 +188,7 @@ def _ranked(asked: _Asked) -> _Searched:
 def _on_several(question: Question, found: tuple[Found, ...], kinds: tuple[Kind, ...], figures: Figures) -> tuple[Found, ...]:
     if found and question.request.budget.goal not in PAID_BY:
         return ()
-    from planner.search.told.machines import machines_that_are_quicker, machines_that_do  # only then: it costs start-up time
+    from planner.search.machines import machines_that_are_quicker, machines_that_do  # only then: it costs start-up time
 
     return machines_that_are_quicker(question, found, figures) if found else machines_that_do(question, kinds, figures)
 
@@ -200,16 +200,17 @@ def _told(asked: _Asked, ranked: _Searched, edges: Edges) -> SearchResult:
     def plan(found: Found, question: Question = question) -> Plan:
         return plan_of(found, question, figures, edges)
 
-    plans = tuple(plan(found) for found in sorted((*ranked.found, *ranked.several), key=lambda each: each.order))
+    plans, several = (tuple(map(plan, sorted(found, key=lambda each: each.order))) for found in (ranked.found, ranked.several))
     layouts = tuple(_layouts(asked.cards, question, market.offers, figures, none_alone=ranked.none_alone))
     ways = tuple(_way_out(way, plan(way.found, way.question)) for way in ranked.ways)
     return SearchResult(
         request=question.request,
         plans=plans,
+        several=several,
         rejections=tuple(_rejections(asked, ranked)),
         warnings=(*_warnings(asked, ranked), *_cautions(asked, layouts)),
         ways_out=ways,
-        attributions=attributions(market.catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
+        attributions=attributions(market.catalog, [each.offer for each in (*plans, *several, *(way.plan for way in ways))]),
         cards=asked.cards,
         layouts=layouts,
         by_the_hour=plan(ranked.by_the_hour) if ranked.by_the_hour is not None else None,

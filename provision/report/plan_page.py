@@ -120,7 +120,7 @@ def _tables(result: SearchResult, best: tuple[Plan, ...], spelled: words.Spellin
             rows=tuple((goal, words.offer(plan), *_figures(plan)) for goal, plan in goals),
             worded=("offer",),
         )
-    yield from (_plans(f"The cheapest: {word}", plans) for word, plans in grouped(result.plans).items())
+    yield from (_plans(f"The cheapest: {word}", plans) for word, plans in grouped(result.rows).items())
     yield from (_plans(f"Can be run {way_out.change}", (way_out.plan,)) for way_out in result.ways_out)
     if result.layouts:
         yield Table(
@@ -184,7 +184,7 @@ def _three(plan: Plan) -> tuple[float, float, float]:
 
 def _legend(result: SearchResult, best: tuple[Plan, ...]) -> str:
     """What the words and marks of the tables mean, and how old the prices are."""
-    shown = {plan.name: plan for plan in (*result.plans, *(way.plan for way in result.ways_out), *best)}
+    shown = {plan.name: plan for plan in (*result.rows, *(way.plan for way in result.ways_out), *best)}
     sentences = "".join(f"<li>{marked(each)}</li>" for each in legend([*shown.values()], width=0) if each)
     return f"<h2>What the words mean</h2><ul>{sentences}</ul>" if sentences else ""
 

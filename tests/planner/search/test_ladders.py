@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import pytest
@@ -16,14 +16,16 @@ from catalogs.catalog import read_catalog
 from planner.advise import advise
 from planner.asking.data import stated_data
 from planner.asking.request import DataAsked, Request, Where
+from planner.edges import Edges
 from planner.estimators.memory import available_bytes, verdict
 from planner.refusals import CaseRefused
+from planner.search import question_of
 from planner.search.figures import Figures
 from planner.search.ways.ladders import LEVERS
 from planner.search.ways.strategies import seq_len_of
 from planner.strategy.words import describe
-from remote.contract import CAPABILITIES, Strategy
-from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request
+from remote.contract import CAPABILITIES, Capabilities, Strategy, Task
+from tests.planner.builders import TODAY, ask, make_catalog, make_gpu, make_offer, make_request
 
 SHIPPED: Final = read_catalog()
 CARDS: Final = (
@@ -63,6 +65,31 @@ def test_more_than_five_hundred_strategies_are_chosen_among(options: dict[str, A
     assert told.num_strategies > 500
     assert told.num_offers_admitted * 100 < told.num_candidates
     assert 0 < told.num_candidates - told.num_pruned < told.num_candidates / 1_000
+
+
+class Counting:
+    """Stands for what a trainer can do: language models alone. Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    def missing(self, _strategy: Strategy, task: Task, *, packing: bool) -> tuple[str, ...]:
+        assert not packing
+        self.num_asked += 1
+        return () if task == "causal_lm" else (task,)
+
+
+def test_the_trainer_is_asked_once_of_each_strategy_and_anew_where_the_question_is_another() -> None:
+    """A search asks thousands of times, and also of what would be done with a wish less."""
+    request, counting = make_request(), Counting()
+    edges = Edges(providers={}, capabilities=cast("Capabilities", counting), today=TODAY)
+    question = question_of(request, resolve_model(request.model), make_catalog(), edges, kept_at=())
+    (strategy, *_) = figures_of(request).ladders(1, computes_in="bfloat16").usual[0]
+    assert [question.doable(strategy) for _ in range(2)] == [True, True]
+    assert counting.num_asked == 1
+    other = msgspec.structs.replace(question, request=msgspec.structs.replace(request, task="classification"))
+    assert (other.doable(strategy), question.doable(strategy)) == (False, True)
+    assert counting.num_asked == 2
 
 
 def test_what_is_tried_in_its_place_is_no_candidate_of_what_was_asked() -> None:

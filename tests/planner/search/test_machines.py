@@ -18,7 +18,7 @@ from planner.choice.goals import GOALS, Goal
 from planner.plan import Plan, SearchResult
 from planner.report import render_result, words
 from planner.report.words import why_none
-from planner.search.told import machines
+from planner.search import machines
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 CARD = make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81_000)
@@ -41,13 +41,14 @@ def asked(*offers: dict[str, Any], model: str = "70b", billing: Billing | None =
 
 
 def together(result: SearchResult) -> list[Plan]:
-    """The rows of several machines."""
-    return [plan for plan in result.plans if plan.strategy.num_nodes > 1]
+    """On several machines, and nothing else is."""
+    assert all(plan.strategy.num_nodes == 1 < other.strategy.num_nodes for plan in result.plans for other in result.several)
+    return [*result.several]
 
 
 def test_the_fewest_machines_that_hold_the_job_are_a_row() -> None:
     """With what they need, take and cost, and what so many GPUs reach; that this version rents one machine is said as well."""
-    [plan] = asked().plans
+    [plan] = asked().several
     assert (plan.strategy.num_nodes, plan.strategy.num_gpus, plan.verdict) == (2, 16, "fits")
     assert words.machine(plan) == "2 x 8 x Card 80GB"
     assert words.offer(plan) == "2 x cloud north eight"
@@ -61,19 +62,19 @@ def test_their_row_is_told_with_its_scaling_below_the_table() -> None:
     result = asked()
     text = render_result(result, command=None, spelled=lambda field, _: field, explain=False, width=100, colour=False)
     assert "2 x 8 x Card 80GB" in text
-    assert re.search(r"of so many times one GPU's speed: 2 x 8 x Card 80GB \(2 machines\) fsdp \d+%", " ".join(text.split()))
+    assert re.search(r"of so many times one GPU's speed: 2 x 8 x Card 80GB fsdp \d+%", " ".join(text.split()))
     assert "not yet runnable: this version rents one machine" in text
 
 
 def test_what_they_are_rejected_for_on_one_machine_is_still_told() -> None:
     """In the sentence of a program's error, too."""
     result = asked()
-    assert result.on_one_machine == ()
+    assert result.plans == ()
     assert why_none(result).startswith("No plan can be run as asked: no single machine on offer does this job: full bf16")
 
 
 def test_dollars_of_several_machines_sum_to_their_total_and_one_sends_home_what_was_trained() -> None:
-    cost = asked(billing=make_billing(egress_usd_per_gb=Decimal("0.1"))).plans[0].cost
+    cost = asked(billing=make_billing(egress_usd_per_gb=Decimal("0.1"))).several[0].cost
     lines = (cost.compute_usd, cost.disk_usd, cost.address_usd, cost.egress_usd, cost.rework_usd, cost.setup_usd)
     assert cost.egress_usd.p50 > 0
     assert sum(line.p50 for line in lines) == pytest.approx(cost.total_usd.p50, abs=1e-5)
@@ -145,12 +146,12 @@ def spread(*offers: dict[str, Any], goal: Goal, data: DataAsked) -> SearchResult
 def test_where_one_machine_does_the_job_only_who_wants_it_fast_hears_of_several(goal: Goal) -> None:
     """They are never recommended, and each takes a good deal less time than one machine."""
     result = spread(*KINDS, goal=goal, data=LONG)
-    alone = result.on_one_machine
+    alone = result.plans
     assert alone
     assert result.recommended in alone
     rows = together(result)
     assert bool(rows) == (goal == "fastest")
-    assert [*result.plans] == sorted(result.plans, key=lambda plan: plan.cost.held_usd.p50), "by dollars among the others"
+    assert [*result.rows] == sorted((*alone, *rows), key=lambda plan: plan.cost.held_usd.p50), "by dollars among the others"
     alone_s = min(plan.duration.wall_s.p50 for plan in alone)
     assert all(plan.duration.wall_s.p50 <= machines.PAYS_OFF * alone_s for plan in rows)
 

@@ -42,7 +42,7 @@ def planned(ram_gib: float) -> Plan:
 def test_nothing_waits_on_the_disk_unless_it_is_asked_for() -> None:
     """Where RAM is what lacks it is said that a disk would do, what that takes, and what to type."""
     result = ask(make_request(model="32b"), market(16.0))
-    assert result.on_one_machine == ()
+    assert result.plans == ()
     (way,) = [each for each in result.ways_out if each.changes == {"where.offload_disk": True}]
     assert way.change == "with blocks waiting on the disk, for want of RAM"
     assert disk_blocks(way.plan.strategy) > 0

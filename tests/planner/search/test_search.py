@@ -234,7 +234,7 @@ def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
     small, large = make_offer(gpu=SMALL.name), make_offer(instance_type="large", gpu=FAST.name, usd_per_hour=Decimal(3))
     asked = make_request(model="32b", where=Where(gpu_memory_gib=16.0), training={"offload": "none"})
     result = ask(asked, market(small, large))
-    assert result.on_one_machine == ()
+    assert result.plans == ()
     refused = [each for each in result.rejections if each.what.startswith("lora r16")]
     assert [each.what.split(",")[0] for each in refused] == ["lora r16 bf16", "lora r16 int8", "lora r16 nf4"]
     needs = [each.needed["required_bytes"] for each in refused]
@@ -260,7 +260,7 @@ def test_what_waits_in_ram_needs_some_that_is_stated(ram_gib: float | None, offl
     is told that it is too small.
     """
     result = ask(make_request(model="32b"), market(make_offer(gpu=SMALL.name, ram_gib=ram_gib)))
-    assert [plan.strategy.offload for plan in result.on_one_machine] == offloads
+    assert [plan.strategy.offload for plan in result.plans] == offloads
     assert not [each for each in result.rejections if each.what == "1 x Card 16GB"]
     assert why is None or about(result, why).num_offers == 1
 
@@ -423,7 +423,7 @@ def test_a_card_without_kernels_gets_no_quantized_plan() -> None:
     assert {plan.strategy.quant for plan in ask(make_request(), make_catalog(make_offer(), gpus=(bare,))).plans} == {"none"}
     result = ask(make_request(model="32b"), make_catalog(make_offer(), gpus=(bare,)))
     assert {plan.strategy.quant for plan in result.plans} <= {"none"}
-    assert result.on_one_machine == ()
+    assert result.plans == ()
     refused = about(result, "no kernels")
     assert refused.what.startswith("int8 and nf4 on ")
     assert refused.changes == {"training.quant": "none"}
