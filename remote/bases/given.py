@@ -11,6 +11,7 @@ import torch
 from remote.ends import bad_job
 
 ALIKE: Final = 0.02  # assumed: of the largest logit; another place of a row is off by its whole size
+APART: Final = 0.1  # assumed: of what the next place is off by, at the most, for one that is the right one beyond doubt
 
 Read = Callable[[Any, torch.Tensor], torch.Tensor]  # the base's output, the mask [rows, tokens] → [rows, features]
 
@@ -59,17 +60,27 @@ def given_by(model: Any, read: Mapping[str, torch.Tensor | None], mask: torch.Te
 
 def place_of(model: Any, read: Mapping[str, torch.Tensor | None], mask: torch.Tensor) -> str:
     """Where this model's head reads a row: the place from which alone it makes the same logits. Raises `Ended` (bad job) where
-    it reads more than one.
+    it reads more than one, or these rows don't tell which: of one token the first is the last.
     """
     output, logits = given_by(model, read, mask)
+    alike: dict[str, float] = {}  # place → what of the largest logit it is off by
     for name, place in PLACES.items():
         if name == "pooled" and (getattr(output, "pooler_output", None) is None or _pooler_trains(model)):
             continue
         with standing_in(model, place(output, mask)):
             again = logits_of_one(model, len(mask), mask.device)
-        if (again - logits).abs().max() <= ALIKE * logits.abs().max():
-            return name
-    raise bad_job("the head of this base reads more of a row than one embedding, so balance smote has none to draw between")
+        off = float((again - logits).abs().max() / logits.abs().max())
+        if off <= ALIKE:
+            alike[name] = off
+    if not alike:
+        raise bad_job("the head of this base reads more of a row than one embedding, so balance smote has none to draw between")
+    nearest, *others = sorted(alike, key=lambda name: alike[name])
+    if any(alike[nearest] >= APART * alike[name] for name in others):
+        raise bad_job(
+            f"the rows don't tell whether the head of this base reads a row at its {nearest} or at its {others[0]} token, which "
+            "balance smote has to know; use longer rows, or balance weights"
+        )
+    return nearest
 
 
 def logits_of_one(model: Any, rows: int, device: torch.device) -> torch.Tensor:

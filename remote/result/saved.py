@@ -15,6 +15,7 @@ from remote.adapters.way import Saved
 from remote.adapters.wrapping import bare, load_adapter
 from remote.checkpoints.checkpoint import trainable
 from remote.contract import JobSpec, Strategy
+from remote.step import autocast, settings_of
 from remote.streaming import settle
 
 PARTS_FILE: Final = "trained.safetensors"  # by the names of the model's parameters
@@ -61,13 +62,16 @@ def _reload_whole(folder: Path, model: Any, _strategy: Strategy, logits: Logits)
 
 
 def _save_adapters(folder: Path, model: Any, spec: JobSpec) -> None:
-    """Each adapter into the folder that its method has for it; whoever loads one loads it onto the same base."""
+    """Each adapter into the folder that its method has for it; whoever loads one loads it onto the same base. Of a prompt that
+    layers make what they make is written, and they make it in the precision that was trained in: in fp32 it is another one.
+    """
     for name, adapter in zip(reversed(way_of(spec.strategy).folders), _adapters(model), strict=True):
         _name_base(adapter, spec)
         tuner = tuner_of(adapter)
         if tuner is not None:
             name_ranks(tuner)
-        adapter.save_pretrained(folder / name, save_embedding_layers=False)
+        with autocast(settings_of(spec.strategy, spec.device, spec.loop.max_grad_norm)):
+            adapter.save_pretrained(folder / name, save_embedding_layers=False)
 
 
 def _name_base(adapter: Any, spec: JobSpec) -> None:

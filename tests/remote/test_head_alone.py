@@ -15,6 +15,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from remote.bases.given import PLACES, given_by, logits_of_one, place_of, standing_in
 from remote.contract import DataSource, EndReason, Strategy
+from remote.data.batches import Shape
+from remote.data.tokens import Example
+from remote.ends import Ended
+from remote.loading.embedded import with_drawn_rows
+from remote.step import settings_of
 from tests.remote.conftest import Asked
 from tests.remote.test_classification import BERT, CLASSES, CONFIGS, METHODS, MODERN_BERT, SHORT, EventsOf
 from tests.remote.test_classification import classify as classify
@@ -84,6 +89,60 @@ def test_what_stands_in_for_a_base_gives_the_logits_of_the_whole_model(base: str
         with standing_in(model, PLACES[place](output, mask)):
             assert torch.allclose(logits_of_one(model, 3, ids.device), logits, atol=1e-5)
         assert torch.equal(given_by(model, {"input_ids": ids}, mask)[1], logits)  # afterwards the base computes again
+
+
+def decoder_reading(byte_tokenizer: Any, *lengths: int) -> tuple[Any, tuple[Example, ...], Shape]:
+    """A model whose head reads a row's last token; rows of so many tokens; and one a batch."""
+    config = AutoConfig.for_model(**CONFIGS["decoder"], num_labels=2, pad_token_id=byte_tokenizer.pad_token_id)
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    model.requires_grad_(requires_grad=False)
+    rows = tuple(
+        Example(
+            ids=torch.randint(10, 200, (length,), dtype=torch.int32).numpy(),
+            labels=torch.tensor([at % 2], dtype=torch.int32).numpy(),
+            num_targets=1,
+        )
+        for at, length in enumerate(lengths)
+    )
+    shape = Shape(
+        micro_batch_size=1,
+        gradient_accumulation_steps=1,
+        seq_len=9,
+        padded=False,
+        pad_token_id=byte_tokenizer.pad_token_id,
+        device="cpu",
+    )
+    return model, rows, shape
+
+
+class Heard:
+    """A desk that nobody sits at."""
+
+    def __init__(self) -> None:
+        self.events = self.watch = self
+
+    def warn(self, _message: str) -> None: ...
+
+    def check(self) -> None: ...
+
+
+def test_where_a_head_reads_is_told_by_the_longest_rows(byte_tokenizer: Any) -> None:
+    """Of a row of one token the first is the last and the mean of all, and the shortest rows come first."""
+    model, rows, shape = decoder_reading(byte_tokenizer, 1, 1, 9, 9)
+    settings = settings_of(HEAD_ONLY, "cpu", 1.0)
+    drawn = with_drawn_rows(model, rows, shape, settings, seed=0, desk=Heard())  # type: ignore[arg-type]
+    for row, seen in zip(rows, drawn, strict=True):
+        ids = torch.from_numpy(row.ids).long()[None]
+        with torch.no_grad():
+            last = model.model(input_ids=ids).last_hidden_state[0, -1]
+        assert torch.allclose(torch.from_numpy(seen.embedded), last, atol=1e-5)
+
+
+def test_rows_that_do_not_tell_where_a_head_reads_are_refused(byte_tokenizer: Any) -> None:
+    model, rows, shape = decoder_reading(byte_tokenizer, 1, 1, 1, 1)
+    with pytest.raises(Ended, match="at its first or at its last token, which balance smote has to know; use longer rows"):
+        with_drawn_rows(model, rows, shape, settings_of(HEAD_ONLY, "cpu", 1.0), seed=0, desk=Heard())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strategy", [CLASSES, METHODS["freeze"]])

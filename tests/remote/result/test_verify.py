@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -49,7 +50,8 @@ def trained(strategy: Strategy) -> tuple[Any, Sums]:
 def saved(folder: Path, strategy: Strategy, model: Any, tokenizer: Any) -> Path:
     source = ModelSource(kind="folder", location="base", name="tiny")
     data = DataSource(train="data.jsonl")
-    save_weights(folder, model, tokenizer, JobSpec(run_id="r", model=source, data=data, strategy=strategy, loop=Loop()))
+    spec = JobSpec(run_id="r", model=source, data=data, strategy=strategy, loop=Loop(), device="cpu")
+    save_weights(folder, model, tokenizer, spec)
     return folder
 
 
@@ -80,6 +82,37 @@ def test_files_that_hold_something_else_are_no_result(tmp_path: Path, byte_token
     with pytest.raises(Ended, match="do not give the trained model back") as caught:
         verified(tmp_path, strategy, model, before, byte_tokenizer)
     assert caught.value.reason == EndReason.VERIFY_FAILED
+
+
+MADE = {  # prompts that layers make, and that are saved as what these make
+    "p_tuning": {},
+    "prefix_tuning": {"method_options": {"prefix_projection": True, "encoder_hidden_size": 16}},
+}
+
+
+def made_prompt(method: str) -> Strategy:
+    """Trained under bfloat16, in which the layers make another prompt than in float32."""
+    said: dict[str, Any] = {"method": method, "rank": None, "num_virtual_tokens": 6, "autocast": "bfloat16"} | MADE[method]
+    return msgspec.structs.replace(STRATEGY, **said)
+
+
+@pytest.mark.parametrize("method", MADE)
+def test_a_prompt_that_layers_make_is_saved_as_it_trained(tmp_path: Path, byte_tokenizer: Any, method: str) -> None:
+    strategy = made_prompt(method)
+    model, before = trained(strategy)
+    found = verified(saved(tmp_path, strategy, model, byte_tokenizer), strategy, model, before, byte_tokenizer)
+    assert found.max_difference == 0.0
+    assert found.max_change > 0
+
+
+@pytest.mark.parametrize("method", MADE)
+def test_a_prompt_that_is_not_what_its_layers_make_is_no_result(tmp_path: Path, byte_tokenizer: Any, method: str) -> None:
+    strategy = made_prompt(method)
+    model, before = trained(strategy)
+    (file,) = saved(tmp_path, strategy, model, byte_tokenizer).glob("*.safetensors")
+    save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(Ended, match="do not give the trained model back"):
+        verified(tmp_path, strategy, model, before, byte_tokenizer)
 
 
 def test_weights_that_never_moved_are_no_result(tmp_path: Path, byte_tokenizer: Any) -> None:
