@@ -12,7 +12,7 @@ from remote.contract import JobSpec, Phase, Sample
 from remote.data.classes import encode_classes
 from remote.data.labelled import Labelled
 from remote.desk import Desk
-from remote.ends import first_line, is_out_of_memory
+from remote.ends import Ended, first_line, is_out_of_memory
 from remote.loading.loaded import Loaded
 from remote.result.samples import Answer, answers, class_answers
 
@@ -45,15 +45,18 @@ def samples_of(spec: JobSpec, loaded: Loaded, progress: Progress, desk: Desk) ->
 
 
 def _told(asked: Callable[[], tuple[Answer, ...]], desk: Desk) -> tuple[Answer, ...]:
-    """What is answered; nothing where memory holds no answers: a run is not lost for what only shows it."""
+    """What is answered; nothing where memory holds no answers, or the model writes none (transformers 5.24 makes the cache of a
+    T5 as deep as its encoder, and a deeper decoder finds no place in it): a run is not lost for what only shows it.
+    """
     try:
         return asked()
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
+    except Ended:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a model's own generate comes upon
         words = first_line(error)
+        why = "memory ran out while they were made" if is_out_of_memory(error) else "this model could not make them"
     desk.meters.forget()
-    desk.events.warn(f"the result is shown without sample answers: memory ran out while they were made ({words})")
+    desk.events.warn(f"the result is shown without sample answers: {why} ({words})")
     return ()
 
 

@@ -77,8 +77,8 @@ def place_of(model: Any, read: Mapping[str, torch.Tensor | None], mask: torch.Te
     nearest, *others = sorted(alike, key=lambda name: alike[name])
     if any(alike[nearest] >= APART * alike[name] for name in others):
         raise bad_job(
-            f"the rows don't tell whether the head of this base reads a row at its {nearest} or at its {others[0]} token, which "
-            "balance smote has to know; use longer rows, or balance weights"
+            f"the rows don't tell whether the head of this base reads a row at its {nearest} or at its {others[0]} token, "
+            "which balance smote has to know; use longer rows, or balance class_weights"
         )
     return nearest
 

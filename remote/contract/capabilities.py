@@ -104,6 +104,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
                 said.num_blocks_without_recompute < 0
             )
             missing += [f"num_slots={said.num_slots}"] * (said.num_slots < 1)
+            missing += [f"num_resident_blocks={said.num_resident_blocks}"] * (said.num_resident_blocks < 0)
             missing += [f"num_disk_blocks={said.num_disk_blocks}"] * (said.num_disk_blocks < 0)
         return missing
 

@@ -266,7 +266,9 @@ def stream(
     passing = [number for number in blocks if number not in staying]
     away = {passing[at] for at in resident_blocks(len(passing), min(len(passing), said.num_disk_blocks))}
     store = HostStore(len(passing) - len(away), pinned=said.pinned and device != "cpu")
-    file = file_in(disk or Path()) if away else None
+    if away and disk is None:
+        raise bad_job("blocks are to wait on the disk, and nothing says in which folder; set num_disk_blocks 0")
+    file = file_in(disk) if away and disk is not None else None
     travelling: dict[int, Block] = {}
     resident_bytes = 0
     seen: set[tuple[int, str]] = set()

@@ -103,6 +103,19 @@ def test_a_run_learns_to_answer_and_its_result_answers_by_itself(
     assert "Error" not in capsys.readouterr().err
 
 
+def test_a_decoder_that_is_deeper_than_its_encoder_trains_and_is_shown_without_answers(make_pairs: Any) -> None:
+    """The cache that transformers answers with is as deep as the encoder."""
+    job = make_pairs("job")
+    (job.parent / "config.json").write_text(json.dumps(T5 | {"num_layers": 1, "num_decoder_layers": 3}))
+    outcome = run(job)
+    assert (outcome.reason, outcome.trained, outcome.samples) == (EndReason.COMPLETED, True, ()), outcome.message
+    events = [json.loads(line) for line in job.with_name("events.jsonl").read_bytes().splitlines()]
+    (told,) = [
+        event["data"]["message"] for event in events if event["kind"] == "warning" and "answers" in event["data"]["message"]
+    ]
+    assert told.startswith("the result is shown without sample answers: this model could not make them (")
+
+
 @pytest.mark.parametrize("quant", ["nf4", "fp4", "int8"])
 @pytest.mark.parametrize(("method", "dtype"), [("lora", "float32"), ("lora", "bfloat16"), ("ia3", "bfloat16")])
 def test_a_base_in_4_or_8_bits_learns_to_answer(make_pairs: Any, quant: str, method: str, dtype: str) -> None:
@@ -177,7 +190,7 @@ def test_a_parted_run_ends_with_the_same_weights(make_pairs: Any) -> None:
     ("changes", "why"),
     [
         ({"padded": False}, "needs padded true"),
-        ({"method": "prefix_tuning", "rank": None, "num_virtual_tokens": 4}, "method=prefix_tuning for task=seq2seq"),
+        ({"method": "bitfit", "rank": None}, "method=bitfit for task=seq2seq"),
         ({"method": "dora", "quant": "nf4"}, "method=dora over quant=nf4 for task=seq2seq"),
         ({"loss": "chunked"}, "loss=chunked for task=seq2seq"),
     ],

@@ -27,7 +27,7 @@ from remote.result.verify import sums_of, verify
 from remote.step import settings_of
 from tests.remote.conftest import CONFIG, STRATEGY
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:`past_key_values` is deprecated:FutureWarning")]
 
 Sums = dict[str, tuple[float, float]]
 

@@ -106,6 +106,7 @@ def trained(model: Any, strategy: Strategy) -> dict[str, Any]:
         ({"streaming": msgspec.structs.replace(PASSING, num_visits=2)}, "num_visits=2"),
         ({"streaming": msgspec.structs.replace(PASSING, num_visits=0)}, "num_visits=0"),
         ({"streaming": msgspec.structs.replace(PASSING, num_blocks_without_recompute=-1)}, "num_blocks_without_recompute=-1"),
+        ({"streaming": msgspec.structs.replace(PASSING, num_resident_blocks=-1)}, "num_resident_blocks=-1"),
     ],
 )
 def test_what_cannot_stream_is_refused_in_one_sentence_before_anything_is_loaded(

@@ -43,6 +43,11 @@ def test_what_is_learned_is_what_is_learned_without(quant: str, number: int, res
     assert all(here[name].equal(tensor) for name, tensor in there.items())
 
 
+def test_without_a_folder_for_them_no_block_goes_to_whatever_folder_one_stands_in() -> None:
+    with pytest.raises(Ended, match="nothing says in which folder; set num_disk_blocks 0"):
+        built(strategy_of(on_disk(3)))
+
+
 def test_bytes_in_ram_and_on_the_disk_are_those_that_both_sides_count(tmp_path: Path) -> None:
     """In RAM two buffers beside the blocks that stay there; on the disk the others, in a file without a name."""
     streams = strategy_of(on_disk(3))
