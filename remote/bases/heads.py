@@ -59,7 +59,14 @@ def load_classifier(folder: str, strategy: Strategy, device: str, head: ClassHea
             output_loading_info=True,
         )
     except ValueError as error:
+        if "attention implementation" in str(error):  # transformers' words: DeBERTa computes its own
+            raise bad_job(f'this base can\'t train with attention "{strategy.attention}"; use attention "eager"') from error
         raise bad_job(f"this base takes no head for classes: {first_line(error)}") from error
+    if model.config.is_encoder_decoder:
+        raise bad_job(
+            "this base has an encoder and a decoder, and a head for classes is trained on one of them; use an encoder, as "
+            'BERT is, or task "seq2seq" with the class as the answer'
+        )
     keep_differentiable(model)
     keep_eager(model, device)
     upcast(model, strategy)

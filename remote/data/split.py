@@ -191,7 +191,7 @@ def _encoded(part: _Part, tokenizer: Any, within: _Within, warn: Warn) -> tuple[
     )
     if read.cut or read.left_out or (read.split and within.long_rows is not None):
         warn(
-            message=f"{part.name}: {'; '.join(_fates(read, within.seq_len))}; the longest has {encoded.longest_tokens} tokens",
+            message=f"{part.name}: {'; '.join(_fates(read, within))}; the longest has {encoded.longest_tokens} tokens",
             truncated=read.cut,
             split=read.split,
             dropped=read.left_out,
@@ -213,9 +213,11 @@ def _by_task(rows: Sequence[Row], pairs: Any, tokenizer: Any, within: _Within) -
     return encode_classes(of_classes, tokenizer, seq_len, classes=within.classes, long_rows=long_rows, pairs=pairs)
 
 
-def _fates(read: RowsRead, seq_len: int) -> Iterator[str]:
+def _fates(read: RowsRead, within: _Within) -> Iterator[str]:
+    seq_len = within.seq_len
     if read.cut:
-        yield f"{_several(read.cut)} cut at {seq_len} tokens"
+        most = within.pairs.target_tokens if within.pairs is not None else None
+        yield f"{_several(read.cut)} cut at {seq_len} tokens{'' if most is None else f' of text or {most} of answer'}"
     if read.split:
         yield f"{_several(read.split)} split into pieces of at most {seq_len} tokens"
     if read.left_out:

@@ -102,6 +102,14 @@ def check_job(spec: JobSpec, folder: Path) -> None:
         raise bad_job('kbit_upcast "norms" makes fp32 and 16-bit tensors meet; it needs an autocast')
     if trains_base and strategy.autocast == "float16" and strategy.param_dtype == "float16":
         raise bad_job(f'{method} under a float16 autocast needs param_dtype "float32": its gradients are unscaled in fp32')
+    _check_lstm(spec)
+
+
+def _check_lstm(spec: JobSpec) -> None:
+    """Seen 2026-11-28, torch 2.15: oneDNN has no LSTM of half precision on most processors, and ends by an exception."""
+    asked = spec.strategy.method_options.get("encoder_reparameterization_type")
+    if spec.device == "cpu" and asked == "LSTM" and spec.strategy.autocast == "float16":
+        raise bad_job('a prompt made by an LSTM can\'t train in float16 on a CPU; use autocast "bfloat16" or "none"')
 
 
 def _check_earlier(spec: JobSpec, adapter: Path) -> None:

@@ -45,6 +45,14 @@ def test_data_that_can_not_be_used_ends_the_job_with_one_sentence(
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_prompt_made_by_an_lstm_in_half_precision_on_a_processor_is_refused(make_job: MakeJob) -> None:
+    said: dict[str, Any] = {"method": "p_tuning", "rank": None, "num_virtual_tokens": 4, "autocast": "float16"}
+    lstm = msgspec.structs.replace(STRATEGY, method_options={"encoder_reparameterization_type": "LSTM"}, **said)
+    outcome = run(make_job(strategy=lstm))
+    assert outcome.reason is EndReason.BAD_JOB
+    assert outcome.message == 'a prompt made by an LSTM can\'t train in float16 on a CPU; use autocast "bfloat16" or "none"'
+
+
 def test_an_adapter_of_another_base_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
     """It has other shapes than this base takes."""
     other = make_job("other", loop=msgspec.structs.replace(LOOP, max_steps=1, evaluations=0, num_samples=0))

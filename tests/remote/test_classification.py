@@ -101,6 +101,30 @@ def test_every_method_with_a_head_learns_the_classes_and_comes_home(
     assert [sample.reference for sample in outcome.samples] != []
 
 
+T5: dict[str, Any] = {
+    "model_type": "t5", "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 320,
+}  # fmt: skip
+DEBERTA = BERT | {"model_type": "deberta-v2", "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (T5, 'use an encoder, as BERT is, or task "seq2seq" with the class as the answer'),
+        (DEBERTA, 'this base can\'t train with attention "sdpa"; use attention "eager"'),
+    ],
+    ids=["t5", "deberta"],
+)
+def test_a_base_that_takes_no_such_head_is_told_by_what_does(
+    classify: Callable[..., Path], config: dict[str, Any], sentence: str
+) -> None:
+    job = classify()
+    (job.parent / "config.json").write_text(json.dumps(config))
+    outcome = run(job)
+    assert outcome.reason is EndReason.BAD_JOB
+    assert sentence in outcome.message
+
+
 @pytest.mark.parametrize("base", ["encoder", "decoder"])
 def test_a_head_learns_beside_bottlenecks_and_comes_home_with_them(classify: Callable[..., Path], base: str) -> None:
     """These few steps are not enough for a decoder of random weights to tell all rows apart."""

@@ -46,6 +46,14 @@ def test_each_side_is_cut_at_a_length_of_its_own_and_ends_all_the_same(byte_toke
         encode_pairs([Document(text="a")], byte_tokenizer, 6, target_tokens=None, long_rows=None)
 
 
+def test_rows_that_are_cut_are_told_with_both_lengths(make_pairs: Any) -> None:
+    job = make_pairs("job", data=changed(PAIRS, target_tokens=2), loop=changed(SHORT, max_steps=1, num_samples=0))
+    assert run(job).trained
+    events = [json.loads(line) for line in job.with_name("events.jsonl").read_bytes().splitlines()]
+    told = [event["data"]["message"] for event in events if event["kind"] == "warning"]
+    assert any("cut at 64 tokens of text or 2 of answer; the longest has " in message for message in told), told
+
+
 def test_both_sides_are_padded_apart_and_what_is_padded_teaches_nothing(byte_tokenizer: Any) -> None:
     rows = [pair("abcd", "x"), pair("a", "wxyz")]
     shape = Shape(micro_batch_size=2, gradient_accumulation_steps=1, seq_len=9, padded=True, pad_token_id=7, device="cpu")
