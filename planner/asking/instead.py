@@ -44,7 +44,8 @@ def instead(key: str, expected: tuple[str, ...], value: Any, *, usual: Any, item
         example = usual if isinstance(usual, int | float) and not isinstance(usual, bool) else USUAL.get(key, BY_KIND[kind])
         return f"write {NUMBERS[kind]} `{written(key, Bare(str(example)))}`"
     if "str" in expected:
-        return f"write text, in quotes: `{written(key, Quoted(_plain(value)))}`"
+        text = str(USUAL[key]) if isinstance(value, bool) and key in USUAL else _plain(value)
+        return f"write text, in quotes: `{written(key, Quoted(text))}`"
     return "write its keys on lines of their own, indented under it" if "object" in expected else None
 
 

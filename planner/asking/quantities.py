@@ -53,6 +53,7 @@ def parse_count(text: str) -> int:
     return int(count)
 
 
+_A_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})")
 _A_MOMENT = re.compile(r"[0-9]{1,2}:[0-9]{2}|tomorrow|today|tonight|noon|midnight|[0-9]{4}-[0-9]{2}-[0-9]{2}", re.IGNORECASE)
 
 
@@ -64,6 +65,14 @@ def parse_hours(text: str) -> float:
         )
     number, unit = _split(text, HOURS_BY_UNIT, 'a time such as "2h", "90m" or "1.5"')
     return float(number) * HOURS_BY_UNIT[unit]
+
+
+def parse_lease(text: str) -> float:
+    """Hours, as `parse_hours` reads them; what looks like a clock is told in minutes. Raises ValueError."""
+    if clock := _A_CLOCK.fullmatch(text.strip()):
+        minutes = 60 * int(clock[1]) + int(clock[2])
+        raise ValueError(f'"{text}" is not read as a length of time: {int(clock[1])} h {int(clock[2])} min is "{minutes}m"')
+    return parse_hours(text)
 
 
 def parse_usd(text: str) -> Decimal:

@@ -104,12 +104,16 @@ cd "$RENTUNE_FOLDER" 2>/dev/null || {{ echo never_started; exit; }}
 state
 """
 
-# Variable: RENTUNE_TENTHS. The working directory is the task's folder; `marked` is there.
+# Variable: RENTUNE_TENTHS. The working directory is the task's folder; `marked` is there. Told is who has no parent among them
+# but the leader, which may have been killed: what such a one has started is its own to end.
 ASK_TO_LEAVE = f"""\
 ours() {{ marked "{TASK_MARK}=$PWD"; }}
 leader=$(cat {PID_FILE} 2>/dev/null)
-for each in $(ours); do
-  if grep -sqx "PPid:[[:space:]]*$leader" "/proc/$each/status"; then kill -TERM "$each" 2>/dev/null; fi
+parent() {{ sed -n 's/^PPid:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null; }}
+led=" "
+for each in $(ours); do [ "$each" = "$leader" ] || led="$led$each "; done
+for each in $led; do
+  case "$led" in *" $(parent "$each") "*) ;; *) kill -TERM "$each" 2>/dev/null ;; esac
 done
 while [ "$RENTUNE_TENTHS" -gt 0 ] && [ -n "$(ours)" ]; do sleep 0.1; RENTUNE_TENTHS=$((RENTUNE_TENTHS - 1)); done
 for each in $(ours); do kill -KILL "$each" 2>/dev/null; done

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from provision.aboard.detached import ASK_TO_LEAVE
 from provision.aboard.marks import LEASE_ENDED_FILE, MARKED
 from provision.aboard.renewal import FETCHED_FILE
-from provision.errors import ProvisionError
+from provision.errors import ConnectionFailed, ProvisionError
 from provision.seam import LEASE, Answer, Box, Layer
 from remote.contract import CHECKPOINT_DIR, EVENTS_FILE, OUTCOME_FILE
 
@@ -36,6 +36,8 @@ LEAVING_S: Final = 700.0
 # Assumed: a line that is back is seen within seconds, and one that was cut for a moment is back by then. It is paid once, where
 # the only copy of the newest checkpoint would go.
 FETCH_WAIT_S: Final = 300.0
+LEFT_WAIT_S: Final = 30.0  # assumed: half of what an answer may take; who still leaves then is asked after again
+BUSY_RC: Final = 75  # derived: EX_TEMPFAIL of sysexits.h
 FETCH_LOOK_S: Final = 5  # assumed: between two looks meanwhile
 
 # What it is told as.
@@ -106,10 +108,13 @@ def lease_has_ended(shell: Shell, box: Box) -> bool:
 
 
 def forget_lease_end(shell: Shell, box: Box) -> None:
-    """On a host of the user's, which stands and goes on with another. Raises ConnectionFailed, and ProvisionError where the
-    mark stays: what ends its trainer next would be taken for the lease.
+    """On a host of the user's, which stands and goes on with another, once its watchdog is through with what the lease ended:
+    a trainer that is begun before that would be ended with the rest. Raises ConnectionFailed, also where the watchdog is not
+    through, and ProvisionError where the mark stays: what ends its trainer next would be taken for the lease.
     """
-    done = shell.run(f"rm -f {_mark(box)}")
+    done = shell.run(f"flock -w {LEFT_WAIT_S:.0f} -E {BUSY_RC} {shlex.quote(box.folder)} rm -f {_mark(box)}")
+    if done.rc == BUSY_RC:
+        raise ConnectionFailed(f"{box.host} is still ending what ran when its lease ended.")
     if done.rc != 0:
         raise ProvisionError(f"{box.host} does not forget that a lease has ended: {done.err.strip()}")
 

@@ -94,7 +94,7 @@ end_processes() {{
 }}
 end_lease() {{
   leaving_s=$((left < {lease.LEAVING_S:.0f} ? left : {lease.LEAVING_S:.0f}))
-  lease_ends && end_processes
+  ( flock 8; lease_ends && end_processes ) 8< "$box"  # whoever begins a trainer anew waits for this: the rest is ended with it
   began_s=$(up_s)
 }}
 box=$boxes/$RENTUNE_BOX began_s=$(up_s)

@@ -65,9 +65,11 @@ class LeaseWatch:
         return None
 
     def _ask_to_leave(self) -> None:
-        leaders = {process.pid for process in self._of_job() if _told(process.cmdline) == LEADER}
-        for process in self._of_job():
-            if _told(process.ppid) in leaders:
+        """As a controller does: whoever has no parent among them but the leader, which may have been killed."""
+        led = [process for process in self._of_job() if _told(process.cmdline) != LEADER]
+        pids = {process.pid for process in led}
+        for process in led:
+            if _told(process.ppid) not in pids:
                 with suppress(psutil.Error):
                     process.terminate()
 

@@ -22,7 +22,7 @@ from planner.asking.bounds import REQUEST_BOUNDS, complaint
 from planner.asking.checks import require_lease
 from planner.asking.policy import DEFAULT as THE_DEFAULT
 from planner.asking.policy import KEYS, LEASE, Rule, cap, in_force, lease_hours, refusal
-from planner.asking.quantities import parse_hours
+from planner.asking.quantities import parse_lease
 from planner.asking.request import Budget, Request, RequestError
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
@@ -124,7 +124,7 @@ def narrowed(asked: Budget, plan: Plan, rules: tuple[Rule, ...]) -> Iterator[str
 def _rules(policy: PolicyFile, file: Path, *, may_be_overruled: bool) -> Iterator[Rule]:
     for key in KEYS:
         if (allows := getattr(policy, key)) is not None:
-            allows = parse_hours(allows) if key == LEASE else allows
+            allows = parse_lease(allows) if key == LEASE else allows
             unkept_at = leaseless() if key == LEASE else ()
             yield Rule(key=key, allows=allows, said_in=str(file), may_be_overruled=may_be_overruled, unkept_at=unkept_at)
 
@@ -155,7 +155,7 @@ def _read(file: Path) -> PolicyFile:
 def _check_lease(lease: str, file: Path) -> None:
     bounds = REQUEST_BOUNDS["budget.lease_hours"]
     try:
-        hours = parse_hours(lease)
+        hours = parse_lease(lease)
         if not bounds.admit(hours):
             raise BadInput(f"{file}: {complaint('lease', hours, bounds)}.", hint='write `lease = "2h"`')
         require_lease(hours)

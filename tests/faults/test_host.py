@@ -19,6 +19,7 @@ import pytest
 
 from planner.asking.request import Where
 from planner.plan import Plan
+from provision.aboard.marks import LEASE_ENDED_FILE
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.account.ledger import Ledger
 from provision.cli import call
@@ -34,6 +35,7 @@ from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event, Phase
 from tests.doubles.displays import Quiet
 from tests.faults.rehearsal import Rehearsal, wait_until
+from tests.faults.test_leased import leased
 from tests.provision.plans import tiny_files
 from tests.provision.rigs import HOST_PORT_FILE, rig_of
 
@@ -88,6 +90,13 @@ class Hosted:
     def _on_host(self, plan: Plan) -> Plan:
         request = msgspec.structs.replace(plan.request, where=Where(host=self.address))
         return msgspec.structs.replace(plan, request=request, offer=offer_of_host(self.host, usd_per_hour=Decimal(0)))
+
+    def scripted(self, run_id: str, lines: str) -> Path:
+        """The folder of that run's box on the host, whose trainers are these lines of shell."""
+        [python] = self.home.glob(f".rentune/{STACKS}/*/bin/python")
+        trains = f'if [ "$1" = -m ] && [ "$2" = remote ]; then\n{lines}\nfi'
+        python.write_text(f'#!/bin/sh\n{trains}\nexec {sys.executable} "$@"\n')
+        return self.home / ".rentune/boxes" / run_id
 
 
 @pytest.fixture
@@ -243,3 +252,16 @@ def test_the_key_that_a_run_began_with_is_known_to_it_from_then_on(hosted: Hoste
     claim = read_claim(hosted.rehearsal.places.run(run_id), hosted.rehearsal.state(run_id))
     assert claim.host_key == key
     assert call(["down", run_id]) == Exit.OK
+
+
+def test_a_lease_that_ended_before_the_trainer_began_is_forgotten(hosted: Hosted) -> None:
+    """Its mark would let each later death of the trainer pass for another end of the lease, and restart it for ever."""
+    run_id = hosted.rehearsal.open(steps=8, change=lambda plan: leased(hosted._on_host(plan), lease_s=600.0))
+    box = hosted.scripted(run_id, "touch began; exec sleep 1000")
+    hosted.rehearsal.kill_controller_at(run_id, "boot")
+    (box / LEASE_ENDED_FILE).touch()
+    controller = hosted.rehearsal.start_controller(run_id)
+    wait_until((box / "job/began").exists)
+    assert not (box / LEASE_ENDED_FILE).exists()
+    assert call(["down", "--discard", run_id]) == Exit.OK
+    controller.wait()

@@ -26,7 +26,7 @@ from planner.asking.jobfile.sections import (
     WhereSection,
 )
 from planner.asking.mistyped import TYPE_WORDS, mistyped
-from planner.asking.quantities import parse_gib, parse_hours
+from planner.asking.quantities import parse_gib, parse_lease
 from planner.asking.request import Budget, DataAsked, Request, RequestError, Where
 from planner.asking.rules import with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
@@ -275,7 +275,7 @@ def _size(section: DataSection, training: dict[str, Any]) -> DataAsked:
 
 def _budget(document: Document, section: BudgetSection) -> Budget:
     try:
-        lease_hours = parse_hours(section.lease) if isinstance(section.lease, str) else section.lease
+        lease_hours = parse_lease(section.lease) if isinstance(section.lease, str) else section.lease
     except ValueError as error:
         raise document.error(("budget", "lease"), str(error), hint="write `lease: 2h`") from None
     return Budget(max_usd=section.max_cost, max_hours=section.max_hours, lease_hours=lease_hours, goal=section.goal)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from planner.asking.options.kinds import COLUMN, HOURS, SIZE, TAG
+from planner.asking.options.kinds import COLUMN, HOURS, LEASE, SIZE, TAG
 from planner.asking.options.table import BY_FIELD, DATA_FIELDS, OPTIONS, Option
 from planner.asking.request import Changes
 
@@ -65,7 +65,7 @@ def _words(option: Option, value: Any) -> list[str]:
 def _word(option: Option, value: Any) -> str:
     if option.kind is SIZE:
         return f"{value:.12g}GB"
-    if option.kind is HOURS or option.kind is float:
+    if option.kind in (HOURS, LEASE, float):
         return f"{value:.12g}"
     if option.kind in (TAG, COLUMN):
         return "=".join(value)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from planner.asking.options.plain import OneOf, PlainOption
-from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
+from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_lease, parse_usd
 
 
 class Amount(click.ParamType[Any]):
@@ -101,6 +101,7 @@ SIZE: Final = Amount("size", parse_gib)
 COUNT: Final = Amount("count", parse_count)
 USD: Final = Amount("usd", parse_usd)
 HOURS: Final = Amount("hours", parse_hours)
+LEASE: Final = Amount("hours", parse_lease)
 CARDS: Final = Amount("cards", parse_cards)
 WORDS: Final = Amount("names", parse_words)
 PROVIDER: Final = Amount("text", str.lower)  # as the catalog writes them

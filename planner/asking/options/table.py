@@ -19,6 +19,7 @@ from planner.asking.options.kinds import (
     COUNT,
     DEPLOYMENT,
     HOURS,
+    LEASE,
     POLICY_KEY,
     PROVIDER,
     SIZE,
@@ -132,7 +133,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         ("--lease",),
         "budget.lease_hours",
-        HOURS,
+        LEASE,
         "Without a controller for so long (2h) the box saves, ends the training and itself (default: its deadline alone does).",
     ),
     Option(

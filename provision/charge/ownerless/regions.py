@@ -30,8 +30,10 @@ class Parted(NamedTuple):
 
 def require_one_wish(regions: tuple[str, ...], *, everywhere: bool, orphans: bool) -> None:
     """Raises BadInput where all regions, which is the default and can be said, are asked for beside some of them, or either of
-    anything but orphans.
+    anything but orphans, and for a region without a name.
     """
+    if not all(region.strip() for region in regions):
+        raise BadInput("--region names no region.", hint="Name one, such as --region eu-west-1, or leave it out.")
     if regions and everywhere:
         raise BadInput("--all-regions and --region are two things to ask.", hint="Leave one of them out.")
     if (regions or everywhere) and not orphans:

@@ -227,6 +227,8 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             if standing == "killed":
                 restarts = allow_restart(run, shell, box, restarts, why=REBOOTED if seen.rebooted else KILLED)
                 driver_awaited(run, shell, box)  # by this boot: a reboot loads it anew
+            elif ended_by_lease(run, shell, box):  # before it had begun
+                begin_anew(run, shell, box)
             with begun_by_somebody(run, shell, box):
                 learned = standing == "killed"  # and its checkpoints are on the box
                 begin = partial(_start, run, phases, shell, box, again=learned)

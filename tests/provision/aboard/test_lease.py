@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -24,12 +26,13 @@ from provision.aboard.lease import (
     lease_layer,
     unwatched_layer,
 )
-from provision.aboard.marks import LEASE_ENDED_FILE
+from provision.aboard.marks import LEASE_ENDED_FILE, TASK_MARK
 from provision.aboard.renewal import BEGUN_FILE, BOOT_ID, FETCHED_FILE, RENEW_S, RENEWED_FILE, SPARED_FILE, attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.clouds.programs import CLOUDS
 from provision.direct.here import local_offer
-from provision.direct.lease import LeaseWatch
+from provision.direct.lease import LEADER, LeaseWatch
+from provision.errors import ConnectionFailed
 from provision.seam import Box
 from provision.walk.job.stopping import MOST_S
 from remote.checkpoints.push import LAST_S
@@ -204,6 +207,57 @@ def test_a_shell_that_ends_a_lease_waits_for_the_trainers_last_words(rig: Rig) -
         assert lease.lease_has_ended(shell, box), "a look forgets nothing"
         lease.forget_lease_end(shell, box)
         assert not lease.lease_has_ended(shell, box), "a host forgets it, for it stands and goes on"
+
+
+def lead_no_more(box: Box) -> None:
+    """The shell that leads its trainer is killed, found by its mark: the box's pids are not this machine's."""
+    [leader] = [each for each in psutil.process_iter() if leads(each, job_folder(box))]
+    leader.kill()
+    await_true(lambda: not leads(leader, job_folder(box)))
+
+
+def leads(process: psutil.Process, task: str) -> bool:
+    try:
+        return bool(process.cmdline() == LEADER and process.environ().get(TASK_MARK) == task)
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.box
+def test_a_trainer_whose_leader_was_killed_is_told_to_save_all_the_same(rig: Rig) -> None:
+    """By the shell of a lease, which tells it as a controller that stops it does."""
+    box = leased(rig, 600.0)
+    begin(rig, box)
+    lead_no_more(box)
+    with rig.connect(box) as shell:
+        job.stop(shell, box)
+        assert shell.run(f"cat {job_folder(box)}/saved").out == "saved\n"
+
+
+@pytest.mark.box
+def test_a_local_box_tells_a_trainer_whose_leader_was_killed(rig: Rig) -> None:
+    box = leased(rig, 4.0)
+    begin(rig, box)
+    lead_no_more(box)
+    await_true(Path(job_folder(box), "saved").exists)
+
+
+@pytest.mark.box
+def test_a_lease_is_forgotten_once_what_it_ended_has_been_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host's watchdog locks the box's folder meanwhile: what is begun before that goes with the rest."""
+    monkeypatch.setattr(lease, "LEFT_WAIT_S", 0.0)
+    box = leased(rig, 600.0)
+    mark = Path(box.folder, LEASE_ENDED_FILE)
+    mark.touch()
+    held = os.open(box.folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with rig.connect(box) as shell:
+        with pytest.raises(ConnectionFailed, match="is still ending what ran when its lease ended"):
+            lease.forget_lease_end(shell, box)
+        assert mark.exists()
+        os.close(held)
+        lease.forget_lease_end(shell, box)
+    assert not mark.exists()
 
 
 @pytest.mark.box

@@ -17,7 +17,7 @@ import pytest
 
 from provision.aboard import detached, job, ship
 from provision.aboard.job import secret_places
-from provision.aboard.lease import lease_has_ended
+from provision.aboard.lease import forget_lease_end, lease_has_ended
 from provision.aboard.renewal import attended
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
@@ -391,6 +391,21 @@ def test_a_lease_ends_our_job_and_the_host_goes_on_for_whoever_comes_back(host: 
         assert (_watchdog(layers).there, _lease(layers).there) == (Answer.YES, Answer.YES)
     assert _processes(host, "somebody-else")
     host.provisioner.destroy(host.launch(run_id="somebody-else"))
+
+
+def test_a_trainer_that_is_begun_anew_is_not_ended_with_what_the_lease_ended(host: Rig) -> None:
+    """The watchdog ends what is left a while after the trainer has left: whoever comes back waits for that."""
+    box = host.provisioner.up(local_offer(), msgspec.structs.replace(host.launch(), lease_s=4.0))
+    trainer = "trap 'kill $!; exit 4' TERM; [ ! -e began ] || { sleep 3; touch outlived; }; touch began; sleep 1000 & wait $!"
+    with host.connect(box) as shell:
+        with attended(shell, box, spare=False, every_s=0.2):
+            detached.start(shell, job_folder(box), trainer, box_marks(box))
+            await_true(Path(job_folder(box), "began").exists)
+        await_true(lambda: job.state(shell, box).state == "killed")
+        with attended(shell, box, spare=False, every_s=0.2):
+            forget_lease_end(shell, box)
+            detached.start(shell, job_folder(box), trainer, box_marks(box), again=(4,))
+            await_true(Path(job_folder(box), "outlived").exists)
 
 
 def _lease(layers: tuple[Layer, ...]) -> Layer:

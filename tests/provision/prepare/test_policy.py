@@ -97,6 +97,8 @@ def test_both_files_hold_at_once(office: Places) -> None:
         ('lease = "5m"', "a lease of 5 minutes may end while its box still boots", 'write `lease = "2h"`'),
         ('lease = "soon"', '"soon" is not a time such as "2h"', 'write `lease = "2h"`'),
         ('lease = "999999h"', "lease is 999999 and must be", 'write `lease = "2h"`'),
+        ("lease = true", "lease must be text, not true or false (true)", 'write text, in quotes: `lease = "2h"`'),
+        ('lease = "1:30"', '"1:30" is not read as a length of time: 1 h 30 min is "90m"', 'write `lease = "2h"`'),
         ("lease = 2", "lease must be text, not a whole number (2)", 'write text, in quotes: `lease = "2"`'),
         ("providers = [", "is not TOML", LINES),
         ("providers = " + "[" * 5_000, "is nested too deep", LINES),

@@ -185,6 +185,8 @@ def test_a_slip_of_the_pen_is_refused_once_all_have_told_their_regions(clouds: C
         (("ls", "--orphans", "--region", "us-east-1", "--all-regions"), "--all-regions and --region are two things to ask"),
         (("down", "--orphans", "--region", "us-east-1", "--all-regions"), "--all-regions and --region are two things to ask"),
         (("ls", "--region", "us-east-1"), "--region is about orphans"),
+        (("down", "--orphans", "--region", ""), "--region names no region"),
+        (("ls", "--orphans", "--region", " "), "--region names no region"),
         (("down", "r1", "--all-regions"), "--all-regions is about orphans"),
     ],
 )
