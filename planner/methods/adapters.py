@@ -10,7 +10,7 @@ from catalogs.bases.architectures import Linear
 from planner.methods.layers import LAYERS
 from planner.methods.method import Adapter, Dials, Kind, Launches, Places, Work
 from planner.strategy.precision import BITSANDBYTES
-from remote.contract import Strategy
+from remote.contract import CAST_INPUT, Strategy
 
 
 def _lora(linear: Linear, dials: Dials) -> tuple[int, ...]:
@@ -131,8 +131,6 @@ def _ia3(linear: Linear, _dials: Dials) -> tuple[int, ...]:
     """One factor per output of an attention module, per input of a feed-forward module."""
     return (linear.in_features if scaled_before(linear) else linear.out_features,)
 
-
-CAST_INPUT: Final = "cast_input_dtype"  # an option of the trainer's: whether LoRA casts what comes in to its own dtype
 
 # `method_options` of peft's configurations that change neither what hangs on a linear nor its memory
 IDLE_OPTIONS: Final = frozenset(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from planner.methods.method import Adapter, Dials, Kind, Places
 from planner.refusals import CaseError
-from remote.contract import Strategy
+from remote.contract import CAST_INPUT, Strategy
 
 
 def require_possible(adapter: Adapter, strategy: Strategy, places: Places, dials: Dials) -> None:
@@ -101,13 +101,13 @@ def _oft(strategy: Strategy, _places: Places, dials: Dials) -> None:
 
 def _lora(strategy: Strategy, _places: Places, dials: Dials) -> None:
     """An input that is not cast meets an adapter of another dtype, unless there is an autocast over both."""
-    casts = dials["cast_input_dtype"]
+    casts = dials[CAST_INPUT]
     if not isinstance(casts, bool):
-        words = f"cast_input_dtype must be true or false, not {casts!r}"
-        raise CaseError("method_options", words, 'method_options {"cast_input_dtype": false}')
+        words = f"{CAST_INPUT} must be true or false, not {casts!r}"
+        raise CaseError("method_options", words, f'method_options {{"{CAST_INPUT}": false}}')
     if not casts and strategy.autocast == "none":
-        words = "cast_input_dtype false needs an autocast, under which input and adapter meet in its dtype"
-        raise CaseError("method_options", words, "autocast bfloat16, or leave cast_input_dtype out")
+        words = f"{CAST_INPUT} false needs an autocast, under which input and adapter meet in its dtype"
+        raise CaseError("method_options", words, f"autocast bfloat16, or leave {CAST_INPUT} out")
 
 
 LIMITS: Final[Mapping[Kind, Callable[[Strategy, Places, Dials], None]]] = {

@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import msgspec
 
-from remote.contract import Loop, Strategy
+from remote.contract import CAST_INPUT, Loop, Strategy
 from remote.ends import bad_job
 
 LORA_FA: Final = "lora_fa"  # the optimizer that leaves LoRA's A as it was drawn
 LORA_PLUS: Final = "lora_plus"  # the method whose B learns faster
 RATE_RATIO: Final = "loraplus_lr_ratio"  # of LoRA+, by peft's name: how much faster B learns than A
-CAST_INPUT: Final = "cast_input_dtype"  # of LoRA, by peft's name: whether an input is cast to what the adapter is held in
 # Methods whose layers are LoRA's own. DoRA's read the input's dtype once more, for the weights that they compare with it.
 FED_AS_THEY_COME: Final = frozenset({"lora", "rslora", "lora_plus", "pissa", "lora_prompt"})
 

@@ -96,6 +96,7 @@ from remote.contract.reading import (
 from remote.contract.strategy import (
     ALPHA_PER_RANK,
     BY_TWO_SLOTS,
+    CAST_INPUT,
     PACKED_HERE,
     PACKED_INDEX,
     PACKED_KEY,
@@ -123,6 +124,7 @@ __all__ = [
     "ALPHA_PER_RANK",
     "BY_TWO_SLOTS",
     "CAPABILITIES",
+    "CAST_INPUT",
     "CHECKPOINT_DIR",
     "CHECKPOINT_FILES",
     "EVENTS_FILE",

@@ -61,6 +61,9 @@ def disk_blocks(strategy: Strategy) -> int:
     return strategy.streaming.num_disk_blocks if strategy.offload == "stream" and strategy.streaming is not None else 0
 
 
+# Of `method_options`, an option of ours for LoRA, which peft has on its layers alone (`cast_input_dtype_enabled`): whether an
+# input is cast to the dtype that the adapter is held in.
+CAST_INPUT: Final = "cast_input_dtype"
 ALPHA_PER_RANK: Final = 2.0  # assumed: the field's habit, as in TRL 1.10 (r 16, alpha 32)
 
 

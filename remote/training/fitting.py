@@ -235,10 +235,11 @@ class Fitting:
         self._desk.meters.forget()
         return None
 
-    # ── when memory runs out ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── when memory runs out, or a compiler gives up ───────────────────────────────────────────────────────────────────
 
     def fitted(self, work: Callable[[], T], rungs: tuple[Rung, ...]) -> T:
-        """What `work` returns. Where memory runs out in it, again from where it began, one rung further down each time.
+        """What `work` returns. Where memory runs out in it, again from where it began, one rung further down each time; where
+        its blocks can't be compiled, again without.
 
         Raises `Ended` (out of memory) at the foot of the ladder.
         """
@@ -294,7 +295,7 @@ class Fitting:
 
     def _carry_out(self, strategy: Strategy) -> None:
         """Go on by a strategy that makes the same steps out of the same rows."""
-        if strategy.kernels != self.strategy.kernels:
+        if strategy.kernels != self.strategy.kernels and strategy.kernels == "eager":  # no step goes the other way
             run_eagerly(self.trained.model)
             unfuse(self.trained.model)
         if strategy.gradient_checkpointing != self.strategy.gradient_checkpointing:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from catalogs.bases.architectures import Linear
 from planner.estimators.memory.step.operations import FP32, Block, plain_product
 from planner.estimators.memory.step.tape import Tensor
-from planner.methods.adapters import CAST_INPUT
 from planner.strategy.precision import BITSANDBYTES
+from remote.contract import CAST_INPUT
 
 
 def lora_beside(block: Block, x: Tensor, module: Linear) -> Tensor:
