@@ -33,6 +33,7 @@ from planner.methods import (
     TOP_BLOCKS,
     adapter_params,
 )
+from planner.strategy.packed import packed_of
 from planner.strategy.precision import BITSANDBYTES
 from remote.contract import ALPHA_PER_RANK, Task
 
@@ -120,9 +121,15 @@ PACKED: Final[dict[str, Any]] = {"padded": True}  # derived: the mask that keeps
 
 def advise(request: Request, architecture: Architecture) -> Advice:
     """Resolve `method: auto` and fill rank, alpha, targets, dropout and batch where the request is silent."""
-    said = ALWAYS_SAID.get(request.task, {}) | (PACKED if request.data.reading.packing else {}) | request.training
+    fixed = fixed_by_pack(request, architecture)
+    always = ALWAYS_SAID.get(request.task, {}) | (PACKED if request.data.reading.packing else {})
+    said = always | fixed | request.training
     method = said.pop("method", AUTO)
-    choices: list[Choice] = []
+    choices = [
+        Choice(key=key, value=value, reason="the base is packed so", source=architecture.source)
+        for key, value in fixed.items()
+        if key not in request.training
+    ]
     if method == AUTO:
         chosen = _last(ruled_by(request, {"method": METHOD_CHOICE.value}), "method") or METHOD_CHOICE
         choices.append(chosen)
@@ -150,6 +157,16 @@ def advise(request: Request, architecture: Architecture) -> Advice:
         global_batch_size=global_batch_size,
         choices=(*choices, *of_loop),
     )
+
+
+def fixed_by_pack(request: Request, architecture: Architecture) -> dict[str, Any]:
+    """What of `training` a base that was packed here settles; nothing for a method that trains its linears, which takes plain
+    weights.
+    """
+    packed, method = packed_of(architecture), request.training.get("method", AUTO)
+    if packed is None or (method in METHODS and METHODS[method].moves_linears):
+        return {}
+    return packed.fixed()
 
 
 def _last(choices: list[Choice], key: str) -> Choice | None:

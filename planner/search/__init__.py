@@ -10,7 +10,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
 from catalogs.hardware import Offer
-from planner.advise import advise
+from planner.advise import advise, fixed_by_pack
 from planner.asking.policy import Rule, in_force, unmatched
 from planner.asking.request import Changes, Request
 from planner.asking.sent import NOTHING, Sent
@@ -346,7 +346,11 @@ def checks(
     )
     if architecture is None:
         return of_words
-    meant = request.training | (QLORA_MEANS if request.training.get("method") == QLORA else {})
+    meant = (
+        fixed_by_pack(request, architecture)
+        | request.training
+        | (QLORA_MEANS if request.training.get("method") == QLORA else {})
+    )
     return (
         *of_words,
         lambda: require_trainable(architecture, request.task),
@@ -354,7 +358,10 @@ def checks(
         lambda: require_apart(architecture) if request.data.reading.packing else None,
         lambda: require_unpacked(request.model),
         lambda: require_unquantized(
-            architecture, str(meant.get("quant", "none")), double_quant=bool(meant.get("double_quant", False))
+            architecture,
+            str(meant.get("quant", "none")),
+            double_quant=bool(meant.get("double_quant", False)),
+            param_dtype=meant.get("param_dtype"),
         ),
         lambda: check_layers(request, architecture),
         lambda: check_attention(request, architecture),

@@ -41,6 +41,7 @@ from planner.refusals import CaseRefused
 from planner.search.ways.fit import Fit
 from planner.search.ways.ladders import Ladders
 from planner.search.ways.strategies import strategies
+from planner.strategy.packed import packed_of, require_taken
 from planner.strategy.stack import PINNED_STACK
 from remote.contract import Dtype, Quant, Strategy
 
@@ -53,6 +54,7 @@ VARYING: Final = (
     "adapter_dtype",
     "optimizer",
     "param_dtype",
+    "autocast",
     "micro_batch_size",
     "gradient_accumulation_steps",
     "gradient_checkpointing",
@@ -65,6 +67,8 @@ VARYING: Final = (
 
 # What of these moves nothing that rests on a GPU
 OF_A_PASS: Final = frozenset({"micro_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "loss"})
+
+DTYPES_SAID: Final = frozenset({"param_dtype", "autocast"})  # who says one of them chooses how a packed base is computed with
 
 key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart
 _resting_key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*(name for name in VARYING if name not in OF_A_PASS))
@@ -85,6 +89,7 @@ class Figures:
         driver_installers: frozenset[str] = frozenset(),
     ) -> None:
         self.architecture = architecture
+        self._packed = None if request.training.keys() & DTYPES_SAID else packed_of(architecture)
         self._request = request
         self._task = request.task
         self._data = request.data
@@ -175,6 +180,7 @@ class Figures:
         here = outside_of(gpu, strategy)
         if key not in self._needs:
             try:
+                require_taken(self._packed, strategy)
                 self._needs[key] = (estimate_needs(self.architecture, strategy, task=self._task, gpu=gpu), here)
             except CaseRefused as error:
                 self._needs[key] = error
@@ -188,6 +194,7 @@ class Figures:
         """What no GPU can do with less of. Raises CaseRefused for what has no closed form."""
         key = _resting_key_of(strategy)
         if key not in self._resting:
+            require_taken(self._packed, strategy)
             self._resting[key] = resting_bytes(self.architecture, strategy, task=self._task)
         return self._resting[key]
 
@@ -195,6 +202,7 @@ class Figures:
         """RAM and disk of the box."""
         key = (on_cpu, *key_of(strategy))
         if key not in self._host:
+            require_taken(self._packed, strategy)
             self._host[key] = estimate_host(
                 self.architecture, strategy, num_gpus=strategy.num_gpus, on_cpu=on_cpu, task=self._task
             )

@@ -63,4 +63,5 @@ def _draw(data: dict[str, Any]) -> None:
     read, written, double = data["read_bytes"] / GB, data["written_bytes"] / GB, str(data["double_quant"]).lower()
     say(f"{data['folder']} holds the base in {data['quant']}: {written:.1f} GB of {read:.1f}.")
     say(f"{data['packed_now']} of {data['files']} files were packed now.")
-    click.echo(f"In a job: model: {data['folder']}, and under training quant: {data['quant']} and double_quant: {double}.")
+    how = f"quant: {data['quant']}, double_quant: {double} and param_dtype: {data['dtype']}"
+    click.echo(f"In a job: model: {data['folder']}; a plan takes {how} from there.")

@@ -169,7 +169,7 @@ def cautions(cards: Cards, question: Question, layouts: Iterable[Layout]) -> Ite
         return
     gpu = question.catalog.gpus[cards.gpu]
     packed = any(each.strategy.quant in BITSANDBYTES for each in layouts)
-    if gpu.bitsandbytes == "no" and question.request.training.get("quant", "none") in BITSANDBYTES:
+    if gpu.bitsandbytes == "no" and question.advice.training.get("quant", "none") in BITSANDBYTES:
         yield NO_KERNELS.format(gpu=gpu)
     if packed and has_unsure_kernels(gpu):
         yield UNSURE_KERNELS.format(gpu=gpu)

@@ -752,13 +752,29 @@ PACKED: dict[str, Any] = {
 def test_a_base_that_was_packed_on_the_disk_is_planned_as_it_is_packed() -> None:
     """And in no other way: a run would end at it."""
     packed = msgspec.structs.replace(SHAPE, config=SHAPE.config | PACKED)
-    for training in ({"method": "qlora"}, {"method": "lora", "quant": "nf4", "double_quant": True}):
+    silent: tuple[dict[str, Any], ...] = ({}, {"method": "lora"}, {"method": "lora", "quant": "nf4"})
+    for training in (*silent, {"method": "qlora"}, {"method": "lora", "quant": "nf4", "double_quant": True}):
         found = ask(make_request(training=training), market(make_offer()), architecture=packed).plans
-        assert {plan.strategy.quant for plan in found} == {"nf4"}
-    for training in ({}, {"method": "lora", "quant": "nf4"}, {"method": "lora", "quant": "int8"}):
+        assert {(plan.strategy.quant, plan.strategy.double_quant, plan.strategy.param_dtype) for plan in found} == {
+            ("nf4", True, "bfloat16")
+        }
+    for training in ({"method": "full"}, {"method": "lora", "double_quant": False}, {"method": "lora", "quant": "int8"}):
         with pytest.raises(Unsupported, match="is packed in nf4 with double_quant true, not in") as refused:
             ask(make_request(training=training), market(make_offer()), architecture=packed)
         assert "say quant nf4 and double_quant true" in (refused.value.hint or "")
+
+
+def test_a_base_that_was_packed_in_a_dtype_is_planned_where_that_is_computed_in() -> None:
+    """Elsewhere it was refused by the trainer, on a machine that was paid for."""
+    packed = msgspec.structs.replace(SHAPE, config=SHAPE.config | PACKED)
+    turing = make_gpu(bf16=False, compute_capability=(7, 5))
+    old = ask(make_request(), make_catalog(make_offer(), gpus=(turing,)), architecture=packed)
+    assert not old.plans
+    (why,) = {each.reason for each in old.rejections}
+    assert why == "the base is packed in bfloat16, and such a card computes in float16: pack it with --dtype float16"
+    with pytest.raises(Unsupported, match="is packed in param_dtype bfloat16, not in float32") as refused:
+        ask(make_request(training={"method": "lora", "param_dtype": "float32"}), market(make_offer()), architecture=packed)
+    assert refused.value.hint == "pack it anew with --dtype float32, or leave param_dtype out"
 
 
 @pytest.mark.parametrize(

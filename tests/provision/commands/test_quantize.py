@@ -19,7 +19,8 @@ def test_a_base_is_packed_and_what_lies_there_is_not_packed_again(tmp_path: Path
     base, into = made_base(tmp_path / "base"), tmp_path / "packed"
     capsys.readouterr()
     assert call(["quantize", str(base), "--into", str(into), "--dtype", "float32"]) == Exit.OK
-    assert f"In a job: model: {into}, and under training quant: nf4 and double_quant: true." in capsys.readouterr().out
+    said = "a plan takes quant: nf4, double_quant: true and param_dtype: float32 from there."
+    assert f"In a job: model: {into}; {said}" in " ".join(capsys.readouterr().out.split())
     assert call(["quantize", str(base), "--into", str(into), "--dtype", "float32", "--json"]) == Exit.OK
     data = json.loads(capsys.readouterr().out)["data"]
     assert (data["folder"], data["packed_now"]) == (str(into), 0)

@@ -26,7 +26,7 @@ CONFIG: Final[dict[str, Any]] = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 320, "max_position_embeddings": 512, "tie_word_embeddings": True,
 }  # fmt: skip
-HOW: Final = {"quant": "nf4", "double_quant": True, "quant_storage": "uint8", "dtype": "bfloat16"}
+HOW: Final = {"quant": "nf4", "double_quant": True, "quant_storage": "uint8", "dtype": "float32"}
 
 
 def plain(folder: Path) -> Path:

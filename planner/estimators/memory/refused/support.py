@@ -38,15 +38,16 @@ def require_counted(architecture: Architecture, strategy: Strategy, *, task: Tas
     _experts(architecture, strategy, task, stack)
 
 
-def require_unquantized(architecture: Architecture, quant: str, *, double_quant: bool) -> None:
+def require_unquantized(architecture: Architecture, quant: str, *, double_quant: bool, param_dtype: str | None = None) -> None:
     """Raise Unsupported for weights that are stored quantized, unless they are stored as the case asks: by `remote.quantized`,
-    or in another way than bitsandbytes', which quantizes plain weights while they are loaded.
+    or in another way than bitsandbytes', which quantizes plain weights while they are loaded. `param_dtype`: None = any.
     """
     stored = architecture.config.get("quantization_config")
     if stored is None or quant not in ("none", *BITSANDBYTES):
         return
     if (packed := architecture.config.get(PACKED_KEY)) is not None:
         _require_packed_so(architecture, packed, quant, double_quant=double_quant)
+        _require_of_dtype(architecture, packed, param_dtype)
         return
     how = stored.get("quant_method") or "a quantization"
     raise Unsupported(
@@ -67,6 +68,17 @@ def _require_packed_so(architecture: Architecture, packed: object, quant: str, *
             "model",
             f"{architecture.name} is packed in {words}, not in {quant} with double_quant {str(double_quant).lower()}",
             f"say quant {is_so[0]} and double_quant {str(is_so[1]).lower()}, or name the base that it was made from",
+        )
+
+
+def _require_of_dtype(architecture: Architecture, packed: object, param_dtype: str | None) -> None:
+    """What is not packed was rounded to its dtype before: in another one it would not be what packing anew makes."""
+    is_so = packed.get("dtype") if isinstance(packed, dict) else None
+    if None not in (is_so, param_dtype) and is_so != param_dtype:
+        raise Unsupported(
+            "param_dtype",
+            f"{architecture.name} is packed in param_dtype {shortened(str(is_so))}, not in {param_dtype}",
+            f"pack it anew with --dtype {param_dtype}, or leave param_dtype out",
         )
 
 
