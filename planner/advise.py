@@ -35,7 +35,7 @@ from planner.methods import (
 )
 from planner.strategy.packed import packed_of
 from planner.strategy.precision import BITSANDBYTES
-from remote.contract import ALPHA_PER_RANK, Task
+from remote.contract import ALPHA_PER_RANK, Strategy, Task
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,18 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a step's sequences spread over so many GPUs; a number that the planner chose may grow to one on each."""
         size = self.global_batch_size
         return size % num_gpus == 0 or (num_gpus % size == 0 and self.chose("global_batch_size"))
+
+    def done_by(self, strategy: Strategy) -> tuple[Choice, ...]:
+        """The choices as the strategy carries them out: a step that grew to one sequence on each GPU has as many."""
+        passes, num_gpus = strategy.gradient_accumulation_steps, strategy.num_gpus
+        size = strategy.micro_batch_size * passes * num_gpus
+        if size == self.global_batch_size:
+            return self.choices
+        how = f"what comes out in {passes} x {strategy.micro_batch_size} on {num_gpus} GPUs, of {self.global_batch_size}"
+        return tuple(
+            msgspec.structs.replace(each, value=size, reason=how) if each.key == "global_batch_size" else each
+            for each in self.choices
+        )
 
 
 OF_TRL: Final = "a default of TRL 1.10 (r 16, alpha 32)"

@@ -73,7 +73,7 @@ def hand_off(
         planned_ram_bytes=None if on_cpu else plan.host.ram_peak_bytes,
         planned_step_s=plan.duration.step_s.p50,
         planned_link_bytes_per_s=None if plan.gpu is None else host_bytes_per_s(plan.gpu),
-        planned_read_bytes_per_s=disk_bytes_per_s() if disk_blocks(plan.strategy) else None,
+        planned_read_bytes_per_s=disk_bytes_per_s(plan.offer.provider).p50 if disk_blocks(plan.strategy) else None,
         planned_disk_bytes=plan.host.written_bytes,
         planned_checkpoint_bytes=plan.host.checkpoint_bytes,
         usd_per_hour=float(plan.offer.usd_per_hour),

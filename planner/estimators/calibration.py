@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from planner.plan import Range
-from planner.units import GB, MIB
+from planner.units import GB, MB, MIB
 
 # ── around PyTorch ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,26 +161,40 @@ IMPERFECT_OVERLAP: Final = 0.15  # assumed
 NVLINK_SHARE: Final = 0.8  # fitted: of the datasheet's rate in one direction
 PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective
 SLOWEST_PCIE: Final = 3  # assumed of a card whose generation nobody states: the oldest in use
-# derived: a network card of 200 Gb/s for each GPU, as HGX clusters have them; a cheap cloud has far less
-NODE_LINK_GB_PER_S: Final = 25.0
+# Gb/s that a machine has to the next one, for no price list says it of a type. Of eight GPUs on one board, by architecture;
+# assumed between what the vendors' pages tell (recalled, 2026-11-28): AWS p4d 400, p5 3,200; Google a2 100, a3 1,000 to 3,200;
+# Azure's ND A100 1,600, ND H100 and ND MI300X 3,200
+BOARD_OF_EIGHT_GBIT_PER_S: Final[Mapping[str, Range]] = {
+    "Ampere": Range(p10=1_600, p50=400, p90=100),
+    "Hopper": (NEWER := Range(p10=3_200, p50=1_600, p90=400)),
+    "Blackwell": NEWER,
+    "CDNA3": NEWER,
+    "CDNA4": NEWER,
+}
+# Of any other: assumed between AWS g6.xlarge, "up to 10" and 2.5 for long (recalled, 2026-11-28), and the largest of those
+OTHER_GBIT_PER_S: Final = Range(p10=100, p50=10, p90=2.5)
 # assumed: what one reader gets of a box's disk in large pieces; checkpoints, which are hashed and forced there, go at a rate of
 # their own (phases.WRITE_BYTES_PER_S). A drive of the box's own (NVMe) reads 2 to 7 GB/s, a volume over the network 0.1 to 1 as
 # it was paid for, and no price list says which; preflight measures it
 READ_BYTES_PER_S: Final = Range(p10=3 * GB, p50=1 * GB, p90=GB / 3)
+# Where the disk that we order reads as much as its price includes and no more, by provider. derived: gp3's 125 MiB/s (Amazon's
+# page of EBS volume types, recalled 2026-11-28); 140 MiB/s of Google's Hyperdisk Balanced, and of a persistent disk, which has
+# 0.28 more for each GiB (docs.cloud.google.com, read 2026-11-27). assumed: a fifth less on a busy day
+ORDERED_READ_BYTES_PER_S: Final[Mapping[str, Range]] = {
+    "aws": Range(p10=140 * MB, p50=131 * MB, p90=105 * MB),
+    "gcp": Range(p10=240 * MB, p50=147 * MB, p90=118 * MB),
+}
 SUMS_PER_BLOCK: Final = 4  # derived: behind attention and MLP, forward and backward (Megatron-LM, arXiv:1909.08053)
 RING_TRIPS: Final = 2  # derived: a sum over a ring sends every byte twice, to be added and to be handed out
 NARROW_BYTES: Final = 2  # derived: of a 16-bit number
 
-RunClass = Literal[
-    "disk_bound", "link_bound", "other_vendor", "host_bound", "experts", "other_card", "full", "several_gpus", "one_gpu"
-]
+RunClass = Literal["link_bound", "other_vendor", "host_bound", "experts", "other_card", "full", "several_gpus", "one_gpu"]
 
 # How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/offers/fit_constants.py: runs are parted into classes, a
 # run belongs to the first that applies, and a class's factor is exp(the 80th percentile of |ln(predicted / measured)|), rounded
 # up, each run predicted by a fit that had not seen its source. In brackets: the runs, and how many of them lie inside. The
 # factors fall, so the first class that applies is the widest.
 SPREADS: Final[Mapping[RunClass, float]] = {
-    "disk_bound": READ_BYTES_PER_S.p10 / READ_BYTES_PER_S.p50,  # derived: no run was; as far as disks lie apart
     "link_bound": 2.11,  # derived (6, 83 %); nobody knows a rented box's topology before it is measured
     "host_bound": 2.07,  # derived (23, 83 %); moves with the day and the host
     "other_vendor": 1.62,  # derived (1, 100 %); other libraries of kernels

@@ -396,5 +396,5 @@ def plan_of(found: Found, question: Question, figures: Figures, edges: Edges) ->
         catalog_as_of=found.offer.observed_on,
         planned_on=edges.today,
         versions=dict(edges.versions),
-        choices=question.advice.choices,
+        choices=question.advice.done_by(strategy),
     )

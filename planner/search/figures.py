@@ -43,7 +43,7 @@ from planner.search.ways.ladders import Ladders
 from planner.search.ways.strategies import strategies
 from planner.strategy.packed import packed_of, require_taken
 from planner.strategy.stack import PINNED_STACK
-from remote.contract import Dtype, Quant, Strategy
+from remote.contract import Dtype, Quant, Strategy, disk_blocks
 
 # In these the strategies of one search differ; the rest of a Strategy is the same for all of them.
 VARYING: Final = (
@@ -249,7 +249,8 @@ class Figures:
 
     def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool) -> DurationEstimate:
         padded = padded or not (self._data.profile or self.seen)  # sizes that were only stated hold no padding
-        key = (self.pace(gpu, offer, num_gpus=strategy.num_gpus), padded, *key_of(strategy))
+        disk = offer.provider if disk_blocks(strategy) else None
+        key = (self.pace(gpu, offer, num_gpus=strategy.num_gpus), disk, padded, *key_of(strategy))
         if key not in self._duration:
             local = offer.provider == LOCAL  # its environment stands already, and so does the model
             self._duration[key] = duration_on(

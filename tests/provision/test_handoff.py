@@ -38,7 +38,7 @@ def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:
         beside_gpu, strategy=msgspec.structs.replace(plan.strategy, offload="stream", streaming=below)
     )
     told = hand_off(reads, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
-    assert told.planned_read_bytes_per_s == disk_bytes_per_s()
+    assert told.planned_read_bytes_per_s == disk_bytes_per_s(plan.offer.provider).p50
 
 
 def test_every_path_in_the_job_is_a_path_on_the_box_and_travels(plan: Plan) -> None:

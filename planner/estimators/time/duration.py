@@ -23,9 +23,10 @@ from planner.estimators.time.arrival import Arrival, arrival, made_plain, tokeni
 from planner.estimators.time.demand import Demand, demand_of, tokens_per_step
 from planner.estimators.time.interruptions import made_every_s
 from planner.estimators.time.learned import NO_MACHINE, NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
+from planner.estimators.time.links import Luck
 from planner.estimators.time.phases import moving, scaled, span, total
 from planner.estimators.time.speed import StepTime, cpu_step_time, step_on
-from planner.estimators.time.trust import run_class, spread_of
+from planner.estimators.time.trust import run_class, spread_of, wider
 from planner.estimators.work import Work, work_of
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
@@ -89,7 +90,36 @@ class Run(msgspec.Struct, frozen=True):
     cuda_graphs: bool = False  # steps are recorded, where that can be
 
 
-def _pace(run: Run, gpu: Gpu | None, *, interconnect: str, cores: float | None, earlier: Callable[[float], Learned]) -> Pace:
+def _steps(
+    run: Run, demand: Demand, gpu: Gpu, *, interconnect: str, provider: str | None
+) -> tuple[StepTime, StepTime, StepTime]:
+    """The step with luck, as planned, and without: one for all where neither a disk nor another machine is waited for."""
+
+    def step(luck: Luck) -> StepTime:
+        return step_on(
+            gpu,
+            demand,
+            interconnect=interconnect,
+            tf32=run.tf32,
+            cuda_graphs=run.cuda_graphs,
+            provider=provider,
+            luck=luck,
+        )
+
+    planned = step("p50")
+    waits = run.strategy.num_nodes > 1 or demand.read_bytes > 0
+    return (step("p10"), planned, step("p90")) if waits else (planned, planned, planned)
+
+
+def _pace(
+    run: Run,
+    gpu: Gpu | None,
+    *,
+    interconnect: str,
+    cores: float | None,
+    earlier: Callable[[float], Learned],
+    provider: str | None = None,
+) -> Pace:
     strategy = run.strategy
     if gpu is None or run.demand is None:
         step = cpu_step_time(
@@ -102,9 +132,10 @@ def _pace(run: Run, gpu: Gpu | None, *, interconnect: str, cores: float | None, 
         )
         fast, slow = known.SPREAD_CPU_FAST, known.SPREAD_CPU_SLOW
     else:
-        step = step_on(gpu, run.demand, interconnect=interconnect, tf32=run.tf32, cuda_graphs=run.cuda_graphs)
-        kind = run_class(run.architecture, strategy, gpu, step)
-        fast, slow = spread_of(kind, step, strategy.gradient_accumulation_steps)
+        lucky, step, unlucky = _steps(run, run.demand, gpu, interconnect=interconnect, provider=provider)
+        passes = strategy.gradient_accumulation_steps
+        spread = spread_of(run_class(run.architecture, strategy, gpu, step), step, passes)
+        fast, slow = wider(spread, step.step_s(passes), lucky_s=lucky.step_s(passes), unlucky_s=unlucky.step_s(passes))
     learned = earlier(round(slow, 2))  # so that many jobs ask the same
     fast, slow = min(fast, learned.spread), min(slow, learned.spread)
     seconds = step.step_s(strategy.gradient_accumulation_steps) * learned.factor
@@ -237,6 +268,7 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
         gpu,
         interconnect=offer.interconnect,
         cores=offer.vcpus,
+        provider=offer.provider,
         earlier=lambda spread: learned or _learned(seen, strategy, gpu=gpu, offer=offer, spread=spread),
     )
     num_steps, own = errand.num_steps, offer.provider in OWN_MACHINES

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Final, Literal
 
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
 from planner.estimators.memory.held.offloading import streamed_blocks, streaming_of, visits_of
 from planner.estimators.time.timed import Job
+from planner.plan import Range
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES
 from planner.units import GB
 from remote.contract import Strategy, disk_blocks, parted
+
+Luck = Literal["p10", "p50", "p90"]  # with what of a machine no price list states: p10 with the fast end
+GPUS_ON_A_BOARD: Final = 8  # derived: of NVIDIA's HGX and of OAM baseboards; with fewer a part of one is rented
 
 
 def host_bytes_per_s(gpu: Gpu) -> float:
@@ -22,9 +27,18 @@ def host_bytes_per_s(gpu: Gpu) -> float:
     return known.PCIE_GB_PER_S[min(generation, max(known.PCIE_GB_PER_S))] * gpu.pcie_lanes / 16 * GB
 
 
-def disk_bytes_per_s() -> float:
-    """Bytes per second that a box's disk gives back in large pieces, whichever box: no price list says more."""
-    return known.READ_BYTES_PER_S.p50
+def disk_bytes_per_s(provider: str | None = None) -> Range:
+    """Bytes per second that the disk of a box ordered there gives back in large pieces, p10 the fast end; of what nobody
+    states, and where it is any box, how far disks lie apart.
+    """
+    return known.ORDERED_READ_BYTES_PER_S.get(provider or "", known.READ_BYTES_PER_S)
+
+
+def node_gbit_per_s(gpu: Gpu, num_gpus: int) -> Range:
+    """Gb/s between machines with so many of these GPUs each, p10 the fast end, by what such machines are known to have."""
+    board_of_eight = num_gpus >= GPUS_ON_A_BOARD and gpu.form_factor != "pcie"
+    boards = known.BOARD_OF_EIGHT_GBIT_PER_S if board_of_eight else {}
+    return boards.get(gpu.architecture, known.OTHER_GBIT_PER_S)
 
 
 def inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
@@ -35,11 +49,12 @@ def inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
     return host_bytes_per_s(gpu)
 
 
-def link_bytes_per_s(inside: float, strategy: Strategy) -> float:
+def link_bytes_per_s(inside: float, strategy: Strategy, gpu: Gpu, *, luck: Luck = "p50") -> float:
     """Between data-parallel ranks. A ring enters each machine once, by all its network cards together."""
     if strategy.num_nodes == 1:
         return inside
-    return min(inside, known.NODE_LINK_GB_PER_S * GB * strategy.num_gpus / strategy.num_nodes)
+    gbit_per_s: float = getattr(node_gbit_per_s(gpu, strategy.num_gpus // strategy.num_nodes), luck)
+    return min(inside, gbit_per_s * GB / 8)
 
 
 def linked_bytes(job: Job) -> float:

@@ -22,7 +22,7 @@ from planner.estimators.memory.step.numerics import has_flash
 from planner.estimators.time.attention import EAGER, attention_penalty, writes_in_fp32
 from planner.estimators.time.demand import Demand, demand_of, flops_of, forward_share
 from planner.estimators.time.launches import host_s, played_s
-from planner.estimators.time.links import disk_bytes_per_s, host_bytes_per_s, inside_bytes_per_s, link_bytes_per_s
+from planner.estimators.time.links import Luck, disk_bytes_per_s, host_bytes_per_s, inside_bytes_per_s, link_bytes_per_s
 from planner.estimators.time.timed import Job, timed
 from planner.plan import Bound
 from planner.strategy.stack import Stack
@@ -100,11 +100,23 @@ def step_time(
     return step_on(gpu, demand, interconnect=interconnect, tf32=tf32, cuda_graphs=cuda_graphs)
 
 
-def step_on(gpu: Gpu, demand: Demand, *, interconnect: str, tf32: bool = False, cuda_graphs: bool = False) -> StepTime:
-    """The same of what was asked of cards like this one before: that is most of the work, and alike on a hundred cards."""
+def step_on(
+    gpu: Gpu,
+    demand: Demand,
+    *,
+    interconnect: str,
+    tf32: bool = False,
+    cuda_graphs: bool = False,
+    provider: str | None = None,
+    luck: Luck = "p50",
+) -> StepTime:
+    """The same of what was asked of cards like this one before: that is most of the work, and alike on a hundred cards.
+    `provider`: whose disk it is; `luck`: with disks and networks that are as fast or as slow as such are.
+    """
     job, bandwidth = demand.job, known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
     inside = inside_bytes_per_s(gpu, interconnect)
-    link = link_bytes_per_s(inside, job.strategy)
+    link = link_bytes_per_s(inside, job.strategy, gpu, luck=luck)
+    disk: float = getattr(disk_bytes_per_s(provider), luck) * job.strategy.num_nodes / job.strategy.num_gpus  # of one for all
     gathered_s, together = demand.waited_bytes / link, job.stack.model_parallel
     return StepTime(
         compute_s=_compute_s(demand, gpu, tf32=tf32) / together,
@@ -116,7 +128,7 @@ def step_on(gpu: Gpu, demand: Demand, *, interconnect: str, tf32: bool = False, 
         once_s=_step_s(demand, gpu, bandwidth) + demand.reduced_bytes / link,
         walked_s=demand.walked_s,
         forward_share=demand.forward_share,
-        disk_s=demand.read_bytes / disk_bytes_per_s(),
+        disk_s=demand.read_bytes / disk,
         stages=job.stack.pipeline_parallel_size,
     )
 

@@ -22,7 +22,6 @@ class Spread(NamedTuple):
 def run_class(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: StepTime) -> known.RunClass:
     """Which runs this one is like, as far as trusting its estimate goes: the class with the widest spread that applies."""
     applies: dict[known.RunClass, bool] = {
-        "disk_bound": step.bound == "disk",
         "link_bound": step.bound == "link",
         "other_vendor": gpu.vendor != "nvidia",
         "host_bound": step.bound == "host" and not architecture.num_experts,
@@ -46,3 +45,8 @@ def spread_of(kind: known.RunClass, step: StepTime, accumulation: int) -> Spread
     measured = known.SPREADS[kind]
     held_up = step.on_host(known.SLOW_HOST).step_s(accumulation) / step.step_s(accumulation)
     return Spread(measured, max(measured, held_up))
+
+
+def wider(spread: Spread, step_s: float, *, lucky_s: float, unlucky_s: float) -> Spread:
+    """At least as far as the step is faster with the best, and slower with the worst, of what nobody states of a machine."""
+    return Spread(max(spread.fast, step_s / lucky_s), max(spread.slow, unlucky_s / step_s))

@@ -6,14 +6,17 @@ import datetime as dt
 from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
+from planner.estimators.calibration import ORDERED_READ_BYTES_PER_S
 from planner.estimators.cost import unpriced_line
 from planner.estimators.host import least_ram_gib
 from planner.estimators.time.interruptions import TAKEN_PER_HOUR
+from planner.estimators.time.links import disk_bytes_per_s, node_gbit_per_s
 from planner.notices.cards import has_unsure_kernels
 from planner.notices.machine import electricity_words, kept_words
 from planner.notices.rows import cut_words, packed_words
 from planner.search.ranking import Found, Question
-from planner.units import GIB, SECONDS_PER_MINUTE
+from planner.units import GIB, MB, SECONDS_PER_MINUTE
+from remote.contract import disk_blocks
 
 
 def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[str, ...]:
@@ -58,8 +61,21 @@ def _machine(found: Found, *, asks_ram: bool) -> Iterator[str]:
         told = f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
         asked = f", and the order asks for {least_ram_gib(found.host.ram_peak_bytes)}"
         yield f"{told}{asked if asks_ram else ''}"
+    yield from _untold(found)
     if found.fit.verdict == "tight":
         yield f"memory is tight: {-found.fit.margin_bytes / GIB:.1f} GiB of the safety margin are missing"
+
+
+def _untold(found: Found) -> Iterator[str]:
+    """What decides how long a step takes and no price list states: the disk, and the network between machines."""
+    strategy, gpu, provider = found.fit.strategy, found.kind.gpu, found.offer.provider
+    if disk_blocks(strategy):
+        reads, ordered = disk_bytes_per_s(provider), provider in ORDERED_READ_BYTES_PER_S
+        basis = f"what {provider} includes in its price" if ordered else "assumed: preflight measures it"
+        yield f"disk: reads {reads.p50 / MB:,.0f} MB/s ({reads.p90 / MB:,.0f} to {reads.p10 / MB:,.0f}), {basis}"
+    if strategy.num_nodes > 1 and gpu is not None:
+        link = node_gbit_per_s(gpu, strategy.num_gpus // strategy.num_nodes)
+        yield f"network between the machines: {link.p50:,g} Gb/s ({link.p90:,g} to {link.p10:,g}), assumed of such machines"
 
 
 def _price(found: Found, question: Question, today: dt.date) -> Iterator[str]:

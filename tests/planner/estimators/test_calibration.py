@@ -132,10 +132,7 @@ def test_spreads_are_what_the_benchmark_derived_and_hold_what_they_promise() -> 
     """By the rule, to two decimals; four of five runs of each class lie inside. The widest comes first."""
     [result] = (ROOT / "benchmarks/results").glob("estimate_speed_*.md")
     rows = table_of(result, first="class")
-    unmeasured = {"disk_bound"}  # what follows from disks alone
-    assert {name: float(ruled) for name, _, ruled, _, _ in rows} == {
-        name: spread for name, spread in known.SPREADS.items() if name not in unmeasured
-    }
+    assert {name: float(ruled) for name, _, ruled, _, _ in rows} == known.SPREADS
     assert all(int(inside.rstrip("%")) >= 80 for *_, inside in rows)
     assert list(known.SPREADS.values()) == sorted(known.SPREADS.values(), reverse=True)
     documented = table_of(ROOT / "docs/derivations.md", first="class")

@@ -231,10 +231,22 @@ def test_tensor_parallel_sums_stay_within_a_machine() -> None:
 
 def test_machines_share_their_network_cards_in_a_ring() -> None:
     """What is gathered enters each machine once, by all of its cards: eight GPUs to a machine are faster than two."""
-    said = {"sharding": "fsdp", "method": "full", "num_gpus": 8, "interconnect": "nvlink", "seq_len": 512}
-    wide, narrow = (pace("7b", "A100-SXM4-80GB", num_nodes=nodes, **said) for nodes in (2, 4))
+    said = {"sharding": "fsdp", "method": "full", "num_gpus": 16, "interconnect": "nvlink", "seq_len": 512}
+    wide, narrow = (pace("7b", "A100-SXM4-80GB", num_nodes=nodes, **said) for nodes in (2, 8))
     assert narrow.bound == "link"
     assert narrow.step_s.p50 > wide.step_s.p50
+
+
+def test_machines_of_which_no_network_is_stated_have_that_of_their_class_and_a_range_as_wide() -> None:
+    """Cards in slots have 10 Gb/s to the next machine, from a fourth of it to ten times as much; boards of eight far more."""
+    said = {"sharding": "fsdp", "method": "full", "num_gpus": 16, "num_nodes": 2, "interconnect": "nvlink", "seq_len": 512}
+    board, slots = (pace("7b", card, **said) for card in ("H100 SXM5", "L4"))
+    gathered = [demanded.step.link_s + demanded.step.summed_s for demanded in (board, slots)]
+    assert gathered[1] / gathered[0] == pytest.approx(1_600 / 10, rel=0.01)
+    assert slots.step_s.p90 / slots.step_s.p50 == pytest.approx(4, rel=0.05)
+    assert slots.step_s.p50 / slots.step_s.p10 == pytest.approx(10, rel=0.1)
+    one = pace("7b", "L4", **said | {"num_gpus": 8, "num_nodes": 1})
+    assert one.step_s.p90 / one.step_s.p50 < 3, "within one machine nothing of it is waited for"
 
 
 def test_flash_attention_gains_little_from_a_hopper_card_unless_its_kernel_is_made_for_it() -> None:

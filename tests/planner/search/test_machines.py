@@ -167,3 +167,22 @@ def test_nor_does_he_where_they_would_not_pay_off(monkeypatch: pytest.MonkeyPatc
 def test_who_wants_it_fast_hears_of_several_machines_that_are_faster() -> None:
     """A long job, of which each step's sequences spread over all of them."""
     assert [plan.strategy.num_nodes for plan in together(spread(EIGHT, goal="fastest", data=LONG))] == [2]
+
+
+@pytest.mark.parametrize(("num_gpus", "num_nodes", "grown"), [(8, 1, 8), (4, 4, 16)])
+def test_a_step_takes_as_many_sequences_as_the_row_s_choices_say(num_gpus: int, num_nodes: int, grown: int) -> None:
+    """The few that the planner takes of few rows grow to one on each GPU, and that is said; what a person said stays."""
+    few = stated_data(num_examples=40, num_tokens=None, tokens_per_example=512)
+    machine = EIGHT | {"num_gpus": Decimal(num_gpus)}
+    [plan] = asked(machine, data=few).rows
+    strategy = plan.strategy
+    sequences = strategy.micro_batch_size * strategy.gradient_accumulation_steps * strategy.num_gpus
+    [batch] = [choice for choice in plan.choices if choice.key == "global_batch_size"]
+    assert (strategy.num_nodes, batch.value, sequences) == (num_nodes, grown, grown)
+    assert batch.reason == f"what comes out in 1 x 1 on {grown} GPUs, of 4"
+    assert together(asked(machine, data=few, global_batch_size=4)) == []
+
+
+def test_the_network_that_is_assumed_between_them_is_said() -> None:
+    [plan] = asked().rows
+    assert any(said.startswith("network between the machines: 10 Gb/s (2.5 to 100), assumed") for said in plan.assumptions)

@@ -10,15 +10,15 @@ import pytest
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from planner.asking.request import Where
-from planner.estimators.calibration import READ_BYTES_PER_S
+from planner.estimators.calibration import ORDERED_READ_BYTES_PER_S, READ_BYTES_PER_S
 from planner.estimators.host import estimate_host, usable_ram_bytes
 from planner.estimators.time.speed import StepTime, step_time
-from planner.estimators.time.trust import run_class, spread_of
-from planner.plan import Plan
+from planner.plan import Plan, Range
 from planner.strategy.stack import PINNED_STACK
 from planner.strategy.words import describe
+from planner.units import MB
 from remote.contract import Strategy, disk_blocks
-from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request
+from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 SMALL: Final = make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360)
 ASKED: Final = Where(offload_disk=True)
@@ -77,7 +77,6 @@ def test_of_untold_ram_nobody_says_what_a_disk_would_have_to_hold() -> None:
 
 
 def test_what_the_disk_gives_decides_where_it_is_slower_than_link_and_card() -> None:
-    """And then the range is that of disks, which differ more than anything else of a box."""
     step = StepTime(
         compute_s=1.0,
         memory_s=0.0,
@@ -92,10 +91,28 @@ def test_what_the_disk_gives_decides_where_it_is_slower_than_link_and_card() -> 
     slow = msgspec.structs.replace(step, disk_s=3.0)
     assert (step.bound, slow.bound) == ("compute", "disk")
     assert slow.micro_step_s == pytest.approx(3.0 + 0.15 * 1.0)
-    strategy, architecture = planned(16.0).strategy, resolve_model("32b")
-    assert run_class(architecture, strategy, SMALL, step) != run_class(architecture, strategy, SMALL, slow) == "disk_bound"
+
+
+@pytest.mark.parametrize(("provider", "rate"), ORDERED_READ_BYTES_PER_S.items())
+def test_a_disk_reads_as_fast_as_the_one_that_is_ordered_there(provider: str, rate: Range) -> None:
+    """Its range is that of such disks, and both are said."""
+    sold = make_offer(provider=provider, gpu=SMALL.name, ram_gib=16.0)
+    catalog = make_catalog(sold, gpus=(SMALL,), billing=(make_billing(provider=provider),))
+    (plan,) = ask(make_request(model="32b", where=ASKED), catalog).plans
+    step_s = plan.duration.step_s
+    assert plan.duration.bound == "disk"
+    read_bytes = 2 * plan.host.disk_components["streamed"] * plan.strategy.gradient_accumulation_steps
+    assert step_s.p50 == pytest.approx(read_bytes / rate.p50, rel=0.5)
+    assert step_s.p90 / step_s.p50 >= 0.9 * rate.p50 / rate.p90
+    assert step_s.p50 / step_s.p10 >= 0.9 * rate.p10 / rate.p50
+    assert any(said.startswith(f"disk: reads {rate.p50 / MB:,.0f} MB/s") for said in plan.assumptions)
+
+
+def test_of_a_disk_that_nobody_states_the_range_is_said_and_what_measures_it() -> None:
+    """As wide as disks lie apart."""
     rate = READ_BYTES_PER_S
-    assert spread_of("disk_bound", slow, 1) == (rate.p10 / rate.p50, rate.p50 / rate.p90) == (3.0, 3.0)
+    assert (rate.p10 / rate.p50, rate.p50 / rate.p90) == (3.0, 3.0)
+    assert "disk: reads 1,000 MB/s (333 to 3,000), assumed: preflight measures it" in planned(16.0).assumptions
 
 
 def test_more_blocks_on_the_disk_take_longer() -> None:

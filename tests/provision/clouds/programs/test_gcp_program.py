@@ -15,6 +15,8 @@ import pulumi_gcp as gcp_sdk
 import pytest
 from pulumi.runtime import mocks
 
+from planner.estimators.calibration import ORDERED_READ_BYTES_PER_S
+from planner.units import MIB
 from provision.clouds.programs import gcp, plugin_version
 from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import KeptVolume, run_tags
@@ -165,6 +167,11 @@ def test_a_disk_is_ordered_no_faster_than_what_its_price_by_the_gib_has_in_it(
     made = recorded(instance_type=instance_type, volume=FRESH).inputs
     for disk in (made["box"]["bootDisk"]["initializeParams"], made["kept"]):
         assert {key: value for key, value in disk.items() if key.startswith("provisioned")} == speed
+
+
+def test_a_plan_reads_from_it_as_fast_as_it_is_ordered() -> None:
+    planned = ORDERED_READ_BYTES_PER_S["gcp"].p50
+    assert planned == pytest.approx(gcp.INCLUDED["hyperdisk-balanced"]["provisioned_throughput"] * MIB, rel=0.01)
 
 
 def test_a_part_of_a_gpu_is_refused() -> None:
