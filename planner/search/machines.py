@@ -1,8 +1,7 @@
 """Several machines of one kind, where no single one does the job or is as quick: what they would hold, take and cost together.
 
 They are rows of the answer like others, in the order of their dollars, but never recommended: this version rents one machine
-for a run. Where one does the job several cost more, for the link between them is slow; only a goal that dollars are paid for
-has them.
+for a run. Where one does the job they are looked at for a goal alone that dollars are paid for.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ from remote.contract.outcome import (
 )
 from remote.contract.packing import PACK_TOKENS, UNPACKED, keeps_apart, packed, packs
 from remote.contract.phases import EXIT_CODES, EndReason, Phase
-from remote.contract.pinning import STREAMED_GRAIN_BYTES, arena_bytes, arenas, parted, resident_blocks, staged, waiting_bytes
+from remote.contract.pinning import STREAMED_GRAIN_BYTES, arena_bytes, arenas, evenly_spaced, parted, staged, waiting_bytes
 from remote.contract.reading import (
     HEAD_ALONE,
     KNOWN_KEYS,
@@ -227,6 +227,7 @@ __all__ = [
     "decode",
     "disk_blocks",
     "encode",
+    "evenly_spaced",
     "exit_code",
     "fate_of_long",
     "has_tf32",
@@ -240,7 +241,6 @@ __all__ = [
     "place_words",
     "read_every",
     "reading_of",
-    "resident_blocks",
     "rhythm_of",
     "staged",
     "steps_sorted",

@@ -32,14 +32,16 @@ def arenas(blocks: Sequence[int]) -> tuple[int, ...]:
     return tuple(made)
 
 
-def resident_blocks(num_blocks: int, num_resident: int) -> frozenset[int]:
-    """Which blocks stay on the GPU: evenly spaced, so that what is fetched hides behind them alike."""
-    return frozenset((2 * index + 1) * num_blocks // (2 * num_resident) for index in range(num_resident))
+def evenly_spaced(num_blocks: int, num_chosen: int) -> frozenset[int]:
+    """Which of the blocks are chosen, to stay on the GPU or to wait on the disk: evenly spaced, so that what is fetched hides
+    behind the others alike.
+    """
+    return frozenset((2 * index + 1) * num_blocks // (2 * num_chosen) for index in range(num_chosen))
 
 
 def parted(blocks: Sequence[int], num_on_disk: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The sizes of blocks that pass by, parted in those that wait in RAM and those that wait on the disk, evenly spaced too."""
-    on_disk = resident_blocks(len(blocks), min(len(blocks), num_on_disk))
+    on_disk = evenly_spaced(len(blocks), min(len(blocks), num_on_disk))
     in_ram = tuple(size for number, size in enumerate(blocks) if number not in on_disk)
     return in_ram, tuple(size for number, size in enumerate(blocks) if number in on_disk)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from remote.adapters.targets import block_number
-from remote.contract import BY_TWO_SLOTS, Strategy, resident_blocks, staged
+from remote.contract import BY_TWO_SLOTS, Strategy, evenly_spaced, staged
 from remote.ends import bad_job
 from remote.streaming.lanes import Lane, lane_to
 from remote.streaming.linears import reread
@@ -187,8 +187,8 @@ class Streamed:
         in_ram = [number for number in self._blocks if number not in on_disk]
         first, then = min(most, len(on_disk)), min(max(0, most - len(on_disk)), len(in_ram))
         return (
-            *(on_disk[at] for at in sorted(resident_blocks(len(on_disk), first))),
-            *(in_ram[at] for at in sorted(resident_blocks(len(in_ram), then))),
+            *(on_disk[at] for at in sorted(evenly_spaced(len(on_disk), first))),
+            *(in_ram[at] for at in sorted(evenly_spaced(len(in_ram), then))),
         )
 
     def on_disk(self, numbers: Sequence[int]) -> int:
@@ -262,9 +262,9 @@ def stream(
     """
     blocks = dict(_blocks_of(model))
     said = strategy.streaming or BY_TWO_SLOTS
-    staying = resident_blocks(len(blocks), min(len(blocks), said.num_resident_blocks))
+    staying = evenly_spaced(len(blocks), min(len(blocks), said.num_resident_blocks))
     passing = [number for number in blocks if number not in staying]
-    away = {passing[at] for at in resident_blocks(len(passing), min(len(passing), said.num_disk_blocks))}
+    away = {passing[at] for at in evenly_spaced(len(passing), min(len(passing), said.num_disk_blocks))}
     store = HostStore(len(passing) - len(away), pinned=said.pinned and device != "cpu")
     if away and disk is None:
         raise bad_job("blocks are to wait on the disk, and nothing says in which folder; set num_disk_blocks 0")

@@ -9,7 +9,7 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
-from planner.asking.case import read_case, stack_of, strategy_of
+from planner.asking.case import Case, read_case, stack_of, strategy_of
 from planner.estimators import calibration as known
 from planner.estimators.time.speed import StepTime, step_time
 from planner.estimators.time.trust import run_class, spread_of
@@ -20,7 +20,11 @@ CATALOG = read_catalog()
 
 
 def step(model: str, gpu: str, **said: Any) -> StepTime:
-    case = read_case({"model": model, "padded": False, **said})
+    return step_of(model, gpu, read_case({"model": model, "padded": False, **said}))
+
+
+def step_of(model: str, gpu: str, case: Case, **loop: bool) -> StepTime:
+    """One step of the case on this card; `loop`: what the loop asks for beside it."""
     return step_time(
         resolve_model(model),
         strategy_of(case),
@@ -29,6 +33,7 @@ def step(model: str, gpu: str, **said: Any) -> StepTime:
         stack=stack_of(case),
         mean_seq_len=float(case.seq_len),
         interconnect=case.interconnect,
+        **loop,
     )
 
 
@@ -37,16 +42,7 @@ def step(model: str, gpu: str, **said: Any) -> StepTime:
 
 def in_fp32(gpu: str, *, tf32: bool, **said: Any) -> StepTime:
     case = read_case({"model": "7b", "padded": False, "param_dtype": "float32", "autocast": "none", "seq_len": 2048, **said})
-    return step_time(
-        resolve_model("7b"),
-        strategy_of(case),
-        task=case.task,
-        gpu=CATALOG.gpu(gpu).gpu,
-        stack=stack_of(case),
-        mean_seq_len=float(case.seq_len),
-        interconnect=case.interconnect,
-        tf32=tf32,
-    )
+    return step_of("7b", gpu, case, tf32=tf32)
 
 
 def test_fp32_products_take_the_tensor_cores_where_that_is_asked_for() -> None:
@@ -78,16 +74,7 @@ def recorded(gpu: str, *, cuda_graphs: bool, **said: Any) -> StepTime:
     case = read_case(
         {"model": "llama-3.2-1b", "padded": False, "loss": "chunked", "micro_batch_size": 1, "seq_len": 256, **said}
     )
-    return step_time(
-        resolve_model("llama-3.2-1b"),
-        strategy_of(case),
-        task=case.task,
-        gpu=CATALOG.gpu(gpu).gpu,
-        stack=stack_of(case),
-        mean_seq_len=float(case.seq_len),
-        interconnect=case.interconnect,
-        cuda_graphs=cuda_graphs,
-    )
+    return step_of("llama-3.2-1b", gpu, case, cuda_graphs=cuda_graphs)
 
 
 @pytest.mark.parametrize("quant", ["none", "nf4"])

@@ -13,7 +13,7 @@ from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.methods import trains_embedding, trains_head
 from planner.strategy.cuts import cut_of
-from remote.contract import BY_TWO_SLOTS, Strategy, Streaming, resident_blocks
+from remote.contract import BY_TWO_SLOTS, Strategy, Streaming, evenly_spaced
 
 
 class Leaving(NamedTuple):
@@ -102,7 +102,7 @@ def streamed_blocks(strategy: Strategy, weights: Weights) -> tuple[int, ...]:
 
 @lru_cache  # a search asks for the same of many batches and cards
 def _without_resident(travelling: tuple[int, ...], num_resident: int) -> tuple[int, ...]:
-    resident = resident_blocks(len(travelling), min(len(travelling), num_resident))
+    resident = evenly_spaced(len(travelling), min(len(travelling), num_resident))
     return tuple(size for number, size in enumerate(travelling) if number not in resident)
 
 
