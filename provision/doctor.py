@@ -26,8 +26,8 @@ from provision.errors import BadInput, ProvisionError
 from provision.extras import install_command
 from provision.home.places import HOME_VARIABLE, Places, nearest_there, obstacle
 from provision.parts import Find, Finding, clouds_in_reach, credentials_of, looked_for, missing_for, needed_parts
-from provision.prepare.policy import read_rules
-from provision.prepare.quotas import Told
+from provision.prepare.limits.policy import read_rules
+from provision.prepare.limits.quotas import Told
 from provision.providers import known_providers
 from provision.seam import seen
 

@@ -50,7 +50,7 @@ def command(run: str | None, install: bool, permissions: str | None, as_json: bo
     from provision.errors import Exit
     from provision.home.places import read_places
     from provision.prepare.asking import market
-    from provision.prepare.quotas import remember_today
+    from provision.prepare.limits.quotas import remember_today
 
     places = read_places()
     if install:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from provision.prepare.ahead import Open, Outlook
     from provision.prepare.choosing import Chosen, KeyQuestion
     from provision.prepare.inputs import BaseModel
-    from provision.prepare.outlay import Taken
+    from provision.prepare.limits.outlay import Taken
     from provision.prepare.preview import Preview
     from provision.state.shared import Place
 
@@ -62,13 +62,13 @@ def command(**options: Any) -> int:
     from provision.parts import require_parts
     from provision.prepare.beside import beside_words, plan_in
     from provision.prepare.choosing import KeyQuestion, choose_plan
-    from provision.prepare.deadline import require_time_to_train
     from provision.prepare.inputs import find_base, require_hub_access
     from provision.prepare.inputs.foreseen import foreseen
+    from provision.prepare.limits.deadline import require_time_to_train
+    from provision.prepare.limits.outlay import Taken
+    from provision.prepare.limits.policy import state_place
+    from provision.prepare.limits.room import require_room
     from provision.prepare.opening import Agreed, open_run
-    from provision.prepare.outlay import Taken
-    from provision.prepare.policy import state_place
-    from provision.prepare.room import require_room
     from provision.providers import require_provider, vouched_key
     from provision.state.shared import Place
     from provision.walk.crash import crash_around, read_crash_point
@@ -145,7 +145,7 @@ def _look_ahead() -> Callable[[Offer], Outlook]:
     from provision.home.places import read_places
     from provision.prepare.ahead import LookAhead
     from provision.prepare.asking import market
-    from provision.prepare.quotas import remember_today
+    from provision.prepare.limits.quotas import remember_today
 
     return LookAhead(os.environ, market().gpus, remember=remember_today(read_places().quotas))
 
@@ -183,7 +183,7 @@ def _publish(place: Place, run_id: str, places: Places) -> None:
 
 def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
     """Whom the run tells: as the organisation, the user and the command line say. Raises BadInput for what is no target."""
-    from provision.prepare.policy import read_policies
+    from provision.prepare.limits.policy import read_policies
     from provision.watch.alerts import read_target, target_of
 
     targets = (*(target for policy in read_policies(places) for target in policy.alerts), *map(read_target, said))
@@ -205,7 +205,7 @@ def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     from planner.report.words import note
     from provision.envelope.show import say, width_columns
     from provision.prepare.beside import environment_words
-    from provision.prepare.deadline import deadline_words, forsaken_words, lease_words
+    from provision.prepare.limits.deadline import deadline_words, forsaken_words, lease_words
     from provision.providers import never_met, reach_words
 
     plan, alternatives = opened.plan, opened.alternatives

@@ -9,7 +9,7 @@ from provision.charge.finding import find_run
 from provision.errors import BadInput
 from provision.home.clocks import CLOCKS
 from provision.home.places import Places
-from provision.prepare.policy import state_place
+from provision.prepare.limits.policy import state_place
 from provision.state.shared import bring, refresh
 
 

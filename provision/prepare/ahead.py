@@ -18,7 +18,7 @@ from provision.clouds.programs import CLOUDS, Cloud, load_cloud
 from provision.clouds.programs.accounts.quotas import Quota, shortage
 from provision.errors import ProvisionError, Refused
 from provision.parts import clouds_in_reach
-from provision.prepare.quotas import Told
+from provision.prepare.limits.quotas import Told
 from provision.seam import SET_CLOCK, clock_trouble, seen
 
 Needed = tuple[tuple[Quota, float], ...]  # each quota, and how much of it a machine takes

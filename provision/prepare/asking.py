@@ -15,7 +15,7 @@ from catalogs.user_file import exists, expanded
 from planner.asking.request import HOST, LOCAL
 from planner.asking.sent import NOTHING, Sent
 from provision.home.places import Places, read_places
-from provision.prepare.policy import read_rules
+from provision.prepare.limits.policy import read_rules
 from provision.prepare.versions import RENTUNE
 from provision.providers import Confirm, providers_here
 from remote.contract import CAPABILITIES
@@ -77,7 +77,7 @@ def _notes(request: Request) -> Iterator[str]:
 def _overdue(plan: Plan) -> str | None:
     if not plan.offer.usd_per_hour:
         return None
-    from provision.prepare.deadline import overdue_words  # only where something is paid for
+    from provision.prepare.limits.deadline import overdue_words  # only where something is paid for
 
     return overdue_words(plan)
 
@@ -94,7 +94,7 @@ def _providers(places: Places, today: dt.date) -> Mapping[str, Provider]:
     providers = providers_here(places, os.environ)
     if not exists(places.quotas):
         return providers
-    from provision.prepare.quotas import with_shortages  # only where a cloud has told one: it costs start-up time
+    from provision.prepare.limits.quotas import with_shortages  # only where a cloud has told one: it costs start-up time
 
     return with_shortages(providers, places.quotas, today=today)
 

@@ -31,11 +31,11 @@ from provision.home.places import Places
 from provision.parts import require_parts
 from provision.prepare.alternatives import alternatives_of
 from provision.prepare.asking import data_measure, market, offers_of_request, saying, search_edges
-from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
 from provision.prepare.inputs.earlier import require_earlier_whole
 from provision.prepare.inputs.weights import require_base_whole
-from provision.prepare.policy import capped, narrowed, require_allowed
+from provision.prepare.limits.deadline import require_time_to_train
+from provision.prepare.limits.policy import capped, narrowed, require_allowed
 from provision.prepare.unchanged import require_unchanged
 from provision.providers import KINDS, Confirm
 from provision.words import usd_words

@@ -22,9 +22,9 @@ from provision.errors import BadInput, HomeFailed
 from provision.home.installation import owner
 from provision.home.places import Places, RunFolder
 from provision.home.whole import at_home, write_whole
-from provision.prepare.deadline import allowed_s
 from provision.prepare.inputs import BaseModel
-from provision.prepare.outlay import UNTOUCHED, Taken
+from provision.prepare.limits.deadline import allowed_s
+from provision.prepare.limits.outlay import UNTOUCHED, Taken
 from provision.prepare.versions import installed_versions
 from provision.seam import Launch
 

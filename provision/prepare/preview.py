@@ -13,9 +13,9 @@ import msgspec
 from planner.plan import Plan
 from provision.clouds.programs import CLOUDS
 from provision.home.places import Places, RunFolder
-from provision.prepare.deadline import allowed_s
+from provision.prepare.limits.deadline import allowed_s
+from provision.prepare.limits.outlay import UNTOUCHED, Taken
 from provision.prepare.opening import launch_of, new_run_id
-from provision.prepare.outlay import UNTOUCHED, Taken
 from provision.providers import make_provisioner
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from provision.errors import (
     WrongHostKey,
 )
 from provision.home.places import RunFolder
-from provision.prepare.deadline import limit_of
-from provision.prepare.quotas import remember_refused, strike_out
+from provision.prepare.limits.deadline import limit_of
+from provision.prepare.limits.quotas import remember_refused, strike_out
 from provision.providers import boot_wait_s
 from provision.seam import Box, Teardown
 from provision.ssh import Shell, Waits, replace_host_key

@@ -19,8 +19,8 @@ from planner.plan import Plan
 from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
-from provision.prepare.deadline import allowed_s, around_s
-from provision.prepare.outlay import Taken
+from provision.prepare.limits.deadline import allowed_s, around_s
+from provision.prepare.limits.outlay import Taken
 from provision.words import usd_words
 from remote.contract import Phase, Strategy
 

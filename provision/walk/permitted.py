@@ -10,8 +10,8 @@ from planner.plan import Plan
 from provision.account.bill import usd_so_far
 from provision.errors import Refused
 from provision.home.checkpoints import steps_at_home
-from provision.prepare.deadline import MORE_USD
-from provision.prepare.policy import read_rules
+from provision.prepare.limits.deadline import MORE_USD
+from provision.prepare.limits.policy import read_rules
 from provision.walk.attempts import Past, usd_to_come
 from provision.walk.driven import Run
 

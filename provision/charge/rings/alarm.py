@@ -15,7 +15,7 @@ from provision.charge.ownerless.orphans import Orphans
 from provision.charge.rings.bell import usable
 from provision.errors import BadInput, Exit
 from provision.home.places import Places
-from provision.prepare.policy import read_policies
+from provision.prepare.limits.policy import read_policies
 from provision.seam import Resource
 from provision.watch.alerts import Alert, Post
 from provision.words import Note

@@ -21,8 +21,8 @@ from provision.errors import (
     WrongHostKey,
 )
 from provision.home.whole import at_home
-from provision.prepare.deadline import MORE_USD, limit_of
-from provision.prepare.outlay import Taken
+from provision.prepare.limits.deadline import MORE_USD, limit_of
+from provision.prepare.limits.outlay import Taken
 from provision.providers import has_idle_limit
 from provision.seam import DEADLINE_GRACE_S, Box, Owned, seen
 from provision.walk.driven import Run

@@ -16,7 +16,7 @@ from provision.clouds.engine.stack import OPERATION_S
 from provision.clouds.programs import CLOUDS, CloudRow, runpod_pods
 from provision.errors import ConnectionFailed
 from provision.home.places import Places
-from provision.prepare.quotas import remember_refused
+from provision.prepare.limits.quotas import remember_refused
 from provision.providers import make_provisioner
 from provision.seam import Box, Launch, Resource
 from provision.walk.driven import Reach, read_run

@@ -27,7 +27,7 @@ from provision.errors import Refused
 from provision.home.places import Places
 from provision.prepare.ahead import LookAhead, Outlook, first_open
 from provision.prepare.choosing import Chosen
-from provision.prepare.quotas import remember, remember_refused, strike_out, with_shortages
+from provision.prepare.limits.quotas import remember, remember_refused, strike_out, with_shortages
 from provision.providers import known_providers
 from tests.doubles import emulator
 from tests.doubles.clouds import CLOUDS as DOUBLES

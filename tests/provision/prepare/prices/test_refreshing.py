@@ -303,7 +303,7 @@ def test_newer_prices_stand_in_place_of_the_shipped_and_older_ones_do_not(refres
 
 @pytest.mark.parametrize("provider", ["vast", "digitalocean"])
 def test_who_is_asked_live_needs_the_extra_and_says_how_it_is_had(provider: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not beside these tests: gpuhunt brings a package of their name (tests/provision/prepare/test_gpuhunt.py has it apart)."""
+    """Not beside these tests: gpuhunt brings a package of their name (test_gpuhunt.py has it apart)."""
     assert call(["catalog", "refresh", "--provider", provider]) == Exit.REFUSED
     said = " ".join(capsys.readouterr().err.split())
     assert f"{provider} is asked live, by the package gpuhunt, which is not installed here." in said

@@ -25,8 +25,8 @@ from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput, Exit, MissingPart, Refused
 from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
+from provision.prepare.limits.policy import DEFAULT, LINES, capped, narrowed, read_rules, require_allowed, state_place
 from provision.prepare.opening import open_run
-from provision.prepare.policy import DEFAULT, LINES, capped, narrowed, read_rules, require_allowed, state_place
 from tests.provision.plans import tiny_files, tiny_plan
 
 RENTED = Offer(

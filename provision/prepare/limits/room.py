@@ -10,7 +10,7 @@ from typing import Final
 from planner.plan import Plan
 from provision.errors import Refused
 from provision.home.places import Places
-from provision.prepare.outlay import NEWEST_AND_BEST
+from provision.prepare.limits.outlay import NEWEST_AND_BEST
 from provision.words import bytes_words
 from remote.contract import MAX_CHECKPOINTS
 

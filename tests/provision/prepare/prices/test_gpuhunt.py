@@ -27,7 +27,7 @@ from tests.doubles.services.vendors import Answer, Vendors, vendors
 
 pytestmark = pytest.mark.gpuhunt
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 BIN = ROOT / "build" / "gpuhunt" / "bin"
 TODAY = dt.date(2026, 11, 28)
 VAST, DIGITALOCEAN, LIUM = "console.vast.ai", "api.digitalocean.com", "lium.io"

@@ -10,7 +10,7 @@ import pytest
 from planner.plan import Plan
 from provision.errors import Refused
 from provision.home.places import Places
-from provision.prepare.room import LOGS_BYTES, free_bytes, require_room
+from provision.prepare.limits.room import LOGS_BYTES, free_bytes, require_room
 from remote.contract import MAX_CHECKPOINTS
 
 GIB = 2**30

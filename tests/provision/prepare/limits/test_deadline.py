@@ -15,7 +15,7 @@ from planner.asking.request import Budget, Keep
 from planner.estimators.cost import round_to_bill
 from planner.plan import Plan, Range
 from provision.errors import Refused
-from provision.prepare.deadline import (
+from provision.prepare.limits.deadline import (
     allowed_s,
     deadline_words,
     forsaken_words,
@@ -23,7 +23,7 @@ from provision.prepare.deadline import (
     overdue_words,
     require_time_to_train,
 )
-from provision.prepare.outlay import Taken, outlay_of
+from provision.prepare.limits.outlay import Taken, outlay_of
 from provision.seam import DEADLINE_GRACE_S
 from remote.contract import MAX_CHECKPOINTS, Phase
 

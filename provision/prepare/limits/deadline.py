@@ -14,7 +14,7 @@ from planner.plan import Plan
 from planner.report.words import usd as usd_shown
 from planner.units import SECONDS_PER_HOUR
 from provision.errors import Refused
-from provision.prepare.outlay import UNTOUCHED, Taken, outlay_of
+from provision.prepare.limits.outlay import UNTOUCHED, Taken, outlay_of
 from provision.providers import ended_from_home, unwatched_words
 from provision.seam import DEADLINE_GRACE_S
 from provision.words import seconds_words, usd_words
