@@ -28,10 +28,10 @@ from provision.errors import TrainingFailed
 from provision.home.clocks import Clocks
 from provision.home.interrupt import answered, interruptible
 from provision.home.places import Places, read_places
+from provision.home.shielded import SHIELDED
 from provision.state.shared import ledger_of
 from provision.walk import renting
 from provision.walk.edges import Edges
-from provision.walk.shielded import SHIELDED
 from provision.watch.progress import LineDisplay
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this

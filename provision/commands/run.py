@@ -157,7 +157,7 @@ def _open(chosen: Chosen, options: dict[str, Any], look: Callable[[Offer], Outlo
     """
     from provision.errors import Refused
     from provision.prepare.ahead import first_open
-    from provision.walk.attempts import dearer_question
+    from provision.walk.offers.attempts import dearer_question
 
     opened = first_open((chosen.plan, *chosen.alternatives), look)
     dearer = dearer_question(opened.plan, chosen.plan) if opened.passed else None

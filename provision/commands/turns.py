@@ -10,8 +10,8 @@ from typing import Final
 
 from provision.charge.ends.verdicts import ended_or_told
 from provision.errors import BooksOpen, EndUnseen, Held
+from provision.home.shielded import held_back
 from provision.seam import Teardown
-from provision.walk.shielded import held_back
 from provision.words import Note
 
 WAITED_FOR: Final = "What is being ended is ended first. Ctrl-C is answered then: nothing more is begun."

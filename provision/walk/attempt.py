@@ -32,7 +32,6 @@ from provision.seam import Box, Teardown
 from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import renting
-from provision.walk.attempts import Past
 from provision.walk.driven import Run
 from provision.walk.end import End, GoOn, Lost, NoRoom, Telling
 from provision.walk.job.carrying import STORE_WAIT_S, bring_pushed, meter_pushes
@@ -52,7 +51,8 @@ from provision.walk.job.patience import (
 )
 from provision.walk.job.tending import tended
 from provision.walk.job.training import require_inputs, train
-from provision.walk.permitted import PermittedPlan, past_of, permitted_plan
+from provision.walk.offers.attempts import Past
+from provision.walk.offers.permitted import PermittedPlan, past_of, permitted_plan
 from provision.walk.phases import Phases
 from provision.walk.renting import Holding, holding
 from remote.contract import Phase

@@ -15,9 +15,9 @@ from catalogs.hardware import Offer
 from provision.account.ledger import Ledger
 from provision.account.lines import Created, Ended
 from provision.errors import BoxLost, ControlLost, NotOrdered, ResultOnBox
+from provision.home.shielded import said_first, shielded
 from provision.seam import Answer, Box, Claim, InCharge, Launch, Owned, Provisioner, ResourceEnd, Teardown
 from provision.walk.overtaken import Order, end_own_part
-from provision.walk.shielded import said_first, shielded
 from provision.words import Note, seconds_words
 
 

@@ -25,7 +25,6 @@ from provision.errors import Reason, Scope
 from provision.home.checkpoints import steps_at_home
 from provision.walk import renting
 from provision.walk.attempt import attempt, confirm
-from provision.walk.attempts import MAX_LEASES, Next, NoneLeft, choose, idle_leases
 from provision.walk.books import close_books, with_books_open
 from provision.walk.driven import Run
 from provision.walk.end import End, Failed, GoOn, LeftOpen, Stopped, Telling, Trained
@@ -33,7 +32,8 @@ from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import STORE_WAIT_S, bring_pushed, may_have_pushed, meter_pushes
 from provision.walk.job.left import bring_left
 from provision.walk.job.patience import has_gone
-from provision.walk.permitted import past_of, permitted
+from provision.walk.offers.attempts import MAX_LEASES, Next, NoneLeft, choose, idle_leases
+from provision.walk.offers.permitted import past_of, permitted
 from provision.walk.phases import Phases
 from remote.contract import Phase
 

@@ -22,9 +22,9 @@ from provision.providers import boxes_folder
 from provision.seam import Answer, Claim, InCharge, Teardown, unshared
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
-from provision.walk.attempts import MAX_LEASES
 from provision.walk.driven import Run
 from provision.walk.job.training import train
+from provision.walk.offers.attempts import MAX_LEASES
 from provision.walk.run import LEASES_ENDED, walk
 from remote.contract import EXIT_CODES, EndReason
 from tests.doubles.displays import Quiet

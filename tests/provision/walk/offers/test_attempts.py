@@ -14,7 +14,7 @@ from planner.plan import Plan
 from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
-from provision.walk.attempts import (
+from provision.walk.offers.attempts import (
     MAX_DECLINED,
     MAX_LOST,
     MAX_ZONES,

@@ -19,7 +19,7 @@ import pytest
 from provision.account.ledger import Ledger
 from provision.errors import Exit
 from provision.home.places import Places
-from provision.walk.shielded import said_first, shielded
+from provision.home.shielded import said_first, shielded
 from tests.faults.rehearsal import wait_until
 
 SAID_S: Final = 2.0  # a busy machine starts a thread within; the deed itself goes on for longer

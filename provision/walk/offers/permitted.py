@@ -12,8 +12,8 @@ from provision.errors import Refused
 from provision.home.checkpoints import steps_at_home
 from provision.prepare.limits.deadline import MORE_USD
 from provision.prepare.limits.policy import read_rules
-from provision.walk.attempts import Past, usd_to_come
 from provision.walk.driven import Run
+from provision.walk.offers.attempts import Past, usd_to_come
 
 
 class PermittedPlan(msgspec.Struct, frozen=True, kw_only=True):
