@@ -3,7 +3,7 @@
     python -m benchmarks.renting.chaos [--write] [--first 0] [--schedules 400]
 
 In virtual time, at the seam below which a provider is: walk, renting, ledger and the way in which lists are believed are
-the product's; cloud, boxes, trainer and line are doubles (`tests/doubles/virtual/`). `tests/faults/schedule.py` says what
+the product's; cloud, boxes, trainer and line are doubles (`tests/doubles/virtual/`). `tests/faults/drawn/schedule.py` says what
 is drawn and what is judged. A seed that breaks a promise is printed; the same seed plays the same schedule again.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.machine import RESULTS, describe_machine
-from tests.faults.schedule import Played, draw, play
+from tests.faults.drawn.schedule import Played, draw, play
 
 RESULT = RESULTS / "chaos.md"
 WHAT = """Each schedule is one run in an account with its manners (lists up to 60 s late, boots up to 150 s, deletes up to

@@ -3,8 +3,8 @@
     python -m benchmarks.renting.chaos_engine [--write] [--first 0] [--schedules 20] [--at-once 2]
 
 Needs root and the engine (`make pulumi`). Engine, programs, machines, SSH, trainer and seconds are real; the cloud is our own
-fake, with a bill. `tests/faults/on_engine.py` says what is drawn and what is judged. Two to four minutes a schedule; most of
-that is waiting for a deadline, so two are played side by side. Only all of them are written; fewer, from any seed on, are
+fake, with a bill. `tests/faults/drawn/on_engine.py` says what is drawn and what is judged. Two to four minutes a schedule; most
+of that is waiting for a deadline, so two are played side by side. Only all of them are written; fewer, from any seed on, are
 shown. The same question in virtual time, by hundreds: `benchmarks/renting/chaos.py`.
 """
 
@@ -26,7 +26,7 @@ from benchmarks.machine import RESULTS, describe_machine
 from provision.clouds.engine.build import find_engine
 from provision.home.places import read_places
 from tests.doubles.hosting.machines import lacks
-from tests.faults.on_engine import GRACE_S, MOST_LINES, SILENT_S, Played, Schedule, draw, play
+from tests.faults.drawn.on_engine import GRACE_S, MOST_LINES, SILENT_S, Played, Schedule, draw, play
 
 RESULT: Final = RESULTS / "chaos_engine.md"
 WHAT: Final = f"""Each schedule is one run of a model of two layers at our own fake cloud, in the words of Google Cloud or of

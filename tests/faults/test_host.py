@@ -34,8 +34,8 @@ from provision.walk.books import read_receipt
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event, Phase
 from tests.doubles.displays import Quiet
+from tests.faults.leases.test_leased import leased
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.test_leased import leased
 from tests.provision.plans import tiny_files
 from tests.provision.rigs import HOST_PORT_FILE, rig_of
 

@@ -1,7 +1,7 @@
 """A machine that reboots between two controllers: the second one finds that by the boot id, and starts the trainer again.
 
 With a real systemd, sshd and power-off, and nothing of a cloud's but its API; what a controller says of it is told in
-tests/faults/test_resume.py, and the whole run through the engine in tests/provision/engine/test_walk.py.
+tests/faults/controllers/test_resume.py, and the whole run through the engine in tests/provision/engine/test_walk.py.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from provision.aboard import detached
 from provision.errors import ConnectionFailed
 from provision.ssh import Completed
 from tests.doubles.virtual.shell import VirtualShell
-from tests.faults.schedule import Stage
-from tests.faults.test_schedule import CALM
+from tests.faults.drawn.schedule import Stage
+from tests.faults.drawn.test_schedule import CALM
 
 
 class Line(VirtualShell):
@@ -43,7 +43,7 @@ def test_a_trainer_whose_start_was_not_answered_gets_no_other_package(
     said: list[str] = []
     monkeypatch.setattr(Line, "said", said, raising=False)
     monkeypatch.setattr(Line, "arrives", arrives, raising=False)
-    monkeypatch.setattr("tests.faults.schedule.VirtualShell", Line)
+    monkeypatch.setattr("tests.faults.drawn.schedule.VirtualShell", Line)
     stage = Stage.set(CALM, tmp_path)
     stage.send(CALM.controllers[0])
     assert said == sent

@@ -20,9 +20,9 @@ from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Letters
+from tests.faults.controllers.test_resume import left_behind
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, ScriptedBox
-from tests.faults.test_resume import left_behind
 
 pytestmark = pytest.mark.box
 

@@ -1,6 +1,6 @@
 """A state folder on a disk that is really full: a tmpfs of 2 MB in a mount namespace of its own, without a free byte.
 
-Also a program: `python -m tests.faults.test_full_disk FOLDER`, types each command there and prints what came of it.
+Also a program: `python -m tests.faults.homes.test_full_disk FOLDER`, types each command there and prints what came of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.provision.plans import tiny_files, tiny_plan
 
 pytestmark = pytest.mark.root
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 # Typed with one run opened and nothing rented: the exit code, and what is said. RUN, MODEL and DATA stand for their like.
 COMMANDS: Final = (
     ("plan --model MODEL --data DATA --provider local", Exit.OK, "Run it"),

@@ -29,10 +29,10 @@ from remote.contract import EXIT_CODES, EndReason
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.bucket import Storage
+from tests.faults.leases.test_leased import leased
 from tests.faults.rehearsal import Rehearsal
 from tests.faults.standins import FINISH, LEARN, PUSH, ScriptedBox
 from tests.faults.test_elsewhere import opened
-from tests.faults.test_leased import leased
 
 pytestmark = pytest.mark.box
 

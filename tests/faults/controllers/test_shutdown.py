@@ -27,11 +27,11 @@ from provision.walk.edges import Edges
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Heard, webhook
+from tests.faults.controllers.test_hang_up import LEAVES_WHEN_TOLD
+from tests.faults.leases.test_leased import leased
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, ScriptedBox
 from tests.faults.test_elsewhere import NOTICED, boots_at_once, elsewhere
-from tests.faults.test_hang_up import LEAVES_WHEN_TOLD
-from tests.faults.test_leased import leased
 from tests.provision.plans import attempted
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]

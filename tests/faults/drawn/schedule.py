@@ -40,7 +40,7 @@ from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.shell import VirtualShell
 from tests.doubles.virtual.trainer import ADAPTER, Training
 from tests.doubles.world.core import MACHINE, Fault, Reason, Settings, Verb
-from tests.faults.judge import LATE_S, JudgedRun, broken_by_dollars, broken_by_result
+from tests.faults.drawn.judge import LATE_S, JudgedRun, broken_by_dollars, broken_by_result
 from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")

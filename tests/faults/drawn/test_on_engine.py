@@ -19,7 +19,7 @@ from provision.account.ledger import Ledger
 from tests.doubles.bench import ROOT, set_up
 from tests.doubles.emulator import started
 from tests.doubles.world.core import MACHINE, Fault, Reason
-from tests.faults.on_engine import CLOUDS, MOST_LINES, Controller, Schedule, Stage, draw
+from tests.faults.drawn.on_engine import CLOUDS, MOST_LINES, Controller, Schedule, Stage, draw
 from tests.provision.plans import attempted
 
 SEEDS = range(20)  # as many as the benchmark plays

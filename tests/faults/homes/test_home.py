@@ -23,9 +23,9 @@ from provision.walk.run import walk
 from remote.contract import WEIGHTS_FILE, checkpoint_name
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
+from tests.faults.controllers.test_resume import boots_fast, left_behind, start_trainer
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, LEARN, WEIGHTS, ScriptedBox
-from tests.faults.test_resume import boots_fast, left_behind, start_trainer
 
 pytestmark = pytest.mark.box
 

@@ -23,8 +23,8 @@ from tests.doubles.virtual.cloud import VirtualCloud
 from tests.doubles.virtual.lives import Life, MortalLedger
 from tests.doubles.virtual.shell import VirtualShell
 from tests.doubles.virtual.trainer import Training
-from tests.faults.schedule import Controller, Stage
-from tests.faults.test_schedule import CALM
+from tests.faults.drawn.schedule import Controller, Stage
+from tests.faults.drawn.test_schedule import CALM
 
 SHORT = Training(work_s=600.0)
 

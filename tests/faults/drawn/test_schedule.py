@@ -25,8 +25,8 @@ from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.trainer import Training
 from tests.doubles.world.core import Fault, Reason, Settings, Verb
-from tests.faults.judge import broken_by_dollars
-from tests.faults.schedule import Controller, Schedule, Stage, draw, play
+from tests.faults.drawn.judge import broken_by_dollars
+from tests.faults.drawn.schedule import Controller, Schedule, Stage, draw, play
 
 SEEDS = range(30)
 VERBS: tuple[Verb, ...] = ("create", "read", "list", "delete")

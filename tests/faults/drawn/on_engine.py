@@ -1,9 +1,9 @@
-"""Drawn schedules as in tests/faults/schedule.py, but nothing virtual: engine, machines, SSH, trainer and seconds are real.
+"""Drawn schedules as in schedule.py beside it, but nothing virtual: engine, machines, SSH, trainer and seconds are real.
 
 What is emulated is the cloud: its API, its manners and its bill. A controller is a process of its own, and it, its engine or
 both are struck by a signal; the machines' cable is pulled; calls are refused. The deadline is a minute or two away.
 
-`python -m tests.faults.on_engine BENCH HOME RUN_ID resume|down` is such a controller.
+`python -m tests.faults.drawn.on_engine BENCH HOME RUN_ID resume|down` is such a controller.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from tests.doubles.bench import ROOT, Bench, WithTheStack, set_up
 from tests.doubles.displays import Quiet
 from tests.doubles.emulator import started
 from tests.doubles.world.core import MACHINE, Fault, Reason, Verb
-from tests.faults.judge import JudgedRun, broken_by_dollars, broken_by_result
+from tests.faults.drawn.judge import JudgedRun, broken_by_dollars, broken_by_result
 from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")  # a tenth of a cent a second
@@ -244,7 +244,7 @@ class Stage(JudgedRun):
         words = [msgspec.json.encode(self.bench).decode(), str(self.places.home), self.run_id, command]
         with (self.places.home.parent / "controllers.out").open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "tests.faults.on_engine", *words],
+                [sys.executable, "-W", "ignore", "-m", "tests.faults.drawn.on_engine", *words],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
