@@ -43,6 +43,7 @@ __all__ = [
     "age_days",
     "attributions",
     "is_stale",
+    "is_to_come",
     "read_catalog",
     "select",
 ]
@@ -323,10 +324,13 @@ def _pattern(catalog: Catalog, name: str) -> str:
 
 def age_days(offer: Offer, today: dt.date) -> int | None:
     """Days since the price was read; None if nobody wrote down when, or a day that is still to come."""
-    if offer.observed_on is None:
-        return None
-    days = (today - offer.observed_on).days
-    return None if days < -ZONES_DAYS else max(0, days)
+    day = offer.observed_on
+    return None if day is None or is_to_come(day, today) else max(0, (today - day).days)
+
+
+def is_to_come(day: dt.date, today: dt.date) -> bool:
+    """Whether a day is later than it is anywhere by this machine's clock, which is behind then."""
+    return (today - day).days < -ZONES_DAYS
 
 
 def is_stale(offer: Offer, today: dt.date) -> bool:

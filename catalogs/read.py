@@ -195,7 +195,8 @@ def rate(text: str) -> Decimal:
 
 def _decimal(text: str) -> Decimal:
     if NUMBER.fullmatch(text) is None:  # Decimal itself takes 1_0, and the digits of every alphabet
-        raise ValueError(f'"{shortened(text)}" is not a number such as 1.25')
+        below = text.startswith("-") and NUMBER.fullmatch(text[1:]) is not None
+        raise ValueError(f'"{shortened(text)}" is {"below zero" if below else "not a number such as 1.25"}')
     value = Decimal(text)
     if value > MOST:
         raise ValueError(f"{shortened(text)} is more than anything here has; at most {MOST:,}")

@@ -80,8 +80,10 @@ def require_lease(hours: float) -> None:
     """Raises RequestError for one that a run may lose although somebody is there."""
     if hours < LEAST_LEASE_HOURS:
         minutes, least = hours * 60, LEAST_LEASE_HOURS * 60
+        number, unit = (minutes, "minute") if minutes >= 1 else (60 * minutes, "second")
+        said = f"{number:.3g} {unit}{'s' * (number != 1)}"
         raise RequestError(
-            f"a lease of {minutes:g} minutes may end while its box still boots, or over a line that is cut for a moment",
+            f"a lease of {said} may end while its box still boots, or over a line that is cut for a moment",
             hint=f"{least:g}m at least",
             place=("budget", "lease"),
         )

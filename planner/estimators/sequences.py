@@ -17,6 +17,7 @@ from remote.contract import LINES_TOLD, SMOTE, Beginnings, LongRows, RowsRead, p
 
 MOST_PACKED: Final = 4_096  # assumed: that so many sequences fill rows as all of them do
 PARTS_OF_PACKS: Final = 32  # assumed: nearly all are full, so that few figures tell how full
+NO_ROW: Final = 1e-9  # derived: a smaller share than any row's, which is what rounding leaves of none
 MOST_DRAWN: Final = 512  # assumed: a larger step looks, once sorted, like so many of its sequences
 
 
@@ -37,22 +38,32 @@ class Sequences(msgspec.Struct, frozen=True):
 
 @lru_cache  # a search asks for the same rows on every machine
 def laid_out(
-    num_rows: int, profile: Profile, *, seq_len: int, long_rows: LongRows, exchanges: tuple[float, ...] = ()
+    num_rows: int,
+    profile: Profile,
+    *,
+    seq_len: int,
+    long_rows: LongRows,
+    exchanges: tuple[float, ...] = (),
+    share_left_out: float = 0.0,
 ) -> Sequences:
     """The sequences of `num_rows` rows that are used, within `seq_len` tokens: longer ones are cut, split or dropped.
 
     The trainer's rule (remote/data/tokens.py). `exchanges`: of conversations, how many the rows of each part of the profile
-    have, for they are split between them; a document is split anywhere.
+    have, for they are split between them; a document is split anywhere. `share_left_out`: of all rows those that are not
+    among the `num_rows`; they are told as longer ones, which is wrong of a short row without an answer.
     """
+    longer = sum(share for tokens, share in profile if tokens > seq_len)
+    stays = 1 - min(1.0, share_left_out / longer) if longer else 1.0
     pieces: defaultdict[float, float] = defaultdict(float)  # length -> so many of them per row
     used = 0.0
-    for (tokens, share), most in zip(profile, exchanges or repeat(math.inf), strict=False):
+    for (tokens, of_all), most in zip(profile, exchanges or repeat(math.inf), strict=False):
         parts = [(tokens, 1.0)] if tokens <= seq_len else [*_LONG[long_rows](tokens, seq_len, most)]
+        share = of_all * (stays if tokens > seq_len else 1.0)
         used += share * bool(parts)
         for length, number in parts:
             pieces[length] += number * share
     per_row = sum(pieces.values())
-    shares = tuple((tokens, number / per_row) for tokens, number in sorted(pieces.items()) if number)
+    shares = tuple((tokens, number / per_row) for tokens, number in sorted(pieces.items()) if number > NO_ROW * per_row)
     return Sequences(number=round(num_rows * per_row / used) if used else 0, lengths=shares or ((float(seq_len), 1.0),))
 
 
@@ -172,9 +183,10 @@ def _share_split(data: DataAsked, seq_len: int) -> float:
 def packed_rows(data: DataAsked, seq_len: int) -> tuple[Sequences, Sequences]:
     """What is trained on, before it is packed and then."""
     fate = data.fate_of_long
-    used = round(data.num_examples * share_used(data, seq_len))
-    profile = data.profile or ((data.mean_tokens, 1.0),)
-    rows = laid_out(used, profile, seq_len=seq_len, long_rows=fate, exchanges=data.exchanges)
+    share = share_used(data, seq_len)
+    profile, used = data.profile or ((data.mean_tokens, 1.0),), round(data.num_examples * share)
+    left_out = share_left_out(data, seq_len)
+    rows = laid_out(used, profile, seq_len=seq_len, long_rows=fate, exchanges=data.exchanges, share_left_out=left_out)
     return rows, in_packs(rows, seq_len)
 
 
@@ -190,6 +202,11 @@ def share_used(data: DataAsked, seq_len: int) -> float:
     read = rows_read(data, seq_len)
     num_rows = read.used + read.left_out
     return read.used / num_rows if num_rows else 0.0
+
+
+def share_left_out(data: DataAsked, seq_len: int) -> float:
+    """The share of the file's rows of which a cut leaves nothing to learn; where longer rows are dropped none is looked for."""
+    return 0.0 if data.fate_of_long == "drop" else 1 - share_used(data, seq_len)
 
 
 def times_shown(data: DataAsked) -> float:

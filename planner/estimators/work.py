@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from planner.asking.request import DataAsked, Profile
-from planner.estimators.sequences import Sequences, in_packs, laid_out, padded_mean, share_judged, share_used, times_shown
+from planner.estimators.sequences import (
+    Sequences,
+    in_packs,
+    laid_out,
+    padded_mean,
+    share_judged,
+    share_left_out,
+    share_used,
+    times_shown,
+)
 from remote.contract import WIDTH_MULTIPLE, Strategy, steps_sorted, trained_multiple
 
 
@@ -30,7 +39,9 @@ def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool, by_length: boo
     trained = _within(num_used, data.profile or alike, data, strategy)
     if data.reading.packing:
         trained = in_packs(trained, strategy.seq_len)
-    to_judge = round(data.held_out_rows * share_judged(data, strategy.seq_len))
+    of_the_file = data.held_out_path is None and not data.held_out_profile and data.fate_of_long != "drop"
+    share = share_used(data, strategy.seq_len) if of_the_file else share_judged(data, strategy.seq_len)
+    to_judge = round(data.held_out_rows * share)
     judged = _within(to_judge, data.held_out_profile or data.profile or alike, data, strategy)
     device = "cpu" if on_cpu else "cuda"
     multiple, trained_in = WIDTH_MULTIPLE[device], trained_multiple(device, strategy.seq_len, cuda_graphs=cuda_graphs)
@@ -65,5 +76,12 @@ def unpadded(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> DataAsked:
 
 def _within(num_rows: int, profile: Profile, data: DataAsked, strategy: Strategy) -> Sequences:
     fate = data.fate_of_long
-    exchanges = data.exchanges if profile == data.profile else ()
-    return laid_out(num_rows, profile, seq_len=strategy.seq_len, long_rows=fate, exchanges=exchanges)
+    ours = profile == data.profile
+    return laid_out(
+        num_rows,
+        profile,
+        seq_len=strategy.seq_len,
+        long_rows=fate,
+        exchanges=data.exchanges if ours else (),
+        share_left_out=share_left_out(data, strategy.seq_len) if ours else 0.0,
+    )

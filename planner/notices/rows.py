@@ -21,7 +21,7 @@ def cut_words(data: DataAsked, seq_len: int) -> str | None:
     if not number:
         return None
     exact = number == total or (data.basis != ESTIMATED and counts_exactly(data, seq_len))
-    rows = f"{'' if exact else 'about '}{number:,} of {total:,} rows {'is' if number == 1 else 'are'}"
+    rows = f"{'' if exact else 'about '}{number:,} of {total:,} row{'s' * (total != 1)} {'is' if number == 1 else 'are'}"
     longest = f"the longest has {data.max_tokens:,}{', as estimated' if data.basis == ESTIMATED else ''}"
     return f"{rows} longer than {seq_len:,} tokens{_fate(read, split, documents=data.documents)} (--seq-len); {longest}"
 

@@ -132,7 +132,7 @@ def job_line(result: SearchResult) -> str:
     num_tokens = data.num_examples * data.mean_tokens * loop.epochs
     line = (
         f"{'Default job' if data.basis == 'default' else 'Job'}: {words.base(request.model)}, "
-        f"{words.several(data.num_examples, 'example')} × {data.mean_tokens:,.0f} tokens × "
+        f"{words.several(data.num_examples, 'example')} × {words.several(round(data.mean_tokens), 'token')} × "
         f"{words.several(loop.epochs, 'epoch')} = {words.count(num_tokens)} tokens"
     )
     if (plan := _central(result)) is not None and data.max_tokens > plan.strategy.seq_len:
@@ -220,7 +220,7 @@ def _price(plan: Plan) -> str:
         return f": the machine has no price an hour{uncounted}"
     if plan.offer.provider in OWN_MACHINES:
         return f" at {words.hourly(plan)}, assumed"  # by --assume-price: nobody sells that hour
-    return f" at {words.hourly(plan)}, price seen {words.age(plan)}"
+    return f" at {words.hourly(plan)}, price seen {words.age_in_full(plan)}"
 
 
 def _considered(considered: Considered) -> str:

@@ -133,7 +133,7 @@ def _prices(plans: Sequence[Plan]) -> str | None:
     days = sorted(age for plan in priced if (age := words.age_days(plan)) is not None)
     undated = "; undated ones are among them" if any(plan.catalog_as_of is None for plan in priced) else ""
     if not days:
-        return "Prices: undated." if priced else None
+        return "Prices: undated." if undated else None
     span = words.ago(days[-1]) if days[0] == days[-1] else f"{days[0]} to {days[-1]} days ago"
     stale = sum(age > STALE_AFTER_DAYS for age in days)
     moved = (
@@ -142,6 +142,14 @@ def _prices(plans: Sequence[Plan]) -> str | None:
         else ""
     )
     return f"Prices were seen {span}{undated}{moved}. d: so many days ago."
+
+
+def _ahead(plans: Sequence[Plan]) -> str | None:
+    """That the clock is behind, at any width: nothing that goes by it can be right."""
+    days = [plan.catalog_as_of for plan in plans if plan.catalog_as_of is not None and words.age(plan) == words.AHEAD]
+    if not days:
+        return None
+    return f"{words.AHEAD}: a price was seen on {max(days)}, and this machine's clock says {plans[0].planned_on}: it is behind."
 
 
 def _least(plans: Sequence[Plan]) -> str | None:
@@ -169,6 +177,7 @@ WORDS: Final[tuple[Explained, ...]] = (
     _not_ready,
     _unknown,
     _asked,
+    _ahead,
     _least,
     _free,
     _met,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 from msgspec.structs import astuple
 
 from catalogs.bases.models import hub_id_of
-from catalogs.catalog import STALE_AFTER_DAYS
+from catalogs.catalog import STALE_AFTER_DAYS, is_to_come
 from catalogs.failure import ended_once
 from catalogs.hardware import ANYWHERE, Offer
 from planner.plan import NOT_READY, UNTOLD, Plan, Range, Rejection, SearchResult
@@ -192,15 +193,33 @@ def sold(offer: Offer) -> str:
 def age(plan: Plan) -> str:
     """How old the price is."""
     days = age_days(plan)
-    if days is None:
-        return "undated"
-    return f"{ago(days)}, stale" if days > STALE_AFTER_DAYS else ago(days)
+    if days is not None:
+        return f"{ago(days)}, stale" if days > STALE_AFTER_DAYS else ago(days)
+    return "undated" if plan.catalog_as_of is None else AHEAD
 
 
 def age_in_short(plan: Plan) -> str:
     """The same in a table without room: 3 d."""
     days = age_days(plan)
-    return "undated" if days is None else f"{days} d"
+    if days is not None:
+        return f"{days} d"
+    return "undated" if plan.catalog_as_of is None else AHEAD
+
+
+def age_in_full(plan: Plan) -> str:
+    """The same where there is room for a reason."""
+    known = age(plan)
+    return seen(plan.catalog_as_of, plan.planned_on) if known == AHEAD and plan.catalog_as_of is not None else known
+
+
+AHEAD: Final = "ahead"  # of a price that was seen on a day to come
+
+
+def seen(day: dt.date, today: dt.date) -> str:
+    """How long ago that day was; of one that is still to come that the clock is behind."""
+    if is_to_come(day, today):
+        return f"on {day}, a day to come: this machine's clock is behind"
+    return ago(max(0, (today - day).days))
 
 
 def ago(days: int) -> str:
@@ -209,8 +228,9 @@ def ago(days: int) -> str:
 
 
 def age_days(plan: Plan) -> int | None:
-    """Days since the price was seen; None where nobody wrote down when."""
-    return None if plan.catalog_as_of is None else (plan.planned_on - plan.catalog_as_of).days
+    """Days since the price was seen; None where nobody wrote down when, or a day that is still to come."""
+    day = plan.catalog_as_of
+    return None if day is None or is_to_come(day, plan.planned_on) else max(0, (plan.planned_on - day).days)
 
 
 def status(plan: Plan) -> str:

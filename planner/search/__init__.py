@@ -169,7 +169,7 @@ def _ranked(asked: _Asked) -> _Searched:
         ways = [way, *ways] if way.conceded.is_advised else [*ways, way]
     return _Searched(
         found=found,
-        several=_on_several(question, found, kinds, asked.figures),
+        several=_on_several(question, found, kinds, asked.figures, notebook),
         by_the_hour=hourly,
         ways=tuple(ways),
         notebook=notebook,
@@ -185,12 +185,16 @@ def _ranked(asked: _Asked) -> _Searched:
     )
 
 
-def _on_several(question: Question, found: tuple[Found, ...], kinds: tuple[Kind, ...], figures: Figures) -> tuple[Found, ...]:
+def _on_several(
+    question: Question, found: tuple[Found, ...], kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook
+) -> tuple[Found, ...]:
     if found and question.request.budget.goal not in PAID_BY:
         return ()
     from planner.search.machines import machines_that_are_quicker, machines_that_do  # only then: it costs start-up time
 
-    return machines_that_are_quicker(question, found, figures) if found else machines_that_do(question, kinds, figures)
+    if found:
+        return machines_that_are_quicker(question, found, figures)
+    return machines_that_do(question, kinds, figures, notebook)
 
 
 def _told(asked: _Asked, ranked: _Searched, edges: Edges) -> SearchResult:

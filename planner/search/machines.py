@@ -12,50 +12,57 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
+from planner.asking.policy import refusal
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import estimate_cost, of_several
 from planner.estimators.time.interruptions import sent_bytes
-from planner.plan import NOT_YET
+from planner.plan import NOT_YET, Rejection
 from planner.refusals import CaseRefused
 from planner.search.boxes import lack_of
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
-from planner.search.ranking import Found, Question, box_of, limits_on
+from planner.search.ranking import Found, Question, box_of, over_of
 from planner.search.told.notebook import Notebook
 from planner.search.ways.fit import Fit
 from planner.search.ways.fitting import fitting
 
 MACHINES: Final = (2, 4, 8)  # assumed: whoever has more of them asks no planner of single machines
 MOST_ROWS: Final = 3  # assumed: as many as are weighed against one another
-NUM_QUICKEST: Final = 3  # assumed: of what one machine does, as many are looked at several times over
+NUM_LOOKED_AT: Final = 3  # assumed: of what one machine does, as many of the quickest, and of the cheapest, several times over
 PAYS_OFF: Final = 0.9  # assumed: nobody pays twice for less than a tenth of the time
 MAX_GPUS: Final = 64  # assumed: with one sequence on each a step has as many, beyond which large batches count
 
 
-def machines_that_do(question: Question, kinds: Iterable[Kind], figures: Figures) -> tuple[Found, ...]:
+def machines_that_do(question: Question, kinds: Iterable[Kind], figures: Figures, notebook: Notebook) -> tuple[Found, ...]:
     """Where no single machine holds the job: the cheapest jobs on several of the admitted ones, in this order. None where none
-    holds it, and where one machine, or a number of GPUs, was asked for.
+    holds it, and where one machine, or a number of GPUs, was asked for. Those that a limit or a rule forbids are written down.
     """
-    return tuple(sorted(_together(question, kinds, figures), key=lambda each: each.order)[:MOST_ROWS])
+    return tuple(sorted(_together(question, kinds, figures, notebook), key=lambda each: each.order)[:MOST_ROWS])
 
 
 def machines_that_are_quicker(question: Question, found: Iterable[Found], figures: Figures) -> tuple[Found, ...]:
-    """Where one machine does the job: the quickest jobs on several of those that are quickest alone, as far as they pay off."""
-    quickest = sorted(found, key=lambda each: each.duration.wall_s.p50)[:NUM_QUICKEST]
+    """Where one machine does the job: the quickest jobs on several of those that are quickest alone, or cheapest, as far as
+    they pay off, and of these the cheapest: who may spend more is not to lose sight of it.
+    """
+    alone = tuple(found)
+    quickest = sorted(alone, key=lambda each: each.duration.wall_s.p50)[:NUM_LOOKED_AT]
     most_s = PAYS_OFF * quickest[0].duration.wall_s.p50
-    kinds = [each.kind for place, each in enumerate(quickest) if all(each.kind is not other.kind for other in quickest[:place])]
-    quicker = [each for each in _together(question, kinds, figures) if each.duration.wall_s.p50 <= most_s]
-    return tuple(sorted(quicker, key=lambda each: (each.duration.wall_s.p50, each.order))[:MOST_ROWS])
+    looked_at = (*quickest, *sorted(alone, key=lambda each: each.order)[:NUM_LOOKED_AT])
+    kinds = list({id(each.kind): each.kind for each in looked_at}.values())
+    quicker = [each for each in _together(question, kinds, figures, Notebook()) if each.duration.wall_s.p50 <= most_s]
+    cheapest = min(quicker, key=lambda each: each.order, default=None)
+    by_time = sorted(quicker, key=lambda each: (each is not cheapest, each.duration.wall_s.p50, each.order))[:MOST_ROWS]
+    return tuple(sorted(by_time, key=lambda each: (each.duration.wall_s.p50, each.order)))
 
 
-def _together(question: Question, kinds: Iterable[Kind], figures: Figures) -> list[Found]:
+def _together(question: Question, kinds: Iterable[Kind], figures: Figures, notebook: Notebook) -> list[Found]:
     where = question.request.where
     if where.num_gpus is not None or where.host is not None:
         return []
-    return [found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures)]
+    return [found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures, notebook)]
 
 
-def _on(kind: Kind, question: Question, figures: Figures) -> Iterator[Found]:
+def _on(kind: Kind, question: Question, figures: Figures, notebook: Notebook) -> Iterator[Found]:
     """The fewest machines of a kind that hold the job: more of them cost more, for the link between them is slow. On demand,
     for all have to be there at once; of untold RAM none, for each loads the whole base.
     """
@@ -69,15 +76,30 @@ def _on(kind: Kind, question: Question, figures: Figures) -> Iterator[Found]:
             return
         fits = fitting(kind, num_gpus, figures, Notebook(), doable=lambda _: True, beside=lambda _: "all", only_doable=False)
         sure = [fit for fit in fits if fit.verdict == "fits" and fit.strategy.offload == "none"]
-        of_each = (_priced(fit, kind, offers, number, question, figures) for fit in sure)
-        found = [each for each in of_each if each is not None]
-        if found:
-            yield min(found, key=lambda each: each.order)
+        allowed = [offer for offer in offers if _forbidden(offer, number, question) is None]
+        if sure and not allowed:
+            notebook.forbidden += filter(None, (_forbidden(offers[0], number, question),))
+            return  # more of them cost more by the hour
+        of_each = (_priced(fit, kind, allowed, number, question, figures) for fit in sure)
+        priced = sorted((each for each in of_each if each is not None), key=lambda each: each.order)
+        overs = [over_of(each, question) for each in priced]
+        held = next((each for each, over in zip(priced, overs, strict=True) if over is None), None)
+        if held is not None:
+            yield held
             return
+        notebook.over += [msgspec.structs.replace(over, num_machines=number) for over in overs[:1] if over is not None]
+
+
+def _forbidden(offer: Offer, number: int, question: Question) -> Rejection | None:
+    """What rule refuses so many of a machine that it allows one of: all of them are paid for, hour by hour."""
+    together = msgspec.structs.replace(offer, usd_per_hour=number * offer.usd_per_hour)
+    refused = ((refusal(rule, together), rule) for rule in question.rules)
+    said = ((reason, rule) for reason, rule in refused if reason is not None)
+    return next((Rejection(what=f"{number} x {offer.key}", reason=reason, remedy=rule.remedy) for reason, rule in said), None)
 
 
 def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Question, figures: Figures) -> Found | None:
-    """On the cheapest of the offers with RAM and disk enough; None where none has, or a limit breaks at p90."""
+    """On the cheapest of the offers with RAM and disk enough; None where none has."""
     fit = msgspec.structs.replace(fit, strategy=msgspec.structs.replace(fit.strategy, num_nodes=number))
     strategy = fit.strategy
     try:
@@ -95,8 +117,6 @@ def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Qu
         duration, host, offer=offer, billing=billing, sent_bytes=sent, dearest=figures.dearest(question.catalog.billing)
     )
     cost = of_several(of_one, number)
-    if limits_on(kind, offer, question).broken(usd=cost.held_usd.p90, seconds=duration.wall_s.p90) is not None:
-        return None
     return Found(
         fit=fit,
         kind=kind,

@@ -18,6 +18,7 @@ from planner.asking.policy import Rule
 from planner.asking.request import Request
 from planner.asking.rules import AUTO, facts_of, loop_for, said_of_loop
 from planner.choice.recipes import OF_THE_LOOP, RULES, SERVING_RULES, SKEWED, Fact
+from planner.methods import METHODS
 from planner.search.market.offers import Market
 from planner.search.ways.strategies import seq_len_of
 
@@ -104,6 +105,13 @@ def _power_price(told: Told) -> str | None:
     return "no card of this machine is on offer (--gpu here)" if said and not ours else None
 
 
+def _offload_disk(told: Told) -> str | None:
+    method = str(told.request.training.get("method", AUTO))
+    if not told.request.where.offload_disk or method not in METHODS or not METHODS[method].moves:
+        return None
+    return f"{method} trains the base's own parameters, and only frozen blocks are streamed"
+
+
 def _environment(told: Told) -> str | None:
     idle = not told.request.keep.environment and told.request.where.host is None
     return "only a host of yours keeps one (--host)" if idle else None
@@ -123,6 +131,7 @@ IDLE: Final[Mapping[str, Why]] = {  # by field of the Request
     "training.seq_len": _seq_len,
     "revision": _revision,
     "where.power_usd_per_kwh": _power_price,
+    "where.offload_disk": _offload_disk,
     "keep.environment": _environment,
     "overruled": _overruled,
 }

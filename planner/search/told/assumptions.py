@@ -92,7 +92,9 @@ def _price(found: Found, question: Question, today: dt.date) -> Iterator[str]:
             f"{found.duration.lost_s / SECONDS_PER_MINUTE:.0f} minutes lost each time; price and stock move by the hour"
         )
     age = age_days(offer, today)
-    if age is None:
+    if age is None and offer.observed_on is not None:
+        yield f"price: seen on {offer.observed_on}, a day to come: this machine's clock is behind"
+    elif age is None:
         yield "price: undated, may have moved"
     elif is_stale(offer, today):
         yield f"price: {age} days old, may have moved: `rentune catalog refresh` asks again"

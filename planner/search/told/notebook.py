@@ -68,6 +68,12 @@ class Over(msgspec.Struct, frozen=True, kw_only=True):
     runnable: bool
     is_told: bool  # of its machine what RAM and cores it has
     fits: bool  # surely; else it is tight
+    num_machines: int = 1  # as many of them do it together
+
+    @property
+    def name(self) -> str:
+        """Of the offer, and how many of it."""
+        return f"{self.num_machines} x {self.offer.key}" if self.num_machines > 1 else self.offer.key
 
 
 class Notebook:
@@ -81,6 +87,7 @@ class Notebook:
         self.short_of_disk: list[Short] = []
         self.untold_ram: list[Short] = []  # bytes: of what would wait in RAM that nobody states
         self.over: list[Over] = []
+        self.forbidden: list[Rejection] = []  # of several machines, by a rule that allows one
 
     def holds(self, kind: Kind) -> None:
         """It does on a number of its GPUs, so what was written of another is no reason against it."""
@@ -97,6 +104,7 @@ class Notebook:
         yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib, shorter)
         yield from _untold(self.untold_ram, shorter)
         yield from _over(self.over, complete=complete)
+        yield from self.forbidden
         for message, (strategy, refusal) in self.unsupported.items():
             yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
         if self.without_kernels:
@@ -187,9 +195,9 @@ def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:
     cheapest = nearest_of(group, lambda each: each.needed_usd) or group[0]
     own = f"${cheapest.cap.own_usd} (--max-cost) and " if cheapest.cap and cheapest.cap.own_usd is not None else ""
     limit = f"{own}${cheapest.cap.usd if cheapest.cap else 0} at p90{place}"
-    least = f"the cheapest{_known(cheapest, group)}, {cheapest.offer.key}, needs a limit of ${enough_usd(cheapest.needed_usd)}"
+    least = f"the cheapest{_known(cheapest, group)}, {cheapest.name}, needs a limit of ${enough_usd(cheapest.needed_usd)}"
     needed: dict[str, float] = {"p90_usd": cheapest.needed_usd}
-    return _beyond(limit, least, cheapest, needed, num_offers=len(group), complete=complete)
+    return _beyond(limit, least, cheapest, needed, num_offers=_num_offers(group), complete=complete)
 
 
 def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
@@ -198,21 +206,30 @@ def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
     nearest = nearest_of(affordable, lambda each: each.needed_s) or nearest_of(group, lambda each: each.needed_usd) or group[0]
     named, too = ("fastest", "") if affordable else ("cheapest", f" and ${enough_usd(nearest.needed_usd)}")
     known = _known(nearest, affordable or group)
-    least = f"the {named}{known}, {nearest.offer.key}, needs {enough_hours(nearest.needed_s):,.1f} h{too}"
+    least = f"the {named}{known}, {nearest.name}, needs {enough_hours(nearest.needed_s):,.1f} h{too}"
     limit = f"{limit_s / SECONDS_PER_HOUR:g} h at p90"
-    return _beyond(limit, least, nearest, {"p90_s": nearest.needed_s}, num_offers=len(group), complete=complete)
+    return _beyond(limit, least, nearest, {"p90_s": nearest.needed_s}, num_offers=_num_offers(group), complete=complete)
+
+
+def _num_offers(group: list[Over]) -> int:
+    return len({each.offer.key for each in group})
 
 
 def nearest_of(entries: Iterable[Over], figure: Callable[[Over], float]) -> Over | None:
-    """The one with the least of a figure; what can't be run, or has RAM that nobody states, only where there is no other."""
-    return min(entries, key=lambda each: (not each.runnable, not each.is_told, figure(each)), default=None)
+    """The one with the least of a figure; what can't be run, takes several machines, or has RAM that nobody states, only where
+    there is no other.
+    """
+    return min(
+        entries, key=lambda each: (not each.runnable, each.num_machines > 1, not each.is_told, figure(each)), default=None
+    )
 
 
 def _known(nearest: Over, group: list[Over]) -> str:
     """What sets it apart from others that may need less, and can't be run or may have too little RAM."""
     run = " that can be run" if nearest.runnable and any(each.is_told and not each.runnable for each in group) else ""
     known = " of known RAM" if nearest.is_told and not all(each.is_told for each in group) else ""
-    return known + run
+    alone = not run and nearest.num_machines == 1 and any(each.num_machines > 1 for each in group)
+    return f"{' single machine' if alone else ''}{known}{run}"
 
 
 def _beyond(limit: str, least: str, nearest: Over, needed: dict[str, float], *, num_offers: int, complete: bool) -> Rejection:

@@ -228,12 +228,14 @@ def _storage_row(price: StoragePrice) -> tuple[str, ...]:
 
 
 def _table(catalog: Catalog, offers: tuple[Offer, ...], *, num_offers: int) -> Table:
-    from catalogs.catalog import STALE_AFTER_DAYS, attributions
+    from catalogs.catalog import STALE_AFTER_DAYS, attributions, is_to_come
     from provision.report.tables import Table
 
     today = dt.datetime.now(tz=dt.UTC).date()
     credits = " ".join(attributions(catalog, offers))
     legend = f"{STALE} = stale, seen over {STALE_AFTER_DAYS} days ago. ? = not told."
+    if any(each.observed_on is not None and is_to_come(each.observed_on, today) for each in offers):
+        legend += f" ahead = of a day to come: this machine's clock ({today}) is behind."
     return Table(
         title=f"{len(offers):,} of {num_offers:,} offers",
         columns=("offer", "GPUs", "memory each", "vCPUs", "RAM", "$/h", "seen"),
@@ -253,7 +255,7 @@ def _row(catalog: Catalog, offer: Offer, today: dt.date) -> tuple[str, ...]:
 
     memory_gib = catalog.gpu_memory_gib(offer)
     age = age_days(offer, today)
-    seen = "undated" if age is None else f"{age} d ago"
+    seen = f"{age} d ago" if age is not None else "undated" if offer.observed_on is None else f"{offer.observed_on}, ahead"
     return (
         sold(offer),
         f"{offer.num_gpus.normalize():f} × {offer.gpu}" if offer.gpu else "none",

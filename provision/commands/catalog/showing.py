@@ -301,18 +301,17 @@ def _answer(told: bool | None, yes: str, no: str) -> str:  # noqa: FBT001 - thre
 
 
 def _age(offer: Offer, today: dt.date) -> str:
-    from catalogs.catalog import age_days, is_stale
-    from planner.report.words import ago
+    from catalogs.catalog import is_stale
+    from planner.report.words import seen
 
-    age = age_days(offer, today)
-    words = "undated" if age is None else f"seen {ago(age)}"
+    words = "undated" if offer.observed_on is None else f"seen {seen(offer.observed_on, today)}"
     return f"{words}, stale" if is_stale(offer, today) else words
 
 
 def _days(oldest: dt.date | None, newest: dt.date | None, today: dt.date) -> str:
-    from planner.report.words import ago
+    from planner.report.words import seen
 
-    words = [ago((today - day).days) for day in (oldest, newest) if day is not None]
+    words = [seen(day, today) for day in (oldest, newest) if day is not None]
     return " to ".join(dict.fromkeys(words))
 
 

@@ -77,6 +77,7 @@ def test_a_fee_for_setting_up_is_the_offers_own(tmp_path: Path) -> None:
         (f"{HEADER}\na,r/s,b,,,,1,,,\n", 'mine.csv:2:region: "r/s" has a space or a slash in it'),
         (f"{HEADER}\na,r,b,,,,1,,cellar,\n", 'mine.csv:2:hosts: "cellar" is not one of data centre, community'),
         (f"{HEADER}\na,r,b,,,,1,,,\nA,r,b,,,,2,,,\n", "mine.csv:3:instance_type: a/r/b/on_demand is there twice"),
+        (f"{HEADER}\na,r,b,T4,1,-4,1,,,\n", 'mine.csv:2:ram_gib: "-4" is below zero'),
         (f"{HEADER}\na,r,b,,,,1_0,,,\n", '"1_0" is not a number such as 1.25'),
         (f"{HEADER}\na,r,b,,,,٠.٣٥,,,\n", "is not a number such as 1.25"),
         (f"{HEADER}\na,r,b,,,,1e-30,,,\n", "mine.csv:2:on_demand_usd_per_hour: 1e-30 is less than anything costs in an hour"),

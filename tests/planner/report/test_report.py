@@ -319,6 +319,24 @@ def test_a_price_without_a_date_is_called_so() -> None:
     assert "Prices: undated." in shown(result(make_plan(catalog_as_of=None)), width=80)
 
 
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_clock_that_is_behind_is_said_to_be_and_no_price_gets_a_negative_age(width: int) -> None:
+    """A day further is as new as can be: it is that day elsewhere."""
+    today = make_plan().planned_on
+    told, tomorrow = (shown(result(make_plan(catalog_as_of=today + dt.timedelta(days))), width=width) for days in (40, 1))
+    clock = f"ahead: a price was seen on {today + dt.timedelta(40)}, and this machine's clock says {today}: it is behind."
+    assert clock in " ".join(told.split())
+    assert "-40" not in told
+    assert "ahead:" not in tomorrow
+    assert ("today" if width > 128 else "0 d") in tomorrow
+
+
+def test_run_shows_beside_such_a_price_why_its_age_is_not_known() -> None:
+    today = make_plan().planned_on
+    told = render_plan(make_plan(catalog_as_of=today + dt.timedelta(40)), width=200, colour=False)
+    assert f"price seen on {today + dt.timedelta(40)}, a day to come: this machine's clock is behind" in told
+
+
 def test_a_narrow_table_says_below_itself_how_old_its_prices_are() -> None:
     """The column is the first to be left out, the figure is not."""
     old, older = (make_plan(catalog_as_of=dt.date(2026, 11, day)) for day in (24, 1))

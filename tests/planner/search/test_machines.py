@@ -9,10 +9,12 @@ import re
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
-from catalogs.hardware import Billing
+from catalogs.hardware import Billing, Gpu
 from planner.asking.data import stated_data
+from planner.asking.policy import Rule
 from planner.asking.request import Budget, DataAsked, Where
 from planner.choice.goals import GOALS, Goal
 from planner.plan import Plan, SearchResult
@@ -32,12 +34,19 @@ EIGHT: dict[str, Any] = {
 }
 
 
-def asked(*offers: dict[str, Any], model: str = "70b", billing: Billing | None = None, **request: Any) -> SearchResult:
+def asked(
+    *offers: dict[str, Any],
+    model: str = "70b",
+    billing: Billing | None = None,
+    rules: tuple[Rule, ...] = (),
+    gpus: tuple[Gpu, ...] = (CARD,),
+    **request: Any,
+) -> SearchResult:
     """Tuning all weights of a base that no eight cards hold, on machines of eight."""
     sold = (make_offer(**each) for each in offers or (EIGHT,))
-    catalog = make_catalog(*sold, gpus=(CARD,), billing=(billing or make_billing(),))
+    catalog = make_catalog(*sold, gpus=gpus, billing=(billing or make_billing(),))
     training = {"method": "full", "offload": "none"} | request.pop("training", {})
-    return ask(make_request(**{"model": model, "data": DATA, "training": training} | request), catalog)
+    return ask(make_request(**{"model": model, "data": DATA, "training": training} | request), catalog, rules=rules)
 
 
 def together(result: SearchResult) -> list[Plan]:
@@ -108,6 +117,33 @@ def test_nor_where_a_wish_is_against_it(wish: dict[str, Any]) -> None:
     assert together(asked(**wish)) == []
 
 
+def test_what_they_would_need_is_told_where_the_money_is_less() -> None:
+    """With the limit that brings their row, no cent more."""
+    result = asked(budget=Budget(max_usd=Decimal(1)))
+    [beyond] = [each for each in result.rejections if each.reason.startswith("over $1 at p90")]
+    needed = beyond.changes["budget.max_usd"]
+    assert f"the cheapest, 2 x cloud/north/eight/on_demand, needs a limit of ${needed}" in beyond.reason
+    assert together(asked(budget=Budget(max_usd=needed)))
+    assert not together(asked(budget=Budget(max_usd=needed - Decimal("0.02"))))
+
+
+def test_more_of_them_are_looked_at_where_the_fewest_take_too_long() -> None:
+    [two] = together(asked(model="70b", data=LONG))
+    rows = together(asked(model="70b", data=LONG, budget=Budget(max_hours=0.8 * two.duration.wall_s.p90 / 3600)))
+    assert [plan.strategy.num_nodes for plan in rows] == [4]
+
+
+def test_a_rule_on_an_hour_s_price_holds_for_all_of_them_together() -> None:
+    """Each of two machines at $20 is allowed, both are not: $40 an hour would be paid."""
+    ours = Rule(key="max_usd_per_hour", allows=Decimal(30), said_in="policy.toml", may_be_overruled=True)
+    forbidden = asked(rules=(ours,))
+    assert together(forbidden) == []
+    [said] = [each for each in forbidden.rejections if each.what == "2 x cloud/north/eight/on_demand"]
+    assert said.reason == "over $30 an hour (max_usd_per_hour in policy.toml)"
+    assert said.remedy == "--overrule-policy max_usd_per_hour"
+    assert together(asked(rules=(msgspec.structs.replace(ours, allows=Decimal(40)),)))
+
+
 @pytest.mark.parametrize(
     "change", [{"purchase": "spot"}, {"ram_gib": None}, {"ram_gib": 64.0}], ids=["spot", "untold", "little"]
 )
@@ -136,10 +172,10 @@ LONG = stated_data(num_examples=200_000, num_tokens=None, tokens_per_example=512
 KINDS = tuple(EIGHT | {"num_gpus": Decimal(number), "instance_type": f"of-{number}"} for number in (1, 2, 4, 8))
 
 
-def spread(*offers: dict[str, Any], goal: Goal, data: DataAsked) -> SearchResult:
+def spread(*offers: dict[str, Any], goal: Goal, data: DataAsked, max_usd: Decimal | None = None, **other: Any) -> SearchResult:
     """A job that one machine does, and several may do together."""
-    training = {"method": "lora"}
-    return asked(*offers, model="3b", data=data, training=training, global_batch_size=64, budget=Budget(goal=goal))
+    training, budget = {"method": "lora"}, Budget(goal=goal, max_usd=max_usd)
+    return asked(*offers, model="3b", data=data, training=training, global_batch_size=64, budget=budget, **other)
 
 
 @pytest.mark.parametrize("goal", GOALS)
@@ -162,6 +198,20 @@ def test_nor_does_he_where_they_would_not_pay_off(monkeypatch: pytest.MonkeyPatc
     assert together(spread(EIGHT, goal="fastest", data=short)) == []
     monkeypatch.setattr(machines, "PAYS_OFF", math.inf)
     assert [plan.strategy.num_nodes for plan in together(spread(EIGHT, goal="fastest", data=short))] == [2]
+
+
+def test_who_may_spend_more_keeps_sight_of_the_cheapest_several_machines() -> None:
+    """Three cards are a little quicker alone, and dear: of several machines the cheap ones stay the cheapest, and pay off."""
+    quick = tuple(msgspec.structs.replace(CARD, name=f"Quick {number}", achievable_tflops=105.0) for number in range(3))
+    four = EIGHT | {"num_gpus": Decimal(4)}
+    dear = (four | {"gpu": gpu.name, "instance_type": gpu.name, "usd_per_hour": Decimal(90)} for gpu in quick)
+    sold, gpus = (four, *dear), (CARD, *quick)
+    pays = max(plan.cost.held_usd.p90 for plan in together(spread(four, goal="fastest", data=LONG)))
+    few = spread(*sold, goal="fastest", data=LONG, gpus=gpus, max_usd=Decimal(math.ceil(pays)))
+    many = spread(*sold, goal="fastest", data=LONG, gpus=gpus)
+    assert {plan.offer.gpu for plan in few.rows} == {CARD.name}
+    cheapest = [min(together(result), key=lambda plan: plan.cost.held_usd.p50) for result in (few, many)]
+    assert cheapest[0].name == cheapest[1].name, "with more money the cheapest is still there"
 
 
 def test_who_wants_it_fast_hears_of_several_machines_that_are_faster() -> None:

@@ -673,11 +673,12 @@ FILE = DataAsked(
     [
         (FILE, "about 20 of 80 rows are longer than 200 tokens and will be cut (--seq-len); the longest has 300"),
         (msgspec.structs.replace(FILE, basis="estimated from characters"), "the longest has 300, as estimated"),
+        (msgspec.structs.replace(FILE, num_examples=1, profile=((250.0, 1.0),)), "1 of 1 row is longer than 200 tokens"),
         (msgspec.structs.replace(FILE, documents=True), ""),
         (msgspec.structs.replace(FILE, max_tokens=200, profile=((50.0, 0.75), (200.0, 0.25))), ""),
         (msgspec.structs.replace(FILE, path=None), ""),
     ],
-    ids=["counted", "estimated", "documents are split", "none is longer", "stated, not read"],
+    ids=["counted", "estimated", "one row", "documents are split", "none is longer", "stated, not read"],
 )
 def test_rows_that_the_trainer_will_cut_are_told_with_the_plan(data: DataAsked, words: str) -> None:
     """Before anybody pays for it."""

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.asking.request import DataAsked
-from planner.estimators.sequences import laid_out, rows_read
+from planner.estimators.sequences import laid_out, packed_rows, rows_read
+from planner.estimators.work import work_of
 from remote.__main__ import main
-from remote.contract import LINES_TOLD, DataSource, LongRows, Reading
+from remote.contract import LINES_TOLD, DataSource, LongRows, Reading, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BORDERS, BYTES, DataReport, Lines, check_data, counter_of, profile_of
 from remote.data.labelled import Labelled
@@ -141,6 +142,25 @@ def test_what_a_cut_leaves_of_the_rows_is_foreseen_as_the_trainer_finds_it(
     found = load_data(source, tokenizer, seq_len=seq_len, seed=0, warn=lambda **_data: None).train_read
     assert rows_read(asked, seq_len) == found
     assert found.used < len(LATE) or seq_len >= 202
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("long_rows", ["cut", "drop"])
+def test_tokens_of_rows_that_are_left_out_are_not_counted(tmp_path: Path, long_rows: LongRows, *, packing: bool) -> None:
+    """Of long rows some have an answer within the length and are cut, and some have none and are left out."""
+    lengths = [(20, 10)] * 120 + [(40, 100)] * 15 + [(400, 10)] * 15
+    rows = [json.dumps({"prompt": "q" * before, "completion": "a" * answer}) for before, answer in lengths]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    asked, tokenizer = as_asked(check_data(tmp_path / "data.jsonl", BYTES)), byte_tokenizer()
+    asked = msgspec.structs.replace(asked, reading=Reading(long_rows=long_rows, packing=packing))
+    ready(tokenizer)
+    source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0, long_rows=long_rows)
+    trained = load_data(source, tokenizer, seq_len=100, seed=0, warn=lambda **_data: None).train
+    work = work_of(asked, Strategy(method="lora", seq_len=100), on_cpu=False)
+    rows_laid, _ = packed_rows(asked, 100)
+    for number, mean in ((rows_laid.number, rows_laid.mean), *(() if packing else ((work.num_examples, work.data_mean),))):
+        assert number * mean == pytest.approx(sum(example.num_tokens for example in trained), rel=0.02)
 
 
 @pytest.mark.torch

@@ -94,6 +94,7 @@ def test_both_files_hold_at_once(office: Places) -> None:
         ('providers = "aws"', "providers must be a list, not text", 'write a list: `providers = ["aws"]`'),
         ("regions = [4]", "regions.0 must be text, not a whole number (4)", 'write a list: `regions = ["4"]`'),
         ("state = 4", "state must be text, not a whole number (4)", 'write text, in quotes: `state = "4"`'),
+        ('lease = "1s"', "a lease of 1 second may end while its box still boots", 'write `lease = "2h"`'),
         ('lease = "5m"', "a lease of 5 minutes may end while its box still boots", 'write `lease = "2h"`'),
         ('lease = "soon"', '"soon" is not a time such as "2h"', 'write `lease = "2h"`'),
         ('lease = "999999h"', "lease is 999999 and must be", 'write `lease = "2h"`'),
