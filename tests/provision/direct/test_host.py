@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard import detached, job, ship
+from provision.aboard import detached, job, lease, ship
 from provision.aboard.job import secret_places
 from provision.aboard.lease import forget_lease_end, lease_has_ended
 from provision.aboard.renewal import attended
@@ -393,19 +393,31 @@ def test_a_lease_ends_our_job_and_the_host_goes_on_for_whoever_comes_back(host: 
     host.provisioner.destroy(host.launch(run_id="somebody-else"))
 
 
-def test_a_trainer_that_is_begun_anew_is_not_ended_with_what_the_lease_ended(host: Rig) -> None:
-    """The watchdog ends what is left a while after the trainer has left: whoever comes back waits for that."""
+def test_a_trainer_that_is_begun_anew_is_not_ended_with_what_the_lease_ended(
+    host: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watchdog has the box's folder from the moment it tells the trainer until all that the lease ended is gone: so long
+    nothing is begun there, however slowly the trainer leaves.
+    """
     box = host.provisioner.up(local_offer(), msgspec.structs.replace(host.launch(), lease_s=4.0))
-    trainer = "trap 'kill $!; exit 4' TERM; [ ! -e began ] || { sleep 3; touch outlived; }; touch began; sleep 1000 & wait $!"
+    leaves = "trap 'touch told; until [ -e leave ]; do sleep 0.05; done; kill $!; exit 4' TERM"
+    trainer = f"{leaves}; [ ! -e began ] || {{ sleep 3; touch outlived; }}; touch began; sleep 1000 & wait $!"
+    folder = Path(job_folder(box))
     with host.connect(box) as shell:
         with attended(shell, box, spare=False, every_s=0.2):
             detached.start(shell, job_folder(box), trainer, box_marks(box))
-            await_true(Path(job_folder(box), "began").exists)
-        await_true(lambda: job.state(shell, box).state == "killed")
+            await_true(Path(folder, "began").exists)
+        await_true(Path(folder, "told").exists)
         with attended(shell, box, spare=False, every_s=0.2):
+            assert subprocess.run(["flock", "-n", box.folder, "true"], check=False).returncode == 1, "nobody else has the folder"
+            with monkeypatch.context() as patched, pytest.raises(ConnectionFailed, match="is still ending what ran"):
+                patched.setattr(lease, "LEFT_WAIT_S", 0.0)
+                forget_lease_end(shell, box)
+            Path(folder, "leave").touch()
+            await_true(lambda: job.state(shell, box).state == "killed")
             forget_lease_end(shell, box)
             detached.start(shell, job_folder(box), trainer, box_marks(box), again=(4,))
-            await_true(Path(job_folder(box), "outlived").exists)
+            await_true(Path(folder, "outlived").exists)
 
 
 def _lease(layers: tuple[Layer, ...]) -> Layer:
