@@ -18,6 +18,7 @@ from provision.errors import TransferFailed
 from provision.home.checkpoints import COMING, adopt, steps_at_home
 from provision.seam import Box
 from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, checkpoint_step, decode
+from remote.digest import sha256_of
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
@@ -33,16 +34,16 @@ class Fetched(msgspec.Struct, frozen=True):
 def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
     """Bring home the newest checkpoint and the best that it names; None where the box has none.
 
-    Older ones at home go once it is there. Raises TransferFailed (also where the trainer dropped it meanwhile),
-    ConnectionFailed, or HomeFailed.
+    What a line that was cut had brought of them is not sent again, as far as its hash is the box's. Older ones at home go once
+    it is there. Raises TransferFailed (also where the trainer dropped it meanwhile), ConnectionFailed, or HomeFailed.
     """
     there = f"{job_folder(box)}/{CHECKPOINT_DIR}"
-    step = max(_steps_there(shell, there), default=None)
-    if step is None:
+    steps = _steps_there(shell, there)
+    if not steps:
         return None
-    newest = checkpoint_name(step)
-    coming = home / COMING
-    shutil.rmtree(coming, ignore_errors=True)
+    step = max(steps)
+    newest, coming = checkpoint_name(step), home / COMING
+    _drop_others(coming, {checkpoint_name(each) for each in steps})
     if (home / newest).exists():  # weights that are at home are not paid for twice; which is the best may be another by now
         shell.get(f"{there}/{newest}/{PROGRESS_FILE}", coming / PROGRESS_FILE)
         (coming / PROGRESS_FILE).replace(home / newest / PROGRESS_FILE)
@@ -52,9 +53,9 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
         best = _best_of(coming / newest)
     wanted = [name for name in (best, newest) if name is not None]  # the newest last: with it the set is whole
     for name in wanted:
-        if not (coming / name).exists() and not (home / name).exists():
+        if name != newest and not (home / name).exists():
             _fetch(shell, there, name, coming)
-    num_bytes = sum(file.stat().st_size for file in coming.glob("*/*"))
+    num_bytes = sum(file.stat().st_size for name in wanted for file in coming.glob(f"{name}/*"))
     adopt(coming, home, wanted)
     return Fetched(step=step, num_bytes=num_bytes)
 
@@ -65,6 +66,13 @@ def _steps_there(shell: Shell, there: str) -> list[int]:
     if listed.rc != 0:
         raise TransferFailed(f"{shell.box.host} could not list its checkpoints: {listed.err.strip() or listed.rc}")
     return [step for name in listed.out.split() if (step := checkpoint_step(name)) is not None]
+
+
+def _drop_others(coming: Path, wanted: set[str]) -> None:
+    """Remove what an earlier fetch had begun with, and the box has no more."""
+    for place in coming.glob("*"):
+        if place.name not in wanted:
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
 def ship_checkpoints(shell: Shell, box: Box, home: Path) -> None:
@@ -79,7 +87,9 @@ def _fetch(shell: Shell, there: str, name: str, coming: Path) -> None:
     if shell.run(f"[ -d {shlex.quote(f'{there}/{name}')} ]").rc != 0:
         raise TransferFailed(f"{name} is no longer on {shell.box.host}.")
     for file in CHECKPOINT_FILES:
-        shell.get(f"{there}/{name}/{file}", coming / name / file)
+        remote, local = f"{there}/{name}/{file}", coming / name / file
+        if not (local.exists() and shell.has(remote, sha256_of(local))):
+            shell.get(remote, local)
 
 
 def _best_of(checkpoint: Path) -> str | None:

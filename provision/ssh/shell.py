@@ -131,6 +131,10 @@ class Shell:
         """
         return transfer.get(self, remote, local, sha256, num_bytes, progress)
 
+    def has(self, remote: str, sha256: str) -> bool:
+        """Whether a file there is this one. Raises TransferFailed where it can't be read, or ConnectionFailed."""
+        return transfer.sha256_there(self, remote) == sha256
+
     def put_tree(self, local: Path, remote: str, *, leave_out: trees.LeaveOut = lambda _: False) -> None:
         """Send a folder as one tar stream, without the paths that `leave_out` says; links travel as what they lead to."""
         trees.put_tree(self, local, remote, leave_out)

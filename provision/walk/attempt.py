@@ -33,8 +33,8 @@ from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import renting
 from provision.walk.driven import Run
-from provision.walk.end import End, GoOn, Lost, NoRoom, Telling
-from provision.walk.job.carrying import STORE_WAIT_S, bring_pushed, meter_pushes
+from provision.walk.end import End, GoOn, Lost, NoRoom, Spared, Stopped, Telling, Trained
+from provision.walk.job.carrying import bring_pushed, meter_pushes, unasked_store
 from provision.walk.job.console import told_with_console
 from provision.walk.job.driver_awaited import driver_awaited
 from provision.walk.job.left import bring_left, left_brought
@@ -105,8 +105,11 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     with telling.caught():
         _note_down(run, end)  # where a disk that was full may have room again: without that line no other offer is tried
     with telling.caught():
-        if run.state.opened.lease_s is not None and run.left_s <= 0:  # it may have ended before the deadline
-            bring_pushed(run, wait_s=STORE_WAIT_S)
+        may_have_ended = run.state.opened.lease_s is not None and run.left_s <= 0  # its lease, before the deadline
+        if may_have_ended and not isinstance(end, Trained | Stopped | Spared):
+            left_open = unasked_store(run, end.said)
+            if left_open is not None:
+                return left_open
     return telling.end(spared=spared, may_have_learned=unasked)
 
 

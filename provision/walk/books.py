@@ -70,9 +70,10 @@ def close_books(run: Run, *, message: str, interrupted: bool, ended_by: EndedBy 
     return with_open_books(receipt, troubles[0]) if troubles else receipt
 
 
-def with_books_open(run: Run, *, message: str) -> Receipt:
+def with_books_open(run: Run, *, message: str, interrupted: bool) -> Receipt:
     """What is known so far of a run that `resume` goes on with: neither its receipt nor a last line is written."""
-    return _reckoned(run, message=message, interrupted=False, ended_by=None)
+    receipt = _reckoned(run, message=message, interrupted=interrupted, ended_by=None)
+    return msgspec.structs.replace(receipt, ending=msgspec.structs.replace(receipt.ending, left_open=True))
 
 
 def _reckoned(run: Run, *, message: str, interrupted: bool, ended_by: EndedBy | None) -> Receipt:

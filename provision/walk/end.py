@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from provision.account.receipt.value import EndedBy
 from provision.errors import BoxLost, ControlLost, Declined, LeaseEnded, Reason, RentuneError, Scope
@@ -14,6 +14,8 @@ from provision.home.faults import keep_fault
 from provision.home.whole import CURES
 from provision.redact import redact
 from provision.walk.driven import Run
+
+STOPPED: Final = "Stopped by the user."
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,11 @@ class Failed(End):
     """Another box would not help."""
 
 
+@dataclass(frozen=True)
 class LeftOpen(End):
     """Another box would help once it can be known what there is to go on from: that is for `resume`."""
+
+    interrupted: bool = field(default=False, kw_only=True)  # somebody would not wait for that
 
 
 class Stopped(End):
@@ -87,7 +92,7 @@ class Telling:
             raise
         except KeyboardInterrupt as error:
             self._interrupted = True
-            self._tell("Stopped by the user.", error)
+            self._tell(STOPPED, error)
         except RentuneError as error:
             self._tell(error.in_full, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not

@@ -29,7 +29,7 @@ from provision.walk.books import close_books, with_books_open
 from provision.walk.driven import Run
 from provision.walk.end import End, Failed, GoOn, LeftOpen, Stopped, Telling, Trained
 from provision.walk.job.at_home import adapter_home, read_outcome
-from provision.walk.job.carrying import STORE_WAIT_S, bring_pushed, may_have_pushed, meter_pushes
+from provision.walk.job.carrying import bring_pushed, lies_at, may_have_pushed, meter_pushes, unasked_store
 from provision.walk.job.left import bring_left
 from provision.walk.job.patience import has_gone
 from provision.walk.offers.attempts import MAX_LEASES, Next, NoneLeft, choose, idle_leases
@@ -39,7 +39,6 @@ from remote.contract import Phase
 
 UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
 LEASES_ENDED: Final = f"So ended {MAX_LEASES} boxes of this controller's without a step more, and no other is asked for."
-UNASKED: Final = "What lies at {place} did not come home, so no other box was rented: rentune resume {run_id} goes on from it."
 UNCONFIRMED: Final = "The last attempt is not seen to have left nothing, so no other offer is asked for."
 
 
@@ -53,7 +52,7 @@ def walk(run: Run) -> Receipt:
     with telling.caught():
         end = _settled(run, phases)
     if isinstance(end, LeftOpen):
-        return with_books_open(run, message=end.said)
+        return with_books_open(run, message=end.said, interrupted=end.interrupted)
     with telling.caught():
         _conclude(run)
     end = end or telling.end()
@@ -71,7 +70,9 @@ def _settled(run: Run, phases: Phases) -> End | None:
         bring_left(run)
     if state.standing is Standing.OVER:
         confirm(run, phases)
-        return None if read_outcome(run.folder) else Failed(UNTOLD)
+        if read_outcome(run.folder):
+            return None
+        return Failed(UNTOLD if bring_pushed(run) else f"{UNTOLD} {lies_at(run)}")
     if _result_is_home(run):
         return _ended(run, phases)
     tried = state.rental.tried if state.rental else None
@@ -80,22 +81,26 @@ def _settled(run: Run, phases: Phases) -> End | None:
         confirm(run, phases)
         if run.state.standing is not Standing.BETWEEN:
             return Failed(f"{said} {UNCONFIRMED}".strip())
-    num_idle_leases = 0
+    num_idle_leases, learned, of_lease = 0, _newest_step(run), False
     while True:
         if run.state.standing is Standing.BETWEEN and (ends := _without_learned(run, said)) is not None:
             return ends
+        before, learned = learned, _newest_step(run)  # only now: what was pushed may have come home just before
+        num_idle_leases = idle_leases(num_idle_leases, of_lease=of_lease, has_learned=learned > before)
+        if num_idle_leases >= MAX_LEASES:
+            return Failed(f"{said} {LEASES_ENDED}", ended_by="lease")
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
             return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))), ended_by=ended_by)
-        learned = steps_at_home(run.folder.checkpoints)
         end = attempt(run, phases, plan)
-        if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
+        if isinstance(end, Stopped | LeftOpen) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
             return end
-        has_learned = steps_at_home(run.folder.checkpoints)[-1:] > learned[-1:]
-        num_idle_leases = idle_leases(num_idle_leases, of_lease=isinstance(end, GoOn), has_learned=has_learned)
-        if num_idle_leases >= MAX_LEASES:
-            return Failed(f"{end.said} {LEASES_ENDED}", ended_by="lease")
-        said, ended_by = end.said, end.ended_by
+        said, ended_by, of_lease = end.said, end.ended_by, isinstance(end, GoOn)
+
+
+def _newest_step(run: Run) -> int:
+    """Of the checkpoints at home; 0 = there is none."""
+    return max(steps_at_home(run.folder.checkpoints), default=0)
 
 
 def _told_by(tried: Tried | None) -> tuple[str, EndedBy | None]:
@@ -109,10 +114,11 @@ def _without_learned(run: Run, said: str) -> End | None:
     """Bring home what the boxes before have pushed. How it ends where the next one would begin from the first step, though a
     store that is away may hold more, or though a lease ended the last one; None where another box may be asked for.
     """
-    may_be_there = may_have_pushed(run)
-    was_asked = bring_pushed(run, wait_s=STORE_WAIT_S if may_be_there else 0.0)
-    if may_be_there and not was_asked and run.pushed is not None:
-        return LeftOpen(f"{said} {UNASKED.format(place=run.pushed.place, run_id=run.run_id)}".strip())
+    if may_have_pushed(run):
+        if (left_open := unasked_store(run, said)) is not None:
+            return left_open
+    else:
+        bring_pushed(run)
     rental = run.state.rental
     of_lease = rental is not None and rental.tried is not None and rental.tried.reason is Reason.LEASE
     nothing = of_lease and not steps_at_home(run.folder.checkpoints)

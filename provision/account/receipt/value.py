@@ -85,6 +85,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     reason: EndReason | None = None  # the trainer's own; None without its outcome
     result_made: bool = False  # whether the trainer came to a result, at home or not
     ended_by: EndedBy | None = None  # what took the box, where that is why there is no result
+    left_open: bool = False  # whether its books are open still, for `resume`
     message: str = ""
 
 

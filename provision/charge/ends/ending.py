@@ -8,12 +8,13 @@ from typing import Final
 
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Ledger
-from provision.account.runs import RunState
+from provision.account.receipt.value import EndedBy
+from provision.account.runs import RunState, Standing
 from provision.charge.controller import LOOK_S, this_process
 from provision.charge.ends.handover import Ask, handed_over, require_nobody
 from provision.charge.ends.nothing import NothingRented
 from provision.charge.finding import find_run
-from provision.errors import MissingPart, RentuneError, ResultOnBox
+from provision.errors import MissingPart, Reason, RentuneError, ResultOnBox
 from provision.home.places import RunFolder
 from provision.prepare.papers import lost_papers, read_claim
 from provision.seam import Answer, Provisioner, ResourceEnd, Teardown, seen
@@ -25,8 +26,8 @@ from provision.walk.crash import crash_around, read_crash_point
 from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
 from provision.walk.job.at_home import read_outcome
-from provision.walk.job.carrying import bring_pushed
-from provision.walk.job.patience import is_users_own
+from provision.walk.job.carrying import bring_pushed, lies_at
+from provision.walk.job.patience import is_users_own, lease_end_words, listed
 from provision.walk.job.rescue import RESCUE_S, rescue
 from provision.walk.job.stopping import MOST_S
 from provision.walk.renting import Renting
@@ -132,6 +133,8 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
     host of the user's does not, and is kept by what could not be asked for, too.
     """
     message = "Ended by `down`."
+    if (of_lease := _ended_by_lease(run)) is not None:
+        message = f"{of_lease} {message}"
     try:
         if not discard:
             rescue(run)
@@ -145,10 +148,23 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
     outcome = read_outcome(run.folder)
     trained = outcome is not None and outcome.trained
     wanted = bool(run.state.rentals) and not trained and not discard
-    if wanted and not bring_pushed(run) and run.pushed is not None:
-        message = f"{message} What its trainer pushed lies at {run.pushed.place}."
-    close_books(run, message=message, interrupted=not trained)
+    if wanted and not bring_pushed(run):
+        message = f"{message} {lies_at(run)}"
+    ended_by: EndedBy | None = "lease" if of_lease is not None and not trained else None
+    close_books(run, message=message, interrupted=not trained, ended_by=ended_by)
     return teardown
+
+
+def _ended_by_lease(run: Run) -> str | None:
+    """That a lease has ended its last box, in words: by what was written down, or as that is gone and nobody renewed it. None
+    where it was something else, or nobody could see.
+    """
+    rental, box = run.state.rental, run.state.box
+    if rental is not None and rental.tried is not None:
+        return rental.tried.message if rental.tried.reason is Reason.LEASE else None
+    if run.state.standing is not Standing.UP or box is None or not listed(run).lacks(box):
+        return None
+    return lease_end_words(run)
 
 
 def _left(state: RunState, why: str, *, at_s: float) -> Teardown:

@@ -27,6 +27,7 @@ from provision.words import spent_words, usd_words
 from remote.contract import EndReason, Event, Phase, decode
 
 LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
+LEASE_HAD_ENDED: Final = "as its lease had ended"
 LEAVE_S: Final = 5.0  # assumed: a webhook answers within one second; a machine that shuts down kills what is left after 90 s
 HARMLESS_ENDS: Final = frozenset({EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.INTERRUPTED, EndReason.DEADLINE})
 
@@ -78,8 +79,12 @@ class Bell:
             threading.Thread(target=self._watch_budget, name="budget", daemon=True).start()
 
     def finished(self, receipt: Receipt) -> None:
-        """The books are closed; what may still bill rings twice."""
+        """The books are closed, or are left open for `resume`; what may still bill rings twice."""
         self._tell_shares()
+        if receipt.ending.left_open:
+            text = f"{self._name} is left open: what it has pushed to object storage could not be fetched."
+            self._ring("let_go", text, exit_code=receipt.exit_code, command=f"rentune resume {self._id}")
+            return
         ended = trained_words(receipt) if receipt.trained else _without_result(receipt.ending)
         spent = spent_words(receipt.metered_usd, assumed=receipt.assumed)
         text = f"{self._name} {ended} (exit {receipt.exit_code}) for {spent}."
@@ -224,7 +229,7 @@ def read_targets(folder: RunFolder) -> tuple[str, ...]:
 
 def _without_result(ending: Ending) -> str:
     if ending.ended_by == "lease":
-        return "ended without a result, as its lease had ended"
+        return f"ended without a result, {LEASE_HAD_ENDED}"
     return "ended without a result"
 
 

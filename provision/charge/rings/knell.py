@@ -10,12 +10,13 @@ import msgspec
 
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
-from provision.charge.rings.bell import alert_of, share_words, still_bills_words, targets_here
+from provision.charge.rings.bell import LEASE_HAD_ENDED, alert_of, share_words, still_bills_words, targets_here
 from provision.charge.rings.budget import note_told, untold_shares
 from provision.errors import EndUnseen, Exit
 from provision.home.faults import apart
 from provision.home.places import RunFolder
 from provision.seam import Teardown
+from provision.walk.books import read_receipt
 from provision.walk.edges import Edges
 from provision.watch.alerts import Alert, Post
 from provision.words import Note
@@ -42,15 +43,17 @@ def tell_end(teardown: Teardown, state: RunState, folder: RunFolder, *, how: How
             post.send(alert_of(state, "budget", share_words(state, share), at_s=at_s, command=None))
             note_told(share, folder)
     with apart(folder):
-        post.send(_end_of(teardown, state, how, at_s))
+        post.send(_end_of(teardown, state, folder, how, at_s))
     post.close()
 
 
-def _end_of(teardown: Teardown, state: RunState, how: How, at_s: float) -> Alert:
+def _end_of(teardown: Teardown, state: RunState, folder: RunFolder, how: How, at_s: float) -> Alert:
     if not teardown.clean:
         alert = alert_of(state, "still_bills", still_bills_words(state.run_id), at_s=at_s, command=teardown.command)
         return msgspec.structs.replace(alert, exit_code=int(Exit.STILL_BILLS))
-    text = f"Run {state.run_id} {how}; its box is gone."
+    receipt = read_receipt(folder) if how is not How.AGAIN else None
+    of_lease = f", {LEASE_HAD_ENDED}" if receipt is not None and receipt.ending.ended_by == "lease" else ""
+    text = f"Run {state.run_id} {how}{of_lease}; its box is gone."
     alert = alert_of(state, "finished", text, at_s=at_s, command=f"rentune report {state.run_id}")
     return msgspec.structs.replace(alert, exit_code=state.billed.exit_code if state.billed else None)
 

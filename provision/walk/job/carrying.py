@@ -18,6 +18,7 @@ from provision.home.checkpoints import steps_at_home
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
+from provision.walk.end import STOPPED, LeftOpen
 from provision.walk.job.patience import RECONNECT_S, patiently
 from provision.watch.view import read_events
 from remote.checkpoints.grants import Grants
@@ -26,6 +27,8 @@ from remote.contract import Event
 LEARNED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
 PUSHED: Final = "checkpoint_pushed"  # the trainer's word for a checkpoint that is in object storage
 STORE_WAIT_S: Final = 600.0  # assumed: a store that is away by mistake is back by then; nothing is paid for meanwhile
+TO_GO_ON: Final = "What lies at {place} did not come home, so no other box was rented: rentune resume {run_id} goes on from it."
+TO_BRING_HOME: Final = "What lies at {place} did not come home: rentune down {run_id} brings it, and closes the books."
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
 
 
@@ -139,6 +142,26 @@ def bring_pushed(run: Run, *, wait_s: float = 0.0) -> bool:
         if step is not None:
             run.display.note(f"The checkpoint of step {step} came home from object storage.")
         return True
+
+
+def unasked_store(run: Run, said: str) -> LeftOpen | None:
+    """What was pushed comes home. None once the store could be asked; how the run stands where it stays away, or where somebody
+    presses Ctrl-C meanwhile: what lies there is worth more than books that are closed. `said`: why the last box is gone.
+    """
+    told, interrupted = said, False
+    try:
+        if bring_pushed(run, wait_s=STORE_WAIT_S) or run.pushed is None:
+            return None
+    except KeyboardInterrupt:
+        told, interrupted = f"{STOPPED} {said}".strip(), True
+    place = run.pushed.place if run.pushed is not None else ""
+    way = TO_GO_ON if run.left_s > 0 else TO_BRING_HOME
+    return LeftOpen(f"{told} {way.format(place=place, run_id=run.run_id)}".strip(), interrupted=interrupted)
+
+
+def lies_at(run: Run) -> str:
+    """Where what the run has pushed is to be looked for; empty where it pushes nothing."""
+    return "" if run.pushed is None else f"What its trainer pushed lies at {run.pushed.place}."
 
 
 def may_have_pushed(run: Run) -> bool:

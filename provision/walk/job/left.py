@@ -47,10 +47,7 @@ class Disk(Shell):
         progress: Progress | None = None,  # noqa: ARG002
     ) -> str:
         """Copy a file; return its sha256. Raises TransferFailed for what can't be read or is another, HomeFailed."""
-        try:
-            found = sha256_of(Path(remote))
-        except OSError as error:
-            raise TransferFailed(f"{remote} can't be read: {error.strerror or error}.") from error
+        found = _sha256_of(remote)
         if sha256 not in (None, found):
             raise Spoilt(f"{remote} is not what the trainer wrote.")
         with at_home(local):
@@ -58,8 +55,19 @@ class Disk(Shell):
             shutil.copyfile(remote, local)
         return found
 
+    def has(self, remote: str, sha256: str) -> bool:
+        """Whether a file there is this one. Raises TransferFailed where it can't be read."""
+        return _sha256_of(remote) == sha256
+
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _sha256_of(remote: str) -> str:
+    try:
+        return sha256_of(Path(remote))
+    except OSError as error:
+        raise TransferFailed(f"{remote} can't be read: {error.strerror or error}.") from error
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def test_no_box_is_rented_while_what_was_pushed_can_not_be_fetched(pushing: Run,
 
 def left_open(run: Run, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is said of a run whose store stays away."""
-    monkeypatch.setattr("provision.walk.run.STORE_WAIT_S", 0.0)
+    monkeypatch.setattr("provision.walk.job.carrying.STORE_WAIT_S", 0.0)
     monkeypatch.setattr(Shaky, "num_away", 1000)
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
@@ -113,6 +113,36 @@ def test_a_store_that_stays_away_leaves_the_run_open_and_resume_goes_on(pushing:
     state = pushing.state
     assert (state.standing, state.billed, len(state.rentals)) == (Standing.BETWEEN, None, 1)
 
+    receipt = walk(pushing)
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert pushing.folder.log.read_text() == LEARNED
+
+
+def test_ctrl_c_while_a_store_is_waited_for_leaves_the_run_open(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever would not wait has not given up what lies there: closed books would leave its place in a note alone."""
+
+    def away(*_: object) -> int | None:
+        if pushing.state.standing is Standing.BETWEEN:
+            raise KeyboardInterrupt
+        raise StoreFailed("The store is away.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Shaky, "bring_newest", away)
+        receipt = walk(pushing)
+    assert receipt.exit_code == Exit.INTERRUPTED
+    assert pushing.pushed is not None
+    assert pushing.pushed.place in receipt.ending.message
+    assert f"rentune resume {pushing.run_id} goes on from it." in receipt.ending.message
+    assert (pushing.state.standing, pushing.state.billed) == (Standing.BETWEEN, None)
+    receipt = walk(pushing)
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert pushing.folder.log.read_text() == LEARNED
+
+
+def test_a_step_that_waits_in_a_store_that_is_away_is_a_step_more(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease that ended without one is counted; one of which nobody can say that yet is not, until the store has answered."""
+    monkeypatch.setattr("provision.walk.run.MAX_LEASES", 1)
+    monkeypatch.setattr(Shaky, "num_away", 1)
     receipt = walk(pushing)
     assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert pushing.folder.log.read_text() == LEARNED

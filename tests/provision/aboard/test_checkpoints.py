@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
 from provision.home.checkpoints import steps_at_home
 from provision.seam import Box
-from provision.ssh import Shell
+from provision.ssh import Shell, transfer
 from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, encode
 from tests.provision.rigs import rig_of
 
@@ -65,6 +66,55 @@ def test_a_box_that_lies_about_its_names_writes_nowhere(shell: Shell, tmp_path: 
     monkeypatch.setattr(shell, "run", lambda command, **more: plain(f"PATH={tools}:$PATH; {command}", **more))
     assert fetch_newest(shell, shell.box, tmp_path / "home") is not None
     assert victim.read_text() == "mine\n"
+
+
+PIECE_BYTES = 4096
+NUM_PIECES = 5  # of the file that is cut
+
+
+class Line:
+    """Counts the pieces that are asked for, and breaks at one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.breaks_at: int | None = None
+        self._fetch = transfer._fetch_piece
+        monkeypatch.setattr(transfer, "_fetch_piece", self._fetch_piece)
+        monkeypatch.setattr(transfer, "NUM_CHANNELS", 1)
+        monkeypatch.setattr("provision.ssh.pieces.PIECE_BYTES", PIECE_BYTES)
+
+    def _fetch_piece(self, line: Shell, remote: str, *more: Any) -> None:
+        self.asked.append(Path(remote).name)
+        if len(self.asked) == self.breaks_at:
+            raise TransferFailed("It was cut.")
+        self._fetch(line, remote, *more)
+
+
+@pytest.mark.parametrize("then", ["as it was", "written anew"])
+def test_a_fetch_that_was_cut_goes_on_where_it_was_cut(
+    then: str, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a bad line a file from its first byte after each cut never came home. What was written anew meanwhile is, whole."""
+    there, line, home = written(shell.box), Line(monkeypatch), tmp_path / "home"
+    first, big, last = CHECKPOINT_FILES
+    (there / first).write_bytes(b"one" * (PIECE_BYTES // 3))
+    (there / big).write_bytes(bytes(range(256)) * (NUM_PIECES * PIECE_BYTES // 256))
+    line.breaks_at = 1 + NUM_PIECES
+    with pytest.raises(TransferFailed, match="cut"):
+        fetch_newest(shell, shell.box, home)
+    assert not steps_at_home(home)
+    line.asked.clear()
+    line.breaks_at = None
+    if then == "written anew":
+        (there / first).write_bytes(b"two" * (PIECE_BYTES // 3))
+        (there / big).write_bytes(bytes(reversed(range(256))) * (NUM_PIECES * PIECE_BYTES // 256))
+    fetched = fetch_newest(shell, shell.box, home)
+    files = {name: (there / name).read_bytes() for name in CHECKPOINT_FILES}
+    assert fetched is not None
+    assert fetched.num_bytes == sum(map(len, files.values()))
+    assert {name: (home / checkpoint_name(STEP) / name).read_bytes() for name in CHECKPOINT_FILES} == files
+    if then == "as it was":
+        assert line.asked == [big, last], "the piece that was missing, and no file that was whole"
 
 
 def test_one_that_lacks_a_file_is_no_checkpoint(shell: Shell, tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ import pytest
 from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.account.lines import Attempted, Ended, Tried
+from provision.account.lines import Attempted, Created, Ended, Tried
 from provision.account.receipt.value import Ending
 from provision.charge.controller import this_process
 from provision.charge.driving import drive
+from provision.charge.ends.ending import end
 from provision.charge.guard import SENTINEL
 from provision.charge.ownerless.orphans import find_orphans
 from provision.charge.rings.bell import Bell, read_targets
@@ -41,7 +42,8 @@ from provision.home.places import Places
 from provision.home.processes import living
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
-from provision.seam import Resource, Teardown
+from provision.seam import Box, Resource, Teardown
+from provision.walk.books import read_receipt
 from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
 from provision.watch import alerts
@@ -495,6 +497,17 @@ def test_an_end_without_a_result_names_the_lease_that_it_was_of(plan: Plan, plac
     assert [" ended without a result, as its lease had ended (exit " in text for text in told] == [False, True]
 
 
+def test_a_run_that_is_left_open_is_told_as_that_and_what_goes_on_with_it(plan: Plan, places: Places) -> None:
+    """It has ended for nobody: what it learned lies in a store that could not be asked."""
+    with webhook(Heard()) as heard:
+        run, office = held(opened(plan, places, heard.url), places), post(heard.url)
+        receipt = receipt_of(plan, run.state, outcome_of(adapter=()))
+        Bell(run, office).finished(msgspec.structs.replace(receipt, ending=Ending(left_open=True)))
+        office.close()
+    assert heard.kinds() == ["let_go"]
+    assert heard.bodies[0]["command"] == f"rentune resume {run.run_id}"
+
+
 # ── what rings where a run is ended in its controller's place ──────────────────────────────────────────────────────
 
 
@@ -505,6 +518,14 @@ def rented(plan: Plan, places: Places, url: str, monkeypatch: pytest.MonkeyPatch
     Ledger(places.ledger).append(attempted(run_id, plan, at_s=time.time() - 2 * 3600.0))
     monkeypatch.setattr("provision.walk.edges.provisioner_of_run", lambda *_, **__: paper)
     return run_id, paper
+
+
+BOX = Box(run_id="r", provider="aws", host="h", port=22, user="u", host_key="ssh-ed25519 AAAA", folder="/box")
+
+
+def tried_for(reason: Reason, run_id: str, *, at_s: float) -> Tried:
+    why = "Its lease ended, and the box itself: no renewal had reached it for 60 min 00 s."
+    return Tried(run_id=run_id, at_s=at_s, offer="x", reason=reason, scope=None, message=why, took_s=1.0, usd=Decimal(0))
 
 
 @pytest.mark.parametrize("words", [("down",), ("down", "--orphans")])
@@ -519,6 +540,31 @@ def test_what_down_ends_rings_with_its_end_and_its_budget(
     assert heard.kinds() == ["budget", "finished"], "nothing rings twice"
     assert heard.bodies[-1]["text"] == f"Run {run_id} was ended by `down`; its box is gone."
     assert heard.bodies[-1]["exit_code"] == Ledger(places.ledger).runs()[run_id].billed.exit_code  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("words", ["resumed", "gone"])
+@pytest.mark.parametrize("how", How)
+def test_whoever_ends_a_run_in_its_controllers_place_names_the_lease_that_ended_its_box(
+    how: How, words: str, plan: Plan, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A controller that was there again had written it down, or nobody was, and the box is gone. What was left later is not."""
+    leased = msgspec.structs.replace(plan.request.budget, lease_hours=1.0)
+    plan = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=leased))
+    with webhook(Heard()) as heard:
+        run_id, paper = rented(plan, places, heard.url, monkeypatch)
+        paper.boxes.clear()
+        ledger, now_s = Ledger(places.ledger), time.time()
+        ledger.append(Created(run_id=run_id, at_s=now_s - 7000.0, box=BOX))
+        if words == "resumed":
+            ledger.append(Ended(run_id=run_id, at_s=now_s - 60.0, teardown=Teardown.destroyed(run_id, "")))
+            ledger.append(tried_for(Reason.LEASE, run_id, at_s=now_s - 50.0))
+        state, edges = ledger.runs()[run_id], Edges(places, Quiet())
+        teardown = end(run_id, edges)
+        tell_end(teardown, state, places.run(run_id), how=how, note=lambda _: None, at_s=now_s)
+    receipt = read_receipt(places.run(run_id))
+    assert receipt is not None
+    assert receipt.ending.ended_by == "lease"
+    assert (f"{how}, as its lease had ended; its box is gone." in heard.bodies[-1]["text"]) == (how is not How.AGAIN)
 
 
 @pytest.mark.parametrize("words", [("down",), ("down", "--orphans")])
