@@ -177,10 +177,10 @@ OTHER_GBIT_PER_S: Final = Range(p10=100, p50=10, p90=2.5)
 # their own (phases.WRITE_BYTES_PER_S). A drive of the box's own (NVMe) reads 2 to 7 GB/s, a volume over the network 0.1 to 1 as
 # it was paid for, and no price list says which; preflight measures it
 READ_BYTES_PER_S: Final = Range(p10=3 * GB, p50=1 * GB, p90=GB / 3)
-# Where the disk that we order reads as much as its price includes and no more, by provider. derived: gp3's 125 MiB/s (Amazon's
-# page of EBS volume types, recalled 2026-11-28); 140 MiB/s of Google's Hyperdisk Balanced, and of a persistent disk, which has
-# 0.28 more for each GiB (docs.cloud.google.com, read 2026-11-27). assumed: a fifth less on a busy day
-ORDERED_READ_BYTES_PER_S: Final[Mapping[str, Range]] = {
+# Where the disk that we order reads and writes, both together, as much as its price includes and no more, by provider. derived:
+# gp3's 125 MiB/s (Amazon's page of EBS volume types, recalled 2026-11-28); 140 MiB/s of Google's Hyperdisk Balanced, and of a
+# persistent disk, which has 0.28 more for each GiB (docs.cloud.google.com, read 2026-11-27). assumed: a fifth less when busy
+ORDERED_DISK_BYTES_PER_S: Final[Mapping[str, Range]] = {
     "aws": Range(p10=140 * MB, p50=131 * MB, p90=105 * MB),
     "gcp": Range(p10=240 * MB, p50=147 * MB, p90=118 * MB),
 }

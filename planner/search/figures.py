@@ -14,6 +14,7 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.asking.sent import NOTHING, Sent
+from planner.estimators.calibration import ORDERED_DISK_BYTES_PER_S
 from planner.estimators.cost import Dearest, dearest_of
 from planner.estimators.host import estimate_host
 from planner.estimators.memory import estimate_needs, estimate_vram, resting_bytes
@@ -31,6 +32,7 @@ from planner.estimators.time.duration import (
     estimate_duration,
     least_learned,
     training_on,
+    wait_of,
 )
 from planner.estimators.time.learned import Seen, machine_of
 from planner.estimators.time.speed import StepTime, step_on
@@ -229,8 +231,10 @@ class Figures:
         return self._demands[key] if plain is strategy else streamed_as(self._demands[key], strategy)
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
-        """Seconds by phase: the same for all rented machines that use the same GPUs over the same links."""
-        return self._timed(strategy, gpu, offer, padded=True)
+        """Seconds by phase: the same for all rented machines that use the same GPUs over the same links, and wait for no disk
+        or for the same.
+        """
+        return self._timed(strategy, gpu, offer, padded=True, waits=True)
 
     def scaling(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, tokens_per_s: float) -> float | None:
         """What several GPUs reach of so many times the speed that one has by itself with the same micro-batches, whether
@@ -242,15 +246,17 @@ class Figures:
         return min(1.0, tokens_per_s / strategy.num_gpus / self.duration(alone, gpu, offer).tokens_per_s.p50)
 
     def least_duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
-        """The same without a token of padding: rows of one length, so no other micro-batch computes on less. Of what earlier
-        runs taught the least is taken that any of the ladders may gain by it.
+        """The same without a token of padding: rows of one length, so no other micro-batch computes on less; and without a
+        wait for the disk. Of what earlier runs taught the least is taken that any of the ladders may gain by it.
         """
-        return self._timed(strategy, gpu, offer, padded=False)
+        return self._timed(strategy, gpu, offer, padded=False, waits=False)
 
-    def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool) -> DurationEstimate:
+    def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool, waits: bool) -> DurationEstimate:
         padded = padded or not (self._data.profile or self.seen)  # sizes that were only stated hold no padding
+        waits = waits and offer.provider in ORDERED_DISK_BYTES_PER_S  # of most no more is to be known, and so nothing asked
+        wait = wait_of(offer, self._errand(strategy, gpu, padded=padded)) if waits else None
         disk = offer.provider if disk_blocks(strategy) else None
-        key = (self.pace(gpu, offer, num_gpus=strategy.num_gpus), disk, padded, *key_of(strategy))
+        key = (self.pace(gpu, offer, num_gpus=strategy.num_gpus), disk, wait, padded, *key_of(strategy))
         if key not in self._duration:
             local = offer.provider == LOCAL  # its environment stands already, and so does the model
             self._duration[key] = duration_on(
@@ -262,6 +268,7 @@ class Figures:
                     may_install_driver=self.may_install_driver(gpu, offer),
                 ),
                 self._errand(strategy, gpu, padded=padded),
+                disk_wait=wait,
                 seen=self.seen,
                 learned=None
                 if padded or not self.seen

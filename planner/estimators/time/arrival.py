@@ -5,12 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from catalogs.hardware import Offer
 from planner.asking.request import DataAsked
 from planner.asking.sent import Sent
+from planner.estimators.calibration import ORDERED_DISK_BYTES_PER_S
 from planner.estimators.time import phases
 from planner.estimators.time.phases import beyond, longer, moving, total
 from planner.methods import base_params
 from planner.plan import Range
+from planner.units import GIB
 from remote.contract import Task
 
 
@@ -19,6 +22,36 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 
     download: Range
     load: Range
+
+
+class DiskWait(msgspec.Struct, frozen=True):
+    """What of a job moves no faster than the disk that is ordered there, in bytes."""
+
+    provider: str
+    written: float  # of the base, beyond what memory holds until the disk has it
+    read: float  # of the base, where memory does not hold it on until it is loaded
+
+    @property
+    def bytes_per_s(self) -> Range:
+        """Of that disk, p10 the fast end."""
+        return ORDERED_DISK_BYTES_PER_S[self.provider]
+
+
+def disk_wait(offer: Offer, *, base_bytes: int, fetched_bytes: int) -> DiskWait | None:
+    """Of a base of which so much is fetched there; None where the disk is one of the machine's own, or of an unknown rate."""
+    if offer.provider not in ORDERED_DISK_BYTES_PER_S:
+        return None
+    ram_bytes = (offer.ram_gib or 0.0) * GIB
+    written = max(0.0, fetched_bytes - phases.UNWRITTEN_SHARE_OF_RAM * ram_bytes)
+    return DiskWait(offer.provider, written, 0.0 if base_bytes <= phases.CACHED_SHARE_OF_RAM * ram_bytes else base_bytes)
+
+
+def waiting(came: Arrival, wait: DiskWait | None) -> Arrival:
+    """The same where the disk moves it more slowly than the hub sends it, or than it is loaded from memory."""
+    if wait is None or not (wait.written or wait.read):
+        return came
+    written, read = (moving(num_bytes, wait.bytes_per_s) for num_bytes in (wait.written, wait.read))
+    return Arrival(download=longer(came.download, written), load=longer(came.load, read))
 
 
 def arrival(base_bytes: int, sent: Sent, *, made: Range, tokenized: Range, load: Range, on_box: bool) -> Arrival:

@@ -19,12 +19,12 @@ from planner.estimators.memory.held.optimizers import state_bytes
 from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.memory.step.numerics import has_flash
 from planner.estimators.time import phases
-from planner.estimators.time.arrival import Arrival, arrival, made_plain, tokenized
+from planner.estimators.time.arrival import Arrival, DiskWait, arrival, disk_wait, made_plain, tokenized, waiting
 from planner.estimators.time.demand import Demand, demand_of, tokens_per_step
 from planner.estimators.time.interruptions import made_every_s
 from planner.estimators.time.learned import NO_MACHINE, NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.estimators.time.links import Luck
-from planner.estimators.time.phases import moving, scaled, span, total
+from planner.estimators.time.phases import moving, scaled, slower, span, total
 from planner.estimators.time.speed import StepTime, cpu_step_time, step_on
 from planner.estimators.time.trust import run_class, spread_of, wider
 from planner.estimators.work import Work, work_of
@@ -201,7 +201,7 @@ def estimate_duration(
     """
     flash = None if here.gpu is None else has_flash(here.gpu)
     errand = errand_of(architecture, strategy, data=data, loop=loop, task=task, stack=stack, flash=flash, sent=sent)
-    return duration_on(here, errand, seen=seen)
+    return duration_on(here, errand, disk_wait=wait_of(here.offer, errand), seen=seen)
 
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +213,8 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     num_steps: int
     num_tokens: int
     num_data_tokens: int
+    base_bytes: int
+    fetched_bytes: int  # of it, from the hub
     checkpoint_bytes: int
     result_bytes: int
     elsewhere: Arrival
@@ -250,6 +252,8 @@ def errand_of(
         num_steps=num_steps,
         num_tokens=round(num_steps * tokens_per_step(strategy, stack, work.train_mean)),
         num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
+        base_bytes=base_bytes,
+        fetched_bytes=base_bytes if sent.base_bytes is None else 0,
         checkpoint_bytes=checkpoint_bytes(architecture, strategy, task),
         result_bytes=adapter_file_bytes(architecture, strategy, task=task),
         elsewhere=elsewhere,
@@ -260,7 +264,19 @@ def errand_of(
 NAMES: Final = tuple((phase, str(phase)) for phase in Phase)  # in their order
 
 
-def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), learned: Learned | None = None) -> DurationEstimate:
+def wait_of(offer: Offer, errand: Errand) -> DiskWait | None:
+    """What of a job waits for the disk that is ordered there."""
+    return disk_wait(offer, base_bytes=errand.base_bytes, fetched_bytes=errand.fetched_bytes)
+
+
+def duration_on(
+    here: Here,
+    errand: Errand,
+    *,
+    disk_wait: DiskWait | None,
+    seen: tuple[Seen, ...] = (),
+    learned: Learned | None = None,
+) -> DurationEstimate:
     """Every phase's seconds on this machine, of what was counted once for all that are alike to the job."""
     gpu, offer, strategy, work = here.gpu, here.offer, errand.run.strategy, errand.work
     pace = _pace(
@@ -274,14 +290,15 @@ def duration_on(here: Here, errand: Errand, *, seen: tuple[Seen, ...] = (), lear
     num_steps, own = errand.num_steps, offer.provider in OWN_MACHINES
     made_s = made_every_s(errand.loop, step_s=pace.step_s.p50, num_steps=num_steps)
     train = scaled(pace.step_s, num_steps)
-    came = errand.on_box if here.model_on_box else errand.elsewhere
+    came = errand.on_box if here.model_on_box else waiting(errand.elsewhere, disk_wait)
+    write = phases.WRITE_BYTES_PER_S if disk_wait is None else slower(phases.WRITE_BYTES_PER_S, disk_wait.bytes_per_s)
     seconds = (phases.OWN if own else phases.RENTED) | {
         Phase.DOWNLOAD: came.download,
         Phase.LOAD: came.load,
         Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
         Phase.TRAIN: train,
         Phase.EVALUATE: _evaluate(pace, strategy, work, errand.loop, on_cpu=gpu is None),
-        Phase.SAVE: _save(errand.checkpoint_bytes, num_checkpoints=1 + train.p50 / made_s),
+        Phase.SAVE: _save(errand.checkpoint_bytes, num_checkpoints=1 + train.p50 / made_s, write_bytes_per_s=write),
         Phase.FETCH: _fetch(errand.result_bytes, own=own),
     }
     if strategy.kernels == "compiled":
@@ -354,9 +371,9 @@ def _ends(one: Range) -> tuple[float, float, float]:
     return one.p10, one.p50, one.p90
 
 
-def _save(num_bytes: int, *, num_checkpoints: float) -> Range:
+def _save(num_bytes: int, *, num_checkpoints: float, write_bytes_per_s: Range) -> Range:
     """Checkpoints on the way, the result at the end, and the check that it loads again."""
-    return total(scaled(moving(num_bytes, phases.WRITE_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
+    return total(scaled(moving(num_bytes, write_bytes_per_s), num_checkpoints), phases.VERIFY_S)
 
 
 def checkpoint_bytes(architecture: Architecture, strategy: Strategy, task: Task) -> int:

@@ -31,7 +31,7 @@ def disk_bytes_per_s(provider: str | None = None) -> Range:
     """Bytes per second that the disk of a box ordered there gives back in large pieces, p10 the fast end; of what nobody
     states, and where it is any box, how far disks lie apart.
     """
-    return known.ORDERED_READ_BYTES_PER_S.get(provider or "", known.READ_BYTES_PER_S)
+    return known.ORDERED_DISK_BYTES_PER_S.get(provider or "", known.READ_BYTES_PER_S)
 
 
 def node_gbit_per_s(gpu: Gpu, num_gpus: int) -> Range:

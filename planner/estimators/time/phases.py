@@ -61,6 +61,11 @@ TOKENIZED_PER_S: Final = span(2e6, 0.6e6, 0.25e6)
 # assumed: how far a cloud's block volume, or this machine's disk, lies from that
 WRITE_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)
 
+# Of a machine's RAM, what may wait there for the disk before writers are made to wait. derived: vm.dirty_ratio, 20 % unless it
+# is set (Linux, Documentation/admin-guide/sysctl/vm.rst)
+UNWRITTEN_SHARE_OF_RAM: Final = 0.2
+CACHED_SHARE_OF_RAM: Final = 0.8  # assumed, 2026-11-28: of files that were just written, beside the trainer's own memory
+
 # measured: 5.5 to 16 s to import torch, transformers and peft, cold; 13 to 15 s on that virtual machine
 IMPORT_S: Final = span(6, 12, 25)
 QUANTIZE_SLOWDOWN: Final = 1.5  # measured: 38 s against 26 s for 13B in 4 bits (Hugging Face's blog)
@@ -100,6 +105,11 @@ def beyond(one: Range, other: Range) -> Range:
     """
     p10, p50, p90 = (max(0.0, of - by) for of, by in ((one.p10, other.p10), (one.p50, other.p50), (one.p90, other.p90)))
     return span(p10, max(p10, p50), max(p10, p50, p90))
+
+
+def slower(one: Range, other: Range) -> Range:
+    """Of two rates that one thing is moved at, the one that it waits for."""
+    return span(min(one.p10, other.p10), min(one.p50, other.p50), min(one.p90, other.p90))
 
 
 def scaled(one: Range, factor: float) -> Range:

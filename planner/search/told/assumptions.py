@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
-from planner.estimators.calibration import ORDERED_READ_BYTES_PER_S
+from planner.estimators.calibration import ORDERED_DISK_BYTES_PER_S
 from planner.estimators.cost import unpriced_line
 from planner.estimators.host import least_ram_gib
 from planner.estimators.time.interruptions import TAKEN_PER_HOUR
@@ -69,10 +69,12 @@ def _machine(found: Found, *, asks_ram: bool) -> Iterator[str]:
 def _untold(found: Found) -> Iterator[str]:
     """What decides how long a step takes and no price list states: the disk, and the network between machines."""
     strategy, gpu, provider = found.fit.strategy, found.kind.gpu, found.offer.provider
-    if disk_blocks(strategy):
-        reads, ordered = disk_bytes_per_s(provider), provider in ORDERED_READ_BYTES_PER_S
+    ordered = provider in ORDERED_DISK_BYTES_PER_S  # a base is fetched to it, and a checkpoint written, no faster
+    if ordered or disk_blocks(strategy):
+        reads = disk_bytes_per_s(provider)
         basis = f"what {provider} includes in its price" if ordered else "assumed: preflight measures it"
-        yield f"disk: reads {reads.p50 / MB:,.0f} MB/s ({reads.p90 / MB:,.0f} to {reads.p10 / MB:,.0f}), {basis}"
+        moves = "reads and writes" if ordered else "reads"
+        yield f"disk: {moves} {reads.p50 / MB:,.0f} MB/s ({reads.p90 / MB:,.0f} to {reads.p10 / MB:,.0f}), {basis}"
     if strategy.num_nodes > 1 and gpu is not None:
         link = node_gbit_per_s(gpu, strategy.num_gpus // strategy.num_nodes)
         yield f"network between the machines: {link.p50:,g} Gb/s ({link.p90:,g} to {link.p10:,g}), assumed of such machines"

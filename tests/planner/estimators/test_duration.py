@@ -16,14 +16,16 @@ from catalogs.hardware import Offer
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.asking.request import DataAsked
 from planner.asking.sent import Sent
+from planner.estimators.calibration import ORDERED_DISK_BYTES_PER_S
 from planner.estimators.time import phases
 from planner.estimators.time.demand import flops_of
 from planner.estimators.time.duration import Here, Pace, estimate_duration, pace_of, steps_of
 from planner.estimators.time.links import host_bytes_per_s, linked_bytes, reduced_bytes
 from planner.estimators.time.timed import Job, timed
 from planner.estimators.work import work_of
-from planner.plan import DurationEstimate
+from planner.plan import DurationEstimate, Range
 from planner.strategy.stack import PINNED_STACK
+from planner.units import GIB
 from remote.contract import Attention, Loop, Phase, Strategy
 from remote.data.batches import total_steps
 
@@ -419,6 +421,35 @@ def test_a_base_that_lies_here_goes_over_the_uplink_on_the_machine_s_meter() -> 
     assert (here.p10, here.p50, here.p90) == pytest.approx((96, 800, 4_000), rel=0.03)
     with_rows = duration(sent=Sent(rest_bytes=60_000_000)).phase_s[Phase.DOWNLOAD]
     assert with_rows.p50 - hub.p50 == pytest.approx(10)
+
+
+@pytest.mark.parametrize(("provider", "rate"), ORDERED_DISK_BYTES_PER_S.items())
+@pytest.mark.parametrize("ram_gib", [16.0, 64.0, 256.0, None])
+def test_a_base_arrives_as_fast_as_the_disk_that_is_ordered_takes_it(provider: str, rate: Range, ram_gib: float | None) -> None:
+    """What memory can't hold until the disk has it waits; what it can't keep until it is loaded is read from there again."""
+    elsewhere = duration().phase_s
+    there = duration(offer=msgspec.structs.replace(RENTED, provider=provider, ram_gib=ram_gib)).phase_s
+    base_bytes, ram_bytes = elsewhere[Phase.DOWNLOAD].p50 * phases.HUB_BYTES_PER_S.p50, (ram_gib or 0.0) * GIB
+    written = max(0.0, base_bytes - 0.2 * ram_bytes) / rate.p50
+    assert there[Phase.DOWNLOAD].p50 == pytest.approx(max(written, elsewhere[Phase.DOWNLOAD].p50))
+    read = 0.0 if ram_bytes * 0.8 > base_bytes else base_bytes / rate.p50
+    assert there[Phase.LOAD].p50 == pytest.approx(max(read, elsewhere[Phase.LOAD].p50))
+    if ram_gib != 64.0:
+        assert (ram_gib == 256.0) == (there[Phase.DOWNLOAD] == elsewhere[Phase.DOWNLOAD])
+
+
+@pytest.mark.parametrize(("provider", "rate"), ORDERED_DISK_BYTES_PER_S.items())
+def test_a_checkpoint_is_forced_to_that_disk_at_its_rate(provider: str, rate: Range) -> None:
+    strategy = msgspec.structs.replace(STRATEGY, rank=256)
+    saves = [duration(strategy=strategy, offer=msgspec.structs.replace(RENTED, provider=name)) for name in ("cloud", provider)]
+    checkpoints_s = [each.phase_s[Phase.SAVE].p50 - phases.VERIFY_S.p50 for each in saves]
+    assert checkpoints_s[1] == pytest.approx(checkpoints_s[0] * phases.WRITE_BYTES_PER_S.p50 / rate.p50)
+
+
+def test_a_base_that_is_sent_from_here_waits_for_the_uplink_and_not_for_the_disk() -> None:
+    sent = Sent(base_bytes=15 * 10**9)
+    there, elsewhere = (duration(offer=msgspec.structs.replace(RENTED, provider=name), sent=sent) for name in ("aws", "cloud"))
+    assert there.phase_s[Phase.DOWNLOAD] == elsewhere.phase_s[Phase.DOWNLOAD]
 
 
 def test_a_machine_that_shares_our_files_is_sent_nothing_and_still_makes_plain_weights() -> None:

@@ -10,7 +10,7 @@ import pytest
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from planner.asking.request import Where
-from planner.estimators.calibration import ORDERED_READ_BYTES_PER_S, READ_BYTES_PER_S
+from planner.estimators.calibration import ORDERED_DISK_BYTES_PER_S, READ_BYTES_PER_S
 from planner.estimators.host import estimate_host, usable_ram_bytes
 from planner.estimators.time.speed import StepTime, step_time
 from planner.plan import Plan, Range
@@ -93,7 +93,7 @@ def test_what_the_disk_gives_decides_where_it_is_slower_than_link_and_card() -> 
     assert slow.micro_step_s == pytest.approx(3.0 + 0.15 * 1.0)
 
 
-@pytest.mark.parametrize(("provider", "rate"), ORDERED_READ_BYTES_PER_S.items())
+@pytest.mark.parametrize(("provider", "rate"), ORDERED_DISK_BYTES_PER_S.items())
 def test_a_disk_reads_as_fast_as_the_one_that_is_ordered_there(provider: str, rate: Range) -> None:
     """Its range is that of such disks, and both are said."""
     sold = make_offer(provider=provider, gpu=SMALL.name, ram_gib=16.0)
@@ -105,7 +105,7 @@ def test_a_disk_reads_as_fast_as_the_one_that_is_ordered_there(provider: str, ra
     assert step_s.p50 == pytest.approx(read_bytes / rate.p50, rel=0.5)
     assert step_s.p90 / step_s.p50 >= 0.9 * rate.p50 / rate.p90
     assert step_s.p50 / step_s.p10 >= 0.9 * rate.p10 / rate.p50
-    assert any(said.startswith(f"disk: reads {rate.p50 / MB:,.0f} MB/s") for said in plan.assumptions)
+    assert any(said.startswith(f"disk: reads and writes {rate.p50 / MB:,.0f} MB/s") for said in plan.assumptions)
 
 
 def test_of_a_disk_that_nobody_states_the_range_is_said_and_what_measures_it() -> None:

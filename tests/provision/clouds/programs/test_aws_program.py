@@ -14,7 +14,7 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi_aws import ebs, ec2
 
-from planner.estimators.calibration import ORDERED_READ_BYTES_PER_S
+from planner.estimators.calibration import ORDERED_DISK_BYTES_PER_S
 from planner.units import MIB
 from provision.clouds.programs import CLOUDS, aws, load_cloud, plugin_version
 from provision.clouds.programs.order import KeptVolume, Order, checked_cidrs, instant_s, run_tags, tagged_resource
@@ -82,7 +82,7 @@ def test_the_instance_is_private_encrypted_and_ends_itself() -> None:
         "volumeSize": 100,
         "deleteOnTermination": True,
     }  # without more throughput than its base, which a plan reckons with
-    assert ORDERED_READ_BYTES_PER_S["aws"].p50 == pytest.approx(125 * MIB, rel=0.01)
+    assert ORDERED_DISK_BYTES_PER_S["aws"].p50 == pytest.approx(125 * MIB, rel=0.01)
     assert instance["tags"] == instance["volumeTags"] == ORDER.tags
     assert instance["keyName"] == ORDER.name
     assert instance["vpcSecurityGroupIds"] == ["ssh-id"]

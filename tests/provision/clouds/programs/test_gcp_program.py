@@ -15,7 +15,7 @@ import pulumi_gcp as gcp_sdk
 import pytest
 from pulumi.runtime import mocks
 
-from planner.estimators.calibration import ORDERED_READ_BYTES_PER_S
+from planner.estimators.calibration import ORDERED_DISK_BYTES_PER_S
 from planner.units import MIB
 from provision.clouds.programs import gcp, plugin_version
 from provision.clouds.programs.accounts import gcp_api
@@ -170,7 +170,7 @@ def test_a_disk_is_ordered_no_faster_than_what_its_price_by_the_gib_has_in_it(
 
 
 def test_a_plan_reads_from_it_as_fast_as_it_is_ordered() -> None:
-    planned = ORDERED_READ_BYTES_PER_S["gcp"].p50
+    planned = ORDERED_DISK_BYTES_PER_S["gcp"].p50
     assert planned == pytest.approx(gcp.INCLUDED["hyperdisk-balanced"]["provisioned_throughput"] * MIB, rel=0.01)
 
 
