@@ -1,7 +1,7 @@
 """Tokens a second and peak memory of the trainer's step against other people's loops, on one model, data and device.
 
     python -m benchmarks.trainer --out runs.jsonl                     # on a machine with one NVIDIA GPU
-    python -m benchmarks.trainer --out runs.jsonl --device cpu        # a small shape, on processors
+    python -m benchmarks.trainer --out runs.jsonl --device cpu        # a small shape, on processors; --tiny: a rehearsal
     python -m benchmarks.trainer --table runs.jsonl --write           # benchmarks/results/trainer_DEVICE.md
 
 Paired and interleaved: in each round every contender that is installed builds the same random-weight model with the same
@@ -28,7 +28,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from benchmarks.machine import describe_machine
-from benchmarks.training.features import looking
+from benchmarks.training.built import built
+from benchmarks.training.features import TINY, looking
 from catalogs.bases.models import resolve_model
 from remote.contract import Loop, Strategy
 
@@ -61,6 +62,9 @@ SHAPES: Final[dict[str, dict[str, tuple[dict[str, Any], Strategy]]]] = {  # devi
         ),
     },
 }
+TINY_SHAPES: Final[dict[str, tuple[dict[str, Any], Strategy]]] = {
+    "tiny, 1 x 32": ({"model": "llama-3.2-1b", **TINY}, msgspec.structs.replace(BASE, micro_batch_size=1, seq_len=32)),
+}
 
 
 class Contender(NamedTuple):
@@ -82,23 +86,7 @@ class Bench(NamedTuple):
 
     def model(self, strategy: Strategy | None = None) -> Any:
         """The same random base each time, with the same adapter, ready to train."""
-        import torch
-
-        from remote.adapters import adapt, base_of
-        from remote.bases.base import checkpoint_activations, upcast
-        from remote.kernels import compile_blocks, fuse, unfuse
-        from remote.measure.random_weights import random_model
-
-        strategy = strategy or self.strategy
-        torch.manual_seed(SEED)
-        model = random_model(self.config, strategy, self.device)
-        upcast(model, strategy)
-        model = adapt(model, strategy, Loop())
-        checkpoint_activations(base_of(model), strategy)
-        compile_blocks(model, strategy)
-        unfuse(model)  # a family's rotation is shared by all models of this process
-        fuse(model, strategy)
-        return model.train()
+        return built(self.config, strategy or self.strategy, self.device, seed=SEED)
 
     @property
     def sequences_per_step(self) -> int:
@@ -265,20 +253,24 @@ def installed(device: str) -> list[str]:
 # ── rounds ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def run(out: Path, device: str, *, rounds: int, num_steps: int, minutes: float, only: Sequence[str]) -> None:
-    """Every shape, round and contender, until the time is up; a line each as it comes."""
+def run(
+    out: Path, device: str, *, rounds: int, num_steps: int, minutes: float, only: Sequence[str], tiny: bool = False
+) -> None:
+    """Every shape, round and contender, until the time is up; a line each as it comes. None that stands in `out` runs again."""
     ends = time.monotonic() + 60 * minutes
     names = installed(device)
+    done = {(line["round"], line["shape"], line["contender"]) for line in lines_of(out)}
     with out.open("a", encoding="utf-8") as file:
         for turn in range(rounds):
-            for shape, (said, strategy) in SHAPES[device].items():
+            for shape, (said, strategy) in (TINY_SHAPES if tiny else SHAPES[device]).items():
                 if only and not any(part in shape for part in only):
                     continue
                 config = dict(resolve_model(said["model"], base=None).config) | {
                     key: value for key, value in said.items() if key != "model"
                 }
                 for place, name in enumerate([*names[turn % len(names) :], *names[: turn % len(names)]]):
-                    if CONTENDERS[name].under_autocast and strategy.autocast == "none":
+                    asks_autocast = CONTENDERS[name].under_autocast and strategy.autocast == "none"
+                    if asks_autocast or (turn, shape, name) in done:
                         continue
                     if time.monotonic() > ends:
                         return
@@ -316,9 +308,20 @@ def _line(name: str, bench: Bench) -> dict[str, Any]:
 # ── the table ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """What stands in a file of runs; a line that was cut off is passed over."""
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
 def table(file: Path, machine: str) -> str:
     """Markdown: medians over rounds, and the rate beside plain Hugging Face's of the same round."""
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = lines_of(file)
     made = [f"# Tokens a second against other loops: {_device(lines)}", "", machine, ""]
     made += [
         "| shape | contender | tokens/s | beside plain Hugging Face, least to most | peak allocated, GiB | rounds |",
@@ -359,18 +362,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help=f"the first {WARM_UP_STEPS} of each are left out")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="nothing begins after these")
     parser.add_argument("--only", nargs="*", default=(), help="parts of the names of shapes")
+    parser.add_argument("--tiny", action="store_true", help="a tiny shape: a rehearsal")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--machine", default=None, help="where a table was measured; this machine unless said")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     if asked.out:
-        run(asked.out, asked.device, rounds=asked.rounds, num_steps=asked.steps, minutes=asked.minutes, only=tuple(asked.only))
+        said = {"rounds": asked.rounds, "num_steps": asked.steps, "minutes": asked.minutes, "only": tuple(asked.only)}
+        run(asked.out, asked.device, tiny=asked.tiny, **said)
     if asked.table:
         text = table(asked.table, asked.machine or describe_machine())
         print(text)
         if asked.write:
-            lines = [json.loads(line) for line in asked.table.read_text(encoding="utf-8").splitlines() if line.strip()]
-            (RESULTS / f"trainer_{_device(lines).replace(' ', '-')}.md").write_text(text, encoding="utf-8")
+            (RESULTS / f"trainer_{_device(lines_of(asked.table)).replace(' ', '-')}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

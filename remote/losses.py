@@ -15,6 +15,7 @@ from remote.contract import Autocast, Loss
 from remote.data.batches import MicroBatch
 from remote.data.tokens import IGNORED
 from remote.ends import Ended, bad_job
+from remote.streaming.vocabulary import matrix_of
 
 CHUNK_TOKENS: Final = 256  # derived: chunk of TRL's chunked loss (trl 1.10, trainer/utils.py)
 
@@ -144,11 +145,14 @@ def _listening(module: Any) -> Iterator[list[torch.Tensor]]:
         heard.append(hidden)
         return hidden[..., :0]
 
+    own = module.__dict__.get("forward")
     module.forward = hear
     try:
         yield heard
     finally:
         del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _head(model: torch.nn.Module, module: Any, autocast: Autocast) -> Head:
@@ -156,7 +160,7 @@ def _head(model: torch.nn.Module, module: Any, autocast: Autocast) -> Head:
     dtype = module.weight.dtype if autocast == "none" else getattr(torch, autocast)
     scale = getattr(config, "logit_scale", None)
     return Head(
-        weight=module.weight.to(dtype),
+        weight=matrix_of(module).to(dtype),
         bias=None if module.bias is None else module.bias.to(dtype),
         dtype=dtype,
         divisor=getattr(config, "logits_scaling", None) or (1 / scale if isinstance(scale, float) else 1.0),

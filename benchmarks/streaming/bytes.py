@@ -4,8 +4,8 @@
 
 A model of each shape is laid out by the trainer's own code (`remote.streaming.stream`): the same places, layouts, slots and
 arenas. What it lays out are tensors without storage (torch's meta device), so that 100 billion parameters need no RAM: what is
-counted is what was asked for, tensor by tensor and arena by arena, and nothing computes. With --real an 8B's blocks are filled
-with random codes for real, and the growth of the process's own memory stands beside the arenas.
+counted is what was asked for, tensor by tensor and arena by arena, and nothing computes. With --real the blocks of an 8B
+and a 32B are filled with random codes for real, and the growth of the process's own memory stands beside the arenas.
 """
 
 from __future__ import annotations
@@ -40,10 +40,15 @@ SHAPES: Final[Mapping[str, dict[str, Any]]] = {
 }
 WAYS: Final[Mapping[str, Streaming]] = {
     "two slots": by(2),
+    "two slots, embedding and head, too": by(2, vocabulary_passes=True),
     "three slots, 16 resident": by(3, 16),
     "two slots, 16 resident, 8 on the disk": by(2, 16, 8),
 }
-REAL: Final[tuple[tuple[str, Streaming], ...]] = (("llama-3.1-8b", by(2, 8)), ("llama-3.1-8b", by(2, 0, 24)))
+REAL: Final[tuple[tuple[str, Streaming], ...]] = (
+    ("llama-3.1-8b", by(2, 8)),
+    ("llama-3.1-8b", by(2, 0, 24)),
+    ("qwen2.5-32b", by(2, 0, 48)),  # 10 GB of RAM
+)
 REAL_TOKENS: Final = 8
 LOOK_S: Final = 0.02
 INTRODUCTION: Final = """\
@@ -248,7 +253,7 @@ def main() -> int:
     """The tables, printed or written down."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--write", action="store_true", help=f"into {RESULT.name}")
-    parser.add_argument("--real", action="store_true", help="fill an 8B with random codes, in RAM and on the disk")
+    parser.add_argument("--real", action="store_true", help="fill an 8B and a 32B with random codes, in RAM and on the disk")
     said = parser.parse_args()
     lines = [
         "# Bytes of layer streaming, accounted beside planned",

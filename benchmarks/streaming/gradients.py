@@ -32,7 +32,7 @@ class Arm(NamedTuple):
     careless: bool = False
 
 
-def by(num_slots: int, num_resident_blocks: int = 0, num_disk_blocks: int = 0) -> Streaming:
+def by(num_slots: int, num_resident_blocks: int = 0, num_disk_blocks: int = 0, *, vocabulary_passes: bool = False) -> Streaming:
     """So many slots, so many blocks that stay, and so many that wait on the disk."""
     return Streaming(
         num_slots=num_slots,
@@ -40,6 +40,7 @@ def by(num_slots: int, num_resident_blocks: int = 0, num_disk_blocks: int = 0) -
         num_visits=1,
         num_blocks_without_recompute=0,
         num_disk_blocks=num_disk_blocks,
+        vocabulary_passes=vocabulary_passes,
     )
 
 
@@ -53,6 +54,7 @@ def arms(device: str, quant: str) -> Mapping[str, Arm]:
         "streamed, 3 slots": Arm(by(3), must_equal=True),
         "streamed, 1 of 4 resident": Arm(by(2, 1), must_equal=True),
         "streamed, 3 of 4 on the disk": Arm(by(2, 0, 3), must_equal=True),
+        "streamed, embedding and head, too": Arm(by(2, vocabulary_passes=True), must_equal=True),
         "control: refilled outside of what is recomputed": Arm(None, must_equal=False, careless=True),
     }
     late = {

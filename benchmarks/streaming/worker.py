@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from benchmarks.training.built import built
 from remote.contract import Loop, Strategy, Value
 
 LOOP: Final = Loop()
@@ -42,23 +43,17 @@ def main() -> int:
 def _answers(asked: Built, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     import torch
 
-    from remote.adapters import adapt, base_of
-    from remote.bases.base import checkpoint_activations
-    from remote.measure.random_weights import random_batch, random_model, vocabulary_of
+    from remote.adapters import base_of
+    from remote.measure.random_weights import random_batch, vocabulary_of
     from remote.step import settings_of, step
-    from remote.streaming import settle, streamed_of
+    from remote.streaming import streamed_of
     from remote.training.optimizers import build_optimizer
 
     cuda, strategy = asked.device == "cuda", asked.strategy
     if cuda and asked.cap_bytes is not None:
         torch.cuda.set_per_process_memory_fraction(asked.cap_bytes / torch.cuda.get_device_properties(0).total_memory)
-    torch.manual_seed(1)
     started = time.monotonic()
-    model = random_model(asked.config, strategy, asked.device)
-    model = adapt(model, strategy, LOOP)
-    settle(model)
-    checkpoint_activations(base_of(model), strategy)
-    model.train()
+    model = built(asked.config, strategy, asked.device, seed=1)
     optimizer = build_optimizer(strategy, model, LOOP)
     settings = settings_of(strategy, asked.device, LOOP.max_grad_norm)
     streamed = streamed_of(model)

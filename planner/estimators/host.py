@@ -11,7 +11,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.kept import kept_of, stepped_of, upcast_bytes
-from planner.estimators.memory.held.offloading import pinned_bytes, streamed_blocks
+from planner.estimators.memory.held.offloading import pinned_bytes, streamed_blocks, vocabulary_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
 from planner.estimators.memory.refused.support import require_closed_form, require_counted
@@ -22,7 +22,7 @@ from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
-from remote.contract import MAX_CHECKPOINTS, PACKED_HERE, Strategy, Task, disk_blocks, parted, waiting_bytes
+from remote.contract import MAX_CHECKPOINTS, PACKED_HERE, Strategy, Task, arena_bytes, disk_blocks, parted, waiting_bytes
 
 # measured: resident set of Python with torch 2.15, transformers 5.24 and peft 0.21 imported, CUDA build, 2026-11-25
 INTERPRETER_BYTES: Final = 750 * MB
@@ -217,7 +217,8 @@ def _weights(node: Node) -> int:
         ends = pinned_bytes((node.weights.outer + cast_outside) * part)
         return node.ranks * (blocks * pinned_bytes((node.weights.blocks + node.upcast - cast_outside) * part / blocks) + ends)
     if strategy.offload == "stream":
-        return node.ranks * waiting_bytes(streamed_blocks(strategy, node.weights), disk_blocks(strategy))
+        outside = sum(arena_bytes(size, 1) for size in vocabulary_bytes(node.architecture, strategy, node.weights))
+        return node.ranks * (waiting_bytes(streamed_blocks(strategy, node.weights), disk_blocks(strategy)) + outside)
     return 0
 
 

@@ -45,7 +45,7 @@ from planner.search.ways.ladders import Ladders
 from planner.search.ways.strategies import strategies
 from planner.strategy.packed import packed_of, require_taken
 from planner.strategy.stack import PINNED_STACK
-from remote.contract import Dtype, Quant, Strategy, disk_blocks
+from remote.contract import Dtype, Quant, Strategy, Task, disk_blocks
 
 # In these the strategies of one search differ; the rest of a Strategy is the same for all of them.
 VARYING: Final = (
@@ -111,9 +111,9 @@ class Figures:
         self._errands: dict[tuple[Any, ...], Errand] = {}
         self._within: dict[int, Figures] = {}
         self._dearest: Dearest | None = None
-        self._filled: dict[tuple[Any, ...], Fit] = {}
+        self._filled: dict[tuple[Any, ...], tuple[Fit, ...]] = {}
 
-    def filled(self, strategy: Strategy, gpu: Gpu, has_bytes: int, fill: Callable[[], Fit]) -> Fit:
+    def filled(self, strategy: Strategy, gpu: Gpu, has_bytes: int, fill: Callable[[], tuple[Fit, ...]]) -> tuple[Fit, ...]:
         """What `fill` makes of the strategy and the room that it leaves on such a card: made once."""
         key = (gpu.name, has_bytes, *key_of(strategy))
         if key not in self._filled:
@@ -209,6 +209,11 @@ class Figures:
                 self.architecture, strategy, num_gpus=strategy.num_gpus, on_cpu=on_cpu, task=self._task
             )
         return self._host[key]
+
+    @property
+    def task(self) -> Task:
+        """What is trained for."""
+        return self._task
 
     def step(self, strategy: Strategy, gpu: Gpu) -> StepTime:
         """Of sequences that are as long as they may be, on one card over PCIe."""

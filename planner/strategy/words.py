@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from planner.strategy.precision import BITSANDBYTES
-from remote.contract import Offload, Strategy, disk_blocks
+from remote.contract import Offload, Strategy, disk_blocks, passes_vocabulary
 
 SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 IN_RAM: Final[Mapping[Offload, str]] = {
@@ -28,6 +28,7 @@ def describe(strategy: Strategy) -> str:
     batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
     kernels = "" if strategy.kernels == "eager" else f", {strategy.kernels} kernels"
     below = " and disk" if disk_blocks(strategy) else ""
+    below += ", embedding and head too" if passes_vocabulary(strategy) else ""
     spared = f"{kernels}{recompute}{sparing(strategy)}{IN_RAM[strategy.offload]}{below}"
     return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{spared}"
 

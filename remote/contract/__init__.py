@@ -100,6 +100,7 @@ from remote.contract.strategy import (
     PACKED_HERE,
     PACKED_INDEX,
     PACKED_KEY,
+    PASSING_TOO,
     Attention,
     Autocast,
     Checkpointing,
@@ -116,6 +117,7 @@ from remote.contract.strategy import (
     Strategy,
     Streaming,
     disk_blocks,
+    passes_vocabulary,
 )
 from remote.contract.value import MOST, SCHEMA_VERSION, Count, Measure, PathBelow, Signed, Value, decode, encode
 
@@ -153,6 +155,7 @@ __all__ = [
     "PACKED_INDEX",
     "PACKED_KEY",
     "PACK_TOKENS",
+    "PASSING_TOO",
     "PID_FILE",
     "PLAIN",
     "PROGRESS_FILE",
@@ -238,6 +241,7 @@ __all__ = [
     "packs",
     "parse_event",
     "parted",
+    "passes_vocabulary",
     "place_words",
     "read_every",
     "reading_of",

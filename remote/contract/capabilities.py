@@ -56,7 +56,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
         missing += self._missing_of_pairs(strategy) if task == "seq2seq" else []
         missing += [f"packing under method={strategy.method}"] * (packing and strategy.method in self.unpacked)
         missing += [f"packing for task={task}"] * (packing and task != "causal_lm")
-        missing += self._missing_of_streaming(strategy) if strategy.offload == "stream" else []
+        missing += self._missing_of_streaming(strategy, task) if strategy.offload == "stream" else []
         missing += self._missing_of_compiling(strategy, task) if strategy.kernels == "compiled" else []
         missing += self._missing_of_fusing(strategy, task) if strategy.kernels == "fused" else []
         missing += ["optimizer_in_backward"] * strategy.optimizer_in_backward
@@ -92,8 +92,10 @@ class Capabilities(Value, frozen=True, kw_only=True):
         }
         return [f"kernels=fused with {key}={value}" for key, (value, is_missing) in over.items() if is_missing]
 
-    def _missing_of_streaming(self, strategy: Strategy) -> list[str]:
-        """Slots are refilled before the backward pass, so blocks are computed again, but for the last where that is said."""
+    def _missing_of_streaming(self, strategy: Strategy, task: str) -> list[str]:
+        """Slots are refilled before the backward pass, so blocks are computed again, but for the last where that is said. A
+        learned prompt begins at rows of the embedding, and a classifier's head is no output matrix.
+        """
         said = strategy.streaming
         missing = ["offload=stream without gradient_checkpointing"] * (strategy.gradient_checkpointing == "off")
         missing += [f"offload=stream under method={strategy.method}"] * (strategy.method in self.unstreamed)
@@ -106,6 +108,9 @@ class Capabilities(Value, frozen=True, kw_only=True):
             missing += [f"num_slots={said.num_slots}"] * (said.num_slots < 1)
             missing += [f"num_resident_blocks={said.num_resident_blocks}"] * (said.num_resident_blocks < 0)
             missing += [f"num_disk_blocks={said.num_disk_blocks}"] * (said.num_disk_blocks < 0)
+            prompted = said.vocabulary_passes and strategy.method in self.unpacked
+            missing += [f"vocabulary_passes under method={strategy.method}"] * prompted
+            missing += [f"vocabulary_passes for task={task}"] * (said.vocabulary_passes and task != "causal_lm")
         return missing
 
 

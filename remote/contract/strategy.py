@@ -34,10 +34,14 @@ class Streaming(Value, frozen=True, kw_only=True):
     num_blocks_without_recompute: int  # the last K blocks keep their activations
     pinned: bool = True  # False: pageable memory, where a machine can't pin enough; each copy waits then, and nothing is hidden
     num_disk_blocks: int = 0  # of those that pass by so many wait on the disk, evenly spaced, for want of RAM
+    vocabulary_passes: bool = False  # embedding and head wait in RAM, too; rows are gathered there, the head comes for a loss
 
 
 # derived: one block computes while the next arrives; fewer slots would make them take turns
 BY_TWO_SLOTS: Final = Streaming(num_slots=2, num_resident_blocks=0, num_visits=1, num_blocks_without_recompute=0)
+PASSING_TOO: Final = Streaming(
+    num_slots=2, num_resident_blocks=0, num_visits=1, num_blocks_without_recompute=0, vocabulary_passes=True
+)  # the same, of which a plan begins where embedding and head pass by as well
 
 # The key of a config.json under which a base that was packed on the disk says in which way. See `remote.quantized`.
 PACKED_KEY: Final = "rentune_packed"
@@ -59,6 +63,12 @@ class PackedFile(Value, frozen=True, kw_only=True):
 def disk_blocks(strategy: Strategy) -> int:
     """How many blocks are to wait on the disk."""
     return strategy.streaming.num_disk_blocks if strategy.offload == "stream" and strategy.streaming is not None else 0
+
+
+def passes_vocabulary(strategy: Strategy) -> bool:
+    """Whether embedding and head wait in host memory beside streamed blocks."""
+    said = strategy.streaming
+    return strategy.offload == "stream" and said is not None and said.vocabulary_passes
 
 
 # Of `method_options`, an option of ours for LoRA, which peft has on its layers alone (`cast_input_dtype_enabled`): whether an

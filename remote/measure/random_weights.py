@@ -66,12 +66,14 @@ def random_model(
     def fill(module: Any) -> None:
         _fill(module, dtype, device)
         upcast(module, strategy)
+        if module is model:
+            model.tie_weights()
 
     if streams:
         stream(model, strategy, device, fill=fill, lane=lane, disk=disk)
     else:
         _fill(model, dtype, device)
-    model.tie_weights()
+        model.tie_weights()
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ from remote.streaming.places import Layout, Place, layout_of, places_in, views
 from remote.streaming.store import HostStore
 from remote.streaming.tier import BlockFile, Extent, Reader, file_in
 from remote.streaming.visits import Course
+from remote.streaming.vocabulary import Vocabulary
 
 MARK: Final = "streamed"  # the attribute of a model that names its Streamed
 
@@ -66,6 +68,7 @@ class Streamed:
         self._blocks, self._slots, self._lane, self.reader = blocks, slots, lane, reader
         self.held = held
         self.told = False  # that its micro-batches go by themselves
+        self.vocabulary: Vocabulary | None = None  # where embedding and head wait on the host as well
         self.modules: tuple[Any, ...] = ()  # all blocks, those that stay as well, in their order
         self._in_slots: list[int | None] = [None] * len(slots)
         self._late: set[int] = set()  # blocks with a slot that the disk has not given yet
@@ -171,7 +174,8 @@ class Streamed:
 
     def moved(self) -> Moved:
         """What has been moved since the start."""
-        return Moved(self.fetched_bytes, 0 if self.reader is None else self.reader.read_bytes)
+        beside = 0 if self.vocabulary is None else self.vocabulary.fetched_bytes
+        return Moved(self.fetched_bytes + beside, 0 if self.reader is None else self.reader.read_bytes)
 
     @property
     def disk_bytes_per_s(self) -> float | None:
@@ -228,7 +232,14 @@ class Streamed:
 
     def travelling(self) -> set[tuple[int, str]]:
         """The keys of the places whose tensors travel."""
-        return {place.key for block in self._blocks.values() for place in block.places}
+        outside = set() if self.vocabulary is None else self.vocabulary.keys
+        return {place.key for block in self._blocks.values() for place in block.places} | outside
+
+    @contextmanager
+    def head_held(self) -> Iterator[None]:
+        """Within it a head that comes for the loss comes once."""
+        with nullcontext() if self.vocabulary is None else self.vocabulary.held():
+            yield
 
 
 def _viewed(slot: Any, away: Away) -> Any:
@@ -288,6 +299,7 @@ def stream(
             room = store.room(layout.size_bytes)
             travelling[number] = Block(packed, layout, room, _pack(packed, layout, room))
     fill(model)
+    vocabulary = Vocabulary(model, device, store.room_beside) if said.vocabulary_passes else None
     num_slots = min(said.num_slots, len(travelling))
     slots = [_bytes_on(device, max(block.layout.size_bytes for block in travelling.values())) for _ in range(num_slots)]
     read = None if file is None else _reader(file, travelling, store)
@@ -295,7 +307,7 @@ def stream(
     streamed = Streamed(travelling, slots, lane or lane_to(device, num_slots), held, read)
     for number, module in blocks.items():
         _call(streamed, number, module)
-    streamed.modules = tuple(blocks.values())
+    streamed.modules, streamed.vocabulary = tuple(blocks.values()), vocabulary
     setattr(model, MARK, streamed)
     _forget_map(model)
     settle(model)

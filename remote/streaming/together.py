@@ -106,7 +106,8 @@ def _led(streamed: Streamed, ways: Sequence[Way], num_kept: int) -> list[torch.T
         keeps = streamed if number >= max(lowest, len(blocks) - num_kept) else None
         for way in ways:
             _up(way, number, block, keeps)
-    losses = [_turned(way, blocks) for way in ways]
+    with streamed.head_held():
+        losses = [_turned(way, blocks) for way in ways]
     for number in range(len(blocks) - 1, lowest - 1, -1):
         for way in ways:
             _down(way, number, blocks[number], needed=number > lowest or way.entrance.requires_grad)

@@ -12,7 +12,7 @@ from planner.estimators.memory.step.head import chunk_tokens
 from planner.estimators.memory.step.letters import Sizes
 from planner.estimators.memory.step.numerics import positions_of, prefix_tokens
 from planner.strategy.stack import Stack
-from remote.contract import Strategy
+from remote.contract import PASSING_TOO, Strategy, passes_vocabulary
 
 EMBEDDING_TOKENS: Final = 3072  # derived: up to here embedding_dense_backward has a kernel without scratch (Embedding.cu)
 ROWS_PER_THREAD: Final = 10  # derived: NROWS_PER_THREAD in EmbeddingBackwardKernel.cu
@@ -55,7 +55,7 @@ def _scattered_rows(tokens: int, vocab_size: int) -> int:
 
 def without_sizes(architecture: Architecture, strategy: Strategy) -> Strategy:
     """The strategy with the least batch of those that are played alike: all that reach the same windows. Blocks that are
-    streamed are streamed plainly.
+    streamed are streamed plainly, with a vocabulary that passes by or stays.
     """
     length = positions_of(strategy)
     reached = (window - length + strategy.seq_len for window in _windows(architecture) if window <= length)
@@ -64,7 +64,7 @@ def without_sizes(architecture: Architecture, strategy: Strategy) -> Strategy:
         micro_batch_size=1,
         seq_len=max((1, *reached)),
         gradient_accumulation_steps=min(2, strategy.gradient_accumulation_steps),
-        streaming=None,
+        streaming=PASSING_TOO if passes_vocabulary(strategy) else None,
     )
 
 

@@ -34,14 +34,15 @@ def evaluation_parts(form: Filled, strategy: Strategy, asked: EvaluationAsked) -
     before = returned_weights_bytes(scene) + scene.entering_bytes if scene.share.num_layers > 1 else 0
     before += positions_bytes(scene) + prefix_cache_bytes(scene) + collected_bytes(scene)
     blocks = tuple(before + size for kind in scene.kinds for size in kind.played.profile.plain_peak)
+    still = {name: form.number(size) for name, size in scene.resident.items()} | {"gradients": 0}
+    with_head = {"gathered_weights": still["gathered_weights"] + scene.fetched_head}
     running = {"activations": form.number(scene.hidden_bytes), "autocast_copies": form.number(cached_copies(scene))}
     inside = running | {"activations": running["activations"] + form.number(batch_bytes(scene))}
     moments: tuple[Parts, ...] = (
         inside | {"temporaries": max(map(form.number, blocks)), "logits": kept},
-        running | {"logits": kept + max(map(form.number, scene.evaluation.model))},
+        running | with_head | {"logits": kept + max(map(form.number, scene.evaluation.model))},
         {"logits": kept + max(map(form.number, scene.evaluation.after))},
     )
-    still = {name: form.number(size) for name, size in scene.resident.items()} | {"gradients": 0}
     parts = still | max(moments, key=lambda moment: sum(moment.values()))
     if not asked.generate_tokens:
         return parts

@@ -134,7 +134,8 @@ def _forward(scene: Scene) -> Iterator[Parts]:
 def _loss_forward(scene: Scene) -> Iterator[Parts]:
     """The head's forward: the logits hump."""
     kept = all_kept(scene) + _saved_by_head(scene) + _cached(scene)
-    around = _with(scene.resident, activations=kept, autocast_copies=autocast_copies(scene) + zeros_copy_bytes(scene))
+    copies = autocast_copies(scene) + zeros_copy_bytes(scene)
+    around = _with(scene.resident, gathered_weights=scene.fetched_head, activations=kept, autocast_copies=copies)
     for hump in scene.head.profile.forward_peak:
         yield _with(around, logits=hump)
 
@@ -144,6 +145,7 @@ def _loss_backward(scene: Scene) -> Iterator[Parts]:
     made = scene.head.profile.weight_gradients
     around = _with(
         scene.resident,
+        gathered_weights=scene.fetched_head,
         activations=all_kept(scene) + _saved_by_head(scene),
         logits=_kept_outputs(scene) - made,
         gradients=_share_of_gradient(scene, _head_gradients(scene)) + _gradients_before(scene),

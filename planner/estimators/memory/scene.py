@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
+from planner.estimators.memory.held.offloading import fetched_head_bytes
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights, weights_of
@@ -89,6 +90,7 @@ class Scene(msgspec.Struct, frozen=True):
     visited: int  # bytes of visits to streamed blocks that are not the plainest: a letter, else counted from the strategy
     in_flight: Peak  # saved tensors on their way to the host and back
     resident: dict[str, int]  # component -> bytes that are alive through the whole step
+    fetched_head: int  # bytes of a head that comes from host memory for the loss
     embedding_trains: bool  # whether it gets a gradient of its own size
     writes: bool  # whether the head is one over the vocabulary
 
@@ -177,6 +179,7 @@ def scene_of(
         in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),
         visited=sizes.visited,
         resident=_resident(strategy, share, sizes.workspaces),
+        fetched_head=fetched_head_bytes(architecture, strategy, weights),
         embedding_trains=trains_embedding(architecture, strategy),
         writes=task in VOCABULARY_TASKS,
     )

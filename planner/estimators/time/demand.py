@@ -22,7 +22,15 @@ from planner.estimators.memory.held.optimizers import matrices_of, state_bytes
 from planner.estimators.memory.step.numerics import AttentionKernel, attention_kernel
 from planner.estimators.time.attention import attention_flops, scored_bytes
 from planner.estimators.time.launches import host_s, walked_s
-from planner.estimators.time.links import fetched_bytes, linked_bytes, read_bytes, reduced_bytes, summed_bytes, waited_bytes
+from planner.estimators.time.links import (
+    awaited_bytes,
+    fetched_bytes,
+    linked_bytes,
+    read_bytes,
+    reduced_bytes,
+    summed_bytes,
+    waited_bytes,
+)
 from planner.estimators.time.timed import Job, timed
 from planner.methods import (
     METHODS,
@@ -57,6 +65,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     linked_bytes: float  # per micro-step, between cards
     waited_bytes: float  # of those, what no computing goes on beside
     fetched_bytes: float  # per micro-step, from and to the host
+    awaited_bytes: float  # per micro-step, from the host while no computing goes on beside
     read_bytes: float  # per micro-step, from the host's disk
     summed_bytes: float
     reduced_bytes: float  # per optimizer step
@@ -82,6 +91,7 @@ def demand_of(
         linked_bytes=linked_bytes(job),
         waited_bytes=waited_bytes(job),
         fetched_bytes=fetched_bytes(job),
+        awaited_bytes=awaited_bytes(job),
         read_bytes=read_bytes(job),
         summed_bytes=summed_bytes(job),
         reduced_bytes=reduced_bytes(job),
@@ -98,7 +108,9 @@ def streamed_as(demand: Demand, strategy: Strategy) -> Demand:
     """The same where other blocks reside, or a visit serves others: then only what is fetched differs."""
     otherwise = msgspec.structs.replace(demand.job.strategy, streaming=strategy.streaming)
     job = msgspec.structs.replace(demand.job, strategy=otherwise)
-    return msgspec.structs.replace(demand, job=job, fetched_bytes=fetched_bytes(job), read_bytes=read_bytes(job))
+    return msgspec.structs.replace(
+        demand, job=job, fetched_bytes=fetched_bytes(job), awaited_bytes=awaited_bytes(job), read_bytes=read_bytes(job)
+    )
 
 
 def tokens_per_step(strategy: Strategy, stack: Stack, mean_seq_len: float) -> float:

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.memory.held.offloading import streamed_blocks, streaming_of, visits_of
+from planner.estimators.memory.held.offloading import fetched_head_bytes, streamed_blocks, streaming_of, visits_of
 from planner.estimators.time.timed import Job
 from planner.plan import Range
 from planner.strategy.cuts import cut_of
@@ -126,6 +126,17 @@ def _weights_from_host(job: Job) -> float:
             return visited * _visits_per_micro_batch(job.strategy)
         case _:
             return 0.0
+
+
+def awaited_bytes(job: Job) -> float:
+    """Bytes per micro-step from the host that computing waits for: of a vocabulary that passes by the rows that were asked
+    for, and the head for each visit's losses.
+    """
+    a = job.architecture
+    if not (head := fetched_head_bytes(a, job.strategy, job.weights)):
+        return 0.0
+    rows = job.tokens * (a.embedding_size or a.hidden_size) * job.weights.lm_head_item
+    return head * _visits_per_micro_batch(job.strategy) + rows
 
 
 def read_bytes(job: Job) -> float:

@@ -38,7 +38,7 @@ class StepTime(msgspec.Struct, frozen=True):
     host_s: float
     held_s: float  # of Python that the GPU waits for, as it may be two of FSDP's units ahead and no more
     link_s: float  # beside the computing: gathered weights, reduced gradients, streamed weights
-    summed_s: float  # between products that wait for it: tensor-parallel sums, and what DeepSpeed gathers
+    summed_s: float  # between products that wait for it: tensor-parallel sums, and what DeepSpeed gathers, a head from the host
     once_s: float  # per optimizer step: reductions and the optimizer itself
     walked_s: float  # per optimizer step: Python's walk through what is trained, beside the GPU's own part
     forward_share: float  # what an evaluation costs of the same tokens' training
@@ -124,7 +124,7 @@ def step_on(
         host_s=played_s(demand.job) if cuda_graphs and not ungraphed(demand.job.strategy, demand.job.task) else demand.host_s,
         held_s=demand.held_s,
         link_s=demand.linked_bytes / link - gathered_s + demand.fetched_bytes / host_bytes_per_s(gpu),
-        summed_s=demand.summed_bytes / inside + gathered_s,
+        summed_s=demand.summed_bytes / inside + gathered_s + demand.awaited_bytes / host_bytes_per_s(gpu),
         once_s=_step_s(demand, gpu, bandwidth) + demand.reduced_bytes / link,
         walked_s=demand.walked_s,
         forward_share=demand.forward_share,

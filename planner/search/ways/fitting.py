@@ -67,10 +67,10 @@ def fitting(
             return ()
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
         if not figures.seen and not _reduces_often(fastest.strategy) and beside(fastest.strategy) == "all":
-            return (filled(fastest, kind, has_bytes, figures),)
+            return filled(fastest, kind, has_bytes, figures)
         notebook = Notebook()  # what else does not fit is no reason against the kind
     fits, too_large = _fits(ladders, kind, has_bytes, figures, notebook)
-    fits = [filled(fit, kind, has_bytes, figures) for fit in fits]
+    fits = [each for fit in fits for each in filled(fit, kind, has_bytes, figures)]
     if kind.gpu is not None and not any(fit.verdict == "fits" and beside(fit.strategy) == "all" for fit in fits):
         notebook.without_kernels += _stateless(kind, num_gpus, figures)
         by_levers = _by_levers(kind, num_gpus, figures, _Enough(doable, beside), only_doable=only_doable)
@@ -120,7 +120,7 @@ def _by_levers(
         wanted = tuple(ladder for ladder in ladders if not (surely or only_doable) or enough.doable(ladder[-1]))
         fits, larger = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
         too_large += filter(enough.doable, larger)
-        fits = [filled(fit, kind, has_bytes, figures) for fit in fits]  # which takes less RAM, too
+        fits = [each for fit in fits for each in filled(fit, kind, has_bytes, figures)]  # which takes less RAM, too
         found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in fits)
         surely = [fit for fit in found if fit.verdict == "fits"]
         if any(enough.doable(fit.strategy) and enough.beside(fit.strategy) == "all" for fit in surely):

@@ -26,9 +26,11 @@ LEVERS: Final[tuple[tuple[MoveName, ...], ...]] = (
     ("states in RAM",),
     ("streamed",),
     ("streamed", "no logits"),
+    ("streamed", "no logits", "vocabulary passes"),
     ("states of 8 bits", "no logits", "streamed"),
     ("states of 8 bits", "no logits", "no upcast"),
     ("states of 8 bits", "no logits", "streamed", "no upcast"),
+    ("states of 8 bits", "no logits", "streamed", "no upcast", "vocabulary passes"),
     ("weights in RAM",),
 )
 SETS: Final = tuple({key: value for name in lever for key, value in MOVES[name].sets.items()} for lever in LEVERS)
@@ -40,6 +42,7 @@ USUAL: Final = {
     "loss": "hf",
     "sharding": PARTS,
     "offload": "none",
+    "streaming": None,
     "kbit_upcast": "norms",
 }  # what each takes the place of
 # How a job may be parted -> where that may be the quickest way
@@ -48,7 +51,7 @@ QUICK_PARTS: Final[Mapping[str, Callable[[Strategy], bool]]] = {
     "zero2": lambda _step: True,
     "zero3": lambda step: METHODS[step.method].moves_all,
 }
-SLOWER: Final = frozenset({"sharding", "offload"})  # keys by which no lever spares time
+SLOWER: Final = frozenset({"sharding", "offload", "streaming"})  # keys by which no lever spares time
 
 
 class Ladders:

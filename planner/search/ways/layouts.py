@@ -252,7 +252,7 @@ def _steps(base: Ladder, way: _Way, global_batch_size: int) -> list[Strategy]:
 def _filled(strategy: Strategy, gpu: Gpu, has_bytes: int, figures: Figures) -> Strategy:
     """As a plan streams: with the room that the card has left used."""
     kind = Kind(gpu=gpu, num_gpus=1, offers=(), num_sold=0)
-    return filled(fit_of(strategy, kind, has_bytes, figures), kind, has_bytes, figures).strategy
+    return filled(fit_of(strategy, kind, has_bytes, figures), kind, has_bytes, figures)[0].strategy
 
 
 def _changed(step: Strategy, way: _Way, global_batch_size: int) -> Strategy:

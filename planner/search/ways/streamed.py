@@ -6,33 +6,36 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 
 from catalogs.hardware import Gpu
+from planner.estimators.memory.card.moves import may_pass_vocabulary
 from planner.estimators.memory.held.offloading import streaming_of
 from planner.estimators.time.speed import StepTime
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.ways.capacity import fit_of
 from planner.search.ways.fit import Fit
-from remote.contract import Strategy
+from remote.contract import PASSING_TOO, Strategy
 
 WORTH_IT: Final = 0.98  # assumed: of a step's time; what saves less is not worth a step that is led by hand
 
 
-def filled(fit: Fit, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
+def filled(fit: Fit, kind: Kind, has_bytes: int, figures: Figures) -> tuple[Fit, ...]:
     """Where blocks are streamed, with the room that the card has beside the batch used where it saves most: a block that
-    resides crosses no link, one that keeps what it saves is not computed again.
+    resides crosses no link, one that keeps what it saves is not computed again. First with embedding and head in RAM as well,
+    where that is quicker: it takes more RAM, which not every machine has.
     """
     if fit.strategy.offload != "stream" or fit.verdict != "fits" or kind.gpu is None:
-        return fit
+        return (fit,)
     room = _Room(kind, kind.gpu, has_bytes, figures)
 
-    def found() -> Fit:
-        return room.unrepeated(room.visited(room.resident(fit.strategy)))
+    def found() -> tuple[Fit, ...]:
+        best = room.used(fit.strategy)
+        return (*room.without_vocabulary(best), best)
 
     return figures.filled(fit.strategy, kind.gpu, has_bytes, found)
 
@@ -44,6 +47,21 @@ class _Room(NamedTuple):
     gpu: Gpu
     has_bytes: int
     figures: Figures
+
+    def used(self, strategy: Strategy) -> Fit:
+        """By blocks that reside, micro-batches that one visit serves, blocks that are not computed again."""
+        return self.unrepeated(self.visited(self.resident(strategy)))
+
+    def without_vocabulary(self, best: Fit) -> Iterator[Fit]:
+        """Embedding and head in RAM as well, where by the room that they leave a step gets quicker, though it waits for the
+        head.
+        """
+        if streaming_of(best.strategy).vocabulary_passes or not may_pass_vocabulary(best.strategy):
+            return
+        tried = self.used(msgspec.structs.replace(best.strategy, streaming=PASSING_TOO))
+        quicker = self._step(tried).micro_step_s <= WORTH_IT * self._step(best).micro_step_s
+        if self.figures.task == "causal_lm" and tried.verdict == "fits" and quicker:
+            yield tried
 
     def resident(self, strategy: Strategy) -> Fit:
         """With as many blocks resident as there is room for."""

@@ -56,11 +56,11 @@ def changed(**said: Any) -> Strategy:
     return msgspec.structs.replace(STRATEGY, **said)
 
 
-def built(strategy: Strategy, *, lane: Any = None, disk: Path | None = None) -> Any:
+def built(strategy: Strategy, *, lane: Any = None, disk: Path | None = None, config: dict[str, Any] = CONFIG) -> Any:
     import torch
 
     torch.manual_seed(1)
-    model = random_model(CONFIG, strategy, "cpu", lane=lane, disk=disk)
+    model = random_model(config, strategy, "cpu", lane=lane, disk=disk)
     torch.manual_seed(2)
     model = adapt(model, strategy, Loop())
     settle(model)

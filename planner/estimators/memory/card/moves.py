@@ -14,7 +14,7 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.held.optimizers import is_paged
 from planner.methods import METHODS
 from planner.strategy.cuts import cut_of
-from remote.contract import Strategy
+from remote.contract import PASSING_TOO, Strategy
 
 MoveName = Literal[
     "states of 8 bits",
@@ -26,6 +26,7 @@ MoveName = Literal[
     "streamed",
     "weights in RAM",
     "no upcast",
+    "vocabulary passes",
 ]
 
 
@@ -39,6 +40,11 @@ class Move(msgspec.Struct, frozen=True):
 def may_stream(strategy: Strategy) -> bool:
     """Whether blocks can pass through a GPU one after the other: frozen, and whole on each GPU."""
     return not METHODS[strategy.method].moves and cut_of(strategy).keeps_whole
+
+
+def may_pass_vocabulary(strategy: Strategy) -> bool:
+    """Whether embedding and head can wait in RAM as well, beside blocks that do: no learned prompt begins at their rows."""
+    return may_stream(strategy) and METHODS[strategy.method].prompt is None
 
 
 def keeps_in_ram(strategy: Strategy) -> bool:
@@ -70,4 +76,5 @@ MOVES: Final[dict[MoveName, Move]] = {
     "streamed": Move({"offload": "stream"}, lambda strategy: strategy.offload == "none" and may_stream(strategy)),
     "weights in RAM": Move({"offload": "params"}, lambda strategy: strategy.offload == "none" and not may_stream(strategy)),
     "no upcast": Move({"kbit_upcast": "none"}, lambda strategy: strategy.kbit_upcast != "none"),
+    "vocabulary passes": Move({"streaming": PASSING_TOO}, may_pass_vocabulary),
 }

@@ -13,7 +13,8 @@ from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.methods import trains_embedding, trains_head
 from planner.strategy.cuts import cut_of
-from remote.contract import BY_TWO_SLOTS, Strategy, Streaming, evenly_spaced
+from planner.strategy.precision import items_of
+from remote.contract import BY_TWO_SLOTS, Strategy, Streaming, evenly_spaced, passes_vocabulary
 
 
 class Leaving(NamedTuple):
@@ -55,13 +56,15 @@ def _params(share: Share, job: Leaving) -> Share:
 
 
 def _stream(share: Share, job: Leaving) -> Share:
-    """Embeddings, head and what trains stay, and of the blocks norms, biases and code tables; of their matrices so many as
-    reside, and the slots that the others pass.
+    """Embeddings, head (unless these wait as well) and what trains stay, and of the blocks norms, biases and code tables; of
+    their matrices so many as reside, and the slots that the others pass.
     """
     weights = job.weights
     blocks = weights.staying + passing_bytes(job.strategy, weights)
     loaded = weights.outer_before_upcast + blocks - (weights.blocks - weights.blocks_before_upcast)
-    return share._replace(weights=weights.outer + blocks, loaded=loaded)
+    matrices = sum(vocabulary_bytes(job.architecture, job.strategy, weights))
+    as_loaded = matrices * items_of(job.strategy).weight // weights.lm_head_item
+    return share._replace(weights=weights.outer - matrices + blocks, loaded=loaded - as_loaded)
 
 
 OFFLOADS: Final[dict[str, Callable[[Share, Leaving], Share]]] = {
@@ -83,6 +86,18 @@ def streamed_plainly(strategy: Strategy) -> Strategy:
         return strategy
     plain = msgspec.structs.replace(streaming_of(strategy), num_resident_blocks=0, num_visits=1)
     return msgspec.structs.replace(strategy, streaming=plain)
+
+
+def vocabulary_bytes(architecture: Architecture, strategy: Strategy, weights: Weights) -> tuple[int, ...]:
+    """Bytes of embedding and head, which are one where they are tied, where they wait in host memory; the head last."""
+    if not passes_vocabulary(strategy):
+        return ()
+    return (architecture.vocabulary_size * weights.lm_head_item,) * (1 if architecture.tied_embeddings else 2)
+
+
+def fetched_head_bytes(architecture: Architecture, strategy: Strategy, weights: Weights) -> int:
+    """What a loss has on the GPU beside all that stays there: the head, where it waits in host memory."""
+    return (0, *vocabulary_bytes(architecture, strategy, weights))[-1]
 
 
 def visits_of(strategy: Strategy) -> int:
