@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from benchmarks import trainer
 from benchmarks.machine import RESULTS, describe_machine
 from benchmarks.streaming import campaign
+from benchmarks.streaming.table import table
 
 MINUTES: Final = 14.0  # of a card, as it is lent: a quarter of an hour, less what it takes to come and to go
 LEAST_S: Final = 20.0  # assumed: with less than this left no part is begun
@@ -115,7 +116,7 @@ def pages(into: Path) -> Iterator[tuple[str, str]]:
     """(name without the card's, text) of each page that the folder has something for."""
     if lines := list(campaign.read(into / "streaming.jsonl")):
         card = next((line["built"]["device_name"] for line in lines if "built" in line), "a card")
-        yield "streaming", f"{campaign.INTRODUCTION.format(card=card)}\n\n{campaign.table(lines)}\n"
+        yield "streaming", f"{campaign.INTRODUCTION.format(card=card)}\n\n{table(lines)}\n"
     if (into / "features.md").exists():
         yield "features", (into / "features.md").read_text(encoding="utf-8")
     if trainer.lines_of(into / "trainer.jsonl"):

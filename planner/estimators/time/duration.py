@@ -305,6 +305,8 @@ def duration_on(
         seconds[Phase.PROBE] = total(seconds[Phase.PROBE], phases.COMPILE_S)
     elif strategy.kernels == "fused":
         seconds[Phase.PROBE] = total(seconds[Phase.PROBE], phases.FUSE_S)
+    if strategy.kernels != "eager" and not own:
+        seconds[Phase.ENVIRONMENT] = total(seconds[Phase.ENVIRONMENT], phases.COMPILER_S)
     if here.may_install_driver:
         seconds[Phase.BOOT] = total(seconds[Phase.BOOT], phases.DRIVER)
     installed = phases.REUSED_ENVIRONMENT if here.reused_environment else seconds[Phase.ENVIRONMENT]

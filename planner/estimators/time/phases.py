@@ -75,6 +75,9 @@ PROBE_OVERHEAD_S: Final = span(0.8, 2, 8)  # measured: 0.7 to 0.9 s beside the s
 COMPILE_S: Final = span(15, 45, 150)
 # Likewise a norm, a rotation and a gate by themselves. assumed, 2026-11-28: a third of a block
 FUSE_S: Final = span(5, 15, 50)
+# To put gcc and Python's headers onto a rented box whose kernels are made there. assumed, 2026-11-28: 60 MB of packages and
+# their lists; none where its image has them
+COMPILER_S: Final = span(3, 20, 60)
 # measured: 0.6 s to reload a 1B base's adapter and compare logits, 5 s for its whole weights; assumed: larger ones
 VERIFY_S: Final = span(0.6, 4, 15)
 TOKEN_LATENCY_S: Final = span(0.015, 0.03, 0.08)  # measured: 0.026 to 0.08 s a generated token, eager, whatever the GPU

@@ -14,6 +14,7 @@ import msgspec
 
 from provision.aboard import job, ship
 from provision.aboard.checkpoints import ship_checkpoints
+from provision.aboard.compiler import ensure_compiler
 from provision.aboard.renewal import mark_fetched
 from provision.errors import (
     BoxLost,
@@ -167,7 +168,10 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
 def _ensured_environment(run: Run, shell: Shell, box: Box) -> str:
     """Of the interpreter that trains. Where the deadline has ended the build, that is what is told of it."""
     try:
-        return ship.ensure_environment(shell, box, progress=Build(run).said)
+        heard = Build(run).said
+        python = ship.ensure_environment(shell, box, progress=heard)
+        ensure_compiler(shell, box, run.plan.strategy, python, progress=heard)
+        return python
     except ProvisionError:
         require_time(run)
         raise

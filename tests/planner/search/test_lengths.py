@@ -23,7 +23,7 @@ MARKET = make_catalog(
     make_offer(instance_type="large", gpu="H100 SXM5", usd_per_hour=Decimal("3.00")),
     gpus=CARDS,
 )
-TOO_SMALL = make_catalog(make_offer(instance_type="small", gpu="RTX A4000"), gpus=CARDS)
+TOO_SMALL = make_catalog(make_offer(instance_type="small", gpu="RTX 3060 12GB"), gpus=CARDS)
 ONE_LONG = DataAsked(
     num_examples=120,
     mean_tokens=200.0,
@@ -87,7 +87,7 @@ def test_estimated_rows_are_cut_with_the_margin_that_their_sequences_have() -> N
 
 def test_a_card_that_is_too_small_for_that_length_says_the_longest_that_it_holds() -> None:
     """Whatever is pulled to spare memory: what is named does, when it is typed, and a step more does not."""
-    (refused,) = [each for each in ask(asked_of(ONE_LONG), TOO_SMALL).rejections if each.what == "1 x RTX A4000"]
+    (refused,) = [each for each in ask(asked_of(ONE_LONG), TOO_SMALL).rejections if each.what == "1 x RTX 3060 12GB"]
     length = refused.changes["training.seq_len"]
     assert what_would_do(refused, spelled) == f"--seq-len {length}"
     recommended = ask(asked_of(ONE_LONG, seq_len=length), TOO_SMALL).recommended
@@ -113,7 +113,7 @@ def test_ram_that_is_too_little_says_the_longest_that_fits_beside_it(ram_gib: fl
 
 def test_no_length_is_named_that_would_cut_most_rows() -> None:
     result = ask(asked_of(stated_data(num_examples=120, tokens_per_example=30_000)), TOO_SMALL)
-    (refused,) = [each for each in result.rejections if each.what == "1 x RTX A4000"]
+    (refused,) = [each for each in result.rejections if each.what == "1 x RTX 3060 12GB"]
     assert refused.changes == {}
 
 
