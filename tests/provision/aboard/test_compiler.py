@@ -59,8 +59,8 @@ class Machine:
         brings = f"/bin/ln -sf /bin/true {self.folder}/bin/gcc; /usr/bin/touch {self.has_headers}"
         self.command("apt-get", APT.format(asked=self.asked, then=brings))
 
-    def ensured(self, strategy: Strategy = FUSED, **changes: object) -> bool:
-        box = msgspec.structs.replace(self.box, **changes)
+    def ensured(self, strategy: Strategy = FUSED, *, ours: bool = True, shares_files: bool = False) -> bool:
+        box = msgspec.structs.replace(self.box, ours=ours, shares_files=shares_files)
         return ensure_compiler(self.shell, box, strategy, f"{self.folder}/bin/python", progress=self.said.append)
 
 
@@ -91,10 +91,10 @@ def test_a_box_that_can_t_get_one_is_told_and_goes_on(machine: Machine) -> None:
     assert machine.said[-1].startswith(f"{machine.box.host} has no C compiler: its blocks are computed eagerly")
 
 
-@pytest.mark.parametrize("changes", [{"ours": False}, {"shares_files": True}])
-def test_a_machine_that_stays_is_left_as_it_is(machine: Machine, changes: dict[str, bool]) -> None:
+@pytest.mark.parametrize(("ours", "shares_files"), [(False, False), (True, True)])
+def test_a_machine_that_stays_is_left_as_it_is(machine: Machine, *, ours: bool, shares_files: bool) -> None:
     machine.installs()
-    assert not machine.ensured(**changes)
+    assert not machine.ensured(ours=ours, shares_files=shares_files)
     assert not machine.asked.exists()
     assert "has no C compiler" in machine.said[-1]
 
