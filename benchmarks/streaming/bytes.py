@@ -58,7 +58,7 @@ closed forms. On the disk each block begins at a page, which no plan counts."""
 FOR_REAL: Final = """\
 For real: blocks of random codes on a CPU, whose RAM is the device's too; what a process's own memory grew by (RssAnon), which
 what is mapped from the disk is no part of, beside what is accounted. An arena that is not full takes less than it was asked
-for; activations and the adapter come on top in a step."""
+for; activations and the adapter come on top in a step. Its seconds are those of a machine with other work beside it."""
 
 
 class Bytes(NamedTuple):
