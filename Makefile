@@ -138,10 +138,10 @@ build/gpuhunt/.stamp: .ci/locks/gpuhunt.txt .ci/locks/build.txt pyproject.toml |
 # alone, one in C; what builds them has no lock, since they ask for versions of setuptools that exclude each other.
 packed: build/packed/.stamp ## what reads bases that others packed (GPTQ, AWQ, HQQ), in an environment over the box's stack (80 MB)
 
-build/packed/.stamp: .ci/locks/packed.txt remote/requirements.txt | $(VENV)/rentune-stack.sha256 $(VENV)/.dev
+build/packed/.stamp: remote/requirements-stored.txt remote/requirements.txt | $(VENV)/rentune-stack.sha256 $(VENV)/.dev
 	@echo "Installing what reads packed bases into build/packed/"
 	@$(UV) venv --quiet --clear --python $(PYTHON) build/packed
-	@$(UV) pip install --quiet --python build/packed/bin/python --require-hashes --no-deps -r .ci/locks/packed.txt
+	@$(UV) pip install --quiet --python build/packed/bin/python --require-hashes --no-deps -r remote/requirements-stored.txt
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$(build/packed/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/stack.pth"
 	@touch $@
@@ -161,8 +161,8 @@ lock: | $(UV) ## compile the requirement files anew
 	$(COMPILE) pyproject.toml --extra provision -o .ci/locks/light.txt
 	$(COMPILE) pyproject.toml --extra gpuhunt -c .ci/locks/light.txt -o .ci/locks/gpuhunt.txt
 	$(COMPILE) remote/requirements.in -o remote/requirements.txt
-	$(COMPILE) .ci/locks/packed.in -c remote/requirements.txt $$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' remote/requirements.txt) \
-		-o .ci/locks/packed.txt
+	$(COMPILE) remote/requirements-stored.in -c remote/requirements.txt $$(sed -nE 's/^([a-z0-9-]+)==.*/--no-emit-package \1/p' remote/requirements.txt) \
+		-o remote/requirements-stored.txt
 	$(COMPILE) pyproject.toml --extra aws --extra hetzner --extra digitalocean --extra gcp --extra state --group dev -c remote/requirements.txt -o .ci/locks/dev.txt
 
 acceptance: setup-light setup-box setup-dev ## show again what docs/acceptance.md promises, and write the results into it

@@ -24,12 +24,13 @@ from planner.estimators.memory.card.moves import takes_card_as_ram
 from planner.estimators.memory.card.remedy import Judge, nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
 from planner.estimators.time.duration import pace_of
-from planner.methods import total_params, trainable_params
+from planner.methods import METHODS, total_params, trainable_params
 from planner.notices.assumed import cache_notice, notices_of
 from planner.notices.cards import lacking
 from planner.notices.vain import Understood
 from planner.plan import Bound, Engine, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
+from planner.strategy.packed import packed_of
 from planner.strategy.stack import EVALUATION_BATCH, PINNED_VERSIONS, EvaluationAsked, Stack
 from planner.units import GIB, gib
 from remote.contract import Strategy
@@ -82,9 +83,10 @@ def estimate(
 
     Raises CaseRefused for a case that is wrong or that no engine answers, ModelUnknown, CatalogError for the GPU.
     """
-    strategy, stack = strategy_of(case), stack_of(case)
     _require_answerable(case)
     architecture = shape_of(case, base)
+    case = as_stored(case, architecture, said)
+    strategy, stack = strategy_of(case), stack_of(case)
     require_unquantized(architecture, strategy.quant, double_quant=strategy.double_quant)
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
@@ -245,6 +247,17 @@ def _unproven(vram: VramEstimate) -> str:
     names = [name for name, basis in vram.basis.items() if basis == "assumed" and vram.components[name]]
     names += ["the card's CUDA context"] if vram.assumed_outside_bytes else []
     return f"{assumed_share(vram):.0%} of the peak is assumed ({', '.join(names)}), and that much can't promise a fit"
+
+
+def as_stored(case: Case, architecture: Architecture, said: Iterable[str]) -> Case:
+    """With what the base's config says of how its weights lie packed, where the caller (`said`) does not; as it is for a method
+    that trains them, which takes plain ones.
+    """
+    packed, keys = packed_of(architecture), frozenset(said)
+    trains_them = case.method in METHODS and METHODS[case.method].moves_linears
+    if packed is None or trains_them or case.quant != "none" or "quant" in keys:
+        return case
+    return msgspec.structs.replace(case, **{key: value for key, value in packed.fixed().items() if key not in keys})
 
 
 def _speed(case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu) -> Speed:

@@ -266,6 +266,7 @@ def test_a_room_carries_its_types(room: str) -> None:
     [
         "planner/estimate.schema.json",
         "remote/requirements.txt",
+        "remote/requirements-stored.txt",
         "provision/clouds/engine/go.mod",
         "provision/clouds/engine/go.sum",
     ],

@@ -15,6 +15,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.config import ConfigUnusable, Undescribed
 from catalogs.bases.copies import by_family, by_name, copied, is_size_of, packed_as, sees, squashed
 from catalogs.bases.families import architecture_of
+from catalogs.bases.hqq import read_hqq
 from catalogs.bases.outline import outline_of
 from catalogs.failure import Failure
 from catalogs.user_file import (
@@ -235,6 +236,8 @@ def _of_path(path: Path, reference: str) -> Architecture:
     if said_beside is not None and config.get(QUANTIZATION) is None:
         config |= {QUANTIZATION: {"quant_method": STORED_BESIDE[said_beside]}}
         reference = str(Path(reference).parent / said_beside)
+    elif path.name == CONFIG and config.get(QUANTIZATION) is None and (packed := read_hqq(path.parent)) is not None:
+        config |= {QUANTIZATION: packed}
     name = path.parent.name if path.name == CONFIG and path.parent.name else path.stem
     return _built(config, name=name, source=reference, file=reference)
 

@@ -19,7 +19,8 @@ from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
 from planner.strategy.as_run import as_run
 from planner.strategy.cuts import cut_of
-from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
+from planner.strategy.packed import is_read_packed
+from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
 from remote.contract import MAX_CHECKPOINTS, PACKED_HERE, Strategy, Task, arena_bytes, disk_blocks, parted, waiting_bytes
@@ -255,7 +256,7 @@ def _gathered(node: Node) -> int:
 
 def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = "causal_lm") -> int:
     """What the hub sends: 16 bits per parameter, or a checkpoint that is quantized already."""
-    if strategy.quant != "none" and quantization_of(strategy.quant).in_checkpoint:
+    if strategy.quant != "none" and is_read_packed(architecture, strategy.quant):
         narrow = msgspec.structs.replace(strategy, param_dtype="bfloat16")
         return weights_of(architecture, narrow, task=task, stack=PINNED_STACK).before_upcast
     return base_params(architecture, task) * 2

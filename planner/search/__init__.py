@@ -44,6 +44,7 @@ from planner.search.told.remedies import few_rows_cut, memory_rejections, ways_o
 from planner.search.told.shorter import longest_that_does
 from planner.search.ways.lengths import decisive_words
 from planner.search.ways.strategies import check_attention, check_layers, check_method, seq_len_of
+from planner.strategy.packed import require_stored
 from planner.units import SECONDS_PER_HOUR
 
 PAID_BY: Final[frozenset[Goal]] = frozenset({"fastest"})  # whose goal dollars are paid for, where one machine does the job
@@ -367,6 +368,7 @@ def checks(
             double_quant=bool(meant.get("double_quant", False)),
             param_dtype=meant.get("param_dtype"),
         ),
+        lambda: require_stored(architecture, str(meant.get("quant", "none"))),
         lambda: check_layers(request, architecture),
         lambda: check_attention(request, architecture),
         lambda: seq_len_of(request, architecture),

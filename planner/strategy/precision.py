@@ -26,22 +26,23 @@ HQQ_GROUP: Final = 64  # derived: HqqConfig's default, transformers 5.24
 MXFP4_BLOCK: Final = 32  # derived: weights per one-byte scale, OCP Microscaling Formats 1.0
 FP8_BLOCK: Final = 128  # derived: side of the square that shares a scale, FineGrainedFP8Config's default, transformers 5.24
 
-Size = Callable[[int, int, int], int]  # (weights, in_features, out_features) -> bytes with all tables
+Size = Callable[[int, int, int, int], int]  # (weights, in_features, out_features, weights that share a scale) -> all bytes
+Tables = Callable[[int, int, int], int]  # (weights, in_features, out_features) -> bytes
 
 
-def _bnb4(weights: int, _in_features: int, _out_features: int) -> int:
+def _bnb4(weights: int, _in_features: int, _out_features: int, _group: int) -> int:
     """nf4 and fp4: half a byte each, an fp32 scale per block, a code table of 16 fp32 values."""
     return rounded(weights / 2) + rounded(4 * -(-weights // BNB_BLOCK)) + rounded(64)
 
 
-def _bnb4_double(weights: int, _in_features: int, _out_features: int) -> int:
+def _bnb4_double(weights: int, _in_features: int, _out_features: int, _group: int) -> int:
     """The scales are themselves one byte each, with an fp32 scale per 256, a 256-entry code and an offset."""
     blocks = -(-weights // BNB_BLOCK)
     second = rounded(blocks) + rounded(4 * -(-blocks // BNB_DOUBLE_BLOCK)) + rounded(1024) + rounded(4)
     return rounded(weights / 2) + second + rounded(64)
 
 
-def _int8(weights: int, _in_features: int, out_features: int) -> int:
+def _int8(weights: int, _in_features: int, out_features: int, _group: int) -> int:
     """LLM.int8 (arXiv:2208.07339): one byte each, an fp32 scale per output row."""
     return rounded(weights) + rounded(4 * out_features)
 
@@ -49,35 +50,35 @@ def _int8(weights: int, _in_features: int, out_features: int) -> int:
 def _gptq(bits: int) -> Size:
     """GPTQ (arXiv:2210.17323) as AutoGPTQ packs it: fp16 scale and packed zero per group, an int32 group index per input."""
 
-    def num_bytes(weights: int, in_features: int, _out_features: int) -> int:
-        groups = -(-weights // CHECKPOINT_GROUP)
+    def num_bytes(weights: int, in_features: int, _out_features: int, group: int) -> int:
+        groups = -(-weights // group)
         return rounded(weights * bits / 8) + rounded(2 * groups) + rounded(groups * bits / 8) + rounded(4 * in_features)
 
     return num_bytes
 
 
-def _awq(weights: int, _in_features: int, _out_features: int) -> int:
+def _awq(weights: int, _in_features: int, _out_features: int, group: int) -> int:
     """AWQ (arXiv:2306.00978): half a byte each, an fp16 scale and a packed zero per group; inputs keep their order."""
-    groups = -(-weights // CHECKPOINT_GROUP)
+    groups = -(-weights // group)
     return rounded(weights / 2) + rounded(2 * groups) + rounded(groups / 2)
 
 
 def _hqq(stored_bits: float) -> Size:
     """HQQ (Badri and Shaji, 2023): packed weights, a 16-bit scale and a 16-bit zero per group (hqq 0.2.8, quantize.py)."""
 
-    def num_bytes(weights: int, _in_features: int, _out_features: int) -> int:
-        groups = -(-weights // HQQ_GROUP)
+    def num_bytes(weights: int, _in_features: int, _out_features: int, group: int) -> int:
+        groups = -(-weights // group)
         return rounded(weights * stored_bits / 8) + 2 * rounded(2 * groups)
 
     return num_bytes
 
 
-def _mxfp4(weights: int, _in_features: int, _out_features: int) -> int:
+def _mxfp4(weights: int, _in_features: int, _out_features: int, _group: int) -> int:
     """Four bits each and a one-byte exponent per block."""
     return rounded(weights / 2) + rounded(weights / MXFP4_BLOCK)
 
 
-def _fp8(_weights: int, in_features: int, out_features: int) -> int:
+def _fp8(_weights: int, in_features: int, out_features: int, _group: int) -> int:
     """One byte each and an fp32 scale per square of 128 × 128."""
     squares = -(-in_features // FP8_BLOCK) * -(-out_features // FP8_BLOCK)
     return rounded(in_features * out_features) + rounded(4 * squares)
@@ -103,7 +104,8 @@ class Quantization(msgspec.Struct, frozen=True, kw_only=True):
     """How a linear's weight is stored, and what a product with it takes beside its output. Bytes per weight or input."""
 
     size: Size
-    tables: Size = _no_tables  # of them what stays on the GPU where a weight is streamed
+    group: int = CHECKPOINT_GROUP  # weights that share a scale, where the base does not say it; of bitsandbytes its own blocks
+    tables: Tables = _no_tables  # of them what stays on the GPU where a weight is streamed
     unpacked_forward: int = 2  # of the whole weight, in 16 bits
     unpacked_backward: int = 2
     packed_input: int = 0  # of the input, in the weight's own type
@@ -113,7 +115,7 @@ class Quantization(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # derived: hqq 0.2.8, quantize.py: its dequantize holds the codes, codes minus zeros and the product at once
-_HQQ: Final[dict[str, Any]] = {"unpacked_forward": 6, "unpacked_backward": 6, "saves_input": True}
+_HQQ: Final[dict[str, Any]] = {"unpacked_forward": 6, "unpacked_backward": 6, "saves_input": True, "group": HQQ_GROUP}
 # assumed: kernels for stored checkpoints unpack one weight at a time
 _STORED: Final[dict[str, Any]] = {"in_checkpoint": True, "experts": "packed"}
 # derived: sizes by their functions, unpacking by the libraries' autograd functions (bitsandbytes 0.49; transformers 5.24,
@@ -146,10 +148,14 @@ def quantization_of(quant: str, *, double_quant: bool = False) -> Quantization:
     return row
 
 
-def quantized_bytes(quant: str, *, double_quant: bool, in_features: int, out_features: int) -> int:
-    """Bytes of one quantized linear's weight with all its tables, each a storage of its own."""
-    size = quantization_of(quant, double_quant=double_quant).size
-    return size(in_features * out_features, in_features, out_features)
+def quantized_bytes(
+    quant: str, *, double_quant: bool, in_features: int, out_features: int, group_size: int | None = None
+) -> int:
+    """Bytes of one quantized linear's weight with all its tables, each a storage of its own. `group_size`: weights that share a
+    scale, as a base that others packed says it; None = the format's usual.
+    """
+    row = quantization_of(quant, double_quant=double_quant)
+    return row.size(in_features * out_features, in_features, out_features, group_size or row.group)
 
 
 def table_bytes(quant: str, *, double_quant: bool, in_features: int, out_features: int) -> int:

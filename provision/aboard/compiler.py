@@ -48,15 +48,21 @@ def ensure_compiler(shell: Shell, box: Box, strategy: Strategy, python: str, *, 
     """
     if strategy.kernels == "eager":
         return True
-    if _is_there(shell, python):
+    if is_seen_to(shell, box, python, f"kernels {strategy.kernels}", progress=progress):
         return True
-    if box.ours and not box.shares_files:
-        progress(f"installing a C compiler for kernels {strategy.kernels}")
-        _install(shell, box, python, progress)
-        if _is_there(shell, python):
-            return True
     progress(f"{box.host} {MISSING}")
     return False
+
+
+def is_seen_to(shell: Shell, box: Box, python: str, use: str, *, progress: Callable[[str], None]) -> bool:
+    """Whether the box has a compiler and the headers of `python`, put there now where it is rented and lacks them, for `use`."""
+    if _is_there(shell, python):
+        return True
+    if not box.ours or box.shares_files:
+        return False
+    progress(f"installing a C compiler for {use}")
+    _install(shell, box, python, progress)
+    return _is_there(shell, python)
 
 
 def _is_there(shell: Shell, python: str) -> bool:

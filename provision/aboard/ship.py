@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from provision.aboard import detached
 from provision.aboard.marks import marks
@@ -178,13 +178,29 @@ def ensure_environment(
     `progress` gets the build's lines. A build survives a lost connection and is never done twice at once.
     Raises ProvisionError with the build's last words.
     """
-    stack = f"{stacks_folder(box)}/{stack_hash()[:16]}"
-    progress = progress or (lambda _: None)
     for candidate in (python, box.python):
-        if candidate and _has_stack(shell, candidate):
+        if candidate and _has_stack(shell, candidate, stack_hash()):
             return candidate
-    built = f"{stack}/bin/python"
-    if _has_stack(shell, built):
+    return ensure_built(shell, box, Environment(sha256=stack_hash(), requirements=REQUIREMENTS, build=BUILD), progress)
+
+
+class Environment(NamedTuple):
+    """What is built on a box, once."""
+
+    sha256: str  # of all that is in it, hex; its name
+    requirements: Path
+    build: str  # a script: into "$stack" from "$requirements"; see `BUILD`
+    settings: Mapping[str, str] = {}  # of that script, beside what each of them has
+
+
+def ensure_built(shell: Shell, box: Box, made: Environment, progress: Callable[[str], None] | None = None) -> str:
+    """Path of its interpreter: the one that was built before and is as it was installed, or is built now.
+
+    Raises ProvisionError with the build's last words.
+    """
+    stack, built = _stack(box, made.sha256), interpreter(box, made.sha256)
+    progress = progress or (lambda _: None)
+    if is_built(shell, box, made.sha256):
         if not download_places(box):  # it was built on this very box
             return built
         looked = shell.run(f"{shlex.quote(built)} -c {shlex.quote(AS_INSTALLED)}")
@@ -192,8 +208,22 @@ def ensure_environment(
             return built
         progress(f"{looked.err.strip()}: the environment is built anew")
         shell.run(f"rm -f {shlex.quote(stack)}/{STACK_MARK}")
-    _build_stack(shell, box, stack, progress)
+    _build_stack(shell, box, stack, made, progress)
     return built
+
+
+def interpreter(box: Box, sha256: str) -> str:
+    """Of the environment of that name, whether it is built or not."""
+    return f"{_stack(box, sha256)}/bin/python"
+
+
+def is_built(shell: Shell, box: Box, sha256: str) -> bool:
+    """Whether the environment of that name was built to its end."""
+    return _has_stack(shell, interpreter(box, sha256), sha256)
+
+
+def _stack(box: Box, sha256: str) -> str:
+    return f"{stacks_folder(box)}/{sha256[:16]}"
 
 
 def ship_inputs(
@@ -228,22 +258,23 @@ def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path) -> Non
             shell.get(str(remote / file.path), local, sha256=file.sha256, num_bytes=file.size_bytes)
 
 
-def _has_stack(shell: Shell, python: str) -> bool:
+def _has_stack(shell: Shell, python: str, sha256: str) -> bool:
     quoted = shlex.quote(python)
     prefix = f'"$({quoted} -c "import sys; print(sys.prefix)")"'
-    return shell.run(f"[ -x {quoted} ] && cat {prefix}/{STACK_MARK}").out.strip() == stack_hash()
+    return shell.run(f"[ -x {quoted} ] && cat {prefix}/{STACK_MARK}").out.strip() == sha256
 
 
-def _build_stack(shell: Shell, box: Box, stack: str, progress: Callable[[str], None]) -> None:
-    folder = f"{box.folder}/environment"
-    shell.put(REQUIREMENTS, f"{folder}/requirements.txt")
+def _build_stack(shell: Shell, box: Box, stack: str, made: Environment, progress: Callable[[str], None]) -> None:
+    folder = f"{box.folder}/{made.requirements.stem.replace('requirements', 'environment')}"
+    shell.put(made.requirements, f"{folder}/requirements.txt")
     settings = {
         "stack": stack,
-        "hash": stack_hash(),
+        "hash": made.sha256,
         "mark": STACK_MARK,
         "requirements": f"{folder}/requirements.txt",
+        **made.settings,
     }
-    detached.start(shell, folder, BUILD, settings | download_places(box) | box_marks(box), again=(detached.ANY_RC,))
+    detached.start(shell, folder, made.build, settings | download_places(box) | box_marks(box), again=(detached.ANY_RC,))
     last: deque[str] = deque(maxlen=LAST_LINES)
     with tempfile.TemporaryDirectory() as mirror:
         for line in shell.follow(

@@ -9,7 +9,7 @@ from typing import Any, Final
 from remote.adapters.targets import is_norm
 from remote.bases.hqq import load_hqq
 from remote.bases.stored import HQQ, read_stored
-from remote.contract import Dtype, Strategy, Task
+from remote.contract import STORED_QUANTS, Dtype, Strategy, Task
 from remote.ends import bad_job, first_line
 from remote.streaming import stream
 
@@ -100,8 +100,8 @@ def as_stored(folder: str, quantization: Any, device: str, **said: Any) -> dict[
 
 
 def quantization_config(strategy: Strategy) -> Any:
-    """What bitsandbytes is told; None for a base that stays as it is."""
-    if strategy.quant == "none":
+    """What bitsandbytes is told; None for a base that stays as it is, or as others packed it."""
+    if strategy.quant == "none" or strategy.quant in STORED_QUANTS:
         return None
     import torch
     from transformers import BitsAndBytesConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from remote.bases.hqq import holds_hqq
-from remote.contract import PACKED_KEY, Strategy, Task
+from remote.contract import PACKED_KEY, STORED_QUANTS, Strategy, Task
 from remote.ends import bad_job
 from remote.quantized.index import require_whole
 
@@ -49,6 +49,13 @@ class Stored(NamedTuple):
         """The way in which others have packed them, by transformers' name; None where they don't name one."""
         return None if self.by_others is None else self.by_others.get("quant_method")
 
+    @property
+    def bits(self) -> int | None:
+        """Of a weight; None where they don't say it."""
+        said = self.by_others or {}
+        bits: int | None = said.get("bits", said.get("quant_config", {}).get("weight_quant_params", {}).get("nbits"))
+        return bits
+
     def to_train(self, device: str) -> Mapping[str, Any] | None:
         """What the configuration has to say in place of what it says, so that they can be trained on there; None = nothing."""
         told = READERS.get(self.how or "", Reader()).told.get(device.partition(":")[0])
@@ -72,10 +79,12 @@ def check_stored(folder: str, strategy: Strategy, task: Task = "causal_lm") -> N
     if stored.packed_here and require_whole(Path(folder), strategy):
         return
     if stored.by_others is not None:
-        _require_readable(stored.how or "a way that they don't name", strategy, task)
+        _require_readable(stored.how or "a way that they don't name", stored.bits, strategy, task)
+    elif strategy.quant in STORED_QUANTS:
+        raise bad_job(f"the base's weights are not stored in {STORED_QUANTS[strategy.quant]}, as quant {strategy.quant} says")
 
 
-def _require_readable(how: str, strategy: Strategy, task: Task) -> None:
+def _require_readable(how: str, bits: int | None, strategy: Strategy, task: Task) -> None:
     reader = READERS.get(how)
     if reader is None:
         raise bad_job(
@@ -87,8 +96,10 @@ def _require_readable(how: str, strategy: Strategy, task: Task) -> None:
             f"the base's weights are stored in {how}, and what reads them is not installed here: {' and '.join(lacking)}; "
             "name the base that it was made from"
         )
-    if strategy.quant != "none":
+    if strategy.quant != "none" and STORED_QUANTS.get(strategy.quant) != how:
         raise bad_job(f'the base\'s weights are stored in {how}, and quant {strategy.quant} packs them again; use quant "none"')
+    if strategy.quant != "none" and bits is not None and not strategy.quant.endswith(f"int{bits}"):
+        raise bad_job(f"the base's weights are stored in {bits} bits, and the job says quant {strategy.quant}")
     if reader.methods is not None and strategy.method not in reader.methods:
         raise bad_job(f"method {strategy.method} was not tried on weights stored in {how}; use {' or '.join(reader.methods)}")
     if task not in reader.tasks:

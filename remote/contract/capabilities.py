@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from remote.contract.strategy import Strategy
+from remote.contract.strategy import STORED_QUANTS, Strategy
 from remote.contract.value import Value
 
 # Families whose norms, rotations and gated MLPs are modules that `kernels: fused` knows. See `remote.kernels.fused`.
@@ -31,6 +31,8 @@ class Capabilities(Value, frozen=True, kw_only=True):
     unpacked: tuple[str, ...] = ()  # methods that put tokens of their own before a row, from which its positions follow
     unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, and so need 16 or 32 bits
     compiled: tuple[str, ...] = ()  # methods whose blocks were compiled into one graph
+    stored_quants: tuple[str, ...] = ()  # quants that a base must lie in: nothing here packs it so
+    over_stored: tuple[str, ...] = ()  # methods that were tried over these
     uncompiled_quants: tuple[str, ...] = ()  # quants whose linears no graph can hold
     unstreamed: tuple[str, ...] = ()  # methods that change the base's weights, of which the host's copy would know nothing
 
@@ -39,7 +41,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
         asked: tuple[tuple[str, str, tuple[str, ...]], ...] = (
             ("task", task, self.tasks),
             ("method", strategy.method, self.methods),
-            ("quant", strategy.quant, self.quants),
+            ("quant", strategy.quant, (*self.quants, *self.stored_quants)),
             ("optimizer", strategy.optimizer, self.optimizers),
             ("gradient_checkpointing", strategy.gradient_checkpointing, self.checkpointing),
             ("attention", strategy.attention, self.attention),
@@ -51,6 +53,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
         missing = [f"{key}={value}" for key, value, known in asked if value not in known]
         over_packed = strategy.quant != "none" and strategy.method in self.unquantized
         missing += [f"method={strategy.method} over quant={strategy.quant}"] * over_packed
+        missing += self._missing_of_stored(strategy, task) if strategy.quant in self.stored_quants else []
         without_head = task == "classification" and strategy.method in self.headless
         missing += [f"method={strategy.method} for task={task}"] * without_head
         missing += self._missing_of_pairs(strategy) if task == "seq2seq" else []
@@ -63,6 +66,15 @@ class Capabilities(Value, frozen=True, kw_only=True):
         missing += ["activation_offload"] * strategy.activation_offload
         missing += [f"num_gpus={strategy.num_gpus}"] * (strategy.num_gpus > self.max_gpus)
         return tuple(missing)
+
+    def _missing_of_stored(self, strategy: Strategy, task: str) -> list[str]:
+        """Linears that somebody else's package computes lie on the device, and only what was seen to come home is done."""
+        over = {
+            "method": (strategy.method, strategy.method not in self.over_stored),
+            "offload": (strategy.offload, strategy.offload != "none"),
+            "task": (task, STORED_QUANTS.get(strategy.quant) == "hqq" and task != "causal_lm"),
+        }
+        return [f"{key}={value} over quant={strategy.quant}" for key, (value, is_missing) in over.items() if is_missing]
 
     def _missing_of_pairs(self, strategy: Strategy) -> list[str]:
         """A decoder beside an encoder makes its logits whole, and its blocks are in one place."""
@@ -170,6 +182,8 @@ CAPABILITIES: Final = Capabilities(
     # seen 2026-11-28, torch 2.15, peft 0.21: one graph for each kind of block, with the losses of eager ones; DoRA, LoHa and
     # bitsandbytes' int8 break theirs (a note left on a module, a number drawn and looked at) and would run eagerly
     compiled=("lora", "rslora", "pissa", "lora_plus", "oft", "vera", "ia3", "ln_tuning", "bitfit", "freeze", "full"),
-    uncompiled_quants=("int8",),
+    uncompiled_quants=("int8", *STORED_QUANTS),
+    stored_quants=tuple(STORED_QUANTS),
+    over_stored=("lora", "rslora", "lora_plus"),
     unstreamed=("pissa", "ln_tuning", "bitfit", "freeze", "full"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from remote.contract.value import Value
@@ -42,6 +43,10 @@ BY_TWO_SLOTS: Final = Streaming(num_slots=2, num_resident_blocks=0, num_visits=1
 PASSING_TOO: Final = Streaming(
     num_slots=2, num_resident_blocks=0, num_visits=1, num_blocks_without_recompute=0, vocabulary_passes=True
 )  # the same, of which a plan begins where embedding and head pass by as well
+
+# Quants of bases that others packed on the disk: nothing of ours makes them, and the trainer takes them as they lie there. The
+# way is the one that transformers names in `quantization_config`.
+STORED_QUANTS: Final[Mapping[Quant, str]] = {"gptq_int4": "gptq", "gptq_int8": "gptq", "awq_int4": "awq", "hqq_int4": "hqq"}
 
 # The key of a config.json under which a base that was packed on the disk says in which way. See `remote.quantized`.
 PACKED_KEY: Final = "rentune_packed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from remote.contract import EndReason, Strategy
+from remote.contract import STORED_QUANTS, EndReason, Strategy
 from remote.ends import Ended, first_line
 
 if TYPE_CHECKING:
@@ -33,6 +33,13 @@ class Product(NamedTuple):
     weight: torch.Tensor  # fp64 [outputs, inputs]
 
 
+def tried_in(strategy: Strategy) -> str:
+    """The precision of the product that is tried: bitsandbytes' own, else what the base is computed in, also one that others
+    packed, whose package is tried by loading it.
+    """
+    return strategy.param_dtype if _PRODUCTS[strategy.quant] is _plain else strategy.quant
+
+
 def check_arithmetic(strategy: Strategy, device: str) -> float:
     """The largest error of an output, over their root mean square. Raises `Ended` (preflight) for more than rounding makes."""
     import torch
@@ -40,10 +47,10 @@ def check_arithmetic(strategy: Strategy, device: str) -> float:
     drawn = torch.Generator().manual_seed(SEED)
     inputs = torch.randn(ROWS, INPUTS, generator=drawn)
     weight = torch.randn(OUTPUTS, INPUTS, generator=drawn)
-    what = strategy.quant if strategy.quant != "none" else strategy.param_dtype
+    what = tried_in(strategy)
     try:
         with torch.no_grad():
-            product = _PRODUCTS.get(strategy.quant, _packed_4bit)(inputs, weight, strategy, device)
+            product = _PRODUCTS[strategy.quant](inputs, weight, strategy, device)
     except Exception as error:
         raise Ended(
             EndReason.PREFLIGHT,
@@ -141,4 +148,10 @@ def _at_home(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().double()
 
 
-_PRODUCTS: Final[Mapping[str, Callable[[Any, Any, Strategy, str], Product]]] = {"none": _plain, "int8": _int8}
+_PRODUCTS: Final[Mapping[str, Callable[[Any, Any, Strategy, str], Product]]] = {
+    "none": _plain,
+    "int8": _int8,
+    "nf4": _packed_4bit,
+    "fp4": _packed_4bit,
+    **dict.fromkeys(STORED_QUANTS, _plain),
+}

@@ -36,7 +36,7 @@ from remote.contract import (
     stranger,
 )
 from remote.ends import Ended, bad_job
-from remote.machine.arithmetic import check_arithmetic
+from remote.machine.arithmetic import check_arithmetic, tried_in
 from remote.machine.card import look_at, unfit
 from remote.machine.disk import (
     MOST_BYTES,
@@ -195,7 +195,7 @@ def tried(spec: JobSpec, folder: Path) -> Mapping[str, Any]:
     link = {"link_bytes_per_s": measured_link(spec.device), "planned_link_bytes_per_s": spec.planned_link_bytes_per_s}
     waits = disk_blocks(strategy) > 0
     return {
-        "arithmetic": strategy.quant if strategy.quant != "none" else strategy.param_dtype,
+        "arithmetic": tried_in(strategy),
         "arithmetic_error": check_arithmetic(strategy, spec.device),
         "fp32_products": fp32_products(),
         "disk_write_bytes_per_s": write_bytes_per_s(folder / CHECKPOINT_DIR),

@@ -11,7 +11,7 @@ from remote.adapters import is_adapter, way_of
 from remote.adapters.inserted import INSERTED
 from remote.bases.heads import NEVER_QUANTIZED
 from remote.bases.stored import HQQ, READERS, Reader
-from remote.contract import MANIFEST_FILE, AdapterFile, JobSpec, Value, encode
+from remote.contract import MANIFEST_FILE, STORED_QUANTS, AdapterFile, JobSpec, Value, encode
 from remote.digest import sha256_of
 from remote.result.saved import PARTS_FILE, SAVING, base_name
 
@@ -64,7 +64,7 @@ def save_companions(
         base=base_name(spec) if is_adapter(strategy) else None,
         revision=spec.model.revision,
         random_base=spec.model.kind == "config",
-        quant=strategy.quant,
+        quant="none" if strategy.quant in STORED_QUANTS else strategy.quant,  # the base's own files say how they are packed
         double_quant=strategy.double_quant,
         dtype=strategy.param_dtype,
         adapters=way.adapter_folders,

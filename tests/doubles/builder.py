@@ -11,7 +11,8 @@ echo "uv $1"
 [ "$1" != venv ] || for folder; do :; done
 [ "$1" != pip ] || for requirements; do :; done
 [ "$1" != pip ] || cp "$requirements" "{asked}"
-[ "$1" != pip ] || case "$*" in *--require-hashes*--no-deps*--only-binary\ :all:*) ;; *) echo "no hashes"; exit 1 ;; esac
+[ "$1" != pip ] || case "$*" in *--require-hashes*--no-deps*) ;; *) echo "no hashes"; exit 1 ;; esac
+[ "$1" != pip ] || case "$*" in *--only-binary\ :all:*|*/environment-stored/*) ;; *) echo "builds"; exit 1 ;; esac
 [ "$1" != venv ] || exec {python} -m venv --without-pip "$folder"
 """
 

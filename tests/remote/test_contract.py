@@ -55,11 +55,11 @@ def test_a_line_that_a_kill_cut_short_is_no_event() -> None:
 
 
 def test_what_the_trainer_can_not_do_is_named_as_the_user_said_it() -> None:
-    strategy = Strategy(method="poly", quant="gptq_int4", num_gpus=2, optimizer_in_backward=True)
+    strategy = Strategy(method="poly", quant="hqq_int3", num_gpus=2, optimizer_in_backward=True)
     assert CAPABILITIES.missing(strategy, "embedding") == (
         "task=embedding",
         "method=poly",
-        "quant=gptq_int4",
+        "quant=hqq_int3",
         "optimizer_in_backward",
         "num_gpus=2",
     )

@@ -344,7 +344,7 @@ def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: P
 @pytest.mark.parametrize(
     ("changes", "reason", "words"),
     [
-        ({"strategy": change(STRATEGY, quant="gptq_int4")}, EndReason.BAD_JOB, "can't do quant=gptq_int4"),
+        ({"strategy": change(STRATEGY, quant="hqq_int3")}, EndReason.BAD_JOB, "can't do quant=hqq_int3"),
         ({"strategy": change(STRATEGY, method="full", quant="nf4")}, EndReason.BAD_JOB, 'method "full" can\'t train'),
         ({"strategy": change(STRATEGY, target_modules=("nowhere",))}, EndReason.BAD_JOB, "nowhere"),
         ({"strategy": change(STRATEGY, seq_len=8)}, EndReason.BAD_JOB, "anything to learn within 8 tokens"),

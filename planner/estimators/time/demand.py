@@ -46,6 +46,7 @@ from planner.methods import (
     work_of,
 )
 from planner.strategy.cuts import cut_of
+from planner.strategy.packed import packed_by_others
 from planner.strategy.precision import items_of, packs_experts, packs_linears, quantization_of
 from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
@@ -286,7 +287,9 @@ def _moved_per_weight(job: Job) -> float:
     """Bytes per packed weight: read as it is stored, written in 16 bits as far as it is unpacked, and read again as such."""
     strategy, width = job.strategy, job.architecture.hidden_size
     row = quantization_of(strategy.quant, double_quant=strategy.double_quant)
-    stored = row.size(width * width, width, width) / width**2
+    by_others = packed_by_others(job.architecture)
+    group = row.group if by_others is None else by_others.group_of(width)
+    stored = row.size(width * width, width, width, group) / width**2
     forward, backward = stored + 2 * row.unpacked_forward, stored + 2 * row.unpacked_backward
     return forward * (1 + job.recomputes) + backward
 

@@ -30,10 +30,10 @@ from planner.estimators.time.trust import run_class, spread_of, wider
 from planner.estimators.work import Work, work_of
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
-from planner.strategy.precision import quantization_of
+from planner.strategy.packed import is_read_packed
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import KWH
-from remote.contract import Loop, Phase, Quant, Strategy, Task
+from remote.contract import STORED_QUANTS, Loop, Phase, Quant, Strategy, Task
 
 ALONE: Final = 1.0  # derived: no factor
 GPU_STACK, CPU_STACK = (
@@ -241,7 +241,7 @@ def errand_of(
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     base_bytes = download_bytes(architecture, strategy, task)
-    made, tokens, load = made_plain(architecture, task, sent), tokenized(data), _load(strategy, base_bytes)
+    made, tokens, load = made_plain(architecture, task, sent), tokenized(data), _load(architecture, strategy, base_bytes)
     elsewhere, on_box = (
         arrival(base_bytes, sent, made=made, tokenized=tokens, load=load, on_box=there) for there in (False, True)
     )
@@ -310,7 +310,10 @@ def duration_on(
     if here.may_install_driver:
         seconds[Phase.BOOT] = total(seconds[Phase.BOOT], phases.DRIVER)
     installed = phases.REUSED_ENVIRONMENT if here.reused_environment else seconds[Phase.ENVIRONMENT]
-    seconds[Phase.ENVIRONMENT] = total(installed, phases.IMPORT_S)  # until the trainer's first own line, as it is metered
+    readers = phases.READERS if strategy.quant in STORED_QUANTS else phases.ZERO
+    seconds[Phase.ENVIRONMENT] = total(
+        installed, readers, phases.IMPORT_S
+    )  # until the trainer's first own line, as it is metered
     phase_s = {name: seconds[phase] for phase, name in NAMES}
     return DurationEstimate(
         tokens_per_s=pace.tokens_per_s,
@@ -349,9 +352,9 @@ def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) ->
 # ── phases that depend on the job ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _load(strategy: Strategy, base_bytes: int) -> Range:
+def _load(architecture: Architecture, strategy: Strategy, base_bytes: int) -> Range:
     """The base from disk to memory, quantized on the way."""
-    as_stored = strategy.quant == "none" or quantization_of(strategy.quant).in_checkpoint
+    as_stored = strategy.quant == "none" or is_read_packed(architecture, strategy.quant)
     slower = ALONE if as_stored else phases.QUANTIZE_SLOWDOWN
     return scaled(moving(base_bytes, phases.LOAD_BYTES_PER_S), slower)
 

@@ -42,6 +42,9 @@ OWN: Final[dict[Phase, Range]] = {
     Phase.TEARDOWN: span(0.05, 0.2, 1),  # measured: 26 ms with namespaces
     Phase.CONFIRM: span(0.05, 0.1, 0.5),  # assumed: a look at this machine's processes
 }
+# What reads a base in GPTQ, AWQ or HQQ, beside the stack. measured, 2026-11-28: 21 s with uv on two cores, 48 s with pip, some
+# of it to compile; assumed: as quick as a look where a run before had it built, two minutes on a slow network
+READERS: Final = span(0.5, 30, 120)
 REUSED_ENVIRONMENT: Final = span(0.3, 1, 3)  # assumed: a hash is compared, the package is shipped
 
 # Rates, p10 to p90 of the time they give, in bytes per second.

@@ -28,7 +28,7 @@ from planner.plan import Instant, VramEstimate
 from planner.refusals import OTHERWISE, Untraceable
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.stack import PINNED_STACK, Stack
-from remote.contract import CAPABILITIES, Strategy, Task
+from remote.contract import CAPABILITIES, STORED_QUANTS, Strategy, Task
 
 __all__ = ["Counted", "Traced", "require_traceable", "trace_counted", "trace_vram"]
 
@@ -121,6 +121,8 @@ def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Ta
     if missing:
         why = f"a trace runs the trainer's own step, which has no {missing[0]} yet"
         raise Untraceable(missing[0].partition("=")[0], why, OTHERWISE)
+    if strategy.quant in STORED_QUANTS:
+        raise Untraceable("quant", f"a trace puts no linears of {STORED_QUANTS[strategy.quant]} into a base", OTHERWISE)
     require_headed(strategy, task)
     if stack.name != "transformers" or stack.matmul_dtype != "as_compute":
         raise Untraceable("stack", f"a trace runs our own trainer, not the loop of {stack.name}", OTHERWISE)

@@ -15,6 +15,7 @@ import msgspec
 from provision.aboard import job, ship
 from provision.aboard.checkpoints import ship_checkpoints
 from provision.aboard.compiler import ensure_compiler
+from provision.aboard.readers import ensure_readers
 from provision.aboard.renewal import mark_fetched
 from provision.errors import (
     BoxLost,
@@ -171,7 +172,7 @@ def _ensured_environment(run: Run, shell: Shell, box: Box) -> str:
         heard = Build(run).said
         python = ship.ensure_environment(shell, box, progress=heard)
         ensure_compiler(shell, box, run.plan.strategy, python, progress=heard)
-        return python
+        return ensure_readers(shell, box, run.plan.strategy, python, progress=heard)
     except ProvisionError:
         require_time(run)
         raise

@@ -470,7 +470,7 @@ STORED_IN_GPTQ = {**resolve_model("7b").config, "quantization_config": {"quant_m
 def test_weights_that_are_stored_quantized_are_not_taken_for_plain_ones(quant: str, engine: str) -> None:
     error = ask(model=STORED_IN_GPTQ, quant=quant, engine=engine)["error"]
     assert error["key"] == "model"
-    assert "is stored in gptq, and this version plans from unquantized weights" in error["message"]
+    assert f"is stored in gptq_int4, not in {quant}" in error["message"]
     assert "name the base that it was made from" in error["hint"]
 
 
@@ -481,8 +481,12 @@ def test_a_base_that_was_packed_on_the_disk_is_estimated_as_it_is_packed() -> No
     assert "is packed in nf4 with double_quant true, not in nf4" in ask(model=packed, quant="nf4")["error"]["message"]
 
 
-def test_a_case_may_say_the_quantization_that_is_stored() -> None:
-    assert "vram" in ask(model=STORED_IN_GPTQ, quant="gptq_int4")
+def test_a_case_may_say_the_quantization_that_is_stored_or_leave_it_to_the_base() -> None:
+    said, unsaid = ask(model=STORED_IN_GPTQ, quant="gptq_int4"), ask(model=STORED_IN_GPTQ)
+    assert said["vram"] == unsaid["vram"]
+    assert unsaid["vram"]["components"]["weights"] < 0.5 * ask(model="7b")["vram"]["components"]["weights"]
+    refused = ask(model=STORED_IN_GPTQ, method="full")["error"]
+    assert "is stored in gptq_int4, not in none" in refused["message"]
 
 
 def test_a_failure_that_nobody_foresaw_stays_in_its_line() -> None:

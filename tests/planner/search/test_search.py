@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer
@@ -738,10 +739,74 @@ def test_chosen_blocks_are_what_is_planned_and_what_the_trainer_is_told() -> Non
     assert some.vram.allocated_peak_bytes < every.vram.allocated_peak_bytes
 
 
-def test_weights_that_are_stored_quantized_are_not_planned_as_plain_ones() -> None:
-    stored = msgspec.structs.replace(SHAPE, config=SHAPE.config | {"quantization_config": {"quant_method": "awq"}})
-    with pytest.raises(Unsupported, match="is stored in awq, and this version plans from unquantized weights"):
-        ask(make_request(), market(make_offer()), architecture=stored)
+def stored_in(**said: Any) -> Architecture:
+    return msgspec.structs.replace(SHAPE, config=SHAPE.config | {"quantization_config": said})
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"quant_method": "awq"}, "is stored in awq, in a width or layout that is not planned: of awq that is awq_int4"),
+        ({"quant_method": "gptq", "bits": 3}, "of gptq that is gptq_int4 or gptq_int8"),
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:lm_head": {}}}, "of gptq that is gptq_int4 or gptq_int8"),
+        ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "of awq that is awq_int4"),
+        ({"quant_method": "fp8"}, "and of what others packed only gptq_int4, gptq_int8, awq_int4, hqq_int4 are planned"),
+    ],
+)
+def test_weights_that_are_stored_quantized_are_not_planned_as_plain_ones(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(Unsupported, match=why):
+        ask(make_request(), market(make_offer()), architecture=stored_in(**said))
+
+
+GPTQ: dict[str, Any] = {"quant_method": "gptq", "bits": 4, "group_size": 128, "format": "gptq"}
+AWQ: dict[str, Any] = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
+HQQ: dict[str, Any] = {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "quant"),
+    [(GPTQ, "gptq_int4"), (GPTQ | {"bits": 8}, "gptq_int8"), (AWQ, "awq_int4"), (HQQ, "hqq_int4")],
+)
+def test_a_base_that_others_packed_is_planned_as_it_lies_there(said: dict[str, Any], quant: str) -> None:
+    """Whoever says nothing of it, or names no method, gets LoRA over it, resident, without a warning that it can't be run."""
+    for training in ({}, {"method": "rslora"}, {"method": "lora", "quant": quant}):
+        found = ask(make_request(training=training), market(make_offer()), architecture=stored_in(**said))
+        assert found.recommended is not None
+        assert found.recommended.runnable is None
+        strategy = found.recommended.strategy
+        assert (strategy.quant, strategy.offload) == (quant, "none")
+        assert strategy.method == training.get("method", "lora")
+    with pytest.raises(Unsupported, match=f"is stored in {quant}, not in nf4") as refused:
+        ask(make_request(training={"method": "lora", "quant": "nf4"}), market(make_offer()), architecture=stored_in(**said))
+    assert f"leave quant out, or say quant {quant}" in (refused.value.hint or "")
+
+
+def test_what_was_not_tried_over_a_base_that_others_packed_is_not_run_there() -> None:
+    """And nothing trains its weights."""
+    found = ask(make_request(training={"method": "prompt_tuning"}), market(make_offer()), architecture=stored_in(**GPTQ))
+    assert {plan.runnable for plan in found.plans} == {
+        "not yet runnable: the trainer cannot do method=prompt_tuning over quant=gptq_int4"
+    }
+    with pytest.raises(Unsupported, match="is stored in gptq_int4, not in none"):
+        ask(make_request(training={"method": "full"}), market(make_offer()), architecture=stored_in(**GPTQ))
+
+
+def test_no_plan_packs_a_plain_base_as_others_do() -> None:
+    with pytest.raises(Unsupported, match="does not lie in gptq_int4, and nothing here packs it so"):
+        ask(make_request(training={"method": "lora", "quant": "gptq_int4"}), market(make_offer()))
+
+
+def test_smaller_groups_of_a_packed_base_take_more_memory_and_its_readers_time() -> None:
+    """A quarter as many weights to a scale are four times as many scales and zeros, and 5 in 32 bits of a weight."""
+    large, small = (
+        ask(make_request(), market(make_offer()), architecture=stored_in(**GPTQ | {"group_size": size})).plans[0]
+        for size in (128, 32)
+    )
+    packed = sum(linear.num_weights for linear in SHAPE.linears) * SHAPE.num_layers
+    more = small.vram.components["weights"] - large.vram.components["weights"]
+    assert more == pytest.approx(packed * 2.5 * (1 / 32 - 1 / 128), rel=0.01)
+    plain = ask(make_request(training={"method": "lora"}), market(make_offer())).plans[0]
+    assert large.duration.phase_s["environment"].p50 > plain.duration.phase_s["environment"].p50 + 10
 
 
 PACKED: dict[str, Any] = {

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from provision.aboard.compiler import ensure_compiler
+from provision.aboard.readers import ensure_readers
+from provision.errors import ProvisionError
 from provision.seam import Box
 from provision.ssh import Shell
 from remote.contract import Strategy
@@ -102,3 +104,15 @@ def test_a_machine_that_stays_is_left_as_it_is(machine: Machine, *, ours: bool, 
 def test_eager_kernels_ask_for_nothing(machine: Machine) -> None:
     assert machine.ensured(msgspec.structs.replace(FUSED, kernels="eager"))
     assert machine.said == []
+
+
+def test_what_reads_a_base_that_others_packed_wants_one_and_is_nothing_without(machine: Machine) -> None:
+    """It is published as sources alone, so the run ends before its trainer begins."""
+    over = msgspec.structs.replace(FUSED, kernels="eager", quant="hqq_int4")
+    with pytest.raises(
+        ProvisionError, match="has no C compiler with Python's headers, and what reads a base in hqq"
+    ) as refused:
+        ensure_readers(machine.shell, machine.box, over, f"{machine.folder}/bin/python", progress=machine.said.append)
+    assert refused.value.hint == "sudo apt-get install gcc libc6-dev python3-dev"
+    assert machine.asked.read_text().splitlines()[0].endswith(" update")
+    assert machine.said[0] == "installing a C compiler for what reads a base in hqq"

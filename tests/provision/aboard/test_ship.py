@@ -10,14 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard import ship
+from provision.aboard import readers, ship
+from provision.aboard.readers import ensure_readers
 from provision.aboard.ship import STACK_MARK, job_folder, package_folder, stack_hash
 from provision.direct.here import local_offer
 from provision.direct.local import LocalBox
 from provision.errors import Declined, ProvisionError, TransferFailed
 from provision.seam import Box
 from provision.ssh import Shell
-from remote.contract import AdapterFile, EndReason, Measured, Outcome
+from remote.contract import AdapterFile, EndReason, Measured, Outcome, Strategy
 from tests.doubles.builder import quick_uv
 from tests.doubles.services.index import served
 from tests.provision.rigs import Rig, rig_of
@@ -127,6 +128,10 @@ def test_an_environment_with_the_right_mark_is_used_as_it_is(shell: Shell, bare:
     assert ship.ensure_environment(shell, msgspec.structs.replace(bare, python=right), python=wrong) == right
 
 
+PLAIN = Strategy(method="lora")
+OVER_HQQ = Strategy(method="lora", quant="hqq_int4")
+
+
 @pytest.fixture
 def builder(tmp_path: Path) -> Iterator[tuple[Rig, Box, Path]]:
     """A box whose PATH begins with the quick builder; the file makes it fail."""
@@ -232,6 +237,28 @@ def test_a_build_that_fails_says_its_last_words_and_is_not_mistaken_for_an_envir
         with pytest.raises(ProvisionError, match="no space left for torch"):
             ship.ensure_environment(shell, box)
         assert list(Path(str(box.cache)).rglob(STACK_MARK)) == []
+
+
+def test_what_reads_a_base_that_others_packed_is_built_once_over_the_stack(
+    builder: tuple[Rig, Box, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the stack, which is not installed a second time; what has not its hash is refused."""
+    rig, box, _ = builder
+    said: list[str] = []
+    monkeypatch.setattr(readers, "is_seen_to", lambda *_, **__: True)  # the double compiles nothing
+    with rig.connect(box) as shell:
+        assert ensure_readers(shell, box, PLAIN, "python", progress=said.append) == "python"
+        stack = ship.ensure_environment(shell, box)
+        python = ensure_readers(shell, box, OVER_HQQ, stack, progress=said.append)
+        assert said == ["uv venv", "uv pip"]
+        assert python != stack
+        assert ensure_readers(shell, box, OVER_HQQ, stack, progress=said.append) == python
+        assert said == ["uv venv", "uv pip"]
+        assert ship.ensure_environment(shell, box) == stack
+    assert packages(tmp_path / "asked") == packages(readers.REQUIREMENTS)
+    (sees,) = Path(python).parents[1].glob("lib/*/site-packages/stack.pth")
+    assert Path(sees.read_text().strip()).is_relative_to(Path(stack).parents[1])
+    assert all("--hash=sha256:" in entry for entries in packages(readers.REQUIREMENTS).values() for entry in entries)
 
 
 def test_inputs_are_copied_to_a_box_and_linked_where_files_are_shared(shell: Shell, bare: Box, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from remote.__main__ import carry_out
 from remote.bases.base import load_base
 from remote.bases.on_disk import prepare_base
-from remote.contract import OUTCOME_FILE, ModelSource, Outcome, Strategy, decode
+from remote.contract import OUTCOME_FILE, ModelSource, Outcome, Quant, Strategy, decode
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.watch import Watch
 from tests.remote.conftest import CONFIG, LOOP, STRATEGY, Asked, lay_out, questions, spec_of
@@ -71,6 +71,9 @@ PACK: Final[Mapping[str, Callable[[str, Path], None]]] = {
 }
 
 
+PLANNED: Final[Mapping[str, Quant]] = {"gptq": "gptq_int4", "awq": "awq_int4", "hqq": "hqq_int4"}  # the quant of a plan over it
+
+
 def run(job: Path, watch: Watch) -> Outcome:
     carry_out(job, watch=watch)
     return decode(job.with_name(OUTCOME_FILE).read_bytes(), Outcome)
@@ -94,7 +97,8 @@ def main(how: str, folder: Path) -> None:
     expected = logits(plain)
     linear: Any = load_base(str(packed), IN_16_BITS, "cpu").model.layers[0].mlp.up_proj
     source = ModelSource(kind="folder", location=str(packed))
-    jobs = {name: lay_out(folder / name, job_over(name, source), questions(100)) for name in ("unbroken", "broken")}
+    planned = msgspec.structs.replace(IN_16_BITS, quant=PLANNED[how])
+    jobs = {name: lay_out(folder / name, job_over(name, source, planned), questions(100)) for name in ("unbroken", "broken")}
     found = Found(
         drift=float((logits(str(packed)) - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt()),
         linear=type(linear).__name__,

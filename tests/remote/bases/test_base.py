@@ -109,10 +109,24 @@ def test_weights_that_are_stored_packed_are_taken_where_their_package_is(shape: 
     monkeypatch.setattr("remote.bases.stored.find_spec", lambda name: name)
     (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "gptq"}}))
     check_stored(str(shape), Strategy(method="lora"))
+    check_stored(str(shape), Strategy(method="lora", quant="gptq_int4"))
+    with pytest.raises(Ended, match="stored in gptq, and quant awq_int4 packs them again"):
+        check_stored(str(shape), Strategy(method="lora", quant="awq_int4"))
     with pytest.raises(Ended, match="method full was not tried on weights stored in gptq; use lora or rslora"):
         check_stored(str(shape), Strategy(method="full"))
     with pytest.raises(Ended, match='weights stored in gptq can\'t be streamed; use offload "none"'):
         check_stored(str(shape), Strategy(method="lora", offload="stream"))
+
+
+def test_a_plan_for_packed_weights_is_not_carried_out_over_others(shape: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain ones, or those of another width."""
+    monkeypatch.setattr("remote.bases.stored.find_spec", lambda name: name)
+    with pytest.raises(Ended, match="the base's weights are not stored in gptq, as quant gptq_int4 says"):
+        check_stored(str(shape), Strategy(method="lora", quant="gptq_int4"))
+    (shape / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {"quant_method": "gptq", "bits": 8}}))
+    check_stored(str(shape), Strategy(method="lora", quant="gptq_int8"))
+    with pytest.raises(Ended, match="stored in 8 bits, and the job says quant gptq_int4"):
+        check_stored(str(shape), Strategy(method="lora", quant="gptq_int4"))
 
 
 def test_weights_that_hqq_wrote_are_known_by_their_names_and_read_for_text_alone(

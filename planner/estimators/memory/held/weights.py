@@ -21,12 +21,12 @@ from planner.methods import (
     resting_entries,
     trainable_params,
 )
+from planner.strategy.packed import is_read_packed, packed_by_others
 from planner.strategy.precision import (
     DTYPE_BYTES,
     is_packed,
     items_of,
     packs_experts,
-    quantization_of,
     quantized_bytes,
     table_bytes,
 )
@@ -103,7 +103,7 @@ def _weights(architecture: Architecture, strategy: Strategy, task: Task, stack: 
     loaded = [_block_bytes(part, strategy, stack, item=item, norm_item=item) for part in architecture.parts]
     outer_params = outer_parameters(architecture, task)
     vocabulary = architecture.vocabulary_size
-    packs = strategy.quant != "none" and not quantization_of(strategy.quant).in_checkpoint
+    packs = strategy.quant != "none" and not is_read_packed(architecture, strategy.quant)
     packed = (linear for part in architecture.parts for linear in part.linears if packs and is_packed(linear, strategy.quant))
     return Weights(
         blocks=sum(map(mul, counts, prepared)),
@@ -166,15 +166,26 @@ def outer_parameters(architecture: Architecture, task: Task) -> int:
 @lru_cache  # a search asks for a few quantizations of one architecture, each a hundred times
 def _linears_bytes(architecture: Architecture, quant: str, *, double_quant: bool, item: int) -> int:
     """Bytes of one block's linears with their biases."""
-    return sum(_linear_bytes(linear, quant, double_quant=double_quant, item=item) for linear in architecture.linears)
+    by_others = packed_by_others(architecture)
+    return sum(
+        _linear_bytes(
+            linear,
+            quant,
+            double_quant=double_quant,
+            item=item,
+            group_size=None if by_others is None else by_others.group_of(linear.in_features),
+        )
+        for linear in architecture.linears
+    )
 
 
-def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int) -> int:
+def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int, group_size: int | None = None) -> int:
     bias = rounded(linear.out_features * item) if linear.bias else 0
     if not is_packed(linear, quant):
         return rounded(linear.num_weights * item) + bias
     fan_in, fan_out = linear.in_features, linear.out_features
-    return quantized_bytes(quant, double_quant=double_quant, in_features=fan_in, out_features=fan_out) + bias
+    packed = quantized_bytes(quant, double_quant=double_quant, in_features=fan_in, out_features=fan_out, group_size=group_size)
+    return packed + bias
 
 
 def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, stack: Stack) -> int:

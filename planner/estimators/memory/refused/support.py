@@ -11,9 +11,10 @@ from planner.estimators.memory.refused.impossible import IMPOSSIBLE
 from planner.estimators.memory.refused.parallel import require_parallel
 from planner.methods import adapted_experts, chosen_layers, require_layers, require_method
 from planner.refusals import CaseError, Unsupported
+from planner.strategy.packed import packed_by_others
 from planner.strategy.precision import BITSANDBYTES, packs_experts, packs_linears
 from planner.strategy.stack import Stack
-from remote.contract import FUSED_FAMILIES, PACKED_KEY, Strategy, Task, keeps_apart
+from remote.contract import FUSED_FAMILIES, PACKED_KEY, STORED_QUANTS, Strategy, Task, keeps_apart
 
 NARROW = frozenset({"bfloat16", "float16"})
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
@@ -43,7 +44,11 @@ def require_unquantized(architecture: Architecture, quant: str, *, double_quant:
     or in another way than bitsandbytes', which quantizes plain weights while they are loaded. `param_dtype`: None = any.
     """
     stored = architecture.config.get("quantization_config")
-    if stored is None or quant not in ("none", *BITSANDBYTES):
+    by_others = packed_by_others(architecture)
+    if stored is None or (by_others is None and quant not in ("none", *BITSANDBYTES)):
+        return
+    if by_others is not None:
+        _require_as_stored(architecture, by_others.quant, quant)
         return
     if (packed := architecture.config.get(PACKED_KEY)) is not None:
         _require_packed_so(architecture, packed, quant, double_quant=double_quant)
@@ -52,10 +57,26 @@ def require_unquantized(architecture: Architecture, quant: str, *, double_quant:
     how = stored.get("quant_method") or "a quantization"
     raise Unsupported(
         "model",
-        f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights "
-        f"({architecture.source})",
+        f"{architecture.name} is stored in {shortened(how)}, {_not_so(how)} ({architecture.source})",
         "name the base that it was made from, by its hub id or config.json; quant nf4 or int8 quantizes it while loading",
     )
+
+
+def _not_so(how: str) -> str:
+    """Why a base that is stored so is not planned."""
+    known = [quant for quant, named in STORED_QUANTS.items() if named == how]
+    if not known:
+        return f"and of what others packed only {', '.join(STORED_QUANTS)} are planned"
+    return f"in a width or layout that is not planned: of {how} that is {' or '.join(known)}"
+
+
+def _require_as_stored(architecture: Architecture, is_so: str, quant: str) -> None:
+    if quant != is_so:
+        raise Unsupported(
+            "model",
+            f"{architecture.name} is stored in {is_so}, not in {quant} ({architecture.source})",
+            f"leave quant out, or say quant {is_so}; else name the base that it was made from, by its hub id or config.json",
+        )
 
 
 def _require_packed_so(architecture: Architecture, packed: object, quant: str, *, double_quant: bool) -> None:
@@ -86,10 +107,11 @@ def require_unpacked(reference: str) -> None:
     """The same of a copy that has no config at hand and says it by its name: the trainer would meet packed weights."""
     if (copy := packed_copy(reference)) is not None:
         how, base = copy
+        instead = f"name the base that it was made from, {base}; quant nf4 or int8 quantizes it while loading"
         raise Unsupported(
             "model",
-            f"{shortened(reference)} is stored in {how}, as its name says, and this version plans from unquantized weights",
-            f"name the base that it was made from, {base}; quant nf4 or int8 quantizes it while loading",
+            f"{shortened(reference)} is stored in {how}, as its name says, and how it lies there only its config.json says",
+            f"fetch it and name its folder, or {instead}" if how in STORED_QUANTS.values() else instead,
         )
 
 
