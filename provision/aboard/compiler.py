@@ -55,7 +55,7 @@ def ensure_compiler(shell: Shell, box: Box, strategy: Strategy, python: str, *, 
 
 
 def is_seen_to(shell: Shell, box: Box, python: str, use: str, *, progress: Callable[[str], None]) -> bool:
-    """Whether the box has a compiler and the headers of `python`, put there now where it is rented and lacks them, for `use`."""
+    """Whether a compiler and the headers of `python` are there, put there now for `use` where the box is rented."""
     if _is_there(shell, python):
         return True
     if not box.ours or box.shares_files:
