@@ -178,7 +178,7 @@ def run_plan(
     command, spelling = _command(options, result), _spelling(options)
     written = []
     if options.get("save") is not None:
-        written.append(_save(options["save"], result, edges.folder, over=bool(options.get("force"))))
+        written.append(_save(options["save"], result, edges.folder, spelling, over=bool(options.get("force"))))
     if options.get("html") is not None:
         written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
@@ -302,13 +302,22 @@ def _weights_named(request: Request) -> str | None:
     return weights if weights != request.model else None
 
 
-def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:
+def _nothing_to_save(result: SearchResult, spelled: Spelling) -> RequestError:
+    """Why, and what leads to a plan."""
+    why = ": several machines would do this job together, and what is saved runs on one" if result.several else ""
+    way = next(iter(result.ways_out), None)
+    said = "" if way is None else " ".join(filter(None, (spelled(field, value) for field, value in way.changes.items())))
+    hint = f"{said} leads to one, {way.change}" if way is not None and said else "plan without --save to see why"
+    return RequestError(f"there is no plan to save{why}", hint=hint)
+
+
+def _save(name: str, result: SearchResult, folder: Path, spelled: Spelling, *, over: bool) -> str:
     """Write the recommended plan, else the cheapest on one machine; returns what to tell. `over`: a file that is there is not
     asked for.
     """
     plan = result.recommended or next(iter(result.plans), None)
     if plan is None:
-        raise RequestError("there is no plan to save", hint="plan without --save to see why")
+        raise _nothing_to_save(result, spelled)
     suffix = Path(name).suffix
     if suffix not in (PLAN_SUFFIX, *JOB_SUFFIXES):
         raise RequestError(f"{as_said(name)} ends neither in .json nor in .yaml", hint="--save plan.json or --save job.yaml")

@@ -9,7 +9,7 @@ from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices.machine import electricity_words, kept_words
 from planner.notices.rows import cut_words, held_out_words, label_words, packed_words
 from planner.notices.vain import unread
-from planner.plan import Considered, Plan, Rejection, SearchResult
+from planner.plan import Considered, Plan, SearchResult
 from planner.report import tables, words
 from planner.report.goals import goal_lines
 from planner.report.groups import grouped
@@ -255,11 +255,12 @@ def _explained(plan: Plan, considered: Considered | None) -> Iterator[Part]:
         yield f"{BULLET}{sentence}"
 
 
-def _stuck(rejections: tuple[Rejection, ...]) -> str:
+def _stuck(result: SearchResult) -> str:
     """What there is to type where nothing can be run: what the refusals name, where they name anything."""
-    helpful = next((place for place, each in enumerate(rejections) if each.remedy or each.changes), None)
+    helpful = next((place for place, each in enumerate(result.rejections) if each.remedy or each.changes), None)
     if helpful is None:
-        return "This version can run none of these: nothing to type yet."
+        none = "can run none of these" if result.rows else "has nothing to run as asked"
+        return f"This version {none}: nothing to type yet."
     where = "above" if helpful < MAX_REJECTIONS else "under --explain"
     return f"Nothing here can be run as asked; “what would do” {where} says what to change."
 
@@ -275,7 +276,7 @@ def _closing(result: SearchResult, commands: Commands) -> Iterator[Part]:
     if commands.rents is not None:
         yield from _renting(result, commands.rents)
     elif not commands.by_hand:
-        yield _stuck(result.rejections)
+        yield _stuck(result)
 
 
 def _renting(result: SearchResult, command: str) -> Iterator[Part]:

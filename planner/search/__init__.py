@@ -36,6 +36,7 @@ from planner.search.market.names import check_cards, check_memory, check_names, 
 from planner.search.market.offers import Asked, Kind, Market, admit
 from planner.search.ranking import Found, Question, Ranked, considered, rank
 from planner.search.told.assumptions import assumptions
+from planner.search.told.below_ram import waiting_on_disk
 from planner.search.told.conceded import Way
 from planner.search.told.concessions import concessions, first_enough
 from planner.search.told.mistakes import check_trained
@@ -236,7 +237,9 @@ def _rejections(asked: _Asked, ranked: _Searched) -> Iterator[Rejection]:
         return longest_that_does(kinds, question, figures)
 
     yield from memory_rejections(question, kinds, asked.market, figures)
-    yield from ranked.notebook.rejections(shorter, complete=not ranked.found)
+    leads = not ranked.stuck or any("where.offload_disk" in way.conceded.changes for way in ranked.ways)
+    below_ram = waiting_on_disk(question, figures, leads_to_a_plan=leads)
+    yield from ranked.notebook.rejections(shorter, below_ram, complete=not ranked.found)
     yield from asked.admitted.rejections
 
 

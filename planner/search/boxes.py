@@ -57,26 +57,35 @@ def held_by(
 
 
 def _on_disk(fit: Fit, box: Box, kind: Kind, figures: Figures) -> Fit | None:
-    """Streamed, with as few of its blocks on the disk as leave RAM enough; None where that is no way, or not enough."""
-    if fit.strategy.offload != "stream":
+    found = _with_blocks_on_disk(fit.strategy, box, kind, figures)
+    return None if found is None else msgspec.structs.replace(fit, strategy=found)
+
+
+def could_wait_on_disk(strategy: Strategy, box: Box, kind: Kind, figures: Figures) -> bool:
+    """Whether the box has RAM enough once some of its blocks wait on the disk."""
+    return _with_blocks_on_disk(strategy, box, kind, figures) is not None
+
+
+def _with_blocks_on_disk(streamed: Strategy, box: Box, kind: Kind, figures: Figures) -> Strategy | None:
+    """With as few of its blocks on the disk as leave RAM enough; None where that is no way, or not enough."""
+    if streamed.offload != "stream":
         return None
 
     def with_number(number: int) -> Strategy:
         return msgspec.structs.replace(
-            fit.strategy, streaming=msgspec.structs.replace(streaming_of(fit.strategy), num_disk_blocks=number)
+            streamed, streaming=msgspec.structs.replace(streaming_of(streamed), num_disk_blocks=number)
         )
 
     def holds(number: int) -> bool:
         lack = lack_of(with_number(number), _host(with_number(number), kind, figures), box, kind)
         return lack is None or lack.page is DISK
 
-    passing = range(1, 1 + figures.architecture.depth - streaming_of(fit.strategy).num_resident_blocks)
+    passing = range(1, 1 + figures.architecture.depth - streaming_of(streamed).num_resident_blocks)
     number = bisect.bisect_left(passing, 1, key=holds)
     if number == len(passing):
         return None
     strategy = with_number(passing[number])
-    lacks = lack_of(strategy, _host(strategy, kind, figures), box, kind)
-    return None if lacks is not None else msgspec.structs.replace(fit, strategy=strategy)
+    return strategy if lack_of(strategy, _host(strategy, kind, figures), box, kind) is None else None
 
 
 def reach_of(strategy: Strategy, boxes: Iterable[Box], kind: Kind, figures: Figures) -> Reach:

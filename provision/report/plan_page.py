@@ -111,7 +111,8 @@ def _dot(plan: Plan, css: str) -> Dot:
 
 
 def _tables(result: SearchResult, best: tuple[Plan, ...], spelled: words.Spelling) -> Iterator[Table]:
-    yield _plans("What nothing beats in dollars, hours and risk", best)
+    if best:
+        yield _plans("What nothing beats in dollars, hours and risk", best)
     goals = [(goal, plan) for goal in GOALS if (plan := result.best(goal)) is not None]
     if goals:
         yield Table(

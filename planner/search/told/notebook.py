@@ -34,6 +34,7 @@ class TooSmall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Shorter = Callable[[Iterable[Kind]], Changes]  # the longest length with which one of these would do; nothing where none would
+BelowRam = Callable[["Short"], Changes]  # that blocks wait on the disk, where one that lacks RAM would do then
 
 
 class Kernelless(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,15 +94,15 @@ class Notebook:
         """It does on a number of its GPUs, so what was written of another is no reason against it."""
         self.too_small = [each for each in self.too_small if each.kind is not kind]
 
-    def rejections(self, shorter: Shorter, *, complete: bool) -> Iterator[Rejection]:
+    def rejections(self, shorter: Shorter, below_ram: BelowRam, *, complete: bool) -> Iterator[Rejection]:
         """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small.
 
-        `shorter`: the longest length with which a machine that is too small would do.
+        `shorter`: the longest length with which a machine that is too small would do. `below_ram`: what would do instead.
         `complete`: every machine was looked at. Else the search had what it wanted before it came to the end, and the
         cheapest and fastest of what is written here may not be the cheapest and fastest there are.
         """
-        yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib, shorter)
-        yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib, shorter)
+        yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib, shorter, below_ram)
+        yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib, shorter, lambda _: {})
         yield from _untold(self.untold_ram, shorter)
         yield from _over(self.over, complete=complete)
         yield from self.forbidden
@@ -142,7 +143,9 @@ def _small(entries: list[TooSmall], shorter: Shorter) -> Iterator[Rejection]:
         )
 
 
-def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | None], shorter: Shorter) -> Iterator[Rejection]:
+def _beside(
+    entries: list[Short], thing: str, has: Callable[[Offer], float | None], shorter: Shorter, below: BelowRam
+) -> Iterator[Rejection]:
     if not entries:
         return
     largest = max(entries, key=lambda entry: has(entry.offer) or 0.0)
@@ -152,7 +155,7 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
         what=names(sorted({entry.offer.instance_type for entry in entries})),
         reason=f"needs {needed} GiB of {thing}{streamed}; {largest.offer.instance_type} has "
         f"{has(largest.offer) or 0:g} GiB, of which {limit} can be used",
-        changes=shorter([largest.kind]) if streamed else {},
+        changes=(shorter([largest.kind]) or below(largest)) if streamed else {},
         needed={f"{thing.lower()}_bytes": round(largest.needed)},
         num_offers=len(entries),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import combinations
 from typing import Any, Final
 
 import msgspec
@@ -50,7 +51,7 @@ def ways_out(
     """For each wish: the best plan that this version can run without it. Nothing for a wish that is not the cause.
 
     Where the wish is memory the best may be on far more than is needed, so the smallest card that does is named, too. Where no
-    wish alone is enough, each is given up with the limits of money and time.
+    wish alone is enough, each is given up with the limits of money and time; where that is not, as few of them as do.
     `over`: plans that were found and break a limit. `for_want_of_ram`: RAM is what streamed blocks lack somewhere.
     """
     among = _of_runnable(question, market)
@@ -67,8 +68,20 @@ def ways_out(
     if nearest is not None and nearest.conceded.words not in told:
         yield nearest
     if nearest is None and not told:
-        ways = (_way(relaxed, question, market, among, floors) for relaxed in _without_limits(question))
-        yield from (way for way in ways if way is not None)
+        yield from _by_fewest(question, market, among, floors)
+
+
+def _by_fewest(question: Question, market: Market, among: frozenset[int], floors: Floors) -> Iterator[Way]:
+    """With the limits of money and time each wish, or as few wishes as have to be given up together: what clashes with one may
+    clash with another.
+    """
+    wishes = tuple(_relaxations(question.request))
+    for number in range(1, len(wishes) + 1):
+        together = (_at_once(each) for each in combinations(wishes, number))
+        ways = (_way(_without_limits(each, question), question, market, among, floors) for each in together)
+        if found := [way for way in ways if way is not None]:
+            yield from found
+            return
 
 
 def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], floors: Floors) -> Way | None:
@@ -132,14 +145,24 @@ def _lifted_limits(over: Iterable[Over]) -> Iterator[Relaxed]:
     return (_known(Conceded(changes=changes, words=_limit_words(changes))) for changes in limits)
 
 
-def _without_limits(question: Question) -> Iterator[Relaxed]:
-    """The request with a wish less, and with as much money and time as the plan then needs."""
+def _at_once(wishes: tuple[Relaxed, ...]) -> Relaxed:
+    """The request without any of these."""
+
+    def conceded(found: Found) -> Conceded:
+        each = [wish.conceded(found) for wish in wishes]
+        changes = {name: value for one in each for name, value in one.changes.items()}
+        return Conceded(changes=changes, words=" and ".join(one.words for one in each))
+
+    return Relaxed({name: value for wish in wishes for name, value in wish.without.items()}, conceded)
+
+
+def _without_limits(relaxed: Relaxed, question: Question) -> Relaxed:
+    """The same with as much money and time as the plan then needs."""
     budget = question.request.budget
     if budget.max_usd is None and budget.max_hours is None:
-        return
+        return relaxed
     free = {"budget.max_usd": None, "budget.max_hours": None}
-    for relaxed in _relaxations(question.request):
-        yield Relaxed(free | relaxed.without, partial(_within_limits, relaxed, question))
+    return Relaxed(free | relaxed.without, partial(_within_limits, relaxed, question))
 
 
 def _within_limits(relaxed: Relaxed, question: Question, found: Found) -> Conceded:

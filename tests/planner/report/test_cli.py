@@ -179,6 +179,21 @@ def test_plan_and_page_are_two_files(tmp_path: Path) -> None:
     assert not (tmp_path / "plan.json").exists()
 
 
+def test_where_nothing_can_be_saved_it_is_said_what_leads_to_a_plan(tmp_path: Path) -> None:
+    """Several machines are a row and no plan that `run` takes; what is typed as the hint says is saved."""
+    job = "model: 70b\ntraining: {method: METHOD, offload: none}\nwhere: {gpus: [H100 SXM5]}\n"
+    (tmp_path / "job.yaml").write_text(job.replace("METHOD", "full"))
+    with pytest.raises(RequestError, match="no plan to save: several machines would do this job together") as refused:
+        plan("job.yaml", "--save", "plan.json", folder=tmp_path)
+    assert (refused.value.hint or "").startswith("training.method: qlora leads to one, with method qlora instead of full")
+    (tmp_path / "job.yaml").write_text(job.replace("METHOD", "qlora"))
+    assert "Saved to plan.json." in plan("job.yaml", "--save", "plan.json", folder=tmp_path)[1]
+    with pytest.raises(RequestError, match=r"^there is no plan to save$") as dear:
+        plan("--model", "7b", "--max-cost", "0.001", "--save", "other.json", folder=tmp_path)
+    typed = (dear.value.hint or "").partition(" leads to one, for up to $")[0].split()
+    assert "Saved to" in plan("--model", "7b", *typed, "--save", "other.json", folder=tmp_path)[1]
+
+
 def test_what_is_saved_from_a_size_names_weights(tmp_path: Path) -> None:
     """`run` trains no shape. What the registry does not know stays as it was said."""
     (tmp_path / "base.gguf").touch()

@@ -188,6 +188,10 @@ def test_without_a_runnable_plan_nothing_is_recommended() -> None:
     text = shown(result(CHEAPER, rejections=()), command=None)
     assert "none of them can be run by this version" in text
     assert text.splitlines()[-1] == "This version can run none of these: nothing to type yet."
+    assert (
+        shown(result(rejections=()), command=None).splitlines()[-1]
+        == "This version has nothing to run as asked: nothing to type yet."
+    )
     assert "rentune run" not in text
 
 

@@ -22,6 +22,7 @@ from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, ma
 
 SMALL: Final = make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360)
 ASKED: Final = Where(offload_disk=True)
+NOT_ASKED: Final = Where()
 
 
 def market(*ram_gib: float | None) -> Catalog:
@@ -47,6 +48,20 @@ def test_nothing_waits_on_the_disk_unless_it_is_asked_for() -> None:
     assert way.change == "with blocks waiting on the disk, for want of RAM"
     assert disk_blocks(way.plan.strategy) > 0
     assert way.plan.strategy == planned(16.0).strategy
+
+
+def test_where_ram_is_refused_the_disk_is_what_would_do_if_it_leads_to_a_plan() -> None:
+    """Beside a plan elsewhere as well; not of a machine that has too little RAM even so, nor where it was said already."""
+
+    def remedies(*ram_gib: float, where: Where = NOT_ASKED) -> list[object]:
+        refused = ask(make_request(model="32b", where=where), market(*ram_gib)).rejections
+        return [each.changes for each in refused if "GiB of RAM" in each.reason]
+
+    assert remedies(16.0) == [{"where.offload_disk": True}]
+    assert remedies(16.0, 64.0) == [{"where.offload_disk": True}]
+    assert remedies(4.0) == [{}]
+    assert remedies(4.0, 64.0) == [{}]
+    assert remedies(4.0, where=ASKED) == [{}]
 
 
 def test_as_few_blocks_wait_there_as_leave_ram_enough() -> None:

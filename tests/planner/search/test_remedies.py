@@ -77,6 +77,24 @@ def test_what_is_printed_to_type_brings_a_plan(wish: list[str], limits: list[str
         assert found.request == way.plan.request, "the plan is of the request that its command asks"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model", "32b", "--max-hours", "0.2"],
+        ["--model", "32b", "--method", "full", "--max-cost", "1"],
+        ["--model", "32b", "--method", "full", "--max-hours", "0.3", "--goal", "fastest"],
+        ["--model", "70b", "--quant", "none", "--max-hours", "0.2"],
+        ["--model", "mixtral-8x7b", "--max-cost", "0.05", "--gpu-budget", "24GB"],
+    ],
+    ids=" ".join,
+)
+def test_each_change_that_a_refusal_names_brings_a_row(words: list[str]) -> None:
+    """On one machine or, where none holds the job, on several; none is printed that leads to nothing."""
+    changes = [what_would_do(each, spelled) for each in answered(words).rejections if each.changes]
+    assert changes
+    assert all(answered(typed(words, each)).rows for each in changes)
+
+
 @pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize("wish", [*WISHES[1:], ["--max-hours", "0.3"], ["--max-cost", "0.01"]], ids=" ".join)
 def test_the_plan_that_a_way_out_names_is_the_one_that_its_command_leads_to(wish: list[str], goal: str) -> None:
@@ -131,6 +149,31 @@ def test_money_is_named_for_a_machine_that_can_be_run() -> None:
     """One from a seller of whom nobody can rent costs less, and is no remedy."""
     (refused,) = filter(of_limits, answered(["--model", "7b", "--max-cost", "0.01"]).rejections)
     assert "the cheapest that can be run, cloud/" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("wish", "given_up"),
+    [
+        (["--gpu", "T4", "--provider", "near"], [{"where.providers"}]),
+        (["--gpu", "T4", "--on-demand", "--region", "south"], [{"where.gpus", "where.num_gpus"}]),
+        (["--gpu", "T4", "--gpu-budget", "8GB"], [{"where.gpu_memory_gib"}]),
+        (["--provider", "near", "--gpu-budget", "8GB"], [{"where.gpu_memory_gib", "where.providers"}]),
+        (
+            ["--provider", "near", "--gpu-budget", "8GB", "--region", "south", "--max-cost", "0.01"],
+            [{"where.gpu_memory_gib", "where.providers", "where.regions", "budget.max_usd"}],
+        ),
+    ],
+    ids=lambda each: " ".join(each) if each and isinstance(each[0], str) else "",
+)
+def test_wishes_that_clash_are_given_up_as_few_as_do_and_are_named(wish: list[str], given_up: list[set[str]]) -> None:
+    """One where one is enough, else two; what is named leads to the plan that is shown."""
+    words = ["--model", "7b", "--method", "qlora", *wish]
+    result = answered(words)
+    assert result.recommended is None
+    assert [set(way.changes) for way in result.ways_out] == given_up
+    for way in result.ways_out:
+        command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
+        assert answered(shlex.split(command.removeprefix("rentune run "))).recommended is not None
 
 
 def test_where_no_wish_alone_is_enough_memory_and_money_are_given_up_together() -> None:

@@ -46,6 +46,13 @@ def page(*plans: Plan) -> str:
     return render_plan_page(result(*plans), result(*plans), command="rentune run --model x", spelled=spelled)
 
 
+def test_an_answer_without_a_plan_has_no_empty_tables() -> None:
+    """Why not is all that there is."""
+    told = page()
+    assert re.findall(r"<h2>(.*?)</h2>", told) == ["Why not"]
+    assert "<tbody></tbody>" not in told
+
+
 @given(st.lists(FIGURES, min_size=1, max_size=6))
 def test_of_the_pareto_set_nothing_is_beaten_and_everything_else_is(figures: list[tuple[int, int, bool, bool, bool]]) -> None:
     """In dollars, in hours and in risk, among what can be run; where nothing can, among all."""
