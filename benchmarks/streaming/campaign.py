@@ -60,6 +60,7 @@ TINY: Final = {
     "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128,
     "vocab_size": 256, "max_position_embeddings": 512,
 }  # fmt: skip
+TINY_STEPS: Final = 1
 TINY_TOKENS: Final = {2048: 32, 512: 16, 4096: 48, 1024: 24}
 SPECIAL: Final = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 INTRODUCTION: Final = """# Layer streaming on one {card}
@@ -211,7 +212,7 @@ def _in_turns(
     try:
         streamed.wait()
         steps: dict[str, list[dict[str, Any]]] = {"resident": [], "streamed": []}
-        for number in range(WARM_UP + STEPS):
+        for number in range(WARM_UP + (TINY_STEPS if campaign.tiny else STEPS)):
             if number >= WARM_UP + 3 and time.monotonic() + RESERVED_S > campaign.ends:
                 break
             order = list(steps) if number % 2 else list(reversed(steps))

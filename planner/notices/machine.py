@@ -14,7 +14,7 @@ from planner.estimators.cost import volume_gib
 from planner.estimators.memory.held.weights import weights_of
 from planner.plan import HostEstimate, Plan
 from planner.strategy.stack import PINNED_STACK
-from planner.units import SECONDS_PER_MINUTE, gib
+from planner.units import SECONDS_PER_HOUR, SECONDS_PER_MINUTE, gib
 from remote.contract import PACKED_HERE, Phase
 
 SENT_SHARE: Final = 0.05  # assumed: of a machine's seconds; what takes less is not worth a sentence
@@ -71,4 +71,9 @@ def _packed_words(plan: Plan, base_bytes: int, packed: int | None, most_s: float
     said += f" --dtype {strategy.param_dtype}" * (strategy.param_dtype != "bfloat16")
     at_most = max(1, round(most_s / SECONDS_PER_MINUTE * packed / base_bytes))
     command = f"rentune quantize {shlex.quote(plan.request.model)} --into FOLDER{said}"
-    return f", and packed here first it is {gib(packed)}, {at_most} min at the most: {command}, then --model FOLDER"
+    now_usd = float(plan.offer.usd_per_hour) * plan.duration.phase_s[Phase.DOWNLOAD].p50 / SECONDS_PER_HOUR
+    dollars = f"${now_usd * packed / base_bytes:.2f} instead of ${now_usd:.2f}"
+    return (
+        f", and packed here first it is {gib(packed)}, {at_most} min at the most, {dollars}: run --pack-first, or {command}, "
+        "then --model FOLDER"
+    )

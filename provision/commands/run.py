@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     help="Tell it of the run as JSON; may be repeated. @FILE: it stands there, and not in the list of processes.",
 )
 @click.option("--state", envvar="RENTUNE_STATE", metavar="URL", help="Keep its state at s3://, gs:// or az://…: see resume.")
+@click.option("--pack-first", is_flag=True, help="Pack the base here in 4 bits before anything is rented; later runs find it.")
 @click.option("--preview", is_flag=True, help="Show what would be created, and create nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once; a supervisor of its own holds the box and ends it.")
@@ -76,7 +77,10 @@ def command(**options: Any) -> int:
     crash_point = read_crash_point(os.environ)  # refused while nothing is opened
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
-    opened = _open(choose_plan(options, question), options, _look_ahead())
+    chosen = choose_plan(options, question)
+    if options["pack_first"]:
+        chosen = _packed_first(chosen, options, question)
+    opened = _open(chosen, options, _look_ahead())
     plan, alternatives = opened.plan, opened.alternatives
     with at_its_place(options, Path.cwd()):
         base = find_base(plan.request.model)
@@ -119,6 +123,29 @@ def command(**options: Any) -> int:
     if not quiet:
         click.echo(f"Run {run_id}")
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
+
+
+def _packed_first(chosen: Chosen, options: dict[str, Any], question: KeyQuestion) -> Chosen:
+    """With its base packed at home, where that is cheaper; of a preview as it is."""
+    from provision.envelope.show import say
+    from provision.home.places import read_places
+    from provision.prepare.choosing import choose_plan
+    from provision.prepare.inputs.packed_first import packed_first
+    from provision.prepare.quantizing import quantize_here
+
+    def tell(words: str) -> None:
+        say(f"Note: {words}.", err=options["as_json"])
+
+    if options["preview"]:
+        tell("a preview packs nothing: what is shown is of the base as it is")
+        return chosen
+    return packed_first(
+        chosen,
+        lambda folder: choose_plan(options | {"model": folder}, question),
+        cache=read_places().cache,
+        pack=quantize_here,
+        say=tell,
+    )
 
 
 def _pinned(base: BaseModel, plan: Plan, *, is_preview: bool, quiet: bool) -> BaseModel:

@@ -96,12 +96,8 @@ class Capabilities(Value, frozen=True, kw_only=True):
         return [f"kernels=compiled with {key}={value}" for key, (value, is_missing) in over.items() if is_missing]
 
     def _missing_of_fusing(self, strategy: Strategy, task: str) -> list[str]:
-        """Over packed weights a plan of `fused` counts LoRA's products as one kernel, too, which the trainer has not."""
-        over = {
-            "task": (task, task != "causal_lm"),
-            "quant": (strategy.quant, strategy.quant != "none"),
-            "offload": (strategy.offload, strategy.offload != "none"),
-        }
+        """Norms, rotations and gates read no packed weight; which tasks and what passes by was not tried."""
+        over = {"task": (task, task != "causal_lm"), "offload": (strategy.offload, strategy.offload != "none")}
         return [f"kernels=fused with {key}={value}" for key, (value, is_missing) in over.items() if is_missing]
 
     def _missing_of_streaming(self, strategy: Strategy, task: str) -> list[str]:

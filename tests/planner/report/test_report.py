@@ -160,7 +160,11 @@ def test_a_base_that_is_packed_there_is_told_what_packing_it_here_would_spare(sa
     assert packed is not None
     assert 0.2 < packed / whole < 0.45
     words = sent_words(plan, sent, packed) or ""
-    assert words.endswith(f"rentune quantize {plan.request.model} --into FOLDER{options}, then --model FOLDER")
+    assert words.endswith(
+        f": run --pack-first, or rentune quantize {plan.request.model} --into FOLDER{options}, then --model FOLDER"
+    )
+    here_usd = float(plan.offer.usd_per_hour) / 6
+    assert f"${here_usd * packed / whole:.2f} instead of ${here_usd:.2f}" in words
     assert f"packed here first it is {gib(packed)}, {round(50 * packed / whole)} min at the most" in words
     assert "packed here" not in (sent_words(plan, Sent(base_bytes=packed), packed) or "")
     plain = msgspec.structs.replace(plan, strategy=msgspec.structs.replace(plan.strategy, quant="none", double_quant=False))

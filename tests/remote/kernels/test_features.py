@@ -21,7 +21,7 @@ def rehearsed(monkeypatch: pytest.MonkeyPatch, **rows: features.Row) -> tuple[st
     import torch
 
     torch.compiler.reset()
-    monkeypatch.setattr(compiled, "BACKEND", "eager")  # generated code takes a minute a row
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")  # forward and backward graphs; generated code takes a minute a row
     monkeypatch.setattr(features, "ROWS", rows or features.ROWS)
     return features.table("cpu", tiny=True)
 

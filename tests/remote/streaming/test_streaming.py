@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,20 @@ def test_the_adapter_after_twenty_steps_is_the_same(resident: int) -> None:
     here = stepped(built(streams), streams, 20)
     assert there.keys() == here.keys()
     assert all(here[name].equal(tensor) for name, tensor in there.items())
+
+
+def test_of_int8_no_race_can_be_lost_for_the_host_looks_for_outliers_before_each_product() -> None:
+    """Why that control is left out of the arms on a card: a branch on a tensor of the device waits for it."""
+    import bitsandbytes
+
+    kernels = (Path(bitsandbytes.__file__).parent / "backends/cuda/ops.py").read_text(encoding="utf-8")
+    (quantized,) = re.findall(r'\("bitsandbytes::int8_vectorwise_quant", "cuda"\)\ndef .*?(?=\n@|\Z)', kernels, re.DOTALL)
+    assert "outliers = A.abs() >= threshold" in quantized
+    assert "if outliers.any():" in quantized
+    (packed,) = re.findall(r'\("bitsandbytes::dequantize_4bit", "cuda"\)\ndef .*?(?=\n@|\Z)', kernels, re.DOTALL)
+    assert ".any()" not in packed
+    lost = "control: copies and kernels do not wait"
+    assert (lost in arms("cuda", "nf4"), lost in arms("cuda", "int8")) == (True, False)
 
 
 @pytest.mark.parametrize("quant", ["double", "int8"])

@@ -40,7 +40,7 @@ from remote.contract import Strategy
 # derived: Unsloth's kernels (unsloth/kernels) cover the MLP as well.
 FUSED_BY_STACK: Final[dict[str, frozenset[str]]] = {
     "trl": frozenset({"norm", "rope", "quantized_lora"}),
-    "transformers": frozenset({"norm", "rope", "quantized_lora"}),
+    "transformers": frozenset({"norm", "rope"}),  # derived: remote/kernels/fused.py leaves linears and adapters as they are
     "unsloth": frozenset({"norm", "rope", "mlp", "lora", "quantized_lora"}),
 }
 FUSED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: other stacks fuse what Liger's kernels fuse
