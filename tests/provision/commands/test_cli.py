@@ -35,7 +35,8 @@ PLAN_OPTIONS = """
 SURFACE: dict[str, str] = {
     "plan": f"{PLAN_OPTIONS} --explain --force --gpus --html --json --save --which-model",
     "run": f"""
-        {PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure --pack-first --preview --state --yes
+        {PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure
+        --pack-first --preview --state --yes
     """,
     "estimate": """
         --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --explain --from --gpu
