@@ -33,13 +33,14 @@ WHAT: Final = f"""Each schedule is one run of a model of two layers at our own f
 RunPod, with a machine behind each instance, a price of $3.60 an hour, and a deadline that its cap of 14 to 20 cents sets to two
 minutes or three. Drawn are: one to three controllers, each a process that is left in peace or struck, it, its engine or both,
 by SIGKILL, SIGTERM or SIGINT; refused or lost calls; lists that lag up to 5 s, slow boots and deletes; cuts of the machines'
-cable; a training that ends before the deadline or never. What must hold: no box stands {GRACE_S:.0f} s after the deadline,
-though nobody came; never two at once; no controller that is past it is silent for {SILENT_S:.0f} s, or writes more than
-{MOST_LINES} lines; one `down` afterwards closes everything; the ledger's dollars are at least the fake cloud's bill less one
-minute and at most the cap, and so is the bill; the adapter is at home, or the receipt says why not."""
+cable; a training that ends before the deadline or never; at RunPod a lease of 25 or 50 seconds, or none. What must hold: no
+box stands {GRACE_S:.0f} s after the deadline, though nobody came; never two at once; no controller that is past it is silent
+for {SILENT_S:.0f} s, or writes more than {MOST_LINES} lines; one `down` afterwards closes everything; the ledger's dollars are
+at least the fake cloud's bill less one minute and at most the cap, and so is the bill; the adapter is at home, or the receipt
+says why not."""
 SCHEDULES: Final = 20
 COLUMNS: Final = (
-    "seed | cloud | controllers, what strikes | calls refused | cuts | boxes | adapter | billed $ | ledger $ | cap $"
+    "seed | cloud | controllers, what strikes | lease | calls refused | cuts | boxes | adapter | billed $ | ledger $ | cap $"
 )
 
 
@@ -88,7 +89,9 @@ def report(played: list[Played], took_s: float, *, load: float) -> str:
         f"**{sum(not each.broken for each in played)} of {len(played)} kept every promise**, in {took_s / 60:.0f} minutes: "
         f"{sum(len(each.schedule.controllers) for each in played)} controllers drawn, "
         f"{sum(each.struck for each in played)} struck, "
-        f"{calls} refused or lost calls planted, {sum(len(each.schedule.cuts) for each in played)} cuts; "
+        f"{calls} refused or lost calls planted, {sum(len(each.schedule.cuts) for each in played)} cuts, "
+        f"{sum(each.schedule.lease_s is not None for each in played)} runs under a lease, of which "
+        f"{sum(each.leases_ended > 0 for each in played)} saw it end; "
         f"{sum(each.trained for each in played)} runs ended with an adapter at home; "
         f"${sum(each.billed_usd for each in played):.3f} billed, ${sum(each.ledger_usd for each in played):.3f} in the ledgers."
         f" The machine's load was {load:.1f} over the last 15 minutes, this measurement included."
@@ -107,6 +110,7 @@ def _row(played: Played) -> str:
             each.command if each.struck_after_s is None else f"{each.command}: {each.number.name} to {each.struck}"
             for each in drawn.controllers
         ),
+        _lease_words(played),
         ", ".join(f"{fault.verb} {fault.times}×" for _, fault in drawn.faults),
         len(drawn.cuts),
         played.boxes,
@@ -117,6 +121,12 @@ def _row(played: Played) -> str:
         "; ".join(played.broken) or "ok",
     )
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _lease_words(played: Played) -> str:
+    if played.schedule.lease_s is None:
+        return ""
+    return f"{played.schedule.lease_s:.0f} s{', ended' if played.leases_ended else ''}"
 
 
 if __name__ == "__main__":

@@ -70,6 +70,7 @@ await_fetch() {{
   has_only_copy || return 0
   saved_s=$(up_s) wait_s={FETCH_WAIT_S:.0f}
   until [ "$(($(up_s) - saved_s))" -ge "$wait_s" ] && [ "$(unrenewed_s)" -ge "$wait_s" ]; do sleep {FETCH_LOOK_S}; done
+  has_ended  # no more, where a full disk took no mark and whoever was back has renewed it, and may have begun a trainer
 }}
 tell_lease() {{
   if has_result; then echo "{LEASE}|yes||{WAITS}"

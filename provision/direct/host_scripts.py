@@ -174,11 +174,14 @@ watchdog=
 for each in $(marked "RENTUNE_TASK=$boxes/$run/deadline"); do
   case "$(tr '\\0' ' ' < "/proc/$each/cmdline")" in "sh ./task.sh "*) watchdog=$each ;; esac
 done
-if [ -n "$watchdog" ]; then
+of_lease() {{ box=$boxes/$run lease_s=$(told lease_s); [ -z "$lease_s" ] || tell_lease "$1"; }}
+if [ -n "$watchdog" ] && grep -qs '^State:[[:space:]]*[Tt]' "/proc/$watchdog/status"; then
+  echo "watchdog|no||process $watchdog was stopped and watches nothing: kill -CONT $watchdog wakes it"
+  of_lease no
+elif [ -n "$watchdog" ]; then
   began_s=$(($(sed 's/.*) //' "/proc/$watchdog/stat" | cut -d ' ' -f 20) / $(getconf CLK_TCK)))
   echo "watchdog|yes|$(($(told left) + began_s - $(up_s)))|process $watchdog ends the run's processes, and nothing else"
-  box=$boxes/$run lease_s=$(told lease_s)
-  [ -z "$lease_s" ] || tell_lease yes
+  of_lease yes
 else
   echo "watchdog|no||nothing ends the run's processes at the deadline"
 fi

@@ -148,10 +148,14 @@ class LocalBox:
             reapers = [each for each, run_id in found.items() if run_id == claim.run_id and REAPER in _command(each)]
             told = decode((folder / SERVER_FOLDER / REAPING).read_bytes(), Reaping)
             began_s = reapers[0].create_time() - psutil.boot_time() if reapers else 0.0
+            is_stopped = bool(reapers) and reapers[0].status() == psutil.STATUS_STOPPED
         except (psutil.Error, OSError, msgspec.DecodeError) as error:
             return (Layer(place="box", name="reaper", there=Answer.UNKNOWN, says=f"It can't be seen: {error}."),)
         if not reapers:
             return (Layer(place="box", name="reaper", there=Answer.NO, says="no process ends this box at its deadline"),)
+        if is_stopped:
+            says = f"process {reapers[0].pid} was stopped and watches nothing: kill -CONT {reapers[0].pid} wakes it"
+            return (Layer(place="box", name="reaper", there=Answer.NO, says=says),)
         says = f"process {reapers[0].pid} ends it, by wall clock or by uptime"
         reaper = Layer(place="box", name="reaper", there=Answer.YES, says=says, strikes_at_s=told.deadline_at_s)
         up_s, now_s = time.clock_gettime(time.CLOCK_BOOTTIME), self._clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,11 +89,16 @@ class Pusher:
         except FileNotFoundError:  # a newer one has taken its place, and will be sent
             return
         except NotTaken as error:
-            self._events.emit("checkpoint_not_pushed", step=step, reason=str(error))
+            self._tell("checkpoint_not_pushed", step=step, reason=str(error))
             return
         self._held[number] = whole
         size_bytes = sum(file.size_bytes for file in whole.files)
-        self._events.emit("checkpoint_pushed", step=step, size_bytes=size_bytes, seconds=time.monotonic() - started_s)
+        self._tell("checkpoint_pushed", step=step, size_bytes=size_bytes, seconds=time.monotonic() - started_s)
+
+    def _tell(self, kind: str, **data: Any) -> None:
+        """A disk that takes no line must not end this thread: what is still to be sent is all that outlives the box."""
+        with suppress(OSError):
+            self._events.emit(kind, **data)
 
     def _free(self, best_step: int | None) -> int:
         """A place that holds neither the newest, nor the best of the newest, nor the best now."""

@@ -96,8 +96,9 @@ def render_look(*, idle_limit: bool) -> str:
     return f"""\
 {FUNCTIONS}{lease.FUNCTIONS}read -r pid at_s began_s idle_limit_s box 2> /dev/null < {WATCHER}
 lives() {{
-  case "$(sed -n 's/^State:[[:space:]]*\\(.\\).*/\\1/p' "/proc/$1/status" 2> /dev/null)" in "" | Z | X) return 1 ;; esac
+  case "$(sed -n 's/^State:[[:space:]]*\\(.\\).*/\\1/p' "/proc/$1/status" 2> /dev/null)" in "" | [ZXTt]) return 1 ;; esac
 }}
+# One that was stopped by a signal watches nothing either.
 if lives "$pid"; then echo "watcher|yes|$((at_s - $(date +%s)))|asks the cloud for the end, again and again"{limit}
 else echo "watcher|no||nothing in the container watches the deadline"{no_limit}; fi
 [ -r {LEASE_WATCHER} ] || exit 0

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -30,16 +30,20 @@ import psutil
 
 from planner.asking.request import Where
 from planner.plan import Plan
+from planner.units import SECONDS_PER_HOUR
 from provision.account.ledger import Ledger
 from provision.charge.controller import is_locked
 from provision.charge.driving import drive
 from provision.charge.ends.ending import end
 from provision.clouds.engine.runner import living_engines
+from provision.errors import Reason as NotHad
 from provision.errors import RentuneError
 from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
+from provision.providers import keeps_lease
+from provision.walk.driven import REACH
 from provision.walk.edges import Edges
 from remote.contract import Phase
 from tests.doubles.bench import ROOT, Bench, WithTheStack, set_up
@@ -56,6 +60,12 @@ TEARDOWN_S: Final = 20.0
 SILENT_S: Final = 120.0  # under whatever load: what ends a run says something sooner, in the ledger or by its engine
 MOST_LINES: Final = 60  # of the ledger after the deadline: a teardown takes a dozen, and what goes round for ever takes more
 LOOK_S: Final = 0.25
+LEASES_S: Final = (
+    25.0,
+    50.0,
+)  # a pod is reached within ten seconds, also on a machine that is busy
+LATE: Final = 1.5  # leases: whoever comes then finds that it has ended
+RENEW_S: Final = 2.0
 SAY_S: Final = 5.0  # for the stacks of a controller that is given up
 CLOUDS: Final = {"runpod": "NVIDIA GeForce RTX 4090 SECURE", "gcp": "g2-standard-4"}  # whose machines end themselves; the type
 Struck = Literal["controller", "engine", "both"]
@@ -82,6 +92,7 @@ class Schedule:
     steps: int  # a few, or more than there is time for
     max_usd: Decimal
     controllers: tuple[Controller, ...]
+    lease_s: float | None = None  # where a cloud keeps one
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ class Played:
     trained: bool
     struck: int
     boxes: int  # that were seen to stand
+    leases_ended: int
     billed_usd: Decimal
     ledger_usd: Decimal
     took_s: float
@@ -103,9 +115,10 @@ def draw(seed: int) -> Schedule:
     rng = random.Random(seed)
     faults = tuple(_fault(rng) for _ in range(rng.choice([0, 1, 1, 2])))
     begins_s = sorted(rng.uniform(5.0, 70.0) for _ in range(rng.choice([0, 1, 2])))
-    return Schedule(
+    cloud = sorted(CLOUDS)[seed % len(CLOUDS)]
+    drawn = Schedule(
         seed=seed,
-        cloud=sorted(CLOUDS)[seed % len(CLOUDS)],
+        cloud=cloud,
         settings={
             "list_lag_s": rng.choice([0.0, 2.0, 5.0]),
             "boot_s": rng.choice([0.0, 5.0]),
@@ -117,6 +130,17 @@ def draw(seed: int) -> Schedule:
         max_usd=rng.choice([Decimal("0.14"), Decimal("0.17"), Decimal("0.20")]),
         controllers=tuple(_controller(rng, first=number == 0) for number in range(rng.choice([1, 2, 2, 3]))),
     )
+    return drawn if not keeps_lease(cloud) else _leased(drawn, rng)
+
+
+def _leased(drawn: Schedule, rng: random.Random) -> Schedule:
+    """Two of three have one, and half of their later controllers come once it has ended."""
+    lease_s = rng.choice([None, *LEASES_S])
+    if lease_s is None:
+        return drawn
+    first, *later = drawn.controllers
+    late = [replace(each, pause_s=each.pause_s + rng.choice([0.0, LATE * lease_s])) for each in later]
+    return replace(drawn, controllers=(first, *late), lease_s=lease_s)
 
 
 def _fault(rng: random.Random) -> tuple[float, Fault]:
@@ -155,6 +179,7 @@ def play(schedule: Schedule, folder: Path, engine: Path) -> Played:
             trained=stage.trained,
             struck=struck,
             boxes=len(stage.seen),
+            leases_ended=stage.leases_ended,
             billed_usd=stage.bench.control.bill_usd(),
             ledger_usd=stage.ledger_usd,
             took_s=time.monotonic() - began_s,
@@ -293,6 +318,12 @@ class Stage(JudgedRun):
     def standing(self) -> list[int]:
         return [int(thing["id"]) for thing in self.bench.control.standing(MACHINE)]
 
+    @property
+    def leases_ended(self) -> int:
+        """As the run's books tell: those after which another box may follow, and the one that ended it."""
+        told = [each.tried is not None and each.tried.reason is NotHad.LEASE for each in self.state.rentals]
+        return max(sum(told), int(self.receipt is not None and self.receipt.ending.ended_by == "lease"))
+
     # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -327,7 +358,8 @@ class Stage(JudgedRun):
 def _plan(schedule: Schedule, bench: Bench, folder: Path) -> Plan:
     """The small job at this cloud's offer, with a reserve for its teardown."""
     plan = tiny_plan(*tiny_files(folder), steps=schedule.steps, where=Where(allow_from=bench.row.allow_from))
-    budget = msgspec.structs.replace(plan.request.budget, max_usd=schedule.max_usd)
+    lease_hours = None if schedule.lease_s is None else schedule.lease_s / SECONDS_PER_HOUR
+    budget = msgspec.structs.replace(plan.request.budget, max_usd=schedule.max_usd, lease_hours=lease_hours)
     ending = {phase.value: about(LAG_S + TEARDOWN_S / 2) for phase in (Phase.TEARDOWN, Phase.CONFIRM)}
     return msgspec.structs.replace(
         plan,
@@ -348,6 +380,7 @@ def main(bench_json: str, home: str, run_id: str, command: str) -> None:
         provisioner.inventory, patience=dataclasses.replace(provisioner.patience, grace_s=LAG_S, clocks=CLOCKS)
     )
     provisioner.list_lag_s = LAG_S
+    object.__setattr__(REACH, "attended", partial(REACH.attended, every_s=RENEW_S))
     try:
         if command == "resume":
             said: object = drive(run_id, Edges(places, display, make=lambda _: provisioner)).ending.message

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from provision.account.ledger import Ledger
+from provision.providers import keeps_lease
 from tests.doubles.bench import ROOT, set_up
 from tests.doubles.emulator import started
 from tests.doubles.world.core import MACHINE, Fault, Reason
-from tests.faults.drawn.on_engine import CLOUDS, MOST_LINES, Controller, Schedule, Stage, draw
+from tests.faults.drawn.on_engine import CLOUDS, LEASES_S, MOST_LINES, Controller, Schedule, Stage, draw
 from tests.provision.plans import attempted
 
 SEEDS = range(20)  # as many as the benchmark plays
@@ -63,6 +64,10 @@ def test_a_seed_is_a_schedule_and_those_that_are_played_are_no_calm_ones() -> No
     for fault in ("faults", "cuts"):
         assert sum(bool(getattr(schedule, fault)) for schedule in drawn) >= 5, fault
     assert len({schedule.steps for schedule in drawn}) == 2
+    assert {schedule.lease_s for schedule in drawn if schedule.cloud == "runpod"} == {None, *LEASES_S}
+    late = [each.pause_s > (schedule.lease_s or 1e9) for schedule in drawn for each in schedule.controllers]
+    assert sum(late) >= 2, "somebody comes back to a box that its lease has ended"
+    assert not any(schedule.lease_s for schedule in drawn if not keeps_lease(schedule.cloud))
 
 
 def test_a_controller_is_struck_once_it_is_in_charge_and_what_is_left_open_is_told(schedule: Schedule, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -157,13 +158,54 @@ def test_a_box_that_goes_with_the_only_copy_waits_a_while_for_whoever_comes_back
     tmp_path: Path, files: dict[str, str], waits_s: float
 ) -> None:
     """A line that comes back a minute after the lease has ended has what the trainer saved; the deadline is not its matter."""
-    box = written(tmp_path / "box", {"there": "", **files})
+    box = written(tmp_path / "box", {LEASE_ENDED_FILE: "", **files})
     (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")
     functions = renewal.FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime")) + lease.FUNCTIONS
     passes = f'sleep() {{ echo "$(($(up_s) + $1)).77 1.00" > {tmp_path}/passed; mv {tmp_path}/passed {tmp_path}/uptime; }}\n'
     script = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}{passes}await_fetch && up_s"
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert (int(said.stdout) - NOW_S, said.stderr) == (waits_s, "")
+
+
+def test_a_full_disk_that_took_no_mark_ends_no_lease_that_somebody_has_renewed(tmp_path: Path) -> None:
+    """Whoever was back meanwhile knows of no end, and begins a trainer anew: its lease is as long as any."""
+    box = written(tmp_path / "box", {"there": "", **SAVED})
+    (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")
+    functions = renewal.FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime")) + lease.FUNCTIONS
+    comes = f'[ -e "$box/{RENEWED_FILE}" ] || {{ up_s; echo {BOOT}; }} > "$box/{RENEWED_FILE}"'
+    passes = (
+        f'sleep() {{ {comes}; echo "$(($(up_s) + $1)).77 1.00" > {tmp_path}/passed; mv {tmp_path}/passed {tmp_path}/uptime; }}'
+    )
+    script = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}{passes}\nawait_fetch && echo ends; up_s"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == (f"{NOW_S + FETCH_WAIT_S:.0f}\n", "")
+
+
+# A box on a disk of its own that takes neither byte nor file more, with a checkpoint, and a trainer that fails to save another.
+SAVES_IN_VAIN = """trap 'echo more > saved; echo $? > $out/rc; exit 4' TERM; : > $out/began; while :; do sleep 0.1; done"""
+FULL_BOX = f"""\
+mount -t tmpfs -o size=1m,nr_inodes=5 tmpfs "$box" && mkdir -p "$box/{CHECKPOINTS}/step-00000004" || exit
+( cd "$box/job" && exec env {TASK_MARK}="$box/job" sh -c "$trainer" ) &
+until [ -e "$out/began" ]; do sleep 0.1; done
+head -c 2000000 /dev/zero > "$box/full" 2> /dev/null
+"""
+
+
+@pytest.mark.root
+def test_a_box_whose_disk_is_full_ends_by_its_lease_with_what_it_had_saved(tmp_path: Path) -> None:
+    """Neither mark nor another checkpoint can be written: the trainer is told all the same, and what is there is waited for."""
+    box, out = tmp_path / "box", tmp_path / "out"
+    for folder in (box, out):
+        folder.mkdir()
+    known = {"box": str(box), "out": str(out), "trainer": SAVES_IN_VAIN, "began_s": "0", "lease_s": "0"}
+    ends = f"{renewal.FUNCTIONS}{lease.FUNCTIONS}lease_ends && echo ends"
+    copies = f'has_only_copy && echo "has only copy"; ls "$box/{CHECKPOINTS}" "$box" > "$out/left"'
+    command = ["unshare", "--mount", "sh", "-c", f"{FULL_BOX}{ends}; {copies}"]
+    said = subprocess.run(command, env=os.environ | known, capture_output=True, text=True, check=False)
+    assert said.stdout == "ends\nhas only copy\n", said.stderr
+    assert (out / "rc").read_text() != "0\n", "the disk took nothing"
+    assert LEASE_ENDED_FILE not in (out / "left").read_text()
+    assert "step-00000004" in (out / "left").read_text()
 
 
 def test_the_shortest_lease_outlives_a_boot_and_five_renewals_that_were_lost() -> None:
@@ -216,6 +258,13 @@ def lead_no_more(box: Box) -> None:
     await_true(lambda: not leads(leader, job_folder(box)))
 
 
+def in_task(process: psutil.Process, task: str) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(TASK_MARK) == task
+    except psutil.Error:
+        return False
+
+
 def leads(process: psutil.Process, task: str) -> bool:
     try:
         return bool(process.cmdline() == LEADER and process.environ().get(TASK_MARK) == task)
@@ -232,6 +281,22 @@ def test_a_trainer_whose_leader_was_killed_is_told_to_save_all_the_same(rig: Rig
     with rig.connect(box) as shell:
         job.stop(shell, box)
         assert shell.run(f"cat {job_folder(box)}/saved").out == "saved\n"
+
+
+@pytest.mark.box
+def test_a_trainer_that_a_signal_has_stopped_ends_with_its_lease(rig: Rig) -> None:
+    """It hears of nothing, and is waited for as long as any; then it is killed, with whatever leads it."""
+    box = leased(rig, 600.0)
+    begin(rig, box)
+    of_job = [each for each in psutil.process_iter() if in_task(each, job_folder(box))]
+    for each in of_job:
+        each.send_signal(signal.SIGSTOP)
+    ends = f"box={box.folder} began_s=0 lease_s=0 leaving_s=1\n{renewal.FUNCTIONS}{lease.FUNCTIONS}lease_ends && echo ends"
+    with rig.connect(box) as shell:
+        assert shell.script(ends, {}, timeout_s=60.0).out == "ends\n"
+        await_true(lambda: job.state(shell, box).state == "killed")
+    assert of_job
+    assert not any(in_task(each, job_folder(box)) for each in of_job)
 
 
 @pytest.mark.box

@@ -441,6 +441,16 @@ def test_a_watchdog_that_a_reboot_has_ended_is_set_going_again(host: Rig) -> Non
     assert len(_processes(host, RUN)) == led
 
 
+def test_a_watchdog_that_a_signal_has_stopped_is_missing_until_it_is_woken(host: Rig) -> None:
+    """It is there, and counts nothing down."""
+    host.provisioner.up(local_offer(), msgspec.structs.replace(host.launch(), lease_s=7200.0))
+    pid = int(_watchdog(host.provisioner.layers(host.launch())).says.split()[1])
+    for number, there in ((signal.SIGSTOP, Answer.NO), (signal.SIGCONT, Answer.YES)):
+        os.kill(pid, number)
+        layers = host.provisioner.layers(host.launch())
+        assert (_watchdog(layers).there, _lease(layers).there) == (there, there)
+
+
 def _watchdog(layers: tuple[Layer, ...]) -> Layer:
     return next(each for each in layers if each.name == "watchdog")
 

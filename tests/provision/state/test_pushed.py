@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from remote.checkpoints.push import NotTaken, Pusher, put_patiently
 from remote.contract import CHECKPOINT_FILES, PROGRESS_FILE, checkpoint_name, encode
 from remote.telemetry import Events
 from tests.doubles.services.bucket import Storage
+from tests.provision.rigs import await_true
 
 
 @pytest.fixture
@@ -101,6 +104,24 @@ def test_every_start_of_a_trainer_has_places_of_its_own(kept: PushedCheckpoints)
     assert {a.partition("?")[0] for p in first.places for a in p.values()}.isdisjoint(
         a.partition("?")[0] for p in second.places for a in p.values()
     )
+
+
+def test_a_box_whose_disk_takes_no_line_goes_on_pushing(
+    kept: PushedCheckpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the store is all that outlives the box; the words about it are not worth as much."""
+    box = OnBox(tmp_path / "box", kept.grant(valid_s=3600))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(box.events, "emit", full)
+        box.push(1, best=None)
+        await_true(lambda: kept.bring_newest(tmp_path / "first") == 1)
+    box.push(2, best=None)
+    assert box.told() == [("checkpoint_pushed", 2)]
+    assert kept.bring_newest(tmp_path / "home") == 2
 
 
 # ── what comes home ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -344,6 +344,18 @@ def test_whether_a_lease_is_watched_can_be_asked(container: Container) -> None:
         assert container.look().startswith("watcher|yes|")
 
 
+def test_a_watcher_that_a_signal_has_stopped_is_missing_until_it_is_woken(container: Container) -> None:
+    """It is a process as before, and looks at no clock. Its pod is ended from home then, once its deadline has passed."""
+    leased = msgspec.structs.replace(container.boot(left_s=10 * HOUR_S), lease_s=LEASE_S)
+    with started(container, container.prepare(leased)):
+        await_true(lambda: container.noted("sshd"))
+        pids = [int(place.read_text().split()[0]) for place in (container.watcher, container.lease_watcher)]
+        for number, there in ((signal.SIGSTOP, "no"), (signal.SIGCONT, "yes")):
+            for pid in pids:
+                os.kill(pid, number)
+            await_true(lambda there=there: [line.split("|")[1] for line in container.look().splitlines()] == [there] * 3)
+
+
 def test_a_key_that_may_not_delete_asks_for_a_stop(container: Container) -> None:
     """A pod without a volume that stands still costs nothing."""
     environment = container.prepare(container.boot(left_s=0.5))
