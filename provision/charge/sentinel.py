@@ -20,7 +20,7 @@ from provision.account.ledger import Ledger
 from provision.account.runs import RunState
 from provision.charge.controller import Hands, hands_of, hold_alone
 from provision.charge.ends.ending import end
-from provision.charge.ends.verdicts import ended_or_told
+from provision.charge.ends.verdicts import end_of
 from provision.charge.ownerless.strays import end_stray
 from provision.charge.rings.knell import How, tell_end
 from provision.envelope.failure import tell
@@ -92,12 +92,12 @@ def _ended(state: RunState, ledger: Ledger, edges: Edges) -> Teardown:
     """End it as `down` does; where the ledger has lost the run, by what its provider lists with its tag."""
     if _known(state.run_id, ledger) is not None:
         try:
-            return ended_or_told(state.run_id, lambda: end(state.run_id, edges))
+            return end_of(state.run_id, lambda: end(state.run_id, edges)).teardown
         except HeldElsewhere as error:
             return Teardown.unknown(state.run_id, str(error))
     edges.display.note(f"{ledger.path} has lost it: what {state.provider} lists of it is ended by its tag.")
     by_tag = partial(end_stray, state.run_id, state.provider, edges, meant=True)
-    return ended_or_told(state.run_id, by_tag)
+    return end_of(state.run_id, by_tag).teardown
 
 
 def _known(run_id: str, ledger: Ledger) -> RunState | None:

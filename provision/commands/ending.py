@@ -19,7 +19,7 @@ from provision.account.runs import RunState
 from provision.account.upkeep import BOUND_WORDS, Spent, Upkeep, is_billed, spent, spent_together, upkeep
 from provision.charge.ends.by_word import close_by_word, with_way_out
 from provision.charge.ends.ending import end
-from provision.charge.ends.verdicts import ended_or_told, told_if_cut_off, told_if_it_bills
+from provision.charge.ends.verdicts import RunEnd, end_of
 from provision.charge.finding import find_run
 from provision.charge.ownerless.looking import Sky, look_for_orphans
 from provision.charge.ownerless.orphans import (
@@ -131,7 +131,7 @@ def end_one(places: Places, run: str | None, *, discard: bool) -> Ended:
     ledger = Ledger(places.ledger)
     run_id = find_run(ledger, str(run), least_letters=LEAST_LETTERS).run_id
     ledger.remember(run_id)
-    teardown = _end_run(run_id, places, discard=discard)
+    teardown = _end_run(run_id, places, discard=discard).told()
     state = ledger.runs()[run_id]
     teardowns = (with_way_out(teardown, state, now_s=time.time()),)
     return Ended(teardowns=teardowns, costs=costs_on(state), learned=_learned(teardowns, places))
@@ -147,8 +147,8 @@ def end_by_word(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
         return str(click.prompt(question, default="", show_default=False, err=True)).strip() == run_id
 
     edges = Edges(places, _said())
-    act = partial(close_by_word, run_id, edges, says=says)
-    return Ended(teardowns=(ended_and_told(run_id, act, edges),))
+    said = ended_and_told(run_id, lambda: RunEnd(close_by_word(run_id, edges, says=says)), edges)
+    return Ended(teardowns=(said.teardown,))
 
 
 def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - no volume holds a result
@@ -159,7 +159,10 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     found = look_for_orphans(places, CLOCKS)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
     edges, teardowns, held = Edges(places, _said()), list[Teardown](), list[str]()
-    turns = (Turn(each.run_id or "", partial(end_volume, provider, each, edges)) for provider, each in volumes)
+    turns = (
+        Turn(each.run_id or "", partial(end_of, each.run_id or "", partial(end_volume, provider, each, edges)))
+        for provider, each in volumes
+    )
     for _, verdict in in_turn(turns, edges.display.note):
         if isinstance(verdict, Teardown):
             teardowns.append(verdict)
@@ -320,25 +323,15 @@ def _said() -> LineDisplay:
     return LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
 
 
-def _end_stray(run_id: str, provider: str, edges: Edges) -> Teardown:
+def _end_stray(run_id: str, provider: str, edges: Edges) -> RunEnd:
     """Of a run that this ledger knows also told to whom that run tells."""
-
-    def ended() -> Teardown:
-        return ended_or_told(run_id, lambda: end_stray(run_id, provider, edges))
-
-    if run_id not in Ledger(edges.places.ledger).runs():
-        return ended()
-    return ended_and_told(run_id, ended, edges)
+    act = partial(end_of, run_id, partial(end_stray, run_id, provider, edges))
+    return act() if run_id not in Ledger(edges.places.ledger).runs() else ended_and_told(run_id, act, edges)
 
 
-def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
+def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> RunEnd:
     ledger = Ledger(places.ledger)
     run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
     edges = Edges(places, _said())
     act = partial(end, run_id, edges, discard=discard, meant=meant)
-
-    def ended() -> Teardown:
-        with told_if_cut_off(run_id, ledger):
-            return told_if_it_bills(run_id, ledger, act)
-
-    return ended_and_told(run_id, ended, edges)
+    return ended_and_told(run_id, partial(end_of, run_id, act, ledger=ledger), edges)

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-from provision.charge.ends.verdicts import ended_or_told
-from provision.errors import BooksOpen, EndUnseen, Held
+from provision.charge.ends.verdicts import RunEnd
+from provision.errors import Held
 from provision.home.shielded import held_back
 from provision.seam import Teardown
 from provision.words import Note
@@ -23,7 +23,7 @@ class Turn:
     """One of several ends."""
 
     run_id: str
-    act: Callable[[], Teardown]
+    act: Callable[[], RunEnd]
     is_waited_for: bool = True  # at Ctrl-C; False = it says itself what it leaves, as it may bring a result home for long
 
 
@@ -37,10 +37,11 @@ def in_turn(turns: Iterable[Turn], said: Note) -> Iterator[tuple[str, Teardown |
         if not cut:
             with held_back(lambda: said(WAITED_FOR)) if turn.is_waited_for else nullcontext(cut) as cut:
                 try:
-                    verdict = ended_or_told(turn.run_id, turn.act)
+                    end = turn.act()
+                    verdict = end.teardown
+                    cut += [signal.SIGINT] * end.cut_off
                 except Held as error:
                     verdict = error
-                except (EndUnseen, BooksOpen) as error:
-                    verdict = Teardown.unknown(turn.run_id, str(error))
-                    cut.append(signal.SIGINT)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one, the next must be ended, too
+                    verdict = RunEnd.failed(turn.run_id, error).teardown
         yield turn.run_id, verdict

@@ -132,17 +132,16 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
     A result that does not come keeps its box, but not past the deadline: what bills for nothing else would bill for ever. A
     host of the user's does not, and is kept by what could not be asked for, too.
     """
-    message = "Ended by `down`."
-    if (of_lease := _ended_by_lease(run)) is not None:
-        message = f"{of_lease} {message}"
+    message, of_lease = "Ended by `down`.", _ended_by_lease(run)
     try:
         if not discard:
-            rescue(run)
+            of_lease = rescue(run) or of_lease
     except ResultOnBox as error:
         if is_users_own(run) or run.left_s > 0:
             return _left(run.state, str(error), at_s=run.clocks.wall())
         run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
         message = f"{message} Its result did not come home before its deadline, and is lost."
+    message = f"{of_lease} {message}" if of_lease is not None else message
     run.display.phase("teardown")
     teardown = renting.end(run.claim, run.renting)
     outcome = read_outcome(run.folder)

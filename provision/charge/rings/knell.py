@@ -10,9 +10,10 @@ import msgspec
 
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
+from provision.charge.ends.verdicts import RunEnd
 from provision.charge.rings.bell import LEASE_HAD_ENDED, alert_of, share_words, still_bills_words, targets_here
 from provision.charge.rings.budget import note_told, untold_shares
-from provision.errors import EndUnseen, Exit
+from provision.errors import Exit
 from provision.home.faults import apart
 from provision.home.places import RunFolder
 from provision.seam import Teardown
@@ -58,21 +59,17 @@ def _end_of(teardown: Teardown, state: RunState, folder: RunFolder, how: How, at
     return msgspec.structs.replace(alert, exit_code=state.billed.exit_code if state.billed else None)
 
 
-def ended_and_told(run_id: str, act: Callable[[], Teardown], edges: Edges) -> Teardown:
-    """The verdict of `act`, which ends a run of this home or waits for whoever is at it; what nobody else tells rings.
-
-    Raises what `act` raises; one that was cut off may have left a box that bills.
+def ended_and_told(run_id: str, act: Callable[[], RunEnd], edges: Edges) -> RunEnd:
+    """What `act` comes to, which ends a run of this home or waits for whoever is at it; what nobody else tells rings: one that
+    failed, or was cut off, may have left a box that bills. Raises what `act` raises.
     """
     ledger = Ledger(edges.places.ledger)
     ledger.remember(run_id)
     before = ledger.runs()[run_id]
-    try:
-        teardown = act()
-    except EndUnseen as error:
-        _tell(Teardown.unknown(run_id, str(error)), before, ledger.runs()[run_id], edges)
-        raise
-    _tell(teardown, before, ledger.runs()[run_id], edges)
-    return teardown
+    end = act()
+    if end.failure is None or end.may_bill:
+        _tell(end.teardown, before, ledger.runs()[run_id], edges)
+    return end
 
 
 def _tell(teardown: Teardown, before: RunState, after: RunState, edges: Edges) -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from provision.aboard.lease import lease_has_ended
 from provision.account.runs import Standing
 from provision.errors import ConnectionFailed, ControlLost, RentuneError, ResultOnBox
 from provision.seam import Box
@@ -22,17 +23,18 @@ from provision.walk.job.training import fetch, left_result, stopped_with_result
 
 REACH_S: Final = 20.0  # assumed: a box that is well answers at once, and one try in three is lost
 RESCUE_S: Final = 600.0  # assumed: 1 GB of adapter at 2 MB/s
+LEASE_HAD_ENDED: Final = "Its lease had ended, which stopped its trainer."
 
 
-def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) -> None:
+def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) -> str | None:
     """Bring home what there is on a box that answers; a trainer that is still at it is told to save and leave before, and has
-    its last checkpoint brought home where it has no result by then.
+    its last checkpoint brought home where it has no result by then. That its lease had ended, where the box says so.
 
     Raises ResultOnBox when there is a result, and it does not come, or there may be one on a host of the user's, and
     ControlLost. Nothing else: whatever a box says, and whatever fault of ours that meets, what bills does not wait for it.
     """
     try:
-        _bring_home(run, reach_s=reach_s, rescue_s=rescue_s)
+        return _bring_home(run, reach_s=reach_s, rescue_s=rescue_s)
     except (ResultOnBox, ControlLost):
         raise
     except Exception as error:
@@ -42,6 +44,7 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
         if is_users_own(run):
             raise unasked(run, why) from error
         run.display.note(f"What is on the box could not be brought home: {why}")
+    return None
 
 
 def _waits(run: Run) -> bool:
@@ -51,10 +54,10 @@ def _waits(run: Run) -> bool:
     return False
 
 
-def _bring_home(run: Run, *, reach_s: float, rescue_s: float) -> None:
+def _bring_home(run: Run, *, reach_s: float, rescue_s: float) -> str | None:
     box = _standing(run)
     if box is None:
-        return
+        return None
     try:
         shell = _connected(run, box, reach_s=reach_s, lifetime_s=MOST_S + rescue_s)
     except (RentuneError, OSError) as error:
@@ -64,13 +67,22 @@ def _bring_home(run: Run, *, reach_s: float, rescue_s: float) -> None:
             raise unasked(run, str(error)) from error
         run.display.note(f"The box could not be asked for a result: {error}")
         bring_left(run)
-        return
+        return None
     with shell, ended_after(shell, MOST_S + rescue_s), tended(run, shell, box):
         if left_result(shell, box) or stopped_with_result(
             run, shell, box, otherwise=f"rentune down --discard {run.run_id} does not wait"
         ):
             run.display.note("The trainer has left a result; bringing it home first.")
             _fetch(run, shell, box)
+        return _lease_words(run, shell, box)
+
+
+def _lease_words(run: Run, shell: Shell, box: Box) -> str | None:
+    """Where the line is gone by now nobody knows, and nothing waits for it."""
+    with suppress(RentuneError):
+        if run.state.opened.lease_s is not None and lease_has_ended(shell, box):
+            return LEASE_HAD_ENDED
+    return None
 
 
 def _standing(run: Run) -> Box | None:

@@ -10,21 +10,32 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from catalogs.hardware import Offer
+from provision.aboard.checkpoints import Fetched, fetch_newest
+from provision.aboard.marks import LEASE_ENDED_FILE
 from provision.account.ledger import Ledger
 from provision.account.lines import Billed
+from provision.charge.driving import drive
 from provision.cli import call
-from provision.errors import ControlLost, Exit
+from provision.errors import ControlLost, Exit, Reason
+from provision.home.checkpoints import steps_at_home
 from provision.home.places import Places, read_places
 from provision.providers import boxes_folder
+from provision.seam import Box, Launch
+from provision.ssh import Shell
 from provision.state.book import book_name, read_book, take
 from provision.state.results import FINISHED
-from provision.state.shared import PASSPHRASE, Place, this_holder
+from provision.state.shared import PASSPHRASE, Place, bring, this_holder
 from provision.store.bucket import Bucket
+from provision.walk.edges import Edges
+from remote.contract import EXIT_CODES, EndReason
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.bucket import Storage
+from tests.faults.leases.test_leased import leased
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.standins import FINISH, ScriptedBox
+from tests.faults.standins import FINISH, LEARN, ScriptedBox
+from tests.faults.test_elsewhere import boots_at_once
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 
@@ -132,3 +143,52 @@ def test_a_controller_that_was_overtaken_leaves_box_and_books_alone(
     assert not rehearsal.is_gone(run_id)
     assert (state.teardown, state.billed) == (None, None)
     assert not rehearsal.places.run(run_id).receipt.exists()
+
+
+class OneAtATime(ScriptedBox):
+    """Its files are its own, as a rented one's; it is asked for while none stands, or that is noted."""
+
+    num_ordered, stood = 0, False
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        self.num_ordered += 1
+        self.stood |= any(each.bills for each in super().owned().resources)
+        return msgspec.structs.replace(super().up(offer, launch), shares_files=False)
+
+
+SAVES_AND_LEAVES = f"{LEARN}; touch ../{LEASE_ENDED_FILE}; exit {EXIT_CODES[EndReason.INTERRUPTED]}"
+GOES_ON = f"if [ -e checkpoints/step-00000004/state.pt ]; then {FINISH}\nelse {SAVES_AND_LEAVES}\nfi"
+
+
+@pytest.mark.fault("F15", tier="box")
+def test_two_machines_that_come_back_at_a_leases_end_end_one_box_and_rent_one(
+    rehearsal: Rehearsal, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one fetches what the box has saved as the other takes the run: it ends nothing, and rents nothing. The other fetches
+    it, too, ends the box and goes on with the next.
+    """
+    run_id = rehearsal.open(change=lambda plan: leased(boots_at_once(plan), lease_s=600.0))
+    Place(url).publish(run_id, rehearsal.places)
+    other, first = tmp_path / "other-home", list[int]()
+
+    def fetch(shell: Shell, box: Box, home: Path) -> Fetched | None:
+        if not first:
+            first.append(1)
+            pass_the_term(url, run_id)
+            there = in_home(other, monkeypatch)
+            take(Bucket(url), run_id, this_holder(there))
+        return fetch_newest(shell, box, home)
+
+    monkeypatch.setattr("provision.walk.job.carrying.fetch_newest", fetch)
+    with Proxy(target_port=0) as line:
+        box = OneAtATime(rehearsal, line, GOES_ON)
+        with pytest.raises(ControlLost, match="was taken over from"):
+            rehearsal.drive(run_id, make=lambda _claim: box)
+        assert steps_at_home(rehearsal.places.run(run_id).checkpoints)[-1:] == [4]
+        assert (box.num_ordered, rehearsal.is_gone(run_id)) == (1, False)
+        there = read_places()
+        bring(run_id, url, there)
+        receipt = drive(run_id, Edges(there, Quiet(), make=lambda _claim: box))
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert [each.reason for each in receipt.tries] == [Reason.LEASE, None]
+    assert (box.num_ordered, box.stood) == (2, False)

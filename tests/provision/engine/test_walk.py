@@ -7,6 +7,8 @@ offer is the planner's, and what is trained on it a model of two layers, on its 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,11 +26,15 @@ from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan
 from planner.search.market.offers import on_sale
+from provision.aboard import job
+from provision.aboard.lease import lease_has_ended
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created, Ended
 from provision.charge.driving import drive
+from provision.charge.ends.ending import end
 from provision.cli import call
 from provision.errors import ConnectionFailed, Exit, Reason
+from provision.home.checkpoints import steps_at_home
 from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
@@ -37,14 +43,17 @@ from provision.prepare.opening import Agreed, open_run
 from provision.seam import Answer
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
+from provision.walk.books import read_receipt
 from provision.walk.edges import Edges
 from provision.watch.view import read_events
 from remote.bases.on_disk import prepare_base
 from remote.contract import AdapterFile, Event, ModelSource, Outcome, Phase
 from remote.digest import sha256_of
-from tests.doubles.bench import Bench, WithTheStack
+from tests.doubles.bench import ROOT, Bench, WithTheStack
 from tests.doubles.displays import Quiet
 from tests.doubles.services.hub import served
+from tests.faults.drawn import on_engine
+from tests.faults.rehearsal import wait_until
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import BOOT_S
 
@@ -221,6 +230,48 @@ def test_a_machine_that_reboots_in_training_goes_on(bench_at: Callable[[str], Be
     assert (steps[-1], len(steps) < 2 * 200) == (200, True), "it did not begin anew"
     assert len({line.box.host for line in ledger.lines() if isinstance(line, Created)}) == 1
     assert bench.provisioner().owned().resources == ()
+
+
+LEASE_S: Final = 25.0  # a machine is reached within ten seconds, also beside other tests; AWS's timer looks once a minute
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cloud", ["aws", "runpod"])
+def test_down_brings_home_what_a_box_has_saved_that_waits_at_its_leases_end(
+    cloud: str, bench_at: Callable[[str], Bench], tmp_path: Path
+) -> None:
+    """Its controller was killed in the training. The trainer was told to leave and has saved, and the machine waits 300 s for
+    somebody: that is whoever ends the run.
+    """
+    bench, places = bench_at(cloud), Places(home=tmp_path / "home", cache=tmp_path / "cache")
+    plan, ledger = planned(WALKS[cloud], tmp_path, steps=100_000), Ledger(places.ledger)
+    budget = msgspec.structs.replace(plan.request.budget, lease_hours=LEASE_S / HOUR_S)
+    plan = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+    run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    words = [msgspec.json.encode(bench).decode(), str(places.home), run_id, "resume"]
+    with (tmp_path / "controller.out").open("wb") as out:
+        command = [sys.executable, "-W", "ignore", "-m", on_engine.__name__, *words]
+        controller = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        wait_until(lambda: any(each.kind == "checkpoint" for each in read_events(places.run(run_id).events)))
+    finally:
+        controller.kill()
+        controller.wait()
+
+    box, key = ledger.runs()[run_id].box, client_key(places.run(run_id).keys, run_id=run_id).private
+    assert box
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+        wait_until(lambda: lease_has_ended(shell, box) and job.state(shell, box).state != "running")
+        [*_, saved] = [each.data["step"] for each in job.last_events(shell, box) if each.kind == "checkpoint"]
+    teardown = end(run_id, Edges(places, display := Quiet(), make=lambda _: bench.provisioner(WithTheStack)))
+
+    assert teardown.clean
+    assert bench.provisioner().owned().resources == ()
+    assert steps_at_home(places.run(run_id).checkpoints)[-1:] == [saved], display.notes
+    receipt = read_receipt(places.run(run_id))
+    assert receipt is not None
+    assert receipt.ending.ended_by == "lease"
+    assert "Its lease had ended" in receipt.ending.message
 
 
 def drawn_base(plan: Plan, folder: Path) -> dict[str, bytes]:

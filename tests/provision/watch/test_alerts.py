@@ -28,6 +28,7 @@ from provision.account.receipt.value import Ending
 from provision.charge.controller import this_process
 from provision.charge.driving import drive
 from provision.charge.ends.ending import end
+from provision.charge.ends.verdicts import RunEnd
 from provision.charge.guard import SENTINEL
 from provision.charge.ownerless.orphans import find_orphans
 from provision.charge.rings.bell import Bell, read_targets
@@ -609,12 +610,12 @@ def test_what_its_own_controller_has_ended_and_told_down_does_not_tell_again(pla
         other = msgspec.structs.replace(this_process(run_id, at_s=1.0), pid=1)
         gone = Teardown.destroyed(run_id, "")
 
-        def by_its_controller() -> Teardown:
+        def by_its_controller() -> RunEnd:
             for line in (other, Ended(run_id=run_id, at_s=2.0, teardown=gone)):
                 Ledger(places.ledger).append(line)
-            return gone
+            return RunEnd(gone)
 
-        assert ended_and_told(run_id, by_its_controller, Edges(places, Quiet())) == gone
+        assert ended_and_told(run_id, by_its_controller, Edges(places, Quiet())).teardown == gone
     assert heard.bodies == []
 
 

@@ -25,7 +25,7 @@ from provision.account.lines import Billed, Controlled, Created, Ended, PhaseEnd
 from provision.charge.controller import Hands, hands_of, in_control
 from provision.charge.ends import handover
 from provision.charge.ends.ending import end, end_with_books, longest_end_s
-from provision.charge.ends.verdicts import ended_or_told, told_if_cut_off, told_if_it_bills
+from provision.charge.ends.verdicts import RunEnd, end_of, told_if_cut_off
 from provision.charge.rings.knell import ended_and_told
 from provision.cli import call
 from provision.errors import ConnectionFailed, EndUnseen, Exit, Held, MissingPart, RentuneError
@@ -78,9 +78,17 @@ def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, le
 def test_ctrl_c_once_too_often_says_what_may_bill(run_id: str, ledger: Ledger) -> None:
     """It cuts off the ending itself: with 3 where a box may live, with 130 once it is gone or was never asked for."""
 
+    def interrupted() -> Teardown:
+        raise KeyboardInterrupt
+
     def cut_off() -> RentuneError:
-        with pytest.raises(RentuneError) as told, told_if_cut_off(run_id, ledger):
-            raise KeyboardInterrupt
+        with pytest.raises(RentuneError) as driven, told_if_cut_off(run_id, ledger):
+            interrupted()
+        ended = end_of(run_id, interrupted, ledger=ledger)
+        assert (ended.cut_off, ended.teardown.clean) == (True, False)
+        with pytest.raises(type(driven.value)) as told:
+            ended.told()
+        assert (str(told.value), told.value.hint) == (str(driven.value), driven.value.hint), "driven or ended, the same is said"
         return told.value
 
     gone = Teardown.destroyed(run_id, "")
@@ -281,7 +289,7 @@ def test_one_that_asked_is_not(run_id: str, places: Places, ledger: Ledger) -> N
     def make(_claim: Claim) -> Paper:
         raise MissingPart("The SDK is not installed.", hint="Install it.")
 
-    told = ended_or_told(run_id, lambda: end(run_id, Edges(places, Quiet(), make=make)))
+    told = end_of(run_id, lambda: end(run_id, Edges(places, Quiet(), make=make))).teardown
     assert (told.verdict, told.message) == ("unknown", "The SDK is not installed. Install it.")
 
 
@@ -375,7 +383,7 @@ def test_a_controller_of_another_user_is_told_and_not_waited_for(
         patched.setattr("provision.charge.ends.handover.os.kill", denied)
         fcntl.flock(held, fcntl.LOCK_EX)
         end_it = partial(end, run_id, Edges(places, Quiet(), make=lambda _claim: Paper()))
-        told = told_if_it_bills(run_id, ledger, end_it)
+        told = end_of(run_id, end_it, ledger=ledger).told()
     assert told.verdict == "unknown"
     assert f"Process {other_process.pid}, which controls run {run_id}, is another user's" in told.message
     assert told.message.endswith(f"As that user: rentune down {run_id}")
@@ -391,11 +399,8 @@ def test_a_verdict_outlives_the_ledger(run_id: str, places: Places, ledger: Ledg
         ledger.path.mkdir()
         return left
 
-    def ended() -> Teardown:
-        with told_if_cut_off(run_id, ledger):
-            return told_if_it_bills(run_id, ledger, refused)
-
-    assert ended_and_told(run_id, ended, Edges(places, Quiet())) == left
+    end_it = partial(end_of, run_id, refused, ledger=ledger)
+    assert ended_and_told(run_id, end_it, Edges(places, Quiet())) == RunEnd(left)
 
 
 def test_a_fault_of_ours_while_a_run_is_driven_says_what_may_bill(run_id: str, ledger: Ledger) -> None:
