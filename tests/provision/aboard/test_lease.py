@@ -260,7 +260,7 @@ def lead_no_more(box: Box) -> None:
 
 def in_task(process: psutil.Process, task: str) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(TASK_MARK) == task
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get(TASK_MARK) == task)
     except psutil.Error:
         return False
 
