@@ -22,17 +22,18 @@ from benchmarks.machine import RESULTS, describe_machine
 from tests.faults.drawn.schedule import Played, draw, play
 
 RESULT = RESULTS / "chaos.md"
-WHAT = """Each schedule is one run in an account with its manners (lists up to 60 s late, boots up to 150 s, deletes up to
-120 s, refused and lost calls), a line with cuts of 5 s to an hour and lost answers, a trainer that may crash or be killed,
-a box, on demand or spot, that may be taken away, a disk that costs up to a third of it, a result whose way home is billed,
-a clock at home that is set by up to an hour, a lease of 15 to 60 minutes in three of five, up to two machines
-elsewhere, and one to five controllers, each killed, stopped by Ctrl-C or left in peace at any moment. Then time
-passes. What must hold: no box stands at deadline + grace, though nobody came; never two at once; one `down`
-afterwards closes everything; the ledger's dollars are at least the bill less one minute, and at most the cap; they
-are at most the bill and what nobody could see: ten minutes for each attempt, and the time in which no box stood and
-nobody was in charge; the adapter is at home, or the receipt says why not. Where a controller was killed while it
-asked for a box, and nobody came before the deadline, the ledger takes it that there was one until then: hence the
-largest difference."""
+WHAT = """Each schedule is one run in an account with its manners (lists up to 60 s late, boots up to 150 s, deletes up to 120
+s, refused and lost calls), a line with cuts of 5 s to an hour and lost answers, a trainer that may crash or be
+killed, a box, on demand or spot, that may be taken away, a disk that costs up to a third of it, a result whose way
+home is billed, a clock at home that is set by up to an hour, a lease of 15 to 60 minutes in three of five, up to
+two machines elsewhere, and one to five controllers, each killed, stopped by Ctrl-C or left in peace at any moment;
+during one of four somebody types `down`, whose process lives to send its signal or does not. Then time passes. What
+must hold: no box is ordered after a `down`, until somebody resumes the run; no box stands at deadline + grace,
+though nobody came; never two at once; one `down` afterwards closes everything; the ledger's dollars are at least
+the bill less one minute, and at most the cap; they are at most the bill and what nobody could see: ten minutes for
+each attempt, and the time in which no box stood and nobody was in charge; the adapter is at home, or the receipt
+says why not. Where a controller was killed while it asked for a box, and nobody came before the deadline, the
+ledger takes it that there was one until then: hence the largest difference."""
 
 
 def main() -> int:
@@ -66,6 +67,7 @@ def report(played: list[Played], took_s: float) -> str:
         "controllers": str(sum(len(each.controllers) for each in schedules)),
         "of them killed before their end": str(sum(each.kills for each in played)),
         "sent Ctrl-C, unless they ended before": str(sum(each.stops for each in played)),
+        "during which somebody typed `down`": str(sum(each.told for each in played)),
         "refused, failed or lost calls that were planted": str(sum(fault.times for fault in faults)),
         "runs on spot machines": str(sum(each.spot for each in schedules)),
         "runs with a disk that is billed": str(sum(each.disk_gib > 0 for each in schedules)),

@@ -14,7 +14,7 @@ from planner.asking.request import HOST, LOCAL
 from provision.aboard.renewal import IDLE_LIMIT_S
 from provision.account.runs import RunState
 from provision.charge.attendant import Attendant
-from provision.charge.ends.handover import ENDING
+from provision.charge.ends.handover import ENDING, is_ending
 from provision.charge.rings.bell import Bell
 from provision.home.faults import apart, keep_fault
 from provision.providers import ended_from_home, has_idle_limit
@@ -82,7 +82,7 @@ class Leave:
             keep_fault(self.run.folder)
             self._leave(number)
             return True
-        if state.phase in ENDING or self._stop.meant(state):
+        if is_ending(state) or self._stop.meant(state):
             self._put_off = number
             return True
         if state.may_bill and ended_from_home(state.provider):

@@ -174,6 +174,10 @@ class RunFolder(msgspec.Struct, frozen=True):
     def lock(self) -> Path:
         return self.root / "lock"  # held by the process that controls the run
 
+    @property
+    def wish(self) -> Path:
+        return self.root / "to-end"  # who has said that the run is to end: nothing more is ordered for it
+
 
 # What an sshd_config can't quote, what ends a pattern of grep, and bytes that are no text: in a path of ours none may stand.
 UNFIT: Final = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')

@@ -25,6 +25,7 @@ from provision.errors import (
     WrongHostKey,
 )
 from provision.home.places import RunFolder
+from provision.home.wish import end_is_wished
 from provision.prepare.limits.deadline import limit_of
 from provision.prepare.limits.quotas import remember_refused, strike_out
 from provision.providers import boot_wait_s
@@ -186,6 +187,7 @@ def _write_down(run: Run, plan: Plan) -> None:
     account = run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider)).account()
     deadline_at_s, more_time = _deadline(run, allowed, past, now_s=now_s)
     _set_aside(run.folder, number=len(state.rentals))
+    _require_no_wish(run)
     run.ledger.append(
         Attempted(
             run_id=run.run_id,
@@ -225,7 +227,18 @@ def _set_aside(folder: RunFolder, *, number: int) -> None:
             paper.replace(folder.tries / str(number) / paper.name)
 
 
+def _require_no_wish(run: Run) -> None:
+    """Before anything is ordered: a signal may have come while an attempt was ended, or not at all. Raises KeyboardInterrupt
+    where somebody has said that the run is to end, as the signal would.
+    """
+    if end_is_wished(run.folder):
+        raise KeyboardInterrupt
+
+
 def _rented(run: Run, adopted: Box | None) -> AbstractContextManager[Holding]:
+    """Raises KeyboardInterrupt where another may not be asked for: its line may have waited for a store."""
+    if adopted is None:
+        _require_no_wish(run)
     return holding(
         run.plan.offer,
         run.launch,

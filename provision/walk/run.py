@@ -23,11 +23,12 @@ from provision.account.runs import Standing
 from provision.clouds.whose import other_account_words
 from provision.errors import Reason, Scope
 from provision.home.checkpoints import steps_at_home
+from provision.home.wish import end_is_wished
 from provision.walk import renting
 from provision.walk.attempt import attempt, confirm
 from provision.walk.books import close_books, with_books_open
 from provision.walk.driven import Run
-from provision.walk.end import End, Failed, GoOn, LeftOpen, Stopped, Telling, Trained
+from provision.walk.end import STOPPED, End, Failed, GoOn, LeftOpen, Stopped, Telling, Trained
 from provision.walk.job.at_home import adapter_home, read_outcome
 from provision.walk.job.carrying import bring_pushed, lies_at, may_have_pushed, meter_pushes, unasked_store
 from provision.walk.job.left import bring_left
@@ -83,6 +84,8 @@ def _settled(run: Run, phases: Phases) -> End | None:
             return Failed(f"{said} {UNCONFIRMED}".strip())
     num_idle_leases, learned, of_lease = 0, _newest_step(run), False
     while True:
+        if run.state.standing in (Standing.OPENED, Standing.BETWEEN) and end_is_wished(run.folder):
+            return Stopped(f"{said} {STOPPED}".strip(), ended_by=ended_by)
         if run.state.standing is Standing.BETWEEN and (ends := _without_learned(run, said)) is not None:
             return ends
         before, learned = learned, _newest_step(run)  # only now: what was pushed may have come home just before

@@ -8,14 +8,6 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 from __future__ import annotations
 
 from remote.contract.capabilities import CAPABILITIES, FUSED_FAMILIES, Capabilities, ungraphed
-from remote.contract.confusion import (
-    DRAWN_CLASSES,
-    ClassFigures,
-    Confusion,
-    confusion_of,
-    figures_of,
-    table_of,
-)
 from remote.contract.earlier import ADAPTER_CONFIG, Begun, other_job, stranger
 from remote.contract.event import FIGURES, LOSSES, Event, parse_event
 from remote.contract.files import (
@@ -138,7 +130,6 @@ __all__ = [
     "CAST_INPUT",
     "CHECKPOINT_DIR",
     "CHECKPOINT_FILES",
-    "DRAWN_CLASSES",
     "EVENTS_FILE",
     "EXIT_CODES",
     "FIGURES",
@@ -192,8 +183,6 @@ __all__ = [
     "BestBy",
     "Capabilities",
     "Checkpointing",
-    "ClassFigures",
-    "Confusion",
     "Count",
     "DataFormat",
     "DataSource",
@@ -240,14 +229,12 @@ __all__ = [
     "best_by_of",
     "checkpoint_name",
     "checkpoint_step",
-    "confusion_of",
     "decode",
     "disk_blocks",
     "encode",
     "evenly_spaced",
     "exit_code",
     "fate_of_long",
-    "figures_of",
     "has_tf32",
     "keeps_apart",
     "names_label",
@@ -264,7 +251,6 @@ __all__ = [
     "staged",
     "steps_sorted",
     "stranger",
-    "table_of",
     "trained_multiple",
     "ungraphed",
     "waiting_bytes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Final
 
 from provision.aboard.detached import ANSWER_S
@@ -16,6 +16,7 @@ from provision.charge.ends.nothing import NothingRented
 from provision.charge.finding import find_run
 from provision.errors import MissingPart, Reason, RentuneError, ResultOnBox
 from provision.home.places import RunFolder
+from provision.home.wish import end_wished
 from provision.prepare.papers import lost_papers, read_claim
 from provision.seam import Answer, Provisioner, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import PushedCheckpoints, pushed_of
@@ -55,7 +56,8 @@ def end(run_id: str, edges: Edges, *, discard: bool = False, meant: bool = True,
     if patience_s is None:
         patience_s = longest_end_s(_made_if_rented(edges, folder, state)) if meant else LOOK_S
     ask = Ask.NOTHING if not meant else Ask.STOP_AT_ONCE if discard else Ask.STOP
-    with handed_over(run_id, folder, ledger, note, edges.clocks, ask=ask, patience_s=patience_s) as held:
+    word = end_wished(folder, note) if meant and not state.over else nullcontext()
+    with word, handed_over(run_id, folder, ledger, note, edges.clocks, ask=ask, patience_s=patience_s) as held:
         if not meant:
             require_nobody(run_id, find_run(ledger, run_id), held=held, now_s=edges.clocks.wall())
         if not held:

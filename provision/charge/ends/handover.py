@@ -6,12 +6,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
-from provision.account.runs import RunState
+from provision.account.runs import RunState, Standing
 from provision.charge.controller import (
     POLL_S,
     Hands,
@@ -45,15 +46,23 @@ class Ask(StrEnum):
     STOP_AT_ONCE = "stop at once"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Processes that were asked to stop, and those that were told of as ending the run already."""
+
+    signalled: set[int] = field(default_factory=set)
+    awaited: set[int] = field(default_factory=set)
+
+
 @contextmanager
 def handed_over(
     run_id: str, folder: RunFolder, ledger: Ledger, note: Note, clocks: Clocks, *, ask: Ask, patience_s: float
 ) -> Iterator[bool]:
     """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said.
 
-    Whoever holds it is asked once to stop, as soon as the ledger says who that is: one that has just taken the lock has not
-    written it down yet, and another may take it meanwhile. Raises Refused where that is another user's process, which nobody
-    else may ask.
+    Whoever holds it is asked once to stop, as soon as the ledger says who that is, and that it does not end the run already:
+    one that has just taken the lock has not written it down yet, and another may take it meanwhile. Raises Refused where that
+    is another user's process, which nobody else may ask.
 
     Nobody holds a lock that is not there: where its file can't be made, that is told, and keeps nothing that bills.
     """
@@ -63,7 +72,7 @@ def handed_over(
         note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
         yield True
         return
-    began_at_s, asked, told = clocks.steady(), set[int](), False
+    began_at_s, asked, told = clocks.steady(), Asked(), False
     look_s = 0.0
     while True:
         with lock_of(folder, clocks, patience_s=look_s) as locked:
@@ -83,15 +92,27 @@ def handed_over(
         look_s = min(LOOK_S, SILENCE_S, patience_s - waited_s)
 
 
-def _ask(state: RunState, note: Note, clocks: Clocks, *, at_once: bool, asked: set[int]) -> None:
-    """To stop with what is finished, each process once; a second time, a moment later, means at once."""
+def is_ending(state: RunState) -> bool:
+    """Whether whoever is in charge does what it would be asked for. One that ends an attempt does; between two it may be about
+    to order the next.
+    """
+    meant = state.controlled is not None and state.controlled.ending
+    return meant or (state.phase in ENDING and state.standing is not Standing.BETWEEN)
+
+
+def _ask(state: RunState, note: Note, clocks: Clocks, *, at_once: bool, asked: Asked) -> None:
+    """To stop with what is finished, each process once; a second time, a moment later, means at once. One that ends something
+    is looked at again: another attempt may follow that.
+    """
     controlled = state.controlled
-    if controlled is None or controlled.pid in asked or not is_alive(controlled):
+    if controlled is None or controlled.pid in asked.signalled or not is_alive(controlled):
         return
-    asked.add(controlled.pid)
-    if controlled.ending or state.phase in ENDING:
-        note(f"Process {controlled.pid} is ending it already; waiting for that.")
+    if is_ending(state):
+        if controlled.pid not in asked.awaited:
+            note(f"Process {controlled.pid} is ending it already; waiting for that.")
+        asked.awaited.add(controlled.pid)
         return
+    asked.signalled.add(controlled.pid)
     note(f"Asking its controller (process {controlled.pid}) to stop and tear down.")
     _terminate(controlled)
     if at_once:

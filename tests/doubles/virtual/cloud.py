@@ -69,6 +69,7 @@ class VirtualCloud:
         self.outside.pass_time(duration_s)
 
     def up(self, offer: Offer, launch: Launch) -> Box:
+        self.life.ordered()
         self.life.tick()
         listed = self.inventory.listed((offer.region,), launch.run_id)
         if not listed.nothing:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +24,11 @@ from planner.units import GB, SECONDS_PER_HOUR
 from provision.account.ledger import Ledger
 from provision.charge.controller import in_control
 from provision.charge.ends.ending import end_with_books
+from provision.charge.ends.handover import is_ending
 from provision.clouds.programs.order import PowerOff
 from provision.home.clocks import Clocks
-from provision.home.places import Places
+from provision.home.places import Places, RunFolder
+from provision.home.wish import end_wished, wish_no_end
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import Agreed, open_run
 from provision.walk.driven import Reach, Run, read_run
@@ -63,6 +66,11 @@ class Controller:
     pause_s: float
     killed_at: int | None = None
     stopped_at: int | None = None
+    told_at: int | None = None  # somebody types `down` meanwhile
+    heard_after: int | None = None  # so many moments later that sends its signal; None = it was killed before
+
+    def life(self) -> Life:
+        return Life(killed_at=self.killed_at, stopped_at=self.stopped_at, told_at=self.told_at, heard_after=self.heard_after)
 
 
 @dataclass(frozen=True)
@@ -97,11 +105,12 @@ class Played:
     leases_ended: int
     billed_usd: Decimal  # by the fake cloud
     ledger_usd: Decimal
+    told: int = 0  # controllers during which somebody typed `down`
 
 
 def draw(seed: int) -> Schedule:
     """The same schedule for the same seed, on every machine."""
-    rng = random.Random(seed)
+    rng, apart = random.Random(seed), random.Random(f"down {seed}")
     verbs: tuple[Verb, ...] = ("create", "list", "delete")
     faults = tuple(
         (
@@ -137,7 +146,7 @@ def draw(seed: int) -> Schedule:
         lost_answers=rng.choice([0.0, 0.0, 0.05, 0.2]),
         taken_after_s=rng.uniform(0.0, 9000.0) if rng.random() < 0.15 else None,
         max_usd=rng.choice([Decimal(3), Decimal(6), Decimal(12)]),
-        controllers=tuple(_controller(rng, first=number == 0) for number in range(rng.choice([1, 2, 3, 5]))),
+        controllers=tuple(_told(apart, _controller(rng, first=number == 0)) for number in range(rng.choice([1, 2, 3, 5]))),
         disk_gib=rng.choice([0, 100, 2_000, 6_000]),  # the last as dear as a third of the machine
         spot=rng.random() < 0.3,
         clock_set=tuple((rng.uniform(0.0, 9000.0), rng.choice(SET_BY_S)) for _ in range(rng.choice([0, 0, 1, 2]))),
@@ -156,17 +165,37 @@ def _controller(rng: random.Random, *, first: bool) -> Controller:
     )
 
 
+def _told(rng: random.Random, controller: Controller) -> Controller:
+    """During one of four somebody types `down`; drawn apart, so that all else of a seed stays as it was."""
+    if controller.command != "resume" or rng.random() > 0.25:
+        return controller
+    told_at = round(rng.choice([40, 150, 600]) * rng.random()) + 1
+    return dataclasses.replace(controller, told_at=told_at, heard_after=rng.choice([None, 0, 3, 20]))
+
+
+def _say(folder: RunFolder) -> None:
+    with end_wished(folder, Quiet().note):
+        pass
+
+
 def play(schedule: Schedule, folder: Path) -> Played:
     """Play it in this folder, with virtual seconds and this process's signals. Nothing outside of the folder is touched."""
     stage = Stage.set(schedule, folder)
-    kills = stops = 0
+    kills = stops = told = late_orders = 0
     for controller in schedule.controllers:
         stage.pass_unattended(controller.pause_s)
-        kills += stage.send(controller)
+        life = controller.life()
+        kills += stage.send(controller, life=life)
         stops += controller.stopped_at is not None
+        told += life.is_told
+        late_orders += life.late_orders
+        if life.is_told and controller.heard_after is not None:  # whoever typed it waits, and ends what is left
+            stage.send(Controller("down", pause_s=0.0))
+    late = (f"{late_orders} orders followed a `down`",) if late_orders else ()
     return Played(
         schedule=schedule,
-        broken=tuple(stage.judged()),
+        broken=(*stage.judged(), *late),
+        told=told,
         trained=stage.trained,
         kills=kills,
         stops=stops,
@@ -210,11 +239,16 @@ class Stage(JudgedRun):
 
     # ── controllers ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def send(self, controller: Controller, *, ledger: Ledger | None = None) -> bool:
+    def send(self, controller: Controller, *, ledger: Ledger | None = None, life: Life | None = None) -> bool:
         """Let it do what it is for; whether it was killed. A run that is over is refused by either command."""
         if self.is_over:
             return False
-        life = Life(killed_at=controller.killed_at, stopped_at=controller.stopped_at)
+        life, folder = life or controller.life(), self.places.run(self.run_id)
+        life.say, life.asks = partial(_say, folder), lambda: not is_ending(self.state)
+        if controller.command == "resume":
+            wish_no_end(folder, run_id=self.run_id)
+        else:
+            _say(folder)
         held = self._held(life, ledger or MortalLedger(self.places.ledger, life))
         act: Callable[[Run], object] = walk if controller.command == "resume" else end_with_books
         try:
