@@ -59,6 +59,7 @@ def answer(request: Request, edges: Edges, market: Market, *, cards: Cards | Non
         *unread_labels(request.task, request.data.unread_labels),
         *_short(result),
         *_unread(result),
+        *_ranked(result, architecture),
         *_gated(result),
         *_sent(result, architecture, sent),
         *_part(architecture),
@@ -106,6 +107,17 @@ def _unread(result: SearchResult) -> tuple[str, ...]:
     """What was said of the training and is read by none of the plans shown."""
     plans = (*result.rows, *(way.plan for way in result.ways_out))
     return unread(result.request.training, (plan.strategy for plan in plans))
+
+
+def _ranked(result: SearchResult, architecture: Architecture) -> tuple[str, ...]:
+    """What a rank that was said means where a higher one makes a smaller adapter."""
+    if result.request.training.get("method") not in ("oft", "lokr") or "rank" not in result.request.training:
+        return ()
+    from planner.notices.ranks import rank_words  # only then: it costs start-up time
+
+    plan = next(iter((*result.rows, *(way.plan for way in result.ways_out))), None)
+    words = None if plan is None else rank_words(architecture, plan.strategy)
+    return () if words is None else (words,)
 
 
 def _gated(result: SearchResult) -> tuple[str, ...]:

@@ -34,6 +34,11 @@ fine-tuning on twenty-nine bases (`benchmarks/estimates/trace_against_closed.py`
 A method of peft that has no column has neither a closed form nor a row in the trainer. `rentune estimate --method NAME` (its
 `peft_type` in lower case) traces a step of it by peft's own defaults where that can be done:
 [benchmarks/results/methods_of_peft.md](../benchmarks/results/methods_of_peft.md) says of which.
+
+A higher rank never takes less memory, but of two methods. OFT's rank counts the blocks of a rotation: the more of them, the
+smaller each, and the adapter. LoKr's cuts its large factor of m × n in two of m × r and r × n where r is below half of the
+longer side (peft's rule), and leaves it whole from there on; cut in two it has r · (m + n) parameters, which may be more than
+the m · n of the whole. `plan` says so where a rank that was said is such a one.
 """
 LEAST: Final = {"num_virtual_tokens": 20, "trainable_layers": 1}  # what some methods can't do without
 

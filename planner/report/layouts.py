@@ -55,6 +55,11 @@ def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Tab
         )
     yield table
     yield from _cannot(layouts)
+    if cards.number > 1:
+        yield (
+            "Cards of several machines are none of these ways: their rows stand in the table where no single machine does the "
+            "job, or with --goal fastest, and this version runs none."
+        )
     yield "Tensor and context parallel cut weights and rows, too: `rentune estimate` counts them, and nothing here runs them."
 
 
@@ -89,7 +94,7 @@ def _heading(cards: Cards) -> str:
     if cards.number == 1:
         return f"One card of {size}." if cards.gpu is None else f"One {size}."
     what = f"cards of {size}" if cards.gpu is None else size
-    return f"{cards.number} {what} are not one card of {cards.number * cards.memory_gib:g} GiB."
+    return f"{cards.number} {what} in one machine are not one card of {cards.number * cards.memory_gib:g} GiB."
 
 
 def way(each: Layout, held: Iterable[str] = ()) -> str:

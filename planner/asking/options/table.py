@@ -173,7 +173,7 @@ FILE: Final[Mapping[str, Any]] = {"cls": Once, "metavar": "FILE"}
 VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
     (
         "--gpus",
-        'Cards that you have ("2xRTX 3090", "4x24GB"): how each way to share them would hold the job. Restricts no offer.',
+        'Cards of one machine of yours ("2xRTX 3090", "4x24GB"): how each way to share them holds the job. Restricts no offer.',
         {"cls": Once, "type": CARDS},
     ),
     ("--which-model", "Instead of one base's plans: the largest base of each family that the card holds, with its plan.", FLAG),

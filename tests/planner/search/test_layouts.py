@@ -162,7 +162,7 @@ def test_cards_by_name_are_told_with_hours_and_with_what_the_link_takes() -> Non
         for part in cards_lines(Cards(2, 24.0, "RTX 3090"), result.layouts)
         for line in render(part, width=240, colour=False)
     ]
-    assert lines[0].startswith("2 RTX 3090 (24 GiB) are not one card of 48 GiB.")
+    assert lines[0].startswith("2 RTX 3090 (24 GiB) in one machine are not one card of 48 GiB.")
     assert any("slower by a link of 25 GB/s (assumed)" in line for line in lines)
     assert {each.train_s for each in asked("7b", cards=Cards(2, 24.0)).layouts} == {None}
 
@@ -203,7 +203,7 @@ def test_each_way_is_a_row_with_what_adds_up() -> None:
     for width in (80, 100):
         lines = [line for part in parts for line in render(part, width=width, colour=False)]
         text = " ".join(" ".join(lines).split())
-        assert text.startswith("4 cards of 24 GiB are not one card of 96 GiB.")
+        assert text.startswith("4 cards of 24 GiB in one machine are not one card of 96 GiB.")
         assert "not yet runnable: of those that would fit the trainer cannot do" in text
         assert max(map(len, lines)) <= width
     assert set(ADDS_UP) == set(get_args(LayoutKind))
