@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Final
 
 from planner.asking.request import ESTIMATED, Classes, DataAsked
@@ -72,6 +74,18 @@ def short_words(data: DataAsked) -> str | None:
     if data.reading.max_rows is None or there >= data.reading.max_rows:
         return None
     return f"{data.reading.max_rows:,} rows were asked for and the data has {there:,}: all of them count, and no more"
+
+
+def text_words(file: str, files: Sequence[str], rows: int) -> Iterator[str]:
+    """What of text files is a document. `file`: the name of what was read; `files`: those in it, where they are several."""
+    if sum(map(_is_text, files)) > 1:
+        yield f"each text file is one document, {rows:,} in all; in a lone one each line is a document"
+    elif _is_text(file) and rows > 1:
+        yield f"each of {rows:,} lines of {file} is one document; a text that goes on over lines is one row of a JSONL file"
+
+
+def _is_text(file: str) -> bool:
+    return PurePath(file.lower().removesuffix(".gz").removesuffix(".zst")).suffix == ".txt"
 
 
 def label_words(classes: Classes) -> tuple[str, ...]:

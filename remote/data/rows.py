@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from remote.contract import FileBefore
 from remote.contract.reading import ANSWER_KEYS, CHAT_KEYS, CONTEXT_KEYS, KNOWN_KEYS, LABEL_KEYS, PROMPT_KEYS, SYSTEM_KEY
 from remote.data.cells import Unusable, name_of, text_at
-from remote.data.files import BEYOND, Part, files_of, records
+from remote.data.files import BEYOND, Part, are_whole, files_of, records
 from remote.data.files import UnreadableData as UnreadableData
 from remote.data.labelled import Labelled, Unlabelled, labelled
 from remote.data.named import NAMED_SO, Columns, beside, lacking, renamed
@@ -158,10 +158,10 @@ def read_rows(
 
 def _numbered(parts: Sequence[Part]) -> Iterator[tuple[Part, int, int, Any]]:
     """Each record of the files: its file, the lines in those before, its own line, and what stands there."""
-    before = 0
+    before, whole = 0, are_whole(parts)
     for part in parts:
         line = 0
-        for line, raw in records(part.path):
+        for line, raw in records(part.path, whole=whole):
             yield part, before, line, raw
         before += line
 

@@ -11,7 +11,7 @@ import msgspec
 
 from planner.asked import read_whole
 from planner.asking.options.overlay import on_host
-from planner.notices.rows import cut_words, held_out_words, label_words, packed_words, short_words
+from planner.notices.rows import cut_words, held_out_words, label_words, packed_words, short_words, text_words
 from planner.report.epoch import epoch_words
 from planner.report.words import note
 from provision.commands.check.rows import most_tokens
@@ -70,6 +70,9 @@ def _notes(request: Request, plan: Plan | None) -> Iterator[str]:
     cut = cut_words(request.data, seq_len) if seq_len is not None else None
     laid = packed_words(request.data, plan.strategy.seq_len) if plan is not None else None
     yield from filter(None, [cut, laid, short_words(request.data)])
+    if request.data.path is not None:
+        names = [name for name, _ in request.data.files]
+        yield from text_words(Path(request.data.path).name, names, request.data.num_examples)
     yield from label_words(request.data.classes)
     yield from foreseen(request)
     held_out = "held out and learned from, too, so that its loss says little"

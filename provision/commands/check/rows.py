@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from planner.asking.options.kinds import TASKS
 from planner.asking.request import DataAsked
-from planner.notices.rows import cut_words, label_words, unread_labels
+from planner.notices.rows import cut_words, label_words, text_words, unread_labels
 from planner.report.words import note
 from provision.commands.check.twins import twins_words
 from provision.envelope import Problem
@@ -45,6 +45,7 @@ def check_rows(path: Path, model: str | None, task: str, columns: dict[str, str]
     told = (
         *(() if model is None else _cut_by(model, report)),
         *unread_labels(task, report.unread_labels),
+        *text_words(report.file, [name for name, _ in report.files], report.rows),
         *label_words(report.classes),
         *twins_words(report.repeats, "said word for word in an earlier one, and learned as often", report.files),
     )

@@ -16,7 +16,7 @@ from remote.data.files.parts import Part as Part
 from remote.data.files.parts import form_of as form_of
 from remote.data.files.parts import parts_of
 from remote.data.files.texts import BEYOND as BEYOND
-from remote.data.files.texts import json_lines, json_list, table, text_lines
+from remote.data.files.texts import json_lines, json_list, table, text_lines, whole_text
 from remote.data.files.unreadable import UnreadableData as UnreadableData
 
 Record = tuple[int, Any]  # the line, or of a form without lines the row, from 1; text of a JSON line, otherwise a mapping
@@ -39,12 +39,22 @@ def files_of(path: Path, more: Sequence[Path] = ()) -> tuple[Part, ...]:
     return parts_of((path, *more), tuple(FORMS))
 
 
-def records(path: Path) -> Iterator[Record]:
-    """The records of a file. A JSON line stays text until its row is read, so that one bad line is one bad row.
+TEXT: Final = ".txt"
+
+
+def are_whole(parts: Sequence[Part]) -> bool:
+    """Whether each text file among these is one document: of several it is; a lone one has a document a line."""
+    return sum(form_of(part.path) == TEXT for part in parts) > 1
+
+
+def records(path: Path, *, whole: bool = False) -> Iterator[Record]:
+    """The records of a file. A JSON line stays text until its row is read, so that one bad line is one bad row. `whole`: a text
+    file is one document.
 
     Raises `UnreadableData` where the file as a whole can't be read.
     """
-    reader = FORMS.get(form_of(path))
+    form = form_of(path)
+    reader = whole_text if whole and form == TEXT else FORMS.get(form)
     if reader is None:
         forms = f"{', '.join(FORMS)}, or one of them packed ({', '.join(PACKED)})"
         raise UnreadableData(f"{path.name}: unknown kind of file; write it as {forms}")

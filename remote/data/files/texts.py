@@ -109,11 +109,24 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in _lines(path):
+        if line.strip():
+            yield number, {"text": line.rstrip("\n")}
+
+
+def whole_text(path: Path) -> Iterator[tuple[int, Any]]:
+    """All of a file as one document, which stands in its first line that says something; nothing of an empty one."""
+    lines = list(_lines(path))
+    first = next((number for number, line in lines if line.strip()), None)
+    if first is not None:
+        yield first, {"text": "".join(line for _, line in lines).strip("\n")}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with text_of(path) as file:
         for number, line in enumerate(file, start=1):
             _require_text(line, path.name, number)
-            if line.strip():
-                yield number, {"text": line.rstrip("\n")}
+            yield number, line
 
 
 def _require_text(line: str, name: str, number: int) -> None:

@@ -215,6 +215,21 @@ def test_a_folder_of_files_is_looked_at_as_one_and_each_row_told_with_its_file(
         assert "b.jsonl:1 as a.jsonl:1" in " ".join(answer["data"]["notes"])
 
 
+def test_what_of_text_files_is_a_document_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `check` of the rows and of a job that names them."""
+    (tmp_path / "shelf").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "shelf" / f"{name}.txt").write_text(f"Of {name}.\n\nThat is all of {name}.\n")
+    job = f"model: config.json\ndata: {{file: shelf}}\n{HERE}"
+    assert checked(job, tmp_path, monkeypatch) == Exit.OK
+    assert "each text file is one document, 3 in all" in " ".join(capsys.readouterr().out.split())
+    for named, words in (("shelf", "each text file is one document, 3 in all"), ("shelf/a.txt", "each of 2 lines of a.txt")):
+        assert call(["check", named, "--json"]) == Exit.OK
+        assert words in " ".join(json.loads(capsys.readouterr().out)["data"]["notes"])
+
+
 def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rounded for people, whole in JSON; each row that can't be used by its line."""
     (tmp_path / "rows.jsonl").write_text('{"text": "ab"}\n{"text": "abcd"}\n{"text": "abcd"}\n{oops\n')

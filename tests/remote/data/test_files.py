@@ -192,6 +192,20 @@ def test_a_folder_a_pattern_and_a_list_are_read_in_the_order_of_their_names(
     assert [place_words(line, rows.files) for line in rows.lines] == [f"{name}:{n}" for name in expected for n in (1, 3)]
 
 
+def test_each_of_several_text_files_is_one_document_and_a_lone_one_has_a_document_a_line(tmp_path: Path) -> None:
+    """A folder of essays was learned line by line, as if each sentence were a text of its own."""
+    (tmp_path / "a.txt").write_text("\nIt begins.\n\nIt ends.\n")
+    alone = read_rows(tmp_path)
+    assert [row.text for row in alone.rows if isinstance(row, Document)] == ["It begins.", "It ends."]
+    with gzip.open(tmp_path / "b.txt.gz", "wt") as packed:
+        packed.write("Another.\n")
+    (tmp_path / "c.txt").write_text("\n \n")
+    rows = read_rows(tmp_path)
+    assert [row.text for row in rows.rows if isinstance(row, Document)] == ["It begins.\n\nIt ends.", "Another."]
+    assert [place_words(line, rows.files) for line in rows.lines] == ["a.txt:2", "b.txt.gz:1"]
+    assert rows.format == "text"
+
+
 def test_a_broken_row_of_several_files_is_told_with_its_file(tmp_path: Path) -> None:
     (shelf(tmp_path) / "deep" / "a.jsonl").write_text('{"text": "fine"}\n{"text": 3}\n')
     (broken,) = read_rows(tmp_path).broken
