@@ -9,26 +9,43 @@ import numpy as np
 
 from remote.contract import packed
 from remote.data.batches import Shape, epoch_order, width_of
-from remote.data.tokens import IGNORED, Example
+from remote.data.tokens import IGNORED, Example, Ids
 
 
-def packs_of(examples: Sequence[Example], seq_len: int) -> tuple[Example, ...]:
+class Pack(Example):
+    """Several sequences in one row. Their tokens stay where they lie, in a file mostly, until the row is looked at."""
+
+    def __init__(self, parts: Sequence[Example]) -> None:
+        held = {"parts": tuple(parts), "num_targets": sum(example.num_targets for example in parts)}
+        for name, value in (held | {"types": None, "apart": False, "embedded": None}).items():
+            object.__setattr__(self, name, value)
+
+    parts: tuple[Example, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(example.num_tokens for example in self.parts)
+
+    @property
+    def ids(self) -> Ids:
+        return np.concatenate([example.ids for example in self.parts])
+
+    @property
+    def labels(self) -> Ids:
+        """The first token of a sequence is no target: in a row of its own nothing predicts it."""
+        labels = np.concatenate([example.labels for example in self.parts])
+        labels[np.cumsum([0, *(example.num_tokens for example in self.parts[:-1])])] = IGNORED
+        return labels
+
+    @property
+    def positions(self) -> Ids:
+        return np.concatenate([np.arange(example.num_tokens, dtype=np.int32) for example in self.parts])
+
+
+def packs_of(examples: Sequence[Example], seq_len: int) -> tuple[Pack, ...]:
     """The same sequences in as few rows of at most `seq_len` tokens as best fit, longest first, makes of them."""
     rows = packed([example.num_tokens for example in examples], seq_len)
-    return tuple(_joined([examples[place] for place in row]) for row in rows)
-
-
-def _joined(examples: Sequence[Example]) -> Example:
-    """One row. The first token of a sequence is no target: in a row of its own nothing predicts it."""
-    labels = np.concatenate([example.labels for example in examples])
-    starts = np.cumsum([0, *(example.num_tokens for example in examples[:-1])])
-    labels[starts] = IGNORED
-    return Example(
-        ids=np.concatenate([example.ids for example in examples]),
-        labels=labels,
-        num_targets=sum(example.num_targets for example in examples),
-        positions=np.concatenate([np.arange(example.num_tokens, dtype=np.int32) for example in examples]),
-    )
+    return tuple(Pack([examples[place] for place in row]) for row in rows)
 
 
 class Saved(NamedTuple):

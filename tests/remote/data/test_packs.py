@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,3 +157,21 @@ def test_packed_rows_teach_what_they_teach_alone(model_type: str, loss: str) -> 
     assert found.keys() == expected.keys()
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_packing_holds_no_token_that_lies_in_a_file(tmp_path: Path) -> None:
+    """They are read where a batch looks at the row; with a copy of each the file of tokens would spare packed rows nothing."""
+    lengths = [90] * 2_000
+    np.arange(sum(lengths), dtype=np.int32).tofile(tmp_path / "tokens")
+    mapped = np.asarray(np.memmap(tmp_path / "tokens", dtype=np.int32, mode="r"))
+    examples = [
+        Example(ids=mapped[at : at + 90], labels=mapped[at : at + 90], num_targets=89) for at in range(0, len(mapped), 90)
+    ]
+    tracemalloc.start()
+    made = packs_of(examples, 1_024)
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held_bytes < 0.3 * mapped.nbytes, "ids, labels and positions would be three times what is mapped"
+    row = made[0]
+    assert [len(each) for each in (row.ids, row.labels, row.positions)] == [row.num_tokens] * 3
+    assert row.num_targets == 89 * len(row.parts)
