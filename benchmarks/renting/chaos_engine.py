@@ -33,7 +33,7 @@ WHAT: Final = f"""Each schedule is one run of a model of two layers at our own f
 RunPod, with a machine behind each instance, a price of $3.60 an hour, and a deadline that its cap of 14 to 20 cents sets to two
 minutes or three. Drawn are: one to three controllers, each a process that is left in peace or struck, it, its engine or both,
 by SIGKILL, SIGTERM or SIGINT; refused or lost calls; lists that lag up to 5 s, slow boots and deletes; cuts of the machines'
-cable; a training that ends before the deadline or never; at RunPod a lease of 25 or 50 seconds, or none. What must hold: no
+cable; a training that ends before the deadline or never; at RunPod a lease of 25 or 35 seconds, or none. What must hold: no
 box stands {GRACE_S:.0f} s after the deadline, though nobody came; never two at once; no controller that is past it is silent
 for {SILENT_S:.0f} s, or writes more than {MOST_LINES} lines; one `down` afterwards closes everything; the ledger's dollars are
 at least the fake cloud's bill less one minute and at most the cap, and so is the bill; the adapter is at home, or the receipt

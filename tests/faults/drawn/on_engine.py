@@ -60,12 +60,12 @@ TEARDOWN_S: Final = 20.0
 SILENT_S: Final = 120.0  # under whatever load: what ends a run says something sooner, in the ledger or by its engine
 MOST_LINES: Final = 60  # of the ledger after the deadline: a teardown takes a dozen, and what goes round for ever takes more
 LOOK_S: Final = 0.25
-LEASES_S: Final = (
-    25.0,
-    50.0,
-)  # a pod is reached within ten seconds, also on a machine that is busy
+LEASES_S: Final = (25.0, 35.0)  # a pod is reached within ten seconds, also on a busy machine
 LATE: Final = 1.5  # leases: whoever comes then finds that it has ended
 RENEW_S: Final = 2.0
+TRAINS_AT_S: Final = (25.0, 40.0)  # a controller has a pod that trains after 12 to 20 s, on a machine that is busy
+MANY_STEPS: Final = 100_000
+MOST_USD: Final = Decimal("0.20")
 SAY_S: Final = 5.0  # for the stacks of a controller that is given up
 CLOUDS: Final = {"runpod": "NVIDIA GeForce RTX 4090 SECURE", "gcp": "g2-standard-4"}  # whose machines end themselves; the type
 Struck = Literal["controller", "engine", "both"]
@@ -126,21 +126,25 @@ def draw(seed: int) -> Schedule:
         },
         faults=faults,
         cuts=tuple((begin_s, begin_s + rng.choice([2.0, 10.0])) for begin_s in begins_s),
-        steps=rng.choice([8, 8, 100_000]),
-        max_usd=rng.choice([Decimal("0.14"), Decimal("0.17"), Decimal("0.20")]),
+        steps=rng.choice([8, 8, MANY_STEPS]),
+        max_usd=rng.choice([Decimal("0.14"), Decimal("0.17"), MOST_USD]),
         controllers=tuple(_controller(rng, first=number == 0) for number in range(rng.choice([1, 2, 2, 3]))),
     )
     return drawn if not keeps_lease(cloud) else _leased(drawn, rng)
 
 
 def _leased(drawn: Schedule, rng: random.Random) -> Schedule:
-    """Two of three have one, and half of their later controllers come once it has ended."""
+    """Two of three have one. Of half of those the first controller is killed while it trains and another comes once the lease
+    has ended, for whom there is time.
+    """
     lease_s = rng.choice([None, *LEASES_S])
-    if lease_s is None:
-        return drawn
+    if lease_s is None or rng.random() < 0.5:
+        return replace(drawn, lease_s=lease_s)
     first, *later = drawn.controllers
-    late = [replace(each, pause_s=each.pause_s + rng.choice([0.0, LATE * lease_s])) for each in later]
-    return replace(drawn, controllers=(first, *late), lease_s=lease_s)
+    killed = replace(first, struck_after_s=rng.uniform(*TRAINS_AT_S), struck="controller", number=signal.SIGKILL)
+    comes, *others = later or [Controller(rng.choice(["resume", "down"]), pause_s=0.0)]
+    late = replace(comes, pause_s=LATE * lease_s, struck_after_s=None)
+    return replace(drawn, controllers=(killed, late, *others), lease_s=lease_s, steps=MANY_STEPS, max_usd=MOST_USD)
 
 
 def _fault(rng: random.Random) -> tuple[float, Fault]:
