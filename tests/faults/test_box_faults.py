@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
 from provision.seam import Box, Launch
 from provision.ssh.keys import make_key
-from remote.contract import EndReason
+from remote.contract import EndReason, Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Heard, Letters, webhook
@@ -212,6 +213,55 @@ def test_a_trainer_that_crashes_is_told_apart_from_one_that_stops(rehearsal: Reh
     assert receipt.exit_code == Exit.FAILED
     assert rehearsal.is_gone(run_id)
     assert receipt.metered_usd > 0
+
+
+# No machine of the tests has a card. Its library's word for one that is full comes from a stand-in, in the trainer's own
+# process, once that enters the phase: where a parameter is made, and where a forward begins.
+FULL_CARD = """
+import runpy, sys, torch
+from remote.telemetry import Events
+full, enter = sys.argv.pop(1), Events.enter
+def refuse(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.77 GiB.")
+def entered(self, phase, **more):
+    enter(self, phase, **more)
+    if phase == full:
+        torch.nn.Module.register_parameter = torch.nn.functional.embedding = refuse
+Events.enter = entered
+runpy.run_module("remote", run_name="__main__", alter_sys=True)
+"""
+
+
+class FullCard(LocalBox):
+    """A local box whose trainer meets a card that is full."""
+
+    def __init__(self, rehearsal: Rehearsal, phase: str) -> None:
+        super().__init__(boxes_folder(rehearsal.places), rehearsal.places.cache)
+        (code := rehearsal.folder / "full.py").write_text(FULL_CARD)
+        self.python = rehearsal.folder / "python"
+        as_any = f'[ "$1 $2" = "-m remote" ] || exec {sys.executable} "$@"'
+        self.python.write_text(f'#!/bin/sh\n{as_any}\nshift 2\nexec {sys.executable} -c "$(cat {code})" {phase} "$@"\n')
+        self.python.chmod(0o755)
+        self.num_ordered = 0
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        self.num_ordered += 1
+        return msgspec.structs.replace(super().up(offer, launch), python=str(self.python))
+
+
+@pytest.mark.long
+@pytest.mark.fault("F17", tier="box")
+@pytest.mark.parametrize("phase", [Phase.LOAD, Phase.PROBE, Phase.EVALUATE])
+def test_a_card_that_is_full_has_a_reason_of_its_own_and_no_blind_try_again(rehearsal: Rehearsal, phase: Phase) -> None:
+    """At the load, at the longest batch, at an evaluation: named with the phase, box gone, and nothing else is rented."""
+    box = FullCard(rehearsal, phase)
+    run_id = rehearsal.open(steps=40)
+    receipt = rehearsal.drive(run_id, make=lambda _claim: box)
+    assert (receipt.exit_code, receipt.ending.reason) == (Exit.FAILED, EndReason.OUT_OF_MEMORY), receipt.ending.message
+    assert f"the job does not fit into memory (during {phase})" in receipt.ending.message
+    assert "CUDA out of memory" in receipt.ending.message
+    assert rehearsal.is_gone(run_id)
+    assert (box.num_ordered, receipt.restarts) == (1, ())
 
 
 def break_data(rehearsal: Rehearsal) -> None:

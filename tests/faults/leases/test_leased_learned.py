@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -24,6 +25,7 @@ from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from provision.walk.books import read_receipt
 from provision.walk.driven import Run
+from provision.walk.job.training import train
 from provision.walk.run import walk
 from remote.contract import EXIT_CODES, EndReason
 from tests.doubles.displays import Quiet
@@ -137,6 +139,43 @@ def test_ctrl_c_while_a_store_is_waited_for_leaves_the_run_open(pushing: Run, mo
     receipt = walk(pushing)
     assert receipt.exit_code == Exit.OK, receipt.ending.message
     assert pushing.folder.log.read_text() == LEARNED
+
+
+@pytest.mark.parametrize("then", ["down", "resume"])
+@pytest.mark.parametrize("ends", ["ctrl-c", "by itself"])
+def test_past_the_deadline_such_a_run_stays_open_for_whoever_brings_home_what_lies_there(
+    ends: str, then: str, pushing: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is rented then, and books that were closed would have the place of it in a note alone."""
+    late_s, asked = list[float](), list[int]()
+
+    def trained(*given: Any) -> None:
+        try:
+            train(*given)
+        finally:
+            late_s.append(1000.0)
+
+    def away(*_: object) -> int | None:
+        asked.append(1)
+        if ends == "ctrl-c" and len(asked) == 2:
+            raise KeyboardInterrupt
+        raise StoreFailed("The store is away.")
+
+    run = dataclasses.replace(pushing, clocks=dataclasses.replace(pushing.clocks, wall=lambda: time.time() + sum(late_s)))
+    assert run.pushed is not None
+    with monkeypatch.context() as patched:
+        patched.setattr("provision.walk.attempt.train", trained)
+        patched.setattr("provision.walk.job.carrying.STORE_WAIT_S", 0.0)
+        patched.setattr(Shaky, "bring_newest", away)
+        receipt = walk(run)
+    assert receipt.ending.left_open
+    assert receipt.exit_code == (Exit.INTERRUPTED if ends == "ctrl-c" else Exit.FAILED)
+    assert f"What lies at {run.pushed.place} did not come home: rentune down {run.run_id} brings it" in receipt.ending.message
+    assert (run.state.billed, len(run.state.rentals)) == (None, 1)
+    ended = end_with_books(run).clean if then == "down" else not walk(run).ending.left_open
+    assert ended
+    assert (run.state.billed is not None, len(run.state.rentals)) == (True, 1)
+    assert steps_at_home(run.folder.checkpoints)[-1:] == [4]
 
 
 def test_a_step_that_waits_in_a_store_that_is_away_is_a_step_more(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
