@@ -32,6 +32,7 @@ from planner.notices.vain import unread
 from planner.plan import Cards, Plan, SearchResult
 from planner.saved import write_plan
 from planner.search import cards_of, search
+from planner.search.market.own import WITH_RAM, stated_offer, with_ram
 from planner.view import View
 
 if TYPE_CHECKING:
@@ -98,9 +99,11 @@ def _held(result: SearchResult) -> tuple[str, ...]:
 def _cards(options: Mapping[str, Any], market: Market) -> Cards | None:
     """The cards that somebody has, where they are asked about. Raises RequestError for a name that nobody knows."""
     if options.get("gpus") is None:
+        if options.get("ram") is not None:
+            raise RequestError("--ram is of the machine with your cards, and --gpus names none", hint=WITH_RAM)
         return None
     number, said = options["gpus"]
-    return cards_of(number, said, market.catalog)
+    return with_ram(cards_of(number, said, market.catalog), options.get("ram"))
 
 
 def _unread(result: SearchResult) -> tuple[str, ...]:
@@ -180,6 +183,8 @@ def run_plan(
         with at_its_place(options, edges.folder):
             market = market_for(asked)
             cards = _cards(options, market)
+            if cards is not None and cards.gpu is not None:
+                market = market.beside(stated_offer(cards, market.catalog.gpus[cards.gpu], asked.where, today=edges.today))
             result = every = answer(asked, edges, market, cards=cards)
         result = every = msgspec.structs.replace(
             result, warnings=(*chosen_anew(options, result.recommended, edges), *result.warnings)

@@ -16,10 +16,11 @@ from remote.contract import MAX_CHECKPOINTS, Strategy
 
 PLAN_VERSION: Final = 2  # 2: how rows are read stands together, in `request.data.reading`
 
-# The words by which a plan's table, and what explains it, call four states.
+# The words by which a plan's table, and what explains it, call five states.
 PRICE_ONLY: Final = "price only"
 NOT_YET: Final = "not yet runnable"
 NOT_READY: Final = "not ready here"
+YOURS: Final = "yours"
 UNTOLD: Final = "unknown"  # behind what nobody states of a machine: its RAM, or its cores
 
 
@@ -286,6 +287,7 @@ class Cards(msgspec.Struct, frozen=True):
     number: int
     memory_gib: float  # of each, as sold
     gpu: str | None = None  # which of the catalog's; None: nothing but the memory is told
+    ram_gib: float | None = None  # of their machine; None: not told
 
 
 class Streamed(msgspec.Struct, frozen=True, kw_only=True):

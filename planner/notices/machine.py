@@ -30,7 +30,7 @@ def kept_words(name: str, host: HostEstimate, billing: Billing) -> str:
 def electricity_words(where: Where) -> str:
     """What is counted of the electricity of a card of one's own."""
     if where.power_usd_per_kwh is None:
-        return "this machine's electricity is not counted; --power-price 0.30 counts it"
+        return "your electricity is not counted; --power-price 0.30 counts it"
     return f"electricity at ${where.power_usd_per_kwh} per kWh, for all that the card may draw and 100 W beside it"
 
 

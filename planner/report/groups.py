@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from planner.plan import NOT_YET, PRICE_ONLY, Plan
+from planner.plan import NOT_YET, PRICE_ONLY, YOURS, Plan
 from planner.report.words import is_untold
 
 NOT_KNOWN: Final = "not known to suffice"  # nobody states the machine's RAM or cores
-ORDER: Final = ("fits", "tight", NOT_KNOWN, NOT_YET, PRICE_ONLY)
+ORDER: Final = (YOURS, "fits", "tight", NOT_KNOWN, NOT_YET, PRICE_ONLY)
 
 
 def grouped(plans: Iterable[Plan]) -> dict[str, list[Plan]]:
@@ -28,6 +28,8 @@ def in_order(plans: Iterable[Plan]) -> list[Plan]:
 def _word(plan: Plan) -> str:
     if plan.runnable is None:
         return "tight" if plan.verdict == "tight" else "fits"
+    if plan.runnable.startswith(YOURS):
+        return YOURS
     if is_untold(plan):
         return NOT_KNOWN
     return PRICE_ONLY if plan.runnable.startswith(PRICE_ONLY) else NOT_YET

@@ -11,7 +11,7 @@ from planner.asking.request import OWN_MACHINES
 from planner.estimators.host import least_ram_gib, vcpus_of
 from planner.estimators.time.interruptions import TAKEN_PER_HOUR
 from planner.notices.machine import electricity_words
-from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Plan
+from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, YOURS, Plan
 from planner.report import tables, words
 
 TIGHT: Final = "it needs more than is surely there and may run out of memory"
@@ -161,8 +161,21 @@ def _least(plans: Sequence[Plan]) -> str | None:
 
 def _free(plans: Sequence[Plan]) -> str | None:
     """What costs nothing on a card of one's own only because nobody said a price."""
-    own = next((plan for plan in plans if plan.offer.gpu_free_mib is not None and not plan.offer.usd_per_hour), None)
+    own = next((plan for plan in plans if _is_ours(plan) and not plan.offer.usd_per_hour), None)
     return None if own is None else f"{words.FREE}: {electricity_words(own.request.where)}."
+
+
+def _is_ours(plan: Plan) -> bool:
+    return plan.offer.gpu_free_mib is not None or words.readiness(plan) == YOURS
+
+
+def _yours(plans: Sequence[Plan]) -> str | None:
+    """What a card that was named as one's own is taken for."""
+    own = next((plan for plan in plans if words.readiness(plan) == YOURS), None)
+    if own is None or own.runnable is None:
+        return None
+    ram = "" if own.offer.ram_gib is not None else "; --ram says how much its machine has, for what would wait there"
+    return f"{own.runnable}; what its desktop holds of its memory is not taken off{ram}."
 
 
 WORDS: Final[tuple[Explained, ...]] = (
@@ -172,6 +185,7 @@ WORDS: Final[tuple[Explained, ...]] = (
     _scaling,
     _spot,
     _tight,
+    _yours,
     _price_only,
     _not_yet,
     _not_ready,

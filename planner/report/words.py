@@ -13,7 +13,7 @@ from catalogs.bases.models import hub_id_of
 from catalogs.catalog import STALE_AFTER_DAYS, is_to_come
 from catalogs.failure import ended_once
 from catalogs.hardware import ANYWHERE, Offer
-from planner.plan import NOT_READY, UNTOLD, Plan, Range, Rejection, SearchResult
+from planner.plan import NOT_READY, UNTOLD, YOURS, Plan, Range, Rejection, SearchResult
 from planner.strategy.words import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
@@ -252,7 +252,8 @@ def readiness(plan: Plan) -> str:
 
 def unknown_words(plan: Plan) -> str:
     """What of the machine nobody states and no order makes sure of, as "RAM unknown"; empty where there is nothing."""
-    return f"{plan.offer.unstated} {UNTOLD}" if plan.offer.unstated and not plan.asks_ram else ""
+    ours = readiness(plan) == YOURS and plan.offer.ram_gib is not None  # nobody is asked how many cores his machine has
+    return f"{plan.offer.unstated} {UNTOLD}" if plan.offer.unstated and not plan.asks_ram and not ours else ""
 
 
 def is_untold(plan: Plan) -> bool:

@@ -10,7 +10,8 @@ from catalogs.sellers import by_contract
 from planner.asking.policy import Rule, lease_hours
 from planner.asking.request import Request
 from planner.notices.cards import BOX_CPU, STACK, unfit
-from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, Provider
+from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, YOURS, Provider
+from planner.search.market.own import is_stated
 from remote.contract import Capabilities, Strategy
 
 STATE_IT: Final = "state vcpus and ram_gib in a list of your own (rentune catalog import), or rent it yourself and use --host"
@@ -47,6 +48,7 @@ def obstacle(
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (wrong_card is not None, f"{NOT_YET}: {wrong_card}"),
         (offer.cpu_architecture != BOX_CPU, f"{NOT_YET}: {STACK} {BOX_CPU}"),
+        (is_stated(offer, request.where), f"{YOURS}: run it there with --gpu here, or from another machine with --host"),
         (
             not provider.runnable,
             f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",

@@ -16,13 +16,12 @@ import psutil
 from catalogs.catalog import Catalog
 from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
+from planner.search.market.own import power_usd_per_hour
 from provision.errors import MissingPart, Refused
 from provision.extras import install_command
 
 MIB: Final = 2**20
-W_PER_KW: Final = 1000  # derived: a kilowatt
 MW_PER_W: Final = 1000  # derived: NVML tells power in milliwatts
-HOST_W: Final = 100  # assumed: what a desktop takes beside its cards while they train
 NO_CARD: Final = "--gpu here needs an NVIDIA GPU in this machine"
 
 
@@ -61,8 +60,7 @@ def card_offer(catalog: Catalog, *, usd_per_kwh: Decimal | None = None, usd_per_
     """
     cards = cards_here()
     like = [card for card in cards if card.name == cards[0].name]
-    power_kw = Decimal(str((HOST_W + sum(card.limit_w for card in like)) / W_PER_KW))
-    price = usd_per_hour or power_kw * (usd_per_kwh or 0)
+    price = usd_per_hour or power_usd_per_hour(sum(card.limit_w for card in like), usd_per_kwh)
     return msgspec.structs.replace(
         local_offer(usd_per_hour=price.quantize(Decimal("0.000001")).normalize()),
         gpu=_known(cards[0], catalog),

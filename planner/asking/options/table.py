@@ -114,7 +114,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         ("--gpu",), "where.gpus", str, 'Only this GPU; may be repeated. "here": this machine\'s own beside them.', multiple=True
     ),
-    Option(("--power-price",), "where.power_usd_per_kwh", USD, "Dollars per kWh of this machine's electricity (--gpu here)."),
+    Option(
+        ("--power-price",),
+        "where.power_usd_per_kwh",
+        USD,
+        "Dollars per kWh of your electricity (--gpu here, --gpus).",
+    ),
     Option(
         ("--offload-disk/--no-offload-disk",),
         "where.offload_disk",
@@ -173,9 +178,10 @@ FILE: Final[Mapping[str, Any]] = {"cls": Once, "metavar": "FILE"}
 VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
     (
         "--gpus",
-        'Cards of one machine of yours ("2xRTX 3090", "4x24GB"): how each way to share them holds the job. Restricts no offer.',
+        'Cards of one machine of yours ("2xRTX 3090", "4x24GB"): how each way to share them holds the job; by name an offer.',
         {"cls": Once, "type": CARDS},
     ),
+    ("--ram", "RAM of the machine with those cards (--gpus), for what would wait there.", {"cls": Once, "type": SIZE}),
     ("--which-model", "Instead of one base's plans: the largest base of each family that the card holds, with its plan.", FLAG),
     ("--explain", "Show where memory, time, dollars and every choice come from.", FLAG),
     ("--html", "Write the answer with a plot of dollars against hours, in one HTML file.", FILE),

@@ -20,6 +20,7 @@ from planner.asking.rules import AUTO, facts_of, loop_for, said_of_loop
 from planner.choice.recipes import OF_THE_LOOP, RULES, SERVING_RULES, SKEWED, Fact
 from planner.methods import METHODS
 from planner.search.market.offers import Market
+from planner.search.market.own import is_stated
 from planner.search.ways.strategies import seq_len_of
 
 
@@ -100,9 +101,10 @@ def _revision(told: Told) -> str | None:
 
 
 def _power_price(told: Told) -> str | None:
-    ours = any(offer.gpu_free_mib is not None for offer in told.market.offers)
+    where = told.request.where
+    ours = any(offer.gpu_free_mib is not None or is_stated(offer, where) for offer in told.market.offers)
     said = told.request.where.power_usd_per_kwh is not None
-    return "no card of this machine is on offer (--gpu here)" if said and not ours else None
+    return "no card of yours is on offer (--gpu here, --gpus)" if said and not ours else None
 
 
 def _offload_disk(told: Told) -> str | None:

@@ -96,6 +96,10 @@ class Market:
         self._broken: dict[Hashable, frozenset[int]] = {}
         self._kinds: dict[frozenset[int], tuple[Kind, ...]] = {}
 
+    def beside(self, offer: Offer) -> Market:
+        """The same with one offer more."""
+        return Market(self.catalog, (*self.offers, offer), short=self._short, seen_on=self._seen_on)
+
     @property
     def sellers(self) -> frozenset[str]:
         """Who sells any of it."""

@@ -14,6 +14,7 @@ from planner.estimators.time.links import disk_bytes_per_s, node_gbit_per_s
 from planner.notices.cards import has_unsure_kernels
 from planner.notices.machine import electricity_words, kept_words
 from planner.notices.rows import cut_words, packed_words
+from planner.search.market.own import is_stated
 from planner.search.ranking import Found, Question
 from planner.units import GIB, MB, SECONDS_PER_MINUTE
 from remote.contract import disk_blocks
@@ -86,7 +87,7 @@ def _price(found: Found, question: Question, today: dt.date) -> Iterator[str]:
         yield f"disk: what {offer.provider} asks for one in {offer.region} is not known; the dearest of its regions counts"
     if (unpriced := unpriced_line(offer.provider, found.cost)) is not None:
         yield unpriced
-    if offer.gpu_free_mib is not None:
+    if offer.gpu_free_mib is not None or is_stated(offer, question.request.where):
         yield electricity_words(question.request.where)
     if (times := found.duration.interruptions) is not None:
         yield (

@@ -10,7 +10,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.asking.policy import Cap
-from planner.asking.request import Changes
+from planner.asking.request import HOST, Changes
 from planner.plan import Rejection
 from planner.refusals import CaseRefused
 from planner.search.market.offers import Kind
@@ -20,6 +20,7 @@ from remote.contract import Optimizer, Strategy
 
 NAMES_SHOWN: Final = 6
 STATE_IT: Final = "state ram_gib in a list of your own (rentune catalog import), or rent it yourself and use --host"
+SAY_IT: Final = "--ram says how much your machine has"
 OF_TORCH: Final[Optimizer] = "adamw_torch_fused"  # the default, which needs no kernels of bitsandbytes'
 TENTH_OF_HOUR_S: Final = 360  # derived: a tenth of an hour in seconds
 
@@ -162,20 +163,22 @@ def _beside(
 
 
 def _untold(entries: list[Short], shorter: Shorter) -> Iterator[Rejection]:
-    """One for those who can be asked for RAM, and one for those of whom nobody says how much there is."""
-    for asked in (True, False):
-        group = [entry for entry in entries if bool(entry.limit) == asked]
+    """One for those who can be asked for RAM, one for those of whom nobody says how much there is, one for a machine of one's
+    own.
+    """
+    for asked, ours in ((True, False), (False, False), (False, True)):
+        group = [entry for entry in entries if bool(entry.limit) == asked and (entry.offer.provider == HOST) == ours]
         if not group:
             continue
         nearest = min(group, key=lambda entry: entry.needed - entry.limit)
         needed, limit = told_apart(nearest.needed / GIB, nearest.limit / GIB)
         changes = shorter(entry.kind for entry in sorted(group, key=lambda entry: entry.needed - entry.limit))
-        most = f", and at most {limit} are asked for there" if asked else ", and no order there asks for it"
+        most = f", and at most {limit} are asked for there" if asked else "" if ours else ", and no order there asks for it"
         yield Rejection(
             what=names(sorted({entry.offer.instance_type for entry in group})),
             reason=f"needs {needed} GiB of RAM ({describe(nearest.strategy)}), which nobody states{most}",
             changes=changes,
-            remedy=None if changes else STATE_IT,
+            remedy=None if changes else SAY_IT if ours else STATE_IT,
             needed={"ram_bytes": round(nearest.needed)},
             num_offers=len(group),
         )

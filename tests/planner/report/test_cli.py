@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,39 @@ def test_what_cards_of_ones_own_hold_ends_with_the_commands_on_them(tmp_path: Pa
         "--model", "70b", "--seq-len", "8192", "--examples", "1000", "--tokens", "8192", "--gpus", "8GB", folder=tmp_path
     )
     assert "--gpu here" not in text
+
+
+def test_a_card_of_ones_own_elsewhere_is_a_row_at_the_price_of_its_electricity(tmp_path: Path) -> None:
+    """Billed by the second for all that it may draw and 100 W beside it, with no boot to wait for; never recommended, for
+    nobody said where it is.
+    """
+    answer = plan("--model", "7b", "--gpus", "RTX 4090", "--power-price", "0.30", "--ram", "32GB", "--json", folder=tmp_path)[1]
+    result = msgspec.json.decode(answer, type=SearchResult)
+    (own,) = [each for each in result.plans if each.offer.provider == "host"]
+    assert own.offer.usd_per_hour == Decimal("0.30") * (450 + 100) / 1000
+    assert own.cost.total_usd.p50 == pytest.approx(float(own.offer.usd_per_hour) * own.duration.wall_s.p50 / 3600, rel=1e-2)
+    assert own.duration.phase_s["create"].p50 < 1
+    assert (own.runnable or "").startswith("yours: run it there with --gpu here")
+    assert any("electricity at $0.30 per kWh" in each for each in own.assumptions)
+    assert result.recommended is not None
+    assert result.recommended is not own
+    _, text = plan("--model", "7b", "--gpus", "RTX 4090", folder=tmp_path)
+    assert "yours: run it there with --gpu here, or from another machine with --host" in text
+    assert "your electricity is not counted; --power-price 0.30 counts it" in text
+    assert "RAM unknown" in next(line for line in text.splitlines() if "your-1x-rtx-4090" in line)
+
+
+def test_of_a_machine_of_ones_own_no_ram_is_assumed_and_what_says_it_is_named(tmp_path: Path) -> None:
+    """What would wait there is planned once that is said."""
+    asked = ("--model", "32b", "--gpus", "RTX 4080")
+    _, text = plan(*asked, folder=tmp_path)
+    assert "--ram says how much your machine has" in text
+    _, text = plan(*asked, "--ram", "64GB", folder=tmp_path)
+    assert "host your-1x-rtx-4080" in text
+    assert "--ram says" not in text
+    for alone in (("--model", "7b", "--ram", "32GB"), ("--model", "7b", "--gpus", "2x24GB", "--ram", "32GB")):
+        with pytest.raises(RequestError, match="--ram is of the machine with your cards"):
+            plan(*alone, folder=tmp_path)
 
 
 def test_the_command_under_the_answer_plans_the_same_machine(tmp_path: Path) -> None:

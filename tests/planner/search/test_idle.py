@@ -86,7 +86,7 @@ def job(*, training: dict[str, Any] | None = None, **purpose: Any) -> Request:
         (make_request(model="./folder", revision="main"), "revision changes nothing here: the base does not come from the hub"),
         (
             make_request(where=Where(power_usd_per_kwh=Decimal("0.3"))),
-            "power_price changes nothing here: no card of this machine",
+            "power_price changes nothing here: no card of yours is on offer",
         ),
         (
             make_request(training={"method": "full"}, where=Where(offload_disk=True)),

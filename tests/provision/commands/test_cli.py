@@ -33,7 +33,7 @@ PLAN_OPTIONS = """
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {
-    "plan": f"{PLAN_OPTIONS} --explain --force --gpus --html --json --save --which-model",
+    "plan": f"{PLAN_OPTIONS} --explain --force --gpus --html --json --ram --save --which-model",
     "run": f"""
         {PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure
         --pack-first --preview --state --yes

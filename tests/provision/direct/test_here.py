@@ -17,8 +17,9 @@ import pynvml
 import pytest
 
 from catalogs.catalog import read_catalog
+from planner.search.market.own import HOST_W
 from provision.cli import call
-from provision.direct.here import HOST_W, card_offer
+from provision.direct.here import card_offer
 from provision.errors import Exit, MissingPart, Refused
 
 CATALOG = read_catalog()
@@ -168,7 +169,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
 
 @pytest.mark.usefixtures("nvml")
 def test_what_is_free_without_a_price_of_electricity_says_so_in_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    line = "free: this machine's electricity is not counted; --power-price 0.30 counts it."
+    line = "free: your electricity is not counted; --power-price 0.30 counts it."
     assert line in told(capsys, "--gpu", "here", "--provider", "local")[0]
     assert line not in told(capsys, "--gpu", "here", "--provider", "local", "--power-price", "0.30")[0]
 
@@ -194,7 +195,7 @@ def test_what_does_not_fit_beside_the_desktop_is_no_plan_on_it(nvml: Nvml, capsy
     asked = ["plan", "--model", "7b", "--examples", "100", "--gpu", "here", "--provider", "local", "--json"]
     assert call(asked) == Exit.OK
     capsys.readouterr()
-    nvml.cards = [("NVIDIA GeForce RTX 4090", 24_564, 3_000, 450)]
+    nvml.cards = [("NVIDIA GeForce RTX 4090", 24_564, 1_500, 450)]
     assert call(asked) == Exit.REFUSED
 
 
