@@ -24,6 +24,7 @@ from remote.checkpoints.files import write_whole
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
     CHECKPOINT_DIR,
+    DOUBLE_QUANTS,
     EVENTS_FILE,
     EXIT_CODES,
     JOB_FILE,
@@ -285,7 +286,7 @@ def _pack(asked: argparse.Namespace) -> None:
     strategy = Strategy(
         method="lora",
         quant=asked.quant,
-        double_quant=not asked.single_quant,
+        double_quant=asked.quant in DOUBLE_QUANTS and not asked.single_quant,
         quant_storage=asked.quant_storage,
         param_dtype=asked.dtype,
     )

@@ -1,6 +1,6 @@
-"""What Python and torch's dispatch take of a step of a small model: launched one by one, compiled, and played.
+"""What Python and torch's dispatch take of a step of a small model: launched one by one, and played.
 
-    python -m benchmarks.training.host_floor [--write] [--compiled]
+    python -m benchmarks.training.host_floor [--write]
 
 SmolLM2-135M's depth and modules, so narrow and so short that a processor computes next to nothing: what is left of a step is
 what a card's host does before any kernel. Played steps go through the trainer's own `Graphs`, whose recorder is one that does
@@ -54,10 +54,6 @@ ARMS: Final[dict[str, Arm]] = {
     "eager, blocks computed again": Arm({"gradient_checkpointing": "non_reentrant"}),
     "played": Arm({}, played=True),
     "played, blocks computed again": Arm({"gradient_checkpointing": "non_reentrant"}, played=True),
-}
-COMPILED: Final[dict[str, Arm]] = {
-    "compiled": Arm({"kernels": "compiled"}),
-    "fused": Arm({"kernels": "fused"}),
 }
 
 
@@ -142,10 +138,9 @@ def table(found: dict[str, Floor]) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--write", action="store_true", help=f"into {RESULT.name}")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile's too: minutes, by a C++ compiler")
     said = parser.parse_args()
-    found = floors(ARMS | (COMPILED if said.compiled else {}))
-    command = f"python -m benchmarks.training.host_floor{' --compiled' if said.compiled else ''} --write"
+    found = floors(ARMS)
+    command = "python -m benchmarks.training.host_floor --write"
     lines = ["# The host's floor of a small model", "", f"`{command}`. {describe_machine()}", "", SHOWS, "", *table(found)]
     text = "\n".join(lines) + "\n"
     if said.write:

@@ -35,9 +35,6 @@ CPU_ALLOCATOR_FACTOR: Final = 1.5
 # measured: the same on a 4-bit base, whose layers are unpacked between activations and leave holes in the heap: 2.0 after 5
 # steps of 8 × 96 tokens, 2.2 after 20, of the same shape, 2026-11-26 (docs/LOG.md says what smaller holes would cost)
 CPU_UNPACKING_ALLOCATOR_FACTOR: Final = 2.1
-# measured: what a process grew by beyond its arenas while 0.9 GB of int8 were loaded to be streamed, over these 0.9 GB;
-# transformers 5.24, bitsandbytes 0.50, on a CPU, 2026-11-28
-LOADED_BESIDE: Final = 1.6
 SHARD_BYTES: Final = 5 * GB  # derived: transformers writes shards of at most 5 GB; one is read at a time
 
 ENVIRONMENT_DISK_BYTES: Final = 6_100 * MB  # measured: the box stack as installed, torch 2.15 with CUDA, 2026-11
@@ -179,14 +176,7 @@ def _loading(node: Node) -> int:
     """
     download = download_bytes(node.architecture, node.strategy, node.task)
     whole = cut_of(node.strategy).weights and node.ranks > 1
-    return download + node.upcast if whole else node.ranks * (min(download, SHARD_BYTES) + _twice(node))
-
-
-def _twice(node: Node) -> int:
-    """What is streamed in 8 bits is packed while it is loaded: it stays in memory beside the arenas that it is copied to."""
-    quant = node.strategy.quant
-    copied = node.strategy.offload == "stream" and quant != "none" and quant not in PACKED_HERE
-    return round(LOADED_BESIDE * node.weights.before_upcast) if copied else 0
+    return download + node.upcast if whole else node.ranks * min(download, SHARD_BYTES)
 
 
 def _states(node: Node) -> int:
@@ -236,7 +226,7 @@ def _activations(node: Node) -> int:
 
 
 def _packed(architecture: Architecture, strategy: Strategy, task: Task, stack: Stack) -> int:
-    """What is streamed in 4 bits is packed on the disk before it is loaded: in RAM it would lie beside its own copy."""
+    """What is streamed in 4 or 8 bits is packed on the disk before it is loaded: in RAM it would lie beside its own copy."""
     if strategy.offload != "stream" or strategy.quant not in PACKED_HERE:
         return 0
     return round(weights_of(architecture, strategy, task=task, stack=stack).before_upcast)

@@ -15,7 +15,7 @@ from planner.estimators.memory.held.weights import weights_of
 from planner.plan import HostEstimate, Plan
 from planner.strategy.stack import PINNED_STACK
 from planner.units import SECONDS_PER_HOUR, SECONDS_PER_MINUTE, gib
-from remote.contract import PACKED_HERE, Phase
+from remote.contract import DOUBLE_QUANTS, PACKED_HERE, Phase
 
 SENT_SHARE: Final = 0.05  # assumed: of a machine's seconds; what takes less is not worth a sentence
 
@@ -67,7 +67,7 @@ def _packed_words(plan: Plan, base_bytes: int, packed: int | None, most_s: float
         return ""
     strategy = plan.strategy
     said = f" --quant {strategy.quant}" * (strategy.quant != PACKED_HERE[0])
-    said += " --single-quant" * (not strategy.double_quant)
+    said += " --single-quant" * (strategy.quant in DOUBLE_QUANTS and not strategy.double_quant)
     said += f" --dtype {strategy.param_dtype}" * (strategy.param_dtype != "bfloat16")
     at_most = max(1, round(most_s / SECONDS_PER_MINUTE * packed / base_bytes))
     command = f"rentune quantize {shlex.quote(plan.request.model)} --into FOLDER{said}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from planner.asking.options.plain import OneOf
-from remote.contract import PACKED_HERE
+from remote.contract import DOUBLE_QUANTS, PACKED_HERE
 
 if TYPE_CHECKING:
     from remote.contract import PackedFile
@@ -26,11 +26,11 @@ DTYPES: Final = ("bfloat16", "float16", "float32")
 @click.option("--dtype", type=OneOf(DTYPES), default=DTYPES[0], help="Of all else (default bfloat16).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(base: str, into: Path, quant: str, single_quant: bool, dtype: str, as_json: bool) -> int:  # noqa: FBT001 - click
-    """Pack a base in 4 bits on this disk, before anything is rented.
+    """Pack a base in 4 or 8 bits on this disk, before anything is rented.
 
     BASE is a model folder, or a hub id. Each file of weights is packed by itself, so the base never is in memory as a whole;
-    what was cut off goes on where it was. The folder is a model for jobs with that quantization: a quarter as large to upload,
-    and packed only once.
+    what was cut off goes on where it was. The folder is a model for jobs with that quantization: a quarter or half as large
+    to upload, and packed only once.
     """
     import sys
 
@@ -41,12 +41,13 @@ def command(base: str, into: Path, quant: str, single_quant: bool, dtype: str, a
         if sys.stderr.isatty():
             click.echo(f"{shard.number} of {shard.of}: {shard.file}{'' if shard.packed_now else ', which was there'}", err=True)
 
-    asked = Packing(base=base, into=into, quant=quant, double_quant=not single_quant, dtype=dtype)  # type: ignore[arg-type]
+    double_quant = quant in DOUBLE_QUANTS and not single_quant
+    asked = Packing(base=base, into=into, quant=quant, double_quant=double_quant, dtype=dtype)  # type: ignore[arg-type]
     shards = quantize_here(asked, tell)
     data: dict[str, Any] = {
         "folder": str(into),
         "quant": quant,
-        "double_quant": not single_quant,
+        "double_quant": double_quant,
         "dtype": dtype,
         "files": len(shards),
         "packed_now": sum(shard.packed_now for shard in shards),

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     help="Tell it of the run as JSON; may be repeated. @FILE: it stands there, and not in the list of processes.",
 )
 @click.option("--state", envvar="RENTUNE_STATE", metavar="URL", help="Keep its state at s3://, gs:// or az://…: see resume.")
-@click.option("--pack-first", is_flag=True, help="Pack the base here in 4 bits before anything is rented; later runs find it.")
+@click.option("--pack-first", is_flag=True, help="Pack the base here before anything is rented; later runs find it.")
 @click.option("--preview", is_flag=True, help="Show what would be created, and create nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once; a supervisor of its own holds the box and ends it.")

@@ -51,7 +51,8 @@ STORED_QUANTS: Final[Mapping[Quant, str]] = {"gptq_int4": "gptq", "gptq_int8": "
 # The key of a config.json under which a base that was packed on the disk says in which way. See `remote.quantized`.
 PACKED_KEY: Final = "rentune_packed"
 PACKED_INDEX: Final = "packed.json"  # beside it: the hash of each file, and whether all of it is there
-PACKED_HERE: Final[tuple[Quant, ...]] = ("nf4", "fp4")  # what it packs
+PACKED_HERE: Final[tuple[Quant, ...]] = ("nf4", "fp4", "int8")  # what it packs
+DOUBLE_QUANTS: Final[tuple[Quant, ...]] = ("nf4", "fp4")  # of these, those whose scales may be quantized again
 
 
 class PackedFile(Value, frozen=True, kw_only=True):

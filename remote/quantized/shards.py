@@ -31,7 +31,8 @@ DTYPE_NAMES: Final[Mapping[str, str]] = {
     "bool": "BOOL",
 }
 
-Pack = Callable[[Any], dict[str, Any]]  # a weight → what is stored of it, by what comes behind its name ("" = itself)
+Pack = Callable[[Any], dict[str, Any]]  # a weight → what is stored of it, by what comes behind the name of its linear
+WEIGHT: Final = "weight"
 
 
 def shards_of(folder: Path) -> tuple[Path, ...]:
@@ -76,7 +77,9 @@ class Packs(NamedTuple):
     def parts(self, name: str, tensor: Any) -> Iterator[tuple[str, Any]]:
         """What is stored of one tensor, by name."""
         if name in self.packs:
-            yield from ((name + behind, part) for behind, part in self.packs[name](tensor.to(self.dtype)).items())
+            yield from (
+                (name.removesuffix(WEIGHT) + behind, part) for behind, part in self.packs[name](tensor.to(self.dtype)).items()
+            )
         elif tensor.is_floating_point() and not any(part in name for part in self.kept):
             yield name, tensor.to(self.dtype)
         else:
@@ -125,8 +128,8 @@ def _dtype_name(tensor: Any) -> str:
 def _packs_of(model: Any) -> Iterator[tuple[str, Pack]]:
     """Name of each weight that bitsandbytes packs, and how: of a model whose linears it has replaced, on no device."""
     for name, module in model.named_modules():
-        if type(module).__name__ == "Linear4bit":
-            yield f"{name}.weight", _four_bit(module)
+        if (pack := _PACKS.get(type(module).__name__)) is not None:
+            yield f"{name}.{WEIGHT}", pack(module)
 
 
 def _four_bit(module: Any) -> Pack:
@@ -140,6 +143,26 @@ def _four_bit(module: Any) -> Pack:
         lying = weight.T if transposed else weight
         packed = bitsandbytes.nn.Params4bit(lying, requires_grad=False, **said).to(weight.device)
         parts = packed.quant_state.as_dict(packed=True)
-        return {"": packed.data.contiguous()} | {f".{key}": part.contiguous().clone() for key, part in parts.items()}
+        beside = {f"{WEIGHT}.{key}": part.contiguous().clone() for key, part in parts.items()}
+        return {WEIGHT: packed.data.contiguous()} | beside
 
     return pack
+
+
+def _eight_bit(module: Any) -> Pack:
+    """As `Bnb8bitQuantize` of the same file packs it, with the names by which `Linear8bitLt` saves itself."""
+    import bitsandbytes
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    transposed = issubclass(module.source_cls, Conv1D)
+
+    def pack(weight: Any) -> dict[str, Any]:
+        packed = bitsandbytes.nn.Int8Params(weight.T if transposed else weight, requires_grad=False).to(weight.device)
+        row_major = torch.tensor(0, dtype=torch.uint8)  # derived: LINEAR_8BIT_WEIGHTS_FORMAT_MAPPING of bitsandbytes 0.50
+        return {WEIGHT: packed.CB.contiguous(), "SCB": packed.SCB.contiguous(), "weight_format": row_major}
+
+    return pack
+
+
+_PACKS: Final[Mapping[str, Callable[[Any], Pack]]] = {"Linear4bit": _four_bit, "Linear8bitLt": _eight_bit}

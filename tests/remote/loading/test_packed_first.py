@@ -21,6 +21,7 @@ from tests.remote.quantized.test_quantized import NF4, made_base
 pytestmark = pytest.mark.torch
 
 STREAMED = msgspec.structs.replace(NF4, gradient_checkpointing="non_reentrant", offload="stream")
+EIGHT_BITS = msgspec.structs.replace(STREAMED, quant="int8", double_quant=False)
 PACKING = {"what": "packing", "done": 1}
 
 
@@ -44,17 +45,20 @@ def ran(make_job: MakeJob, name: str, base: Path, strategy: Strategy) -> tuple[s
     return adapter, [msgspec.json.decode(line) for line in job.with_name("events.jsonl").read_bytes().splitlines()]
 
 
-def test_a_streamed_base_is_packed_once_and_each_run_learns_the_same(make_job: MakeJob, tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("said", [STREAMED, EIGHT_BITS], ids=["nf4", "int8"])
+def test_a_streamed_base_is_packed_once_and_each_run_learns_the_same(
+    said: Strategy, make_job: MakeJob, tmp_path: Path, cache: Path
+) -> None:
     """Where the cache outlives a job, the next one packs nothing; what is resident is packed while it is loaded, as ever."""
     base = made_base(tmp_path / "base")
-    resident, _ = ran(make_job, "resident", base, msgspec.structs.replace(STREAMED, offload="none"))
+    resident, _ = ran(make_job, "resident", base, msgspec.structs.replace(said, offload="none"))
     assert not list(cache.glob("packed-*"))
-    first, events = ran(make_job, "first", base, STREAMED)
+    first, events = ran(make_job, "first", base, said)
     (packed,) = cache.glob("packed-*")
     made = {file.name: file.stat().st_mtime_ns for file in packed.glob("*.safetensors")}
     assert any(event["kind"] == "progress" and event["data"] == PACKING | {"total": len(made)} for event in events)
     assert len(made) > 1
-    again, _ = ran(make_job, "again", base, STREAMED)
+    again, _ = ran(make_job, "again", base, said)
     assert made == {file.name: file.stat().st_mtime_ns for file in packed.glob("*.safetensors")}
     assert resident == first == again
 
@@ -139,18 +143,21 @@ def test_packing_tells_how_far_it_is_and_stops_when_it_is_asked_to(tmp_path: Pat
     assert done == [1, *range(1, len(done))]
 
 
-@pytest.mark.parametrize("said", [{"offload": "none"}, {"quant": "none", "double_quant": False}, {"quant": "int8"}])
-def test_what_is_not_streamed_in_4_bits_is_loaded_as_it_lies(said: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [{"offload": "none"}, {"quant": "none", "double_quant": False}])
+def test_what_is_not_streamed_or_stays_in_16_bits_is_loaded_as_it_lies(said: dict[str, Any], tmp_path: Path) -> None:
     base = made_base(tmp_path / "base")
     assert packed_first(str(base), msgspec.structs.replace(STREAMED, **said), tmp_path, Said()) == str(base)  # type: ignore[arg-type]
 
 
-def test_what_is_packed_on_the_disk_takes_no_ram_until_it_is_put_where_it_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("said", "kind"), [(STREAMED, "Linear4bit"), (EIGHT_BITS, "Linear8bitLt")])
+def test_what_is_packed_on_the_disk_takes_no_ram_until_it_is_put_where_it_waits(
+    said: Strategy, kind: str, tmp_path: Path
+) -> None:
     """Each packed weight is the file, mapped: what a streamed base holds of its own is the arenas."""
-    pack(made_base(tmp_path / "base"), tmp_path / "packed", STREAMED)
-    model = load_base(str(tmp_path / "packed"), msgspec.structs.replace(STREAMED, offload="none"), "cpu")
+    pack(made_base(tmp_path / "base"), tmp_path / "packed", said)
+    model = load_base(str(tmp_path / "packed"), msgspec.structs.replace(said, offload="none"), "cpu")
     maps = (line.split() for line in Path("/proc/self/maps").read_text().splitlines())
     mapped = [tuple(int(end, 16) for end in line[0].split("-")) for line in maps if line[-1].endswith(".safetensors")]
-    packed = [module.weight.data_ptr() for module in model.modules() if type(module).__name__ == "Linear4bit"]
+    packed = [module.weight.data_ptr() for module in model.modules() if type(module).__name__ == kind]
     assert len(packed) > 4
     assert all(any(begin <= place < end for begin, end in mapped) for place in packed)

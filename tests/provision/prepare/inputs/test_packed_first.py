@@ -99,8 +99,8 @@ def test_a_base_that_is_packed_is_taken_as_it_is(home: Home) -> None:
 
 
 def test_what_can_t_be_packed_is_refused_in_one_sentence(home: Home) -> None:
-    with pytest.raises(BadInput, match="The plan trains over int8, and bases are packed in nf4 or fp4"):
-        home.run(costing(2.0, str(home.base), quant="int8"), 1.0)
+    with pytest.raises(BadInput, match="The plan trains over none, and bases are packed in nf4 or fp4 or int8"):
+        home.run(costing(2.0, str(home.base), quant="none"), 1.0)
     file = home.base / "model.gguf"
     file.touch()
     with pytest.raises(BadInput, match="can't be packed here: only a model folder or a hub id can"):
