@@ -38,7 +38,9 @@ COMMANDS: dict[str, Entry] = {
     "plan": Entry("Plan", "provision.commands.plan", "Rank the ways to do a job by what the whole job costs."),
     "estimate": Entry("Plan", "provision.commands.estimate", "Memory and time of one training configuration."),
     "check": Entry("Plan", "provision.commands.check", "Look through a data file or a job file before paying."),
-    "quantize": Entry("Plan", "provision.commands.quantize", "Pack a base in 4 bits on this disk, before anything is rented."),
+    "quantize": Entry(
+        "Plan", "provision.commands.quantize", "Pack a base in 4 or 8 bits on this disk, before anything is rented."
+    ),
     "catalog": Entry("Plan", "provision.commands.catalog", "What can be rented, at which price, seen when."),
     "run": Entry(
         "Run", "provision.commands.run", "Rent, train, bring the adapter home, tear down, account.", looks="before", acts=True

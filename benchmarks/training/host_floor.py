@@ -64,7 +64,7 @@ class Floor(NamedTuple):
     operations: int
 
 
-def _nothing(_work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+def _nothing(work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:  # noqa: ARG001 - as a recorder is called
     """A recorder whose recordings cost nothing to play. What they would give is that of the first time."""
     import torch
 
@@ -113,7 +113,7 @@ def dispatched(work: Callable[[], None]) -> int:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):  # type: ignore[misc]
-        number = 0
+        number: int = 0
 
         def __torch_dispatch__(self, operation: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
             self.number += 1
@@ -121,7 +121,8 @@ def dispatched(work: Callable[[], None]) -> int:
 
     with Count() as seen:
         work()
-    return seen.number
+    number: int = seen.number
+    return number
 
 
 def table(found: dict[str, Floor]) -> Iterator[str]:
