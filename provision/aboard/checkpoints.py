@@ -7,7 +7,6 @@ sides, and a checkpoint gets its name at home only once it is there whole.
 from __future__ import annotations
 
 import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ import msgspec
 
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
-from provision.home.checkpoints import COMING, adopt, steps_at_home
+from provision.home.checkpoints import COMING, adopt, drop_others, steps_at_home
 from provision.seam import Box
 from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, checkpoint_step, decode
 from remote.digest import sha256_of
@@ -43,7 +42,7 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
         return None
     step = max(steps)
     newest, coming = checkpoint_name(step), home / COMING
-    _drop_others(coming, {checkpoint_name(each) for each in steps})
+    drop_others(coming, {checkpoint_name(each) for each in steps})
     if (home / newest).exists():  # weights that are at home are not paid for twice; which is the best may be another by now
         shell.get(f"{there}/{newest}/{PROGRESS_FILE}", coming / PROGRESS_FILE)
         (coming / PROGRESS_FILE).replace(home / newest / PROGRESS_FILE)
@@ -66,13 +65,6 @@ def _steps_there(shell: Shell, there: str) -> list[int]:
     if listed.rc != 0:
         raise TransferFailed(f"{shell.box.host} could not list its checkpoints: {listed.err.strip() or listed.rc}")
     return [step for name in listed.out.split() if (step := checkpoint_step(name)) is not None]
-
-
-def _drop_others(coming: Path, wanted: set[str]) -> None:
-    """Remove what an earlier fetch had begun with, and the box has no more."""
-    for place in coming.glob("*"):
-        if place.name not in wanted:
-            shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
 def ship_checkpoints(shell: Shell, box: Box, home: Path) -> None:

@@ -26,3 +26,10 @@ def adopt(coming: Path, home: Path, wanted: Sequence[str]) -> None:
         if place.name not in wanted:
             shutil.rmtree(place)
     shutil.rmtree(coming, ignore_errors=True)
+
+
+def drop_others(coming: Path, wanted: set[str]) -> None:
+    """Remove what an earlier fetch had begun with, and is not wanted any more."""
+    for place in coming.glob("*"):
+        if place.name not in wanted:
+            shutil.rmtree(place) if place.is_dir() else place.unlink()

@@ -7,22 +7,22 @@ no other's. Nothing is believed of what a box has written but what its hashes be
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from provision.home.checkpoints import COMING, adopt, steps_at_home
+from provision.home.checkpoints import COMING, adopt, drop_others, steps_at_home
 from provision.home.places import RunFolder
+from provision.state.arriving import arrives
 from provision.state.book import RUNS
 from provision.state.link import read_link
 from provision.store.bucket import Bucket
 from remote.checkpoints.grants import NUM_PLACES, WHOLE, Grants, Whole
-from remote.contract import CHECKPOINT_FILES, checkpoint_name, decode
-from remote.digest import sha256_of
+from remote.contract import CHECKPOINT_FILES, PROGRESS_FILE, Value, checkpoint_name, checkpoint_step, decode
 
 LONGEST_S: Final = 7 * 24 * 3600.0  # derived: S3 signs no address for longer (Signature Version 4)
 CLAIM: Final = "granted"  # the name by which a number is taken
@@ -64,10 +64,13 @@ class PushedCheckpoints:
     def bring_newest(self, home: Path) -> int | None:
         """Bring home the newest whole checkpoint and the best that it needs; its step, or None where home has as much.
 
-        What is not what its hashes say is passed over for an older one. Raises OSError of the disk.
+        What is not there, or not what its hashes say, is passed over for an older one; what a line that was cut had brought is
+        not fetched again. Raises OSError of the disk.
         """
         here = max(steps_at_home(home), default=-1)
-        for wanted in self._sets():
+        found = tuple(self._found())
+        drop_others(home / COMING, {checkpoint_name(each.whole.step) for each in found})
+        for wanted in _sets(found):
             if wanted[-1].whole.step <= here:
                 return None
             if self._come(home, wanted):
@@ -77,7 +80,7 @@ class PushedCheckpoints:
 
     def forget(self) -> None:
         """Remove them all: the result is at home."""
-        self.bucket.delete(list(self.bucket.names(self.folder)))
+        self.bucket.delete(self.bucket.names(self.folder))
 
     def _taken_number(self) -> str:
         number = len(self.bucket.folders(self.folder)) + 1
@@ -85,42 +88,57 @@ class PushedCheckpoints:
             number += 1
         return f"{number:03d}"
 
-    def _sets(self) -> Iterator[tuple[Found, ...]]:
-        """The newest first: each with the best before it. Those of one start of the trainer belong together."""
-        found = sorted(self._found(), key=lambda each: (each.whole.step, each.place), reverse=True)
-        for newest in found:
-            number = newest.place.rpartition("/")[0]
-            beside = {each.whole.step: each for each in found if each.place.rpartition("/")[0] == number}
-            best = newest.whole.best_step
-            if best is None or best == newest.whole.step:
-                yield (newest,)
-            elif best in beside:
-                yield (beside[best], newest)
-
     def _found(self) -> Iterator[Found]:
-        for name in list(self.bucket.names(self.folder)):
+        for name in self.bucket.names(self.folder):
             folder, _, file = name.rpartition("/")
             stored = self.bucket.get(name) if file == WHOLE else None
             if stored is None:
                 continue
             try:
-                yield Found(folder, decode(stored.data, Whole))
+                whole = decode(stored.data, Whole)
             except msgspec.DecodeError:  # being written over, or never ours
                 continue
+            if checkpoint_step(checkpoint_name(whole.step)) == whole.step:  # else of no trainer
+                yield Found(folder, whole)
 
     def _come(self, home: Path, wanted: tuple[Found, ...]) -> bool:
-        """Whether all of it has come as it was sent."""
-        coming = home / COMING
-        shutil.rmtree(coming, ignore_errors=True)
+        """Whether all of it has come as it was sent, and is of the step that is said of it."""
         for place, whole in wanted:
-            folder = coming / checkpoint_name(whole.step)
-            folder.mkdir(parents=True)
-            sha256 = {file.path: file.sha256 for file in whole.files}
+            folder = home / COMING / checkpoint_name(whole.step)
+            folder.mkdir(parents=True, exist_ok=True)
+            drop_others(folder, set(CHECKPOINT_FILES))
+            files = {file.path: file for file in whole.files}
             for name in CHECKPOINT_FILES:
-                self.bucket.fetch(f"{place}/{name}", folder / name)
-                if sha256_of(folder / name) != sha256.get(name):
+                if name not in files or not arrives(self.bucket, f"{place}/{name}", folder / name, files[name]):
                     return False
+            if _step_in(folder) != whole.step:
+                return False
         return True
+
+
+class Done(Value, frozen=True, kw_only=True):
+    """What a checkpoint's progress says of itself."""
+
+    step: int | None = None
+
+
+def _step_in(checkpoint: Path) -> int | None:
+    with suppress(msgspec.DecodeError):
+        return decode((checkpoint / PROGRESS_FILE).read_bytes(), Done).step
+    return None
+
+
+def _sets(found: Iterable[Found]) -> Iterator[tuple[Found, ...]]:
+    """The newest first: each with the best before it. Those of one start of the trainer belong together."""
+    newest_first = sorted(found, key=lambda each: (each.whole.step, each.place), reverse=True)
+    for newest in newest_first:
+        number = newest.place.rpartition("/")[0]
+        beside = {each.whole.step: each for each in newest_first if each.place.rpartition("/")[0] == number}
+        best = newest.whole.best_step
+        if best is None or best == newest.whole.step:
+            yield (newest,)
+        elif best in beside:
+            yield (beside[best], newest)
 
 
 def pushed_folder(run_id: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from provision.errors import Refused, TransferFailed
+from provision.state.arriving import arrives
 from provision.state.book import RUNS
 from provision.state.seal import seal, unseal
 from provision.store.bucket import Bucket
@@ -46,9 +47,8 @@ def bring(bucket: Bucket, run_id: str, outcome: Outcome, adapter: Path) -> None:
             continue
         here.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         coming = here.with_name(f".{here.name}.coming")
-        bucket.fetch(_name(run_id, file.path), coming)
-        if sha256_of(coming) != file.sha256:
-            raise TransferFailed(f"{bucket.url}/{_name(run_id, file.path)} is not what the trainer wrote.")
+        if not arrives(bucket, _name(run_id, file.path), coming, file):
+            raise TransferFailed(f"{bucket.url}/{_name(run_id, file.path)} is not there, or not what the trainer wrote.")
         coming.replace(here)
 
 

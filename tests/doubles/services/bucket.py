@@ -35,13 +35,18 @@ class Storage:
     hangs: bool = False  # it takes every question, and answers none
     forgetful: bool = False  # it passes conditions over in silence, as some that speak S3 do
     answers_to_lose: int = 0  # so many writes are done, and nobody is told
+    most_bytes: int | None = None  # no answer with more comes to its end; None = each does
+    gets_left: int | None = None  # so many files, or pieces of them, are given out yet; None = all
+    missing: str | None = None  # a name that is listed, and is not there
     ahead_s: float = 0.0  # of this machine's clock
     requests: list[str] = field(default_factory=list)  # method and path of each
+    given_bytes: int = 0  # of files, in all
 
     def be_well(self) -> None:
         """As at the start: there, and true to its conditions."""
         self.away = self.hangs = self.forgetful = False
         self.answers_to_lose = 0
+        self.most_bytes = self.gets_left = self.missing = None
         self.ahead_s = 0.0
 
     @property
@@ -76,13 +81,27 @@ class _Front:
             return [why.encode()]
         if self._storage.forgetful:
             environ = {name: value for name, value in environ.items() if name not in CONDITIONS}
+        if self._storage.missing is not None and environ["PATH_INFO"].endswith(self._storage.missing):
+            start_response("404 Not Found", [("Content-Length", "0")])
+            return [b""]
         with self._one_at_a_time:
             answer = list(self._moto(environ, start_response if not self._loses(environ) else _unheard))
         if self._loses(environ):
             self._storage.answers_to_lose -= 1
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return [b""]
-        return answer
+        return self._as_far_as_it_comes(environ, answer)
+
+    def _as_far_as_it_comes(self, environ: dict[str, Any], answer: list[bytes]) -> Iterable[bytes]:
+        """A line that is cut in the midst of it: fewer bytes come than were announced."""
+        if environ["REQUEST_METHOD"] != "GET" or environ["QUERY_STRING"]:
+            return answer
+        whole, most_bytes = b"".join(answer), self._storage.most_bytes
+        self._storage.given_bytes += len(whole)
+        if self._storage.gets_left is not None:
+            self._storage.gets_left -= 1
+            most_bytes = most_bytes if self._storage.gets_left >= 0 else 0
+        return [whole] if most_bytes is None or len(whole) <= most_bytes else [whole[:most_bytes]]
 
     def _loses(self, environ: dict[str, Any]) -> bool:
         return self._storage.answers_to_lose > 0 and environ["REQUEST_METHOD"] == "PUT"

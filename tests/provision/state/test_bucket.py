@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -9,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from provision.errors import BadInput, Refused, StoreFailed
-from provision.store.bucket import Bucket, Version, checked_url
+from provision.store.bucket import Bucket, Version, _words, checked_url
 from tests.doubles.services.bucket import Storage
+from tests.provision.rigs import await_true
 
 
 @pytest.fixture
@@ -69,6 +72,72 @@ def test_a_large_file_goes_and_comes_in_pieces(bucket: Bucket, tmp_path: Path) -
     bucket.put("large", tmp_path / "there")
     bucket.fetch("large", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == data
+
+
+LARGE = bytes(range(256)) * 44_000  # eleven megabytes: three pieces
+
+
+def test_a_file_that_takes_longer_than_one_answer_may_comes_home(bucket: Bucket, stored: Storage, tmp_path: Path) -> None:
+    """It was one answer under one time limit, so what took over a minute never came."""
+    bucket.put("large", LARGE)
+    stored.most_bytes = 5 * 2**20
+    assert bucket.fetch("large", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == LARGE
+
+
+def test_a_file_whose_way_home_was_cut_is_gone_on_with(bucket: Bucket, stored: Storage, tmp_path: Path) -> None:
+    bucket.put("large", LARGE)
+    stored.gets_left = 1
+    with pytest.raises(StoreFailed):
+        bucket.fetch("large", tmp_path / "back")
+    stored.gets_left, stored.given_bytes = None, 0
+    assert bucket.fetch("large", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == LARGE
+    assert stored.given_bytes < len(LARGE)
+
+
+def test_a_file_that_is_written_over_while_it_comes_is_not_made_of_two(bucket: Bucket, tmp_path: Path) -> None:
+    class Overtaken(Bucket):
+        def _piece(self, name: str, begin: int, end: int) -> tuple[bytes, str | None]:
+            if begin:
+                self.put("large", LARGE[::-1])
+            return super()._piece(name, begin, end)
+
+    bucket.put("large", LARGE)
+    with pytest.raises(StoreFailed, match="was written over while it came home"):
+        Overtaken(bucket.url).fetch("large", tmp_path / "back")
+
+
+def test_what_is_not_there_is_no_silence(bucket: Bucket, tmp_path: Path) -> None:
+    assert not bucket.fetch("never", tmp_path / "back")
+
+
+def test_ctrl_c_is_heard_while_a_store_gives_no_answer(bucket: Bucket, stored: Storage) -> None:
+    """It waited for the end of the request."""
+    patient = Bucket(bucket.url, request_s=600.0)
+    heard, before = threading.Event(), len(stored.requests)
+
+    def press() -> None:
+        try:
+            await_true(lambda: len(stored.requests) > before)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            heard.wait(30.0)
+        finally:
+            stored.hangs = False
+
+    stored.hangs = True
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        patient.get("a")
+    assert stored.hangs, "it was answered before the store was"
+    heard.set()
+
+
+@pytest.mark.parametrize("seconds", ["488.92ms", "1.2s", "31.000000004s"])
+def test_the_same_trouble_is_told_by_the_same_words(seconds: str) -> None:
+    trail = f"in {seconds}, after 3 retries, max_retries: 3, retry_timeout: 10s - 503"
+    said = f"Generic S3 error: Error performing GET http://x/y {trail}"
+    assert _words(Exception(said)) == "Generic S3 error: Error performing GET http://x/y - 503"
 
 
 def test_a_signed_address_takes_a_put_without_credentials(bucket: Bucket, stored: Storage) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from provision.errors import StoreFailed
+from provision.home.checkpoints import COMING
 from provision.state.checkpoints import LONGEST_S, PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from remote.checkpoints.checkpoint import Progress
@@ -187,6 +189,58 @@ def test_what_is_not_as_it_was_sent_does_not_come_home(kept: PushedCheckpoints, 
     kept.bucket.put(damaged, b"other bytes")
     assert kept.bring_newest(home) == 1
     assert steps(home) == [checkpoint_name(1)]
+
+
+def test_one_of_which_a_file_is_not_there_is_passed_over(kept: PushedCheckpoints, stored: Storage, tmp_path: Path) -> None:
+    """That is an answer: the store was taken to be away for as long as it lasted."""
+    box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
+    box.write(1, best=None)
+    box.push(2, best=1)
+    box.told()
+    stored.missing = "1/state.pt"
+    assert kept.bring_newest(home) == 1
+    assert steps(home) == [checkpoint_name(1)]
+
+
+def test_what_a_line_that_was_cut_had_brought_is_not_fetched_again(
+    kept: PushedCheckpoints, stored: Storage, tmp_path: Path
+) -> None:
+    box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
+    box.push(1, best=None)
+    box.told()
+    stored.gets_left = 2  # what lies there, and one file of it
+    with pytest.raises(StoreFailed):
+        kept.bring_newest(home)
+    (came,) = [path.name for path in (home / COMING / checkpoint_name(1)).iterdir() if path.stat().st_size]
+    stored.gets_left, before = None, len(stored.requests)
+    assert kept.bring_newest(home) == 1
+    assert not any(each.startswith("GET") and each.endswith(came) for each in stored.requests[before:])
+
+
+def test_what_an_earlier_fetch_had_brought_of_another_is_no_part_of_it(kept: PushedCheckpoints, tmp_path: Path) -> None:
+    """Of a trainer that began anew, and stood at the same step."""
+    box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
+    box.push(1, best=None)
+    box.told()
+    begun = home / COMING / checkpoint_name(1)
+    begun.mkdir(parents=True)
+    (begun / "state.pt").write_bytes(b"other")
+    assert kept.bring_newest(home) == 1
+    assert (home / checkpoint_name(1) / "state.pt").read_bytes() == b"state.pt of 1"
+
+
+@pytest.mark.parametrize("step", [-4, 10**12, 10**30])
+def test_a_step_that_nobody_took_is_not_believed(kept: PushedCheckpoints, tmp_path: Path, step: int) -> None:
+    """Whoever can write there would have the run go on from it for ever."""
+    box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
+    box.write(1, best=None)
+    box.push(2, best=1)
+    box.told()
+    (whole,) = [name for name in kept.bucket.names("runs") if name.endswith(f"1/{WHOLE}")]
+    said = kept.bucket.get(whole)
+    assert said is not None
+    kept.bucket.put(whole, said.data.replace(b'"step":2', f'"step":{step}'.encode()))
+    assert kept.bring_newest(home) == 1
 
 
 def test_one_that_is_overtaken_is_left_out(kept: PushedCheckpoints, tmp_path: Path) -> None:
