@@ -163,7 +163,8 @@ def _ended_by_lease(run: Run) -> str | None:
     rental, box = run.state.rental, run.state.box
     if rental is not None and rental.tried is not None:
         return rental.tried.message if rental.tried.reason is Reason.LEASE else None
-    if run.state.standing is not Standing.UP or box is None or not listed(run).lacks(box):
+    had_one = run.state.opened.lease_s is not None  # asked first: a host that is silent is waited for
+    if not had_one or run.state.standing is not Standing.UP or box is None or not listed(run).lacks(box):
         return None
     return lease_end_words(run)
 

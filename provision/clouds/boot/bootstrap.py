@@ -120,14 +120,17 @@ def limits_of(boot: FirstBoot) -> tuple[int, int]:
 
 
 def render_deadline(boot: FirstBoot) -> str:
-    """The shell script that arms the deadline; it runs at every boot, before the network, and changes nothing twice."""
+    """The shell script that arms the deadline; it runs at every boot, before the network, and changes nothing twice. A disk
+    that is full by then keeps the units of the boot before: each is written beside its place.
+    """
     deadline_s, uptime_s = limits_of(boot)
     ask = f"timeout {ASK_S} systemctl"
     return f"""set -u
 units=/etc/systemd/system
-cat > "$units/{SERVICE}" <<'UNIT'
+put() {{ cat > "$units/$1.new" && mv "$units/$1.new" "$units/$1"; }}
+put {SERVICE} <<'UNIT'
 {_service_unit()}UNIT
-cat > "$units/{TIMER}" <<'UNIT'
+put {TIMER} <<'UNIT'
 {_timer_unit(deadline_s, uptime_s)}UNIT
 if [ "$(date +%s)" -ge {deadline_s} ]; then {POWER_OFF}; exit 0; fi
 armed() {{

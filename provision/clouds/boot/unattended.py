@@ -23,19 +23,22 @@ LOOK_S: Final = 60  # assumed: a minute more does not matter
 
 
 def render_unattended(folder: str, idle_limit_s: float, *, end: str, lease_s: float | None = None) -> str:
-    """The shell script that arms both, at every boot; a lease only where there is one. `end` is the unit that powers off."""
+    """The shell script that arms both, at every boot; a lease only where there is one. `end` is the unit that powers off. What
+    is written beside its place keeps what the boot before had where the disk is full by then.
+    """
     functions, or_lease_ends = ("", "") if lease_s is None else (lease_functions(lease_s), " || { lease_ends && await_fetch; }")
     return f"""\
-cat > {SCRIPT} <<'SCRIPT'
+put() {{ cat > "$1.new" && mv "$1.new" "$1"; }}
+put {SCRIPT} <<'SCRIPT'
 box={shlex.quote(folder)} idle_limit_s={math.ceil(idle_limit_s)}
 {FUNCTIONS}{functions}[ "${{1:-}}" != begin ] || echo $(($(up_s) - $(unrenewed_before_s))) > {BEGAN}
 read -r began_s < {BEGAN}
 [ "${{1:-}}" != end ] || {{ note_unrenewed; ! {{ is_forsaken{or_lease_ends}; }}; }} || systemctl --no-block start {end}
 SCRIPT
 sh {SCRIPT} begin
-cat > /etc/systemd/system/{SERVICE} <<'UNIT'
+put /etc/systemd/system/{SERVICE} <<'UNIT'
 {_service_unit()}UNIT
-cat > /etc/systemd/system/{TIMER} <<'UNIT'
+put /etc/systemd/system/{TIMER} <<'UNIT'
 {_timer_unit()}UNIT
 timeout {LOOK_S} systemctl daemon-reload
 timeout {LOOK_S} systemctl start --no-block {TIMER}

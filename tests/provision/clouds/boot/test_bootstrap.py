@@ -120,6 +120,30 @@ def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     assert [line for line in verified.stderr.splitlines() if "rentune" in line] == []
 
 
+def test_a_disk_that_is_full_at_a_reboot_keeps_the_units_of_the_boot_before(tmp_path: Path) -> None:
+    """A file that is opened to be written anew is empty by then: nothing would have ended the machine by its idle limit, and a
+    deadline that systemd can't read switches it off. What the disk no more takes is told by a stand-in.
+    """
+    boot = in_an_hour()
+    run_script(tmp_path, boot)
+    text = render_deadline(boot) + render_unattended(BOOT.folder, 3600.0, end=SERVICE)
+    for there, here in (("/etc/systemd/system", tmp_path / "units"), (unattended.SCRIPT, tmp_path / "script")):
+        text = text.replace(there, str(here))
+    text = text.replace(unattended.BEGAN, str(tmp_path / "began"))
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "FAILING": "nothing"}
+    written: list[dict[str, str]] = []
+    for is_full in (False, True):
+        if is_full:
+            (tmp_path / "bin/cat").write_text("#!/bin/sh\nexit 1\n")
+            (tmp_path / "bin/cat").chmod(0o755)
+        subprocess.run(["sh", "-c", text], env=environment, check=True)
+        places = [*(tmp_path / "units").iterdir(), tmp_path / "script"]
+        written.append({each.name: each.read_text() for each in places if each.suffix != ".new"})
+    first, second = written
+    assert len(first) == 5
+    assert second == first
+
+
 def test_what_watches_is_read_back_by_its_own_script_and_timer(tmp_path: Path) -> None:
     (tmp_path / f"{unattended.NAME}.sh").write_text('tell_idle_limit() { echo "idle limit|$1"; }\n')
     look = unattended.render_look().replace("/etc/", f"{tmp_path}/")
