@@ -7,7 +7,8 @@
 Paired and interleaved: in each round every contender that is installed builds the same random-weight model with the same
 adapter and takes the same number of steps of the same size, in an order that turns by one from round to round and is recorded.
 Our own step runs once with each of its features on and once without, by one loss: the rows that begin with "rentune, chunked".
-Plain Hugging Face is `transformers.Trainer` over a peft model; TRL is `SFTTrainer` as it stands. Times are between the begin
+Plain Hugging Face is `transformers.Trainer` over a peft model; TRL is `SFTTrainer` as it stands, where PYTHONPATH has `trl` and
+`datasets` (trl 1.16.0, datasets 5.2.0 and pyarrow 26.0.1 were tried). Times are between the begin
 and the end of an optimizer step, the device waited for; the first two steps of each are left out.
 """
 
@@ -206,7 +207,9 @@ def _hugging_face(**more: Any) -> Callable[[Bench], list[float]]:
 
 
 def _trl(bench: Bench) -> list[float]:
+    import pyarrow as pa
     from datasets import Dataset
+    from datasets.table import InMemoryTable
     from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found]  # installed by whoever compares
 
     from remote.data.byte_tokenizer import byte_tokenizer
@@ -214,7 +217,9 @@ def _trl(bench: Bench) -> list[float]:
     model = bench.model()
     with tempfile.TemporaryDirectory() as folder:
         arguments = SFTConfig(output_dir=folder, max_length=bench.strategy.seq_len, **_arguments(bench))
-        data = Dataset.from_list([{"input_ids": row["input_ids"]} for row in _rows(bench, model)])
+        table = pa.Table.from_pylist([{"input_ids": row["input_ids"]} for row in _rows(bench, model)])
+        # Named here: to name it by itself, `datasets` 5.2 copies pyarrow's module, of which 26 has a type that can't be copied.
+        data = Dataset(InMemoryTable(table), fingerprint=f"rows-{SEED}")
         trainer = SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=byte_tokenizer())
         return _watched(bench, trainer)
 
@@ -367,6 +372,8 @@ def main() -> None:
     parser.add_argument("--machine", default=None, help="where a table was measured; this machine unless said")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
+    if asked.steps <= WARM_UP_STEPS:
+        parser.error(f"--steps {asked.steps} leaves none to time: the first {WARM_UP_STEPS} warm up")
     if asked.out:
         said = {"rounds": asked.rounds, "num_steps": asked.steps, "minutes": asked.minutes, "only": tuple(asked.only)}
         run(asked.out, asked.device, tiny=asked.tiny, **said)
