@@ -10,6 +10,9 @@ from remote.ends import bad_job
 SMOOTHED: Final = ("exp_avg_ipt", "exp_avg_unc")  # what peft's allocator remembers: importance and its uncertainty
 
 
+WEIGHED_STEPS: Final = 2  # derived: peft 0.21 notes a rank's importance from the first step on, and masks by it at the last
+
+
 class Ranks:
     """Guards which ranks of an adapter are left. A rank that was taken away is a singular value of exactly zero."""
 
@@ -56,6 +59,8 @@ class Ranks:
 def _require_time(config: Any, steps: int, total_steps: int) -> None:
     if steps > total_steps:
         raise bad_job(f"adalora's schedule has {steps} steps, and the run has {total_steps} steps; leave total_step out")
+    if steps < WEIGHED_STEPS:
+        raise bad_job("adalora weighs ranks at one step and takes them away at a later one, and the run has 1 step; use lora")
     if config.tinit + config.tfinal >= steps:
         raise bad_job(
             f"adalora takes ranks away between step tinit ({config.tinit}) and the last tfinal ({config.tfinal}) steps, "

@@ -172,7 +172,10 @@ CAPABILITIES: Final = Capabilities(
         *("lora", "rslora", "pissa", "lora_plus", "dora", "adalora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
         *("ln_tuning", "full", "freeze", "bottleneck", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     ),
-    paired_packed=("lora", "rslora", "lora_plus", "ia3"),
+    paired_packed=(
+        *("lora", "rslora", "lora_plus", "dora", "adalora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
+        *("ln_tuning", "bottleneck", "prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
+    ),
     unpacked=("prompt_tuning", "p_tuning", "prefix_tuning", "lora_prompt"),
     unquantized=("pissa",),
     # seen 2026-11-28, torch 2.15, peft 0.21: one graph for each kind of block, with the losses of eager ones; DoRA, LoHa and

@@ -190,5 +190,7 @@ def test_a_schedule_longer_than_the_run_is_a_bad_job() -> None:
     tuner = tuner_of(small(ADALORA))
     with pytest.raises(Ended, match="has 13 steps, and the run has 12 steps; leave total_step out"):
         Ranks(tuner, total_steps=12, said_steps=13)
+    with pytest.raises(Ended, match="the run has 1 step; use lora"):
+        Ranks(tuner, total_steps=1)
     Ranks(tuner, total_steps=12, said_steps=9)
     assert tuner.peft_config["default"].total_step == 9
