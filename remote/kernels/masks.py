@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Final
+
+log = logging.getLogger(__name__)
 
 LOOKS: Final = "find_packed_sequence_indices"  # of transformers.masking_utils (5.24): whether positions begin again in a row
 
@@ -20,6 +24,7 @@ def rows_apart(*, packed: bool) -> Iterator[None]:
 
     looks = getattr(masking_utils, LOOKS, None)
     if looks is None:
+        _say_renamed()
         yield
         return
     setattr(masking_utils, LOOKS, _texts if packed else _one_text)
@@ -27,6 +32,12 @@ def rows_apart(*, packed: bool) -> Iterator[None]:
         yield
     finally:
         setattr(masking_utils, LOOKS, looks)
+
+
+@cache
+def _say_renamed() -> None:
+    """Once: with another transformers a card waits at each micro-batch, and nothing else would show it."""
+    log.warning("this transformers has no %s: it looks at each micro-batch on the device by itself, which waits for it", LOOKS)
 
 
 def _one_text(_position_ids: Any) -> None:

@@ -18,7 +18,7 @@ from remote.adapters import adapt
 from remote.contract import Loop, Strategy
 from remote.data.batches import Batch, MicroBatch, Shape, batch_of_step, host_batch_of_step
 from remote.data.tokens import Example
-from remote.kernels import rows_apart
+from remote.kernels import masks, rows_apart
 from remote.measure.random_weights import random_batch, random_model
 from remote.step import settings_of, step
 from remote.training.ahead import Ahead
@@ -112,6 +112,25 @@ def two_texts_a_row() -> Any:
     import torch
 
     return torch.cat([torch.arange(20), torch.arange(12)]).repeat(2, 1)
+
+
+def test_where_transformers_has_renamed_what_it_looks_by_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each micro-batch would wait for the card again, and nothing would show it. The pinned one has that name."""
+    from transformers import masking_utils
+
+    assert hasattr(masking_utils, masks.LOOKS)
+    monkeypatch.delattr(masking_utils, masks.LOOKS)
+    for _ in range(2):
+        with rows_apart(packed=False):
+            pass
+    assert [record.getMessage() for record in caplog.records if masks.LOOKS in record.getMessage()] == [
+        (
+            "this transformers has no find_packed_sequence_indices: it looks at each micro-batch on the device by itself, which "
+            "waits for it"
+        )
+    ]
 
 
 def test_what_is_told_of_packed_rows_is_what_transformers_would_find_out() -> None:
