@@ -350,8 +350,8 @@ def _save(name: str, result: SearchResult, folder: Path, spelled: Spelling, *, o
             f"{name} is there already, and says something else", hint=f"--force, or {NAMED_FILES['save'].remedy}"
         )
     _write(folder / name, text, said=name, hint=NAMED_FILES["save"].remedy)
-    if plan.runnable:
-        return f"Saved to {name}. This version cannot run it: {plan.runnable}."
+    if plan.why_not is not None:
+        return f"Saved to {name}. This version cannot run it: {plan.why_not}."
     as_saved = f" As it is saved: rentune run {shlex.quote(name)}" if plan.request.data.path is not None else ""
     return f"Saved to {name}.{as_saved}"
 

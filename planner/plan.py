@@ -23,6 +23,26 @@ NOT_READY: Final = "not ready here"
 YOURS: Final = "yours"
 UNTOLD: Final = "unknown"  # behind what nobody states of a machine: its RAM, or its cores
 
+ObstacleKind = Literal["price only", "not yet runnable", "yours", "unknown"]
+SAID_AS: Final[dict[str, ObstacleKind]] = {PRICE_ONLY: PRICE_ONLY, NOT_YET: NOT_YET, YOURS: YOURS}  # else UNTOLD
+
+
+class Obstacle(msgspec.Struct, frozen=True):
+    """Why this version can't run a plan: of which kind that is, and the sentence, whose first words a table shows."""
+
+    kind: ObstacleKind
+    words: str  # those of the state, a colon, the reason: "price only: this version cannot rent from X"
+
+    @classmethod
+    def read(cls, words: str) -> Obstacle:
+        """What a plan's JSON says, which holds the sentence alone."""
+        return cls(SAID_AS.get(words.partition(":")[0], UNTOLD), words)
+
+    @property
+    def reason(self) -> str:
+        """The sentence without the state's words."""
+        return self.words.partition(": ")[2]
+
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
     """A figure that nobody knows exactly: one time in ten below p10, one in ten above p90."""
@@ -179,7 +199,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cost: CostEstimate
     verdict: Verdict
     margin_bytes: int
-    runnable: str | None  # None = this version can run it; else why not, in one sentence
+    why_not: str | None = msgspec.field(name="runnable")  # None = this version can run it; else why not, in one sentence
     provider_status: str  # e.g. "double only", "price only", "run for real on 2026-12-01"
     assumptions: tuple[str, ...]
     catalog_as_of: dt.date | None  # the price's date
@@ -195,6 +215,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> tuple[str, Strategy]:
         """What tells it from every other plan of the same answer."""
         return self.offer.key, self.strategy
+
+    @property
+    def obstacle(self) -> Obstacle | None:
+        """What keeps this version from running it; None = nothing does."""
+        return Obstacle.read(self.why_not) if self.why_not is not None else None
+
+    def is_kept_by(self, kind: ObstacleKind) -> bool:
+        """Whether it can't be run, and of which kind what stands in the way is."""
+        return self.obstacle is not None and self.obstacle.kind == kind
 
     @property
     def doubts(self) -> Doubts:
@@ -366,7 +395,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.recommended is not None or not self.request.where.providers:
             return None
-        priced = (plan for plan in self.plans if plan.verdict == "fits" and (plan.runnable or "").startswith(PRICE_ONLY))
+        priced = (plan for plan in self.plans if plan.verdict == "fits" and plan.is_kept_by(PRICE_ONLY))
         return self._best_of(priced, self.request.budget.goal)
 
     @property
@@ -376,7 +405,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
 
     def best(self, goal: Goal) -> Plan | None:
         """Of the plans that this version can run as asked the best for the goal; see `rank_of`."""
-        return self._best_of((plan for plan in self.plans if plan.runnable is None), goal)
+        return self._best_of((plan for plan in self.plans if plan.why_not is None), goal)
 
     @staticmethod
     def _best_of(plans: Iterable[Plan], goal: Goal) -> Plan | None:

@@ -81,7 +81,7 @@ def sentences(result: SearchResult) -> Iterator[str]:
     yield f"**With 3 bits a weight** (HQQ): {_on_each(result, 'three_bits')}. {_can(result, 'three_bits')}"
     yield f"**With 2 bits a weight** (HQQ): {_on_each(result, 'two_bits')}. {_can(result, 'two_bits')}"
     yield f"**Two such cards with FSDP-QLoRA**: on each {_on_each(result, 'parts')}. {_can(result, 'parts')}"
-    cheapest = min((plan for plan in result.plans if plan.runnable is None), key=lambda plan: plan.cost.total_usd.p50)
+    cheapest = min((plan for plan in result.plans if plan.why_not is None), key=lambda plan: plan.cost.total_usd.p50)
     streaming = cheapest.strategy.streaming
     assert streaming is not None
     yield (

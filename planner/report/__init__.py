@@ -201,8 +201,8 @@ def _one(plan: Plan) -> Iterator[Part]:
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."
     yield from _kept(plan)
-    if plan.runnable is not None:
-        yield f"This version cannot run it: {plan.runnable}."
+    if plan.why_not is not None:
+        yield f"This version cannot run it: {plan.why_not}."
 
 
 def _kept(plan: Plan | None) -> Iterator[Part]:

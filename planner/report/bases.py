@@ -52,7 +52,7 @@ def _answer(result: BasesHeld, request: Request, command: str | None, *, width: 
         return
     such = "one such GPU holds" if num_gpus == 1 else f"{num_gpus} such GPUs hold"
     yield f"Of each family of bases the largest that {such} whole, and its best plan. Smaller ones train there, too."
-    if all(base.plan.runnable is not None for base in result.bases):
+    if all(base.plan.obstacle is not None for base in result.bases):
         yield "None of them can be run by this version; what stands in the way is told below the table."
     yield _table(result.bases, width=width)
     if any(map(_gated, result.bases)):
@@ -91,7 +91,7 @@ def _table(bases: tuple[BaseHeld, ...], *, width: int) -> Table:
     shown = [(column, text) for column, text, from_width in COLUMNS if width >= from_width]
     table = Table(tuple(column for column, _ in shown))
     for base in bases:
-        table.add(*(text(base) for _, text in shown), style="bold" if base.plan.runnable is None else "dim")
+        table.add(*(text(base) for _, text in shown), style="bold" if base.plan.obstacle is None else "dim")
     return table
 
 

@@ -58,7 +58,7 @@ def _passed(result: SearchResult) -> str | None:
 
     against: dict[str, list[str]] = {}
     for number, each in enumerate(in_order(result.rows), start=1):
-        if (each.runnable is None or words.is_untold(each)) and figure(each) < figure(plan):
+        if (each.obstacle is None or words.is_untold(each)) and figure(each) < figure(plan):
             against.setdefault(words.doubt(each, plan), []).append(str(number))
     told = "; ".join(f"{', '.join(numbers)} ({why})" for why, numbers in against.items())
     return f"{LESS[goal]}, and not recommended: {told}." if against else None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from planner.plan import NOT_YET, PRICE_ONLY, YOURS, Plan
-from planner.report.words import is_untold
+from planner.plan import NOT_YET, PRICE_ONLY, UNTOLD, YOURS, ObstacleKind, Plan
 
 NOT_KNOWN: Final = "not known to suffice"  # nobody states the machine's RAM or cores
 ORDER: Final = (YOURS, "fits", "tight", NOT_KNOWN, NOT_YET, PRICE_ONLY)
+WORDS: Final[dict[ObstacleKind, str]] = {YOURS: YOURS, UNTOLD: NOT_KNOWN, NOT_YET: NOT_YET, PRICE_ONLY: PRICE_ONLY}
 
 
 def grouped(plans: Iterable[Plan]) -> dict[str, list[Plan]]:
@@ -26,10 +26,6 @@ def in_order(plans: Iterable[Plan]) -> list[Plan]:
 
 
 def _word(plan: Plan) -> str:
-    if plan.runnable is None:
+    if plan.obstacle is None:
         return "tight" if plan.verdict == "tight" else "fits"
-    if plan.runnable.startswith(YOURS):
-        return YOURS
-    if is_untold(plan):
-        return NOT_KNOWN
-    return PRICE_ONLY if plan.runnable.startswith(PRICE_ONLY) else NOT_YET
+    return WORDS[plan.obstacle.kind]

@@ -58,7 +58,7 @@ def _scaling(plans: Sequence[Plan]) -> str | None:
 
 def _spot(plans: Sequence[Plan]) -> str | None:
     """What a spot machine is, where nobody asked for one."""
-    spot = [plan for plan in plans if plan.offer.purchase == "spot" and plan.runnable is None]
+    spot = [plan for plan in plans if plan.offer.purchase == "spot" and plan.obstacle is None]
     if not spot or spot[0].request.where.spot is not None:
         return None
     taken = f"the seller may take the machine away (once in {1 / TAKEN_PER_HOUR:g} hours, assumed)"
@@ -70,7 +70,7 @@ def _tight(plans: Sequence[Plan]) -> str | None:
 
 
 def _price_only(plans: Sequence[Plan]) -> str | None:
-    seen = [plan for plan in plans if words.readiness(plan) == PRICE_ONLY]
+    seen = [plan for plan in plans if plan.is_kept_by(PRICE_ONLY)]
     sellers = ", ".join(dict.fromkeys(plan.offer.provider for plan in seen if by_contract(plan.offer)))
     contract = f", or it is sold by contract alone ({sellers})" if sellers else ""
     told = f"this version knows the price and cannot rent there{contract}; rent it yourself and use --host"
@@ -78,12 +78,12 @@ def _price_only(plans: Sequence[Plan]) -> str | None:
 
 
 def _not_yet(plans: Sequence[Plan]) -> str | None:
-    reasons = [plan.runnable.partition(": ")[2] for plan in plans if plan.runnable and words.readiness(plan) == NOT_YET]
+    reasons = [plan.obstacle.reason for plan in plans if plan.obstacle is not None and plan.obstacle.kind == NOT_YET]
     return f"{NOT_YET}: {'; '.join(dict.fromkeys(reasons))}." if reasons else None
 
 
 def _met(plans: Sequence[Plan]) -> str | None:
-    rented = [plan for plan in plans if plan.runnable is None and plan.offer.provider not in OWN_MACHINES]
+    rented = [plan for plan in plans if plan.obstacle is None and plan.offer.provider not in OWN_MACHINES]
     by_word: dict[str, list[str]] = {}
     for plan in rented:
         by_word.setdefault(words.tried(plan), []).append(plan.offer.provider)
@@ -92,7 +92,7 @@ def _met(plans: Sequence[Plan]) -> str | None:
 
 
 def _not_ready(plans: Sequence[Plan]) -> str | None:
-    lacking = [plan for plan in plans if plan.runnable is None and words.missing(plan)]
+    lacking = [plan for plan in plans if plan.obstacle is None and words.missing(plan)]
     lists = "; ".join(dict.fromkeys(f"{plan.offer.provider} lacks {words.missing(plan)}" for plan in lacking))
     return f"{_first_words(lacking)}: {lists}; `rentune doctor` says how to get it." if lists else None
 
@@ -166,16 +166,16 @@ def _free(plans: Sequence[Plan]) -> str | None:
 
 
 def _is_ours(plan: Plan) -> bool:
-    return plan.offer.gpu_free_mib is not None or words.readiness(plan) == YOURS
+    return plan.offer.gpu_free_mib is not None or plan.is_kept_by(YOURS)
 
 
 def _yours(plans: Sequence[Plan]) -> str | None:
     """What a card that was named as one's own is taken for."""
-    own = next((plan for plan in plans if words.readiness(plan) == YOURS), None)
-    if own is None or own.runnable is None:
+    own = next((plan for plan in plans if plan.is_kept_by(YOURS)), None)
+    if own is None or own.why_not is None:
         return None
     ram = "" if own.offer.ram_gib is not None else "; --ram says how much its machine has, for what would wait there"
-    return f"{own.runnable}; what its desktop holds of its memory is not taken off{ram}."
+    return f"{own.why_not}; what its desktop holds of its memory is not taken off{ram}."
 
 
 WORDS: Final[tuple[Explained, ...]] = (

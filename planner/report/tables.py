@@ -86,7 +86,7 @@ def plan_table(groups: Mapping[str, Iterable[Plan]], *, width: int, recommended:
             mark = f"{ARROW} {number}" if plan is recommended else str(number)
             texts = ((_below(word, column.text(plan)), stacks or width < column.stacks_below) for column in columns)
             cells = (_stacked(text) if below else text for text, below in texts)
-            table.add(mark, *cells, style="bold" if plan.runnable is None else "dim")
+            table.add(mark, *cells, style="bold" if plan.obstacle is None else "dim")
     return table
 
 

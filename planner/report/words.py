@@ -241,8 +241,8 @@ def status(plan: Plan) -> str:
 
 def readiness(plan: Plan) -> str:
     """The same without what is not known."""
-    if plan.runnable is not None:
-        return plan.runnable.partition(":")[0]
+    if plan.obstacle is not None:
+        return unknown_words(plan) if plan.obstacle.kind == UNTOLD else plan.obstacle.kind
     if any(part.endswith(CREDENTIALS) for part in plan.missing):
         return NO_CREDENTIALS
     if plan.missing:
@@ -252,13 +252,13 @@ def readiness(plan: Plan) -> str:
 
 def unknown_words(plan: Plan) -> str:
     """What of the machine nobody states and no order makes sure of, as "RAM unknown"; empty where there is nothing."""
-    ours = readiness(plan) == YOURS and plan.offer.ram_gib is not None  # nobody is asked how many cores his machine has
+    ours = plan.is_kept_by(YOURS) and plan.offer.ram_gib is not None  # nobody is asked how many cores his machine has
     return f"{plan.offer.unstated} {UNTOLD}" if plan.offer.unstated and not plan.asks_ram and not ours else ""
 
 
 def is_untold(plan: Plan) -> bool:
     """Whether that alone keeps it from being run."""
-    return plan.runnable is not None and readiness(plan) == unknown_words(plan)
+    return plan.is_kept_by(UNTOLD)
 
 
 def doubt(plan: Plan, beside: Plan) -> str:
@@ -316,7 +316,7 @@ def why_none(result: SearchResult) -> str:
     all others that money or time are too short for what could do it.
     """
     if result.plans:
-        return f"No plan can be run as asked: {(result.plans[0].runnable or '').removesuffix('.')}."
+        return f"No plan can be run as asked: {(result.plans[0].why_not or '').removesuffix('.')}."
     nothing_left = result.considered is not None and not result.considered.num_offers_admitted
     last = result.rejections[-1] if nothing_left and result.rejections else None  # each is counted after those before it
     most = sorted(

@@ -153,7 +153,7 @@ def _ranked(asked: _Asked) -> _Searched:
     """The cheapest and the best for each goal; where none of them can be run, or none by the card alone, ways out."""
     question, kinds, floors, notebook = asked.question, asked.admitted.kinds, asked.floors, Notebook()
     found, priced = rank(question, kinds, floors, notebook)
-    stuck = all(each.runnable is not None for each in found)
+    stuck = all(each.obstacle is not None for each in found)
     hourly = None
     if not stuck:
         hourly, priced_by_hour = best(question, kinds, floors, by_the_hour)
@@ -274,7 +274,7 @@ def _in_fewer_steps(question: Question, kinds: tuple[Kind, ...], floors: Floors,
 
 def _saving_words(ranked: tuple[Found, ...], cut: Way | None) -> str:
     """On what, in what time and for how much the job would be done then, where that saves something worth a word."""
-    cheapest_usd = min(found.cost.held_usd.p50 for found in ranked if found.runnable is None)
+    cheapest_usd = min(found.cost.held_usd.p50 for found in ranked if found.obstacle is None)
     if cut is None or cut.found.cost.held_usd.p50 > WORTH_A_WORD * cheapest_usd:
         return ""
     found = cut.found
@@ -285,7 +285,7 @@ def _saving_words(ranked: tuple[Found, ...], cut: Way | None) -> str:
 
 def _streams_at_best(ranked: tuple[Found, ...]) -> bool:
     """Whether all that can be run leaves something in RAM: then it is told what else there would be, and what a link costs."""
-    return all(found.fit.strategy.offload != "none" for found in ranked if found.runnable is None)
+    return all(found.fit.strategy.offload != "none" for found in ranked if found.obstacle is None)
 
 
 def _beats(way: Way, ranked: tuple[Found, ...], aim: Aim) -> bool:
@@ -293,7 +293,7 @@ def _beats(way: Way, ranked: tuple[Found, ...], aim: Aim) -> bool:
     a disk that a plan counts on only where it is asked to.
     """
     found = way.found
-    streamed = [rank_by(each, aim) for each in ranked if each.runnable is None]
+    streamed = [rank_by(each, aim) for each in ranked if each.obstacle is None]
     told = found.fit.strategy.offload == "none" or "where.offload_disk" in way.conceded.changes
     return told and (not streamed or rank_by(found, aim) < min(streamed))
 
@@ -396,7 +396,7 @@ def plan_of(found: Found, question: Question, figures: Figures, edges: Edges) ->
         cost=found.cost,
         verdict=found.fit.verdict,
         margin_bytes=found.fit.margin_bytes,
-        runnable=found.runnable,
+        why_not=found.obstacle.words if found.obstacle is not None else None,
         provider_status=provider.status,
         missing=provider.missing,
         quota=provider.quota_of(found.offer),

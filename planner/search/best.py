@@ -55,7 +55,7 @@ def best(question: Question, kinds: tuple[Kind, ...], floors: Floors, aim: Aim =
         for each, over in on_kind(kind, wanted, question, floors.figures, Notebook(), only_doable=True):
             priced.add(each.name)
             rank = rank_by(each, aim)
-            is_one = each.runnable is None and over is None
+            is_one = each.obstacle is None and over is None
             if is_one and (least is None or found is None or (rank, each.order) < (least, found.order)):
                 found, least = each, rank
     return Best(found, frozenset(priced))

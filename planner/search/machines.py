@@ -16,7 +16,7 @@ from planner.asking.policy import refusal
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import estimate_cost, of_several
 from planner.estimators.time.interruptions import sent_bytes
-from planner.plan import NOT_YET, Rejection
+from planner.plan import NOT_YET, Obstacle, Rejection
 from planner.refusals import CaseRefused
 from planner.search.boxes import lack_of
 from planner.search.figures import Figures
@@ -125,6 +125,6 @@ def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Qu
         host=host,
         duration=duration,
         cost=cost,
-        runnable=f"{NOT_YET}: this version rents one machine for a run",
+        obstacle=Obstacle(NOT_YET, f"{NOT_YET}: this version rents one machine for a run"),
         ready=question.provider(offer.provider).ready(offer),
     )

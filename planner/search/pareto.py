@@ -32,7 +32,7 @@ def pareto(plans: Iterable[Plan]) -> tuple[Plan, ...]:
     risk that they have not, and better in one of these. Cheapest first.
     """
     plans = tuple(plans)
-    asked = tuple(plan for plan in plans if plan.runnable is None) or plans
+    asked = tuple(plan for plan in plans if plan.obstacle is None) or plans
     figures = [(plan, plan.cost.held_usd.p50, plan.duration.wall_s.p50, risks(plan)) for plan in asked]
     left = [
         plan

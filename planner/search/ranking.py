@@ -22,7 +22,17 @@ from planner.asking.request import HOST, LOCAL, Request
 from planner.choice.goals import HASTE
 from planner.estimators.cost import estimate_cost
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
-from planner.plan import PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Place, Provider
+from planner.plan import (
+    PRICE_ONLY,
+    Considered,
+    CostEstimate,
+    Doubts,
+    DurationEstimate,
+    HostEstimate,
+    Obstacle,
+    Place,
+    Provider,
+)
 from planner.search.boxes import Box, held_by, reach_of
 from planner.search.figures import Figures, key_of
 from planner.search.floors import Floor, Floors
@@ -80,7 +90,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     host: HostEstimate
     duration: DurationEstimate
     cost: CostEstimate
-    runnable: str | None  # None = this version can run it; else why not
+    obstacle: Obstacle | None  # None = this version can run it
     ready: bool  # whether nothing is known to be missing here for renting there
 
     @property
@@ -135,7 +145,7 @@ def rank(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: 
                 continue
             every.take(found)
             by_name.take(found)
-            if found.runnable is None:
+            if found.obstacle is None:
                 runnable.take(found)
     kept = {found.name: found for found in (*every.found, *runnable.found, *by_name.found)}
     return Ranked(tuple(sorted(kept.values(), key=lambda found: found.order)), frozenset(priced))
@@ -202,7 +212,7 @@ class _Named:
 
 def _standing(found: Found) -> int:
     """0 where it can be run, 1 where nothing but renting keeps from it, else 2."""
-    return 0 if found.runnable is None else 1 if found.runnable.startswith(PRICE_ONLY) else 2
+    return 0 if found.obstacle is None else 1 if found.obstacle.kind == PRICE_ONLY else 2
 
 
 def by_hand(offer: Offer, question: Question) -> bool:
@@ -357,7 +367,7 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
             keeps_volume=question.request.keep.volume_name is not None,
             dearest=figures.dearest(question.catalog.billing),
         ),
-        runnable=obstacle(
+        obstacle=obstacle(
             fit.strategy, kind.gpu, offer, question.request, provider, question.capabilities, rules=question.rules
         ),
         ready=provider.ready(offer),
@@ -376,7 +386,7 @@ def over_of(found: Found, question: Question) -> Over | None:
         needed_s=seconds,
         cap=broken.cap,
         limit_s=broken.max_s,
-        runnable=found.runnable is None,
+        runnable=found.obstacle is None,
         is_told=question.provider(found.offer.provider).is_told(found.offer),
         fits=found.fit.verdict == "fits",
     )

@@ -42,7 +42,7 @@ def alternatives_of(
 
 
 def _can_take_its_place(each: Plan, plan: Plan) -> bool:
-    ready = each.runnable is None and each.ready
+    ready = each.why_not is None and each.ready
     no_less_known = each.offer.is_stated or each.asks_ram or not plan.offer.is_stated
     return ready and no_less_known and each.offer.provider not in OWN_MACHINES and each.verdict in ("fits", plan.verdict)
 

@@ -93,8 +93,8 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
             plan, *others = _found(located, edges, offers, assumed_price=price, see_why=plan_command(options))
         for note in chosen_anew(options, plan, edges):
             saying(quiet=options["as_json"])(f"Note: {note}.")
-    if plan.runnable is not None:
-        raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
+    if plan.why_not is not None:
+        raise Refused(f"This plan can't be run: {plan.why_not}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)
     for note in narrowed(plan.request.budget, plan, edges.rules):
         saying(quiet=options["as_json"])(f"Note: {note}.")

@@ -68,7 +68,7 @@ def _plot(result: SearchResult, wide: SearchResult, best: tuple[Plan, ...]) -> s
     def css(plan: Plan) -> str:
         if chosen is not None and plan.name == chosen.name:
             return RECOMMENDED
-        return "best" if id(plan) in on_line else "can" if plan.runnable is None else "other"
+        return "best" if id(plan) in on_line else "can" if plan.why_not is None else "other"
 
     order = [css for css, _ in reversed(KEYS)]  # what matters most is drawn last, above the rest
     dots = sorted((_dot(plan, css(plan)) for plan in wide.plans), key=lambda dot: order.index(dot.css))

@@ -177,7 +177,7 @@ def make_plan(**changes: Any) -> Plan:
         cost=estimate_cost(duration, host, offer=offer, billing=billing, sent_bytes=10_000_000),
         verdict="fits",
         margin_bytes=10 * GIB,
-        runnable=None,
+        why_not=None,
         provider_status="tested",
         assumptions=("an assumption",),
         catalog_as_of=TODAY,

@@ -171,7 +171,7 @@ def tiny_plan(model: Path, data: Path, *, steps: int = 8, usd_per_hour: Decimal 
         ),
         verdict="fits",
         margin_bytes=2**30,
-        runnable=None,
+        why_not=None,
         provider_status="runs on this machine",
         assumptions=(),
         catalog_as_of=None,

@@ -46,4 +46,4 @@ def _does(seq_len: int, kind: Kind, question: Question, figures: Figures) -> boo
 
 def _can_be_had(found: Found) -> bool:
     """By this version, or by whoever rents it himself."""
-    return found.fit.verdict == "fits" and (found.runnable is None or found.runnable.startswith(PRICE_ONLY))
+    return found.fit.verdict == "fits" and (found.obstacle is None or found.obstacle.kind == PRICE_ONLY)

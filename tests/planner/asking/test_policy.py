@@ -112,7 +112,7 @@ def test_no_lease_is_promised_where_a_machine_that_is_off_costs_on(rules: tuple[
     off_costs = msgspec.structs.replace(kept, name="cloud", keeps_lease=False)
     result = ask(request, catalog, rules=rules, providers=(kept, off_costs))
     (refused,) = [plan for plan in result.plans if plan.offer.provider == "cloud"]
-    assert "a lease ends no bill at cloud before the deadline" in (refused.runnable or "")
+    assert "a lease ends no bill at cloud before the deadline" in (refused.why_not or "")
     assert result.recommended is not None
     assert result.recommended.offer.provider == "elsewhere"
 

@@ -95,7 +95,7 @@ def test_a_card_of_ones_own_elsewhere_is_a_row_at_the_price_of_its_electricity(t
     assert own.offer.usd_per_hour == Decimal("0.30") * (450 + 100) / 1000
     assert own.cost.total_usd.p50 == pytest.approx(float(own.offer.usd_per_hour) * own.duration.wall_s.p50 / 3600, rel=1e-2)
     assert own.duration.phase_s["create"].p50 < 1
-    assert (own.runnable or "").startswith("yours: run it there with --gpu here")
+    assert (own.why_not or "").startswith("yours: run it there with --gpu here")
     assert any("electricity at $0.30 per kWh" in each for each in own.assumptions)
     assert result.recommended is not None
     assert result.recommended is not own

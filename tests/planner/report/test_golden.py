@@ -45,7 +45,7 @@ def offered(row: dict[str, Any]) -> Offer:
 def told(plan: Plan) -> str:
     """A plan in one line: machine, verdict, strategy, and why it can't be run."""
     spot = " spot" if plan.offer.purchase == "spot" else ""
-    why = f" ({plan.runnable})" if plan.runnable else ""
+    why = f" ({plan.why_not})" if plan.why_not else ""
     return f"{plan.offer.instance_type}{spot}: {plan.verdict}, {describe(plan.strategy)}{why}"
 
 

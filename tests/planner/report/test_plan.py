@@ -50,24 +50,42 @@ def test_how_a_saved_plan_is_laid_out_is_nobodys_business() -> None:
 
 def test_the_answer_of_plan_json_holds_the_recommended_plan() -> None:
     """`plan --json > plan.json` can be run, bare or in the envelope."""
-    answer = result(make_plan(runnable="price only: no"), make_plan())
+    answer = result(make_plan(why_not="price only: no"), make_plan())
     bare = msgspec.json.encode(answer).decode()
     enveloped = msgspec.json.encode({"command": "plan", "status": "success", "data": answer}).decode()
     assert read_plan(bare, name="x") == read_plan(enveloped, name="x") == make_plan()
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("price only: this version cannot rent from elsewhere", "price only"),
+        ("not yet runnable: the trainer cannot do sharding=fsdp", "not yet runnable"),
+        ("yours: run it there with --gpu here", "yours"),
+        ("RAM and cores unknown: nobody states it", "unknown"),
+    ],
+)
+def test_the_kind_of_an_obstacle_survives_the_json(words: str, kind: str) -> None:
+    """The JSON holds one sentence, under the name that it has had in every version."""
+    written = msgspec.json.encode(make_plan(why_not=words))
+    assert json.loads(written)["runnable"] == words
+    obstacle = msgspec.json.decode(written, type=Plan).obstacle
+    assert obstacle is not None
+    assert (obstacle.kind, obstacle.words) == (kind, words)
+
+
 def test_only_what_can_be_run_is_recommended() -> None:
     """The cheapest of those; none is none."""
     dear = make_plan(assumptions=("dearer",))
-    assert result(make_plan(runnable="not yet runnable: no"), make_plan(), dear).recommended == make_plan()
-    assert result(make_plan(runnable="price only: no")).recommended is None
+    assert result(make_plan(why_not="not yet runnable: no"), make_plan(), dear).recommended == make_plan()
+    assert result(make_plan(why_not="price only: no")).recommended is None
 
 
 def test_what_is_tight_is_recommended_only_where_nothing_that_fits_can_be_run() -> None:
     """A run that ends out of memory is no bargain."""
     tight, fits = make_plan(verdict="tight"), make_plan(provider_status="dearer")
     assert result(tight, fits).recommended == fits
-    assert result(tight, make_plan(runnable="price only: no")).recommended == tight
+    assert result(tight, make_plan(why_not="price only: no")).recommended == tight
 
 
 @pytest.mark.parametrize("price", ["0", "-1", "Infinity", "1e-400"])

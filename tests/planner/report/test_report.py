@@ -42,7 +42,7 @@ LOOKED_AT = Considered(
     num_candidates=400_000,
     num_pruned=399_900,
 )
-CHEAPER = make_plan(runnable="price only: this version cannot rent from elsewhere", provider_status="price only")
+CHEAPER = make_plan(why_not="price only: this version cannot rent from elsewhere", provider_status="price only")
 
 
 def result(*plans: Plan, **changes: object) -> SearchResult:
@@ -260,8 +260,8 @@ def test_plans_stand_in_groups_by_what_can_be_done_with_them_and_in_a_group_by_d
 
     not_yet = "not yet runnable: the trainer cannot do num_gpus=2"
     plans = (
-        priced("known", 0.1, runnable="price only: this version cannot rent from cloud"),
-        priced("later", 0.2, runnable=not_yet),
+        priced("known", 0.1, why_not="price only: this version cannot rent from cloud"),
+        priced("later", 0.2, why_not=not_yet),
         priced("narrow", 0.3, verdict="tight"),
         priced("roomy", 0.4),
         priced("dear", 0.5),
@@ -371,7 +371,7 @@ def test_every_price_has_its_age_beside_it_where_no_column_is_left_for_it(width:
 
 def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
     """And only there."""
-    not_yet = make_plan(runnable="not yet runnable: the trainer cannot do sharding=fsdp")
+    not_yet = make_plan(why_not="not yet runnable: the trainer cannot do sharding=fsdp")
     tight, fits = make_plan(verdict="tight"), make_plan()
     texts = [shown(result(plan)) for plan in (CHEAPER, not_yet, tight, fits)]
     for sentence, standing in (
@@ -399,8 +399,8 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
         ({}, "ready"),
         ({"missing": ("SDK", "credentials")}, "no credentials"),
         ({"missing": ("SDK",)}, "not ready here"),
-        ({"runnable": "price only: nobody rents there"}, "price only"),
-        ({"runnable": "not yet runnable: no"}, "not yet runnable"),
+        ({"why_not": "price only: nobody rents there"}, "price only"),
+        ({"why_not": "not yet runnable: no"}, "not yet runnable"),
         ({"offer": make_offer(ram_gib=None, vcpus=None)}, "ready, RAM unknown"),
         ({"offer": make_offer(vcpus=None)}, "ready, cores unknown"),
     ],
@@ -464,7 +464,7 @@ def test_what_several_gpus_are_worth_is_told_machine_by_machine() -> None:
 def test_what_would_be_better_and_is_not_recommended_is_told_with_its_reason() -> None:
     """Else a larger budget seems to lead to a dearer machine for nothing."""
     dear = make_plan(cost=msgspec.structs.replace(make_plan().cost, total_usd=exactly(3.0)))
-    untold = make_plan(offer=make_offer(instance_type="untold", ram_gib=None), runnable="RAM unknown: nobody states it")
+    untold = make_plan(offer=make_offer(instance_type="untold", ram_gib=None), why_not="RAM unknown: nobody states it")
     tight, lacking = make_plan(verdict="tight"), make_plan(missing=("credentials",))
     told = " ".join(shown(result(untold, tight, lacking, dear)).split())
     assert "Cheaper, and not recommended: 1 (no credentials); 3 (tight); 4 (RAM unknown)." in told

@@ -94,7 +94,7 @@ def test_a_card_that_nobody_can_rent_here_yet_is_answered_too() -> None:
     """With the cheapest plan, and why it can't be run."""
     answer = held(provider=msgspec.structs.replace(CLOUD, runnable=False, status="price only"))
     assert answer.bases
-    assert all(base.plan.runnable for base in answer.bases)
+    assert all(base.plan.why_not for base in answer.bases)
 
 
 def test_where_nothing_is_left_it_is_said_whether_the_card_or_the_job_is_why() -> None:
@@ -167,7 +167,7 @@ def test_bases_that_read_less_are_told_with_what_they_cut_and_so_is_that_none_ca
     assert f"Note: with {bases[0].name} about 3 of 300 rows are longer than 2,048 tokens" in text
     assert f"with {bases[1].name}" not in text
     assert "None of them can be run" not in text
-    unrunnable = [msgspec.structs.replace(each, plan=msgspec.structs.replace(each.plan, runnable="not yet")) for each in bases]
+    unrunnable = [msgspec.structs.replace(each, plan=msgspec.structs.replace(each.plan, why_not="not yet")) for each in bases]
     stuck = msgspec.structs.replace(result, bases=tuple(unrunnable))
     assert "None of them can be run by this version" in render_bases(stuck, request, command=None, width=200, colour=False)
 

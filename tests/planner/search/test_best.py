@@ -47,7 +47,7 @@ CHEAP = msgspec.structs.replace(QUICK, usd_per_hour=Decimal(1))
 
 def least(plans: Sequence[Plan], goal: Goal) -> tuple[object, ...] | None:
     """The doubts and the figure of the best of these that can be run."""
-    every = [plan for plan in plans if plan.runnable is None]
+    every = [plan for plan in plans if plan.why_not is None]
     keys = [(plan.doubts, MEASURES[goal](plan.cost.held_usd.p50, plan.duration.wall_s.p50)) for plan in every]
     return min(keys, default=None)
 
@@ -95,7 +95,7 @@ def test_nothing_that_was_passed_over_is_better_for_any_goal(
     ]
     for goal in GOALS:
         assert least(together.plans, goal) == least(alone, goal)
-    hours = [(plan.doubts, plan.offer.usd_per_hour) for plan in alone if plan.runnable is None]
+    hours = [(plan.doubts, plan.offer.usd_per_hour) for plan in alone if plan.why_not is None]
     hourly = together.by_the_hour
     assert ((hourly.doubts, hourly.offer.usd_per_hour) if hourly else None) == min(hours, default=None)
 
@@ -235,7 +235,7 @@ def test_a_machine_whose_ram_or_cores_nobody_states_is_shown_and_never_recommend
     assert "untold" in [plan.offer.instance_type for plan in result.plans]
     alone = ask(make_request(), make_catalog(cheap, gpus=CARDS))
     assert (alone.recommended, alone.by_the_hour, alone.ways_out) == (None, None, ())
-    assert [plan.runnable for plan in alone.plans] == [untold_words({"ram_gib": "RAM", "vcpus": "cores"}[unknown])]
+    assert [plan.why_not for plan in alone.plans] == [untold_words({"ram_gib": "RAM", "vcpus": "cores"}[unknown])]
 
 
 def untold_words(what: str) -> str:
@@ -344,7 +344,7 @@ def test_each_seller_and_each_card_that_is_named_has_its_best_row(
     providers = (CLOUD, LACKING, ELSEWHERE)
 
     def rank(plans: Sequence[Plan]) -> tuple[bool, float] | None:
-        return min(((plan.runnable is not None, plan.cost.held_usd.p50) for plan in plans), default=None)
+        return min(((plan.why_not is not None, plan.cost.held_usd.p50) for plan in plans), default=None)
 
     def plans(where: Where) -> tuple[Plan, ...]:
         return ask(make_request(model="3b", top=1, data=DATA, where=where), catalog, providers=providers).plans

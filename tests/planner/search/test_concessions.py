@@ -137,7 +137,7 @@ def test_what_was_given_up_stands_beside_the_plan_with_its_reason() -> None:
     assert way.given_up is not None
     assert way.given_up.startswith("rank 64, advised since what code asks of a base is far from low rank")
     assert "On all linears the rank hardly moved the results of its runs" in way.given_up
-    assert (way.plan.strategy.rank, way.plan.strategy.alpha, way.plan.runnable) == (16, 32.0, None)
+    assert (way.plan.strategy.rank, way.plan.strategy.alpha, way.plan.why_not) == (16, 32.0, None)
     assert {choice.key: choice.value for choice in way.plan.choices}["target_modules"] == "all-linear"
 
 

@@ -144,7 +144,7 @@ def test_the_strategy_that_is_chosen_is_the_best_of_all_that_there_are(
         (tight, wall_s) for group in (fits, doable) for tight, _, wall_s, _ in sorted(group)[:1]
     }
     assert bool(chosen) == bool(fits)
-    assert any(plan.runnable is None for plan in chosen) == bool(doable)
+    assert any(plan.why_not is None for plan in chosen) == bool(doable)
 
 
 @settings(max_examples=30)
@@ -176,11 +176,11 @@ def test_a_lever_makes_of_what_is_tight_what_fits() -> None:
     offer = make_offer(gpu="Card 24GB", ram_gib=256.0)
     card = make_gpu(driver_memory_mib=22_600)
     (plan,) = ask(request, make_catalog(offer, gpus=(card,))).plans
-    assert (plan.verdict, plan.strategy.optimizer, plan.runnable) == ("fits", "adamw_8bit", None)
+    assert (plan.verdict, plan.strategy.optimizer, plan.why_not) == ("fits", "adamw_8bit", None)
     said = make_request(model="32b", training={"method": "qlora", "optimizer": "adamw_torch_fused"})
     found = ask(said, make_catalog(offer, gpus=(card,)))
     assert {plan.strategy.optimizer for plan in found.plans} == {"adamw_torch_fused"}
-    assert [(plan.verdict, plan.strategy.offload) for plan in found.plans if plan.runnable is None] == [("fits", "stream")]
+    assert [(plan.verdict, plan.strategy.offload) for plan in found.plans if plan.why_not is None] == [("fits", "stream")]
 
 
 # What a job file may say of how memory is spared, and the planner chooses where it says nothing
@@ -214,7 +214,7 @@ def test_what_is_refused_fits_with_nothing_that_a_job_file_says(model: str, gpu:
             plans = ask(make_request(model=model, data=data, training=said), market).plans
         except CaseRefused:
             return []
-        return [describe(plan.strategy) for plan in plans if plan.runnable is None and plan.verdict == "fits"]
+        return [describe(plan.strategy) for plan in plans if plan.why_not is None and plan.verdict == "fits"]
 
     whole = ask(make_request(model=model, data=data), market)
     (named,) = {each.changes["training.seq_len"] for each in whole.rejections if "training.seq_len" in each.changes}

@@ -107,7 +107,7 @@ def test_ram_that_is_too_little_says_the_longest_that_fits_beside_it(ram_gib: fl
     named = {each.changes["training.seq_len"] for each in result.rejections if "training.seq_len" in each.changes}
     for length in named:
         shorter = msgspec.structs.replace(request, training={"seq_len": length})
-        assert [plan.verdict for plan in ask(shorter, market, providers=providers).plans if plan.runnable is None] == ["fits"]
+        assert [plan.verdict for plan in ask(shorter, market, providers=providers).plans if plan.why_not is None] == ["fits"]
     assert bool(named) == (ram_gib is not None or asks_ram)
 
 

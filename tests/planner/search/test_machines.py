@@ -100,7 +100,7 @@ def test_of_several_kinds_the_three_cheapest_jobs_are_rows_by_their_dollars_and_
     assert [each.p50 for each in dollars] == sorted(each.p50 for each in dollars)
     assert all(each.p50 < each.p90 for each in dollars)
     assert all(plan.duration.wall_s.p50 < plan.duration.wall_s.p90 for plan in rows)
-    assert {plan.runnable for plan in rows} == {"not yet runnable: this version rents one machine for a run"}
+    assert {plan.why_not for plan in rows} == {"not yet runnable: this version rents one machine for a run"}
     assert result.recommended is None
 
 

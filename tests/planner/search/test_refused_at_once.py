@@ -68,7 +68,7 @@ def test_rows_that_would_see_each_other_are_not_packed(config: dict[str, Any]) -
 def test_packed_rows_are_planned_with_a_mask_and_in_fewer_steps() -> None:
     """1,000 rows of 512 tokens, two in each row of 1,024."""
     plan = packed(SMALL).plans[0]
-    assert (plan.strategy.padded, plan.strategy.seq_len, plan.runnable) == (True, 1_024, None)
+    assert (plan.strategy.padded, plan.strategy.seq_len, plan.why_not) == (True, 1_024, None)
     assert plan.duration.num_steps * 2 == pytest.approx(planned("lora").plans[0].duration.num_steps, abs=1)
 
 
@@ -81,10 +81,10 @@ def test_fused_kernels_are_for_families_whose_parts_are_known() -> None:
         planned("lora", config=dict(resolve_model("gpt2", base=None).config), kernels="fused")
     assert refused.value.hint == "say kernels eager"
     (plan,) = planned("lora", kernels="fused", quant="none").plans
-    assert plan.runnable is None
+    assert plan.why_not is None
     eager = planned("lora", quant="none").plans[0]
     assert plan.duration.phase_s["probe"].p50 > eager.duration.phase_s["probe"].p50
-    assert planned("lora", kernels="fused", quant="nf4").plans[0].runnable is None
+    assert planned("lora", kernels="fused", quant="nf4").plans[0].why_not is None
 
 
 # ── AdaLoRA's schedule ─────────────────────────────────────────────────────────────────────────────────────────────

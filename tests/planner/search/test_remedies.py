@@ -184,7 +184,7 @@ def test_where_no_wish_alone_is_enough_memory_and_money_are_given_up_together() 
     hours, usd = way.changes["budget.max_hours"], way.changes["budget.max_usd"]
     assert f" in up to {hours:,.1f} hours and for up to ${usd}" in way.change
     more = f"--gpu-budget {way.changes['where.gpu_memory_gib']:g}GB --max-cost {usd} --max-hours {hours}"
-    assert any(plan.runnable is None for plan in answered(typed(words, more)).plans)
+    assert any(plan.why_not is None for plan in answered(typed(words, more)).plans)
 
 
 def test_ram_that_lacks_is_that_of_the_way_that_needs_least() -> None:

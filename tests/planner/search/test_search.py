@@ -144,8 +144,8 @@ def test_no_machine_that_was_passed_over_is_cheaper(machines: list[tuple[Gpu, in
     together = ask(request, make_catalog(*offers, gpus=CARDS, billing=by_hour)).plans
     alone = [plan for each in offers for plan in ask(request, make_catalog(each, gpus=CARDS, billing=by_hour)).plans]
     for runnable in (True, False):
-        wanted = [plan.cost.total_usd.p50 for plan in alone if plan.runnable is None or not runnable]
-        got = [plan.cost.total_usd.p50 for plan in together if plan.runnable is None or not runnable]
+        wanted = [plan.cost.total_usd.p50 for plan in alone if plan.why_not is None or not runnable]
+        got = [plan.cost.total_usd.p50 for plan in together if plan.why_not is None or not runnable]
         assert min(got, default=None) == min(wanted, default=None)
 
 
@@ -161,7 +161,7 @@ def test_the_answer_does_not_depend_on_the_order_of_the_catalog() -> None:
 def test_where_nobody_can_rent_only_the_price_is_known() -> None:
     """It is shown, marked, and never recommended, however cheap."""
     result = ask(make_request(), market(ELSEWHERE, make_offer()))
-    assert [plan.runnable is None for plan in result.plans] == [False, True]
+    assert [plan.why_not is None for plan in result.plans] == [False, True]
     assert result.plans[0].provider_status == "price only"
     assert result.recommended is not None
     assert result.recommended.offer.provider == "cloud"
@@ -173,7 +173,7 @@ def test_what_is_sold_by_contract_alone_is_a_price_alone() -> None:
     seller = Provider(name="digitalocean", runnable=True, status="tested")
     for other in (make_offer(), make_offer(provider="digitalocean", instance_type="gpu-b300x1", usd_per_hour=Decimal(1))):
         result = ask(make_request(), make_catalog(contract, other), providers=(CLOUD, seller))
-        by_type = {plan.offer.instance_type: plan.runnable for plan in result.plans}
+        by_type = {plan.offer.instance_type: plan.why_not for plan in result.plans}
         assert by_type["1x-b300"] == "price only: digitalocean sells it by contract alone; rent it yourself and use --host"
         assert by_type[other.instance_type] is None
 
@@ -193,7 +193,7 @@ def test_what_the_trainer_cannot_do_is_named() -> None:
     assert result.recommended is None
     assert result.plans[0].strategy.sharding == "fsdp"
     assert result.plans[0].strategy.quant_storage == "bfloat16"
-    assert (result.plans[0].runnable or "").startswith("not yet runnable: the trainer cannot do sharding=fsdp")
+    assert (result.plans[0].why_not or "").startswith("not yet runnable: the trainer cannot do sharding=fsdp")
 
 
 def test_a_box_of_several_gpus_may_be_used_for_one() -> None:
@@ -214,7 +214,7 @@ def test_a_box_of_several_gpus_may_be_used_for_one() -> None:
 def test_machines_that_the_stack_is_not_built_for_are_shown_and_marked(offer: Offer, gpu: Gpu, words: str) -> None:
     """The box's pins decide."""
     result = ask(make_request(), make_catalog(offer, gpus=(gpu,)))
-    assert words in (result.plans[0].runnable or "")
+    assert words in (result.plans[0].why_not or "")
 
 
 # ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -245,7 +245,7 @@ def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
     (way,) = result.ways_out
     assert way.change == "with 80 GiB on the GPU instead of 16"
     assert way.changes == {"where.gpu_memory_gib": 80.0}
-    assert (way.plan.offer.instance_type, way.plan.runnable) == ("large", None)
+    assert (way.plan.offer.instance_type, way.plan.why_not) == ("large", None)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_whoever_can_rent_a_machine_himself_is_told_first_what_the_trainer_canno
     """A price alone would send him to rent it."""
     four = make_offer(provider="elsewhere", gpu=SMALL.name, num_gpus=Decimal(4))
     (plan,) = ask(make_request(model="14b", training={"quant": "none", "offload": "none"}), market(four)).plans
-    assert plan.runnable == "not yet runnable: the trainer cannot do sharding=fsdp, num_gpus=4"
+    assert plan.why_not == "not yet runnable: the trainer cannot do sharding=fsdp, num_gpus=4"
 
 
 def test_the_smallest_card_that_does_is_named_beside_the_cheapest_job() -> None:
@@ -330,7 +330,7 @@ def test_32b_streams_through_a_card_of_16_gb_where_that_is_what_does() -> None:
     """It can be run; as many blocks as the card has room for stay on it, evenly spaced, and the others pass by two slots."""
     small, large = make_offer(gpu=SMALL.name), make_offer(instance_type="large", gpu=FAST.name, usd_per_hour=Decimal(3))
     (plan,) = ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), market(small, large)).plans
-    assert (plan.strategy.offload, plan.runnable) == ("stream", None)
+    assert (plan.strategy.offload, plan.why_not) == ("stream", None)
     streaming = plan.strategy.streaming
     assert streaming is not None
     assert streaming.num_slots == 2
@@ -356,7 +356,7 @@ def test_a_visit_serves_as_many_micro_batches_as_make_a_step_quicker() -> None:
     assert wide.strategy.streaming.num_visits == 1
     assert 1 < narrow.strategy.streaming.num_visits <= narrow.strategy.gradient_accumulation_steps
     assert narrow.strategy.streaming.num_resident_blocks < wide.strategy.streaming.num_resident_blocks
-    assert (narrow.runnable, narrow.verdict) == (None, "fits")
+    assert (narrow.why_not, narrow.verdict) == (None, "fits")
 
 
 def test_room_goes_to_what_blocks_save_where_computing_decides() -> None:
@@ -370,7 +370,7 @@ def test_room_goes_to_what_blocks_save_where_computing_decides() -> None:
     )
     (plan,) = ask(asked, make_catalog(make_offer(gpu=card.name, ram_gib=128.0), gpus=(card,))).plans
     chosen = plan.strategy.streaming
-    assert (plan.strategy.offload, plan.verdict, plan.runnable) == ("stream", "fits", None)
+    assert (plan.strategy.offload, plan.verdict, plan.why_not) == ("stream", "fits", None)
     assert chosen is not None
     assert chosen.num_blocks_without_recompute > 0
     has_bytes, base = plan.vram.required_bytes + plan.margin_bytes, resolve_model("32b")
@@ -772,7 +772,7 @@ def test_a_base_that_others_packed_is_planned_as_it_lies_there(said: dict[str, A
     for training in ({}, {"method": "rslora"}, {"method": "lora", "quant": quant}):
         found = ask(make_request(training=training), market(make_offer()), architecture=stored_in(**said))
         assert found.recommended is not None
-        assert found.recommended.runnable is None
+        assert found.recommended.why_not is None
         strategy = found.recommended.strategy
         assert (strategy.quant, strategy.offload) == (quant, "none")
         assert strategy.method == training.get("method", "lora")
@@ -784,7 +784,7 @@ def test_a_base_that_others_packed_is_planned_as_it_lies_there(said: dict[str, A
 def test_what_was_not_tried_over_a_base_that_others_packed_is_not_run_there() -> None:
     """And nothing trains its weights."""
     found = ask(make_request(training={"method": "prompt_tuning"}), market(make_offer()), architecture=stored_in(**GPTQ))
-    assert {plan.runnable for plan in found.plans} == {
+    assert {plan.why_not for plan in found.plans} == {
         "not yet runnable: the trainer cannot do method=prompt_tuning over quant=gptq_int4"
     }
     with pytest.raises(Unsupported, match="is stored in gptq_int4, not in none"):
@@ -866,9 +866,9 @@ def test_what_cannot_go_on_with_a_text_is_not_planned(model: str) -> None:
         ask(make_request(), market(make_offer()), architecture=resolve_model(model))
     assert ("--task classification" in (refused.value.hint or "")) is (model == "bert-base-uncased")
     classified = ask(make_request(task="classification"), market(make_offer()), architecture=resolve_model("bert-base-uncased"))
-    assert {plan.runnable for plan in classified.plans} == {None}
+    assert {plan.why_not for plan in classified.plans} == {None}
     translated = ask(make_request(task="seq2seq"), market(make_offer()), architecture=resolve_model("t5-small"))
-    assert {plan.runnable for plan in translated.plans} == {None}
+    assert {plan.why_not for plan in translated.plans} == {None}
     assert all(plan.strategy.padded and plan.strategy.loss == "hf" for plan in translated.plans)
 
 

@@ -71,7 +71,7 @@ def test_whom_no_firewall_keeps_out_is_told_before_anything_is_rented(cloud: str
         edges = search_edges()
         found = answer(request_of(options), edges, on_sale(read_catalog(), edges))
         assert found.plans
-        assert all("no firewall" in str(plan.runnable) for plan in found.plans)
+        assert all("no firewall" in str(plan.why_not) for plan in found.plans)
 
 
 @pytest.mark.parametrize("cloud", [name for name, row in CLOUDS.items() if row.one_look])

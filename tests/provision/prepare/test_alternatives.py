@@ -80,7 +80,7 @@ def test_what_the_search_ranked_beside_it_is_one_too() -> None:
     spot = plan_at("east", "1.20", purchase="spot")
     unfit = [
         plan_at("a", verdict="tight"),
-        plan_at("b", runnable="not by this version"),
+        plan_at("b", why_not="not by this version"),
         plan_at("c", missing=("SDK",)),
     ]
     assert keys(taking_its_place(FIRST, (spot, *unfit), (), ())) == ["cloud/east/big/spot"]

@@ -38,7 +38,7 @@ def runnable(where: Where, model: str = "7b") -> list[Plan]:
     request = Request(model=model, data=default_data(), where=where, budget=Budget(goal="balanced"), top=3)
     edges = Edges(providers=known_providers(), capabilities=CAPABILITIES, today=dt.date(2026, 11, 26))
     result = search(request, resolve_model(model), edges, on_sale(CATALOG, edges))
-    return [plan for plan in result.plans if plan.runnable is None]
+    return [plan for plan in result.plans if plan.why_not is None]
 
 
 @pytest.mark.parametrize("wish", WISHES)

@@ -31,7 +31,7 @@ def planned(
         duration=make_duration(exactly(hours * 3_600.0)),
         cost=msgspec.structs.replace(whole.cost, total_usd=exactly(usd)),
         verdict="tight" if tight else "fits",
-        runnable=None if runnable else "price only: nobody rents there",
+        why_not=None if runnable else "price only: nobody rents there",
     )
 
 
@@ -57,7 +57,7 @@ def test_an_answer_without_a_plan_has_no_empty_tables() -> None:
 def test_of_the_pareto_set_nothing_is_beaten_and_everything_else_is(figures: list[tuple[int, int, bool, bool, bool]]) -> None:
     """In dollars, in hours and in risk, among what can be run; where nothing can, among all."""
     plans = [planned(usd, hours, spot=spot, tight=tight, runnable=runnable) for usd, hours, spot, tight, runnable in figures]
-    asked = [plan for plan in plans if plan.runnable is None] or plans
+    asked = [plan for plan in plans if plan.why_not is None] or plans
     best = pareto(plans)
 
     def beats(one: Plan, other: Plan) -> bool:
