@@ -30,9 +30,17 @@ class Handoff(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hand_off(
-    plan: Plan, base: BaseModel, *, run_id: str, job_folder: str, started_at_s: float, deadline_at_s: float
+    plan: Plan,
+    base: BaseModel,
+    *,
+    run_id: str,
+    job_folder: str,
+    billed_since_s: float,
+    started_at_s: float,
+    deadline_at_s: float,
 ) -> Handoff:
-    """Everything that the trainer needs to know, with the paths of a box whose job folder is `job_folder`.
+    """Everything that the trainer needs to know, with the paths of a box whose job folder is `job_folder`. The box has been
+    billed since `billed_since_s`, and the trainer starts at `started_at_s`: boot and environment lie between.
 
     The trainer's deadline lies before the box's: what is left is for fetching the adapter and for the teardown.
     """
@@ -77,7 +85,7 @@ def hand_off(
         planned_disk_bytes=plan.host.written_bytes,
         planned_checkpoint_bytes=plan.host.checkpoint_bytes,
         usd_per_hour=float(plan.offer.usd_per_hour),
-        billed_since_s=started_at_s,
+        billed_since_s=billed_since_s,
         notice_from=NOTICES.get(plan.offer.provider) if plan.offer.purchase == "spot" else None,
     )
     return Handoff(spec=spec, files=files)

@@ -81,7 +81,8 @@ def start(
     and removes.
 
     A job that was killed, or told to leave by somebody else (a reboot), is started again: it goes on from its last
-    checkpoint. The deadline of `spec` is by `clock`; the trainer is told it by the clock that it has.
+    checkpoint. The deadline of `spec`, and since when it is billed, are by `clock`; the trainer is told them by the clock that
+    it has.
     """
     folder = job_folder(box)
     spec = _by_their_clock(shell, spec, clock)
@@ -107,8 +108,11 @@ def start(
 
 
 def _by_their_clock(shell: Shell, spec: JobSpec, clock: Callable[[], float]) -> JobSpec:
-    """The job, its deadline moved by what the box's clock is ahead: a host that is wrong by an hour has as long as any."""
-    if spec.deadline_at_s is None:
+    """The job, its times moved by what the box's clock is ahead: a host that is wrong by an hour has as long as any, and tells
+    the same dollars.
+    """
+    times_s = {"deadline_at_s": spec.deadline_at_s, "billed_since_s": spec.billed_since_s}
+    if not any(at_s is not None for at_s in times_s.values()):
         return spec
     asked_at_s = clock()
     said = shell.run("date +%s")
@@ -117,7 +121,8 @@ def _by_their_clock(shell: Shell, spec: JobSpec, clock: Callable[[], float]) -> 
     ahead_s = int(said.out) - (asked_at_s + clock()) / 2
     if abs(ahead_s) <= CLOCKS_AGREE_S:
         return spec
-    return msgspec.structs.replace(spec, deadline_at_s=spec.deadline_at_s + ahead_s)
+    moved = {name: at_s + ahead_s for name, at_s in times_s.items() if at_s is not None}
+    return msgspec.structs.replace(spec, **moved)
 
 
 def secret_places(run_id: str) -> tuple[str, str]:

@@ -20,14 +20,18 @@ from tests.provision.plans import about
 def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:
     """What the planner chose is what the trainer reads."""
     base = find_base(plan.request.model)
-    spec = hand_off(plan, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
+    spec = hand_off(
+        plan, base, run_id="r1", job_folder="/box/job", billed_since_s=-240.0, started_at_s=0, deadline_at_s=9e9
+    ).spec
     assert spec.strategy == plan.strategy
     assert spec.loop == plan.request.loop
     assert (spec.device, spec.planned_peak_bytes, spec.planned_ram_bytes) == ("cpu", plan.host.ram_peak_bytes, None)
-    assert (spec.usd_per_hour, spec.billed_since_s) == (float(plan.offer.usd_per_hour), 0)
+    assert (spec.usd_per_hour, spec.billed_since_s) == (float(plan.offer.usd_per_hour), -240.0)  # boot and environment too
     card = next(iter(read_catalog().gpus.values()))
     beside_gpu = msgspec.structs.replace(plan, gpu=card)
-    told = hand_off(beside_gpu, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
+    told = hand_off(
+        beside_gpu, base, run_id="r1", job_folder="/box/job", billed_since_s=0, started_at_s=0, deadline_at_s=9e9
+    ).spec
     assert (told.device, told.planned_peak_bytes) == ("cuda", plan.vram.process_peak_bytes)
     assert told.planned_ram_bytes == plan.host.ram_peak_bytes
     assert spec.planned_link_bytes_per_s is None
@@ -37,14 +41,14 @@ def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:
     reads = msgspec.structs.replace(
         beside_gpu, strategy=msgspec.structs.replace(plan.strategy, offload="stream", streaming=below)
     )
-    told = hand_off(reads, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
+    told = hand_off(reads, base, run_id="r1", job_folder="/box/job", billed_since_s=0, started_at_s=0, deadline_at_s=9e9).spec
     assert told.planned_read_bytes_per_s == disk_bytes_per_s(plan.offer.provider).p50
 
 
 def test_every_path_in_the_job_is_a_path_on_the_box_and_travels(plan: Plan) -> None:
     """No file is named that is not shipped, none is shipped that is not named."""
     base = find_base(plan.request.model)
-    made = hand_off(plan, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9)
+    made = hand_off(plan, base, run_id="r1", job_folder="/box/job", billed_since_s=0, started_at_s=0, deadline_at_s=9e9)
     named = {made.spec.model.location, made.spec.data.train}
     assert set(made.files.values()) == named
     assert all(path.startswith("/box/job/inputs/") for path in named)
@@ -56,7 +60,9 @@ def test_held_out_rows_and_an_earlier_adapter_travel_too(plan: Plan, tmp_path: P
     data = msgspec.structs.replace(plan.request.data, held_out_path=str(tmp_path / "other.jsonl"))
     request = msgspec.structs.replace(plan.request, data=data, loop=Loop(init_adapter=str(tmp_path / "adapter")))
     plan = msgspec.structs.replace(plan, request=request)
-    made = hand_off(plan, find_base(request.model), run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    made = hand_off(
+        plan, find_base(request.model), run_id="r1", job_folder="/b", billed_since_s=0, started_at_s=0, deadline_at_s=9e9
+    )
     assert made.spec.data.held_out == made.files[str(tmp_path / "other.jsonl")]
     assert made.spec.loop.init_adapter == made.files[str(tmp_path / "adapter")]
 
@@ -68,7 +74,9 @@ def test_held_out_rows_and_an_earlier_adapter_travel_too(plan: Plan, tmp_path: P
 def test_the_form_of_the_data_is_to_be_told_by_its_name_on_the_box(plan: Plan, tmp_path: Path, name: str, form: str) -> None:
     request = msgspec.structs.replace(plan.request, data=msgspec.structs.replace(plan.request.data, path=str(tmp_path / name)))
     plan = msgspec.structs.replace(plan, request=request)
-    made = hand_off(plan, find_base(request.model), run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    made = hand_off(
+        plan, find_base(request.model), run_id="r1", job_folder="/b", billed_since_s=0, started_at_s=0, deadline_at_s=9e9
+    )
     assert made.spec.data.train.endswith(form)
 
 
@@ -87,7 +95,7 @@ def test_several_files_travel_into_one_folder_in_the_same_order(
     request = with_absolute_paths(msgspec.structs.replace(plan.request, data=data))
     plan = msgspec.structs.replace(plan, request=request)
     base = find_base(request.model)
-    made = hand_off(plan, base, run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    made = hand_off(plan, base, run_id="r1", job_folder="/b", billed_since_s=0, started_at_s=0, deadline_at_s=9e9)
     assert made.spec.data.train == "/b/inputs/train"
     rows = {home: there for home, there in made.files.items() if "/train/" in there}
     assert rows == {str(tmp_path / "rows" / name): f"/b/inputs/train/{name}" for name in ("a.jsonl", "b.jsonl")}
@@ -99,14 +107,16 @@ def test_no_rows_are_held_out_where_none_were_asked_for(plan: Plan) -> None:
     for number in (0, 8):
         request = msgspec.structs.replace(plan.request, data=msgspec.structs.replace(plan.request.data, held_out_rows=number))
         asked = msgspec.structs.replace(plan, request=request)
-        made = hand_off(asked, find_base(request.model), run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+        made = hand_off(
+            asked, find_base(request.model), run_id="r1", job_folder="/b", billed_since_s=0, started_at_s=0, deadline_at_s=9e9
+        )
         assert made.spec.data.held_out_rows == number
 
 
 def test_a_hub_id_is_fetched_by_the_box(plan: Plan) -> None:
     """Only the data travels then."""
     base = BaseModel(kind="hub", hub_id="owner/name", revision="a" * 40, sha256={"model.safetensors": "b" * 64})
-    made = hand_off(plan, base, run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    made = hand_off(plan, base, run_id="r1", job_folder="/b", billed_since_s=0, started_at_s=0, deadline_at_s=9e9)
     assert (made.spec.model.kind, made.spec.model.location) == ("hub", "owner/name")
     assert (made.spec.model.revision, made.spec.model.sha256) == (base.revision, base.sha256)
     assert list(made.files) == [plan.request.data.path]
@@ -170,5 +180,5 @@ def test_only_a_spot_machine_listens_and_only_where_somebody_tells(
     """A metadata server is asked by nobody else."""
     plan = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider, purchase=purchase))
     base = find_base(plan.request.model)
-    spec = hand_off(plan, base, run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9).spec
+    spec = hand_off(plan, base, run_id="r1", job_folder="/b", billed_since_s=0, started_at_s=0, deadline_at_s=9e9).spec
     assert spec.notice_from == told_by

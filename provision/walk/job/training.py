@@ -210,6 +210,7 @@ def _handoff(run: Run, box: Box) -> Handoff:
         run.base,
         run_id=run.run_id,
         job_folder=job.job_folder(box),
+        billed_since_s=run.state.rentals[-1].started_at_s,
         started_at_s=run.clocks.wall(),
         deadline_at_s=run.state.deadline_at_s,
     )

@@ -88,6 +88,7 @@ def start_trainer(run: Run, box: Box) -> None:
         run.base,
         run_id=run.run_id,
         job_folder=job.job_folder(box),
+        billed_since_s=run.state.rentals[-1].started_at_s,
         started_at_s=time.time(),
         deadline_at_s=run.state.deadline_at_s,
     )

@@ -97,12 +97,15 @@ def test_the_box_gets_the_job_as_it_is(shell: Shell, fresh: Box, trainer: Traine
 
 @pytest.mark.parametrize("ahead_s", [-3600.0, 0.0, 3600.0])
 def test_a_box_whose_clock_is_wrong_has_as_long_as_any(shell: Shell, fresh: Box, trainer: Trainer, ahead_s: float) -> None:
-    """The trainer is told its deadline by the clock that it has."""
-    by_ours = msgspec.structs.replace(SPEC, deadline_at_s=time.time() - ahead_s + 600.0)
+    """The trainer is told its deadline, and since when it is billed, by the clock that it has."""
+    ours_s = time.time() - ahead_s
+    by_ours = msgspec.structs.replace(SPEC, deadline_at_s=ours_s + 600.0, billed_since_s=ours_s - 300.0)
     job.start(shell, fresh, by_ours, python=trainer("exit 0"), clock=lambda: time.time() - ahead_s)
     told = decode(Path(job.job_folder(fresh), "job.json").read_bytes(), JobSpec)
     assert told.deadline_at_s is not None
+    assert told.billed_since_s is not None
     assert told.deadline_at_s - time.time() == pytest.approx(600.0, abs=60.0)
+    assert time.time() - told.billed_since_s == pytest.approx(300.0, abs=60.0)
     assert (told == by_ours) == (ahead_s == 0.0)
 
 

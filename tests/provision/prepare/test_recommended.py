@@ -51,7 +51,7 @@ def test_every_recommended_row_becomes_a_job_and_finds_its_provisioner(wish: str
     for plan in plans:
         data = msgspec.structs.replace(plan.request.data, path="/home/rows.jsonl")
         asked = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, data=data))
-        handed = hand_off(asked, base, run_id="r1", job_folder="/b", started_at_s=0.0, deadline_at_s=9e9)
+        handed = hand_off(asked, base, run_id="r1", job_folder="/b", billed_since_s=0, started_at_s=0.0, deadline_at_s=9e9)
         spec = decode(msgspec.json.encode(handed.spec), JobSpec)
         assert spec.strategy == plan.strategy
         assert CAPABILITIES.missing(spec.strategy, plan.request.task) == ()
