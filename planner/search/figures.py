@@ -141,7 +141,11 @@ class Figures:
         return msgspec.structs.replace(strategy, seq_len=self._seq_len)
 
     def ladders(self, num_gpus: int, *, computes_in: Dtype) -> Ladders:
-        """What is tried on so many GPUs that multiply fastest in this dtype."""
+        """What is tried on so many GPUs that multiply fastest in this dtype; over a base that was packed in float16 in that,
+        not in bfloat16: such cards multiply in both, and the two have no closed form together.
+        """
+        if computes_in == "bfloat16" and self._packed is not None and self._packed.dtype == "float16":
+            computes_in = "float16"
         key = (num_gpus, computes_in)
         if key not in self._ladders:
             usual = strategies(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -16,7 +17,7 @@ from planner.asked import at_its_place, read_asked
 from planner.asking.earlier import continued
 from planner.asking.options.command_line import plan_command, spelled
 from planner.asking.policy import Rule
-from planner.asking.request import OWN_MACHINES, Request
+from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.cli import answer, chosen_anew
 from planner.edges import Edges
 from planner.estimators.cost import estimate_cost
@@ -175,6 +176,16 @@ def lacking_here(plan: Plan, places: Places, environment: Mapping[str, str]) -> 
             ask()
         except RentuneError as error:
             yield f"{error.message.removesuffix('.')}; {error.hint}" if error.hint else error.message.removesuffix(".")
+
+
+def compiler_words(plan: Plan, environment: Mapping[str, str]) -> str | None:
+    """That this machine has no compiler for kernels that a job makes here; None where it has, and of any other machine."""
+    if plan.offer.provider != LOCAL or plan.strategy.kernels != "compiled":
+        return None
+    names = (environment.get("CC"), "gcc", "clang", "g++", "clang++")
+    if any(which(name, path=environment.get("PATH")) for name in names if name):
+        return None
+    return "this machine has no C compiler, so that blocks are computed eagerly, as kernels eager says; install gcc"
 
 
 def _judgeable(request: Request, offers: tuple[Offer, ...] | None) -> Request:

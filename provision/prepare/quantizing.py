@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from provision.errors import MissingPart, Refused, TrainingFailed
+from planner.nearest import near
+from provision.errors import BadInput, MissingPart, Refused, TrainingFailed
 from provision.home.interrupt import interruptible
 from provision.redact import without_secrets
 from remote.contract import Dtype, PackedFile, Quant
@@ -35,8 +37,33 @@ class _Line(msgspec.Struct, frozen=True):
     packed: str | None = None
 
 
+def require_base(base: str) -> None:
+    """Raises BadInput, with what to type instead, for a file, and for a path where nothing is."""
+    path = Path(base)
+    if path.is_file() and path.suffix == ".gguf":
+        raise BadInput(f"{base} is a GGUF file, which is packed already.", hint=f"train from it as it is: --model {base}")
+    if path.is_file():
+        raise BadInput(f"{base} is a file, and what is packed is a model folder or a hub id.", hint=f"perhaps {path.parent}")
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise BadInput(
+            f"{base} holds no config.json, so it is no model folder.", hint="name the folder that transformers saved"
+        )
+    if path.is_dir() or _HUB_ID.fullmatch(base) is not None:
+        return
+    beside = (each.name for each in path.parent.iterdir() if each.is_dir()) if path.parent.is_dir() else ()
+    meant = near(path.name, beside)
+    hint = f"did you mean {path.parent / meant}?" if meant is not None else "a model folder, or a hub id as OWNER/NAME"
+    raise BadInput(f"There is no folder {base}.", hint=hint)
+
+
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # OWNER/NAME, where no folder lies
+
+
 def quantize_here(asked: Packing, tell: Callable[[PackedFile], object]) -> tuple[PackedFile, ...]:
-    """Pack, and tell after each file. Raises MissingPart without the libraries, Refused for what can't be packed so."""
+    """Pack, and tell after each file. Raises BadInput for what is no base, MissingPart without the libraries, Refused for what
+    can't be packed so.
+    """
+    require_base(asked.base)
     if absent := [name for name in NEEDED if find_spec(name) is None]:
         raise MissingPart(f"Packing a base needs {', '.join(absent)}.", hint="make setup-box in the checkout")
     words = [sys.executable, "-P", "-m", "remote", "quantize", asked.base, "--into", str(asked.into)]

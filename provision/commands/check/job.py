@@ -20,7 +20,7 @@ from provision.envelope.show import say, show
 from provision.errors import BadInput, Exit
 from provision.home.places import read_places
 from provision.prepare.asking import data_measure
-from provision.prepare.choosing import KeyQuestion, lacking_here, look_at_job
+from provision.prepare.choosing import KeyQuestion, compiler_words, lacking_here, look_at_job
 from provision.prepare.inputs.counting import twins_of
 from provision.prepare.inputs.foreseen import foreseen
 
@@ -73,6 +73,7 @@ def _notes(request: Request, plan: Plan | None) -> Iterator[str]:
     if request.data.path is not None:
         names = [name for name, _ in request.data.files]
         yield from text_words(Path(request.data.path).name, names, request.data.num_examples)
+    yield from filter(None, [None if plan is None else compiler_words(plan, os.environ)])
     yield from label_words(request.data.classes)
     yield from foreseen(request)
     held_out = "held out and learned from, too, so that its loss says little"

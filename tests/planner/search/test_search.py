@@ -843,6 +843,25 @@ def test_a_base_that_was_packed_in_a_dtype_is_planned_where_that_is_computed_in(
     assert refused.value.hint == "pack it anew with --dtype float32, or leave param_dtype out"
 
 
+def test_a_base_that_was_packed_in_float16_is_trained_in_it_on_a_card_that_has_both() -> None:
+    packed = msgspec.structs.replace(
+        SHAPE, config=SHAPE.config | PACKED | {PACKED_KEY: PACKED[PACKED_KEY] | {"dtype": "float16"}}
+    )
+    for training in ({}, {"method": "qlora"}):
+        found = ask(make_request(training=training), market(make_offer()), architecture=packed)
+        assert found.recommended is not None
+        assert {(plan.strategy.param_dtype, plan.strategy.autocast) for plan in found.plans} == {("float16", "float16")}
+
+
+def test_who_trains_all_weights_of_a_packed_base_is_told_of_methods_that_leave_them_frozen() -> None:
+    packed = msgspec.structs.replace(SHAPE, config=SHAPE.config | PACKED)
+    for training, said in (({"method": "full"}, True), ({"method": "lora", "quant": "int8"}, False)):
+        with pytest.raises(Unsupported) as refused:
+            ask(make_request(training=training), market(make_offer()), architecture=packed)
+        assert ("with a method that leaves them frozen (lora)" in (refused.value.hint or "")) == said
+        assert "or name the base that it was made from" in (refused.value.hint or "")
+
+
 @pytest.mark.parametrize(
     ("copy", "how"), [("unsloth/llama-3-8b-bnb-4bit", "bitsandbytes"), ("TheBloke/Llama-2-7B-GPTQ", "gptq")]
 )

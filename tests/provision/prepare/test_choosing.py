@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from provision.errors import Refused
-from provision.prepare.choosing import KeyQuestion, require_price_of_today
+from provision.prepare.choosing import KeyQuestion, compiler_words, require_price_of_today
+from remote.contract import Kernels
+from tests.planner.builders import make_offer, make_plan
 from tests.provision.plans import tiny_plan
 
 
@@ -61,3 +63,19 @@ def test_a_saved_plan_is_not_run_below_todays_price(today: str, refused: bool) -
     else:
         require_price_of_today(saved, listed)
     require_price_of_today(saved, ())  # nobody lists it: a host, a machine of one's own
+
+
+@pytest.mark.parametrize(
+    ("kernels", "provider", "told"), [("compiled", "local", True), ("eager", "local", False), ("compiled", "cloud", False)]
+)
+def test_a_compiler_that_this_machine_lacks_is_told_before_the_run(
+    tmp_path: Path, kernels: Kernels, provider: str, *, told: bool
+) -> None:
+    """Of one that is here, or that a rented box is given, nothing."""
+    plan = make_plan(offer=make_offer(provider=provider))
+    plan = msgspec.structs.replace(plan, strategy=msgspec.structs.replace(plan.strategy, kernels=kernels))
+
+    assert ("has no C compiler" in (compiler_words(plan, {"PATH": str(tmp_path)}) or "")) == told
+    (tmp_path / "gcc").write_text("#!/bin/sh\n")
+    (tmp_path / "gcc").chmod(0o755)
+    assert compiler_words(plan, {"PATH": str(tmp_path)}) is None

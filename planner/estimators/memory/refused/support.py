@@ -84,12 +84,18 @@ def _require_packed_so(architecture: Architecture, packed: object, quant: str, *
     found = packed if isinstance(packed, dict) else {}
     is_so = found.get("quant"), bool(found.get("double_quant"))
     if is_so != (quant, double_quant):
-        words = f"{shortened(str(is_so[0]))} with double_quant {str(is_so[1]).lower()}"
+        double = str(is_so[1]).lower()
+        words = f"{shortened(str(is_so[0]))} with double_quant {double}"
         raise Unsupported(
             "model",
             f"{architecture.name} is packed in {words}, not in {quant} with double_quant {str(double_quant).lower()}",
-            f"say quant {is_so[0]} and double_quant {str(is_so[1]).lower()}, or name the base that it was made from",
+            f"say quant {is_so[0]} and double_quant {double}{_frozen(quant)}, or name the base that it was made from",
         )
+
+
+def _frozen(quant: str) -> str:
+    """What else packed weights ask of whoever wants plain ones, as a method does that trains them."""
+    return ", with a method that leaves them frozen (lora)" if quant == "none" else ""
 
 
 def _require_of_dtype(architecture: Architecture, packed: object, param_dtype: str | None) -> None:
