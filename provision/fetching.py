@@ -33,7 +33,7 @@ def fetch(url: str, *, max_bytes: int, within_s: float) -> bytes:
 
 
 def save(url: str, file: IO[bytes], *, max_bytes: int, within_s: float) -> str:
-    """The same into `file`; its hex sha256. Raises NotFetched, and OSError of the disk."""
+    """Write what lies at `url` into `file`; its hex sha256. Raises NotFetched, and OSError of the disk."""
     digest = hashlib.sha256()
     for piece in _pieces(url, max_bytes=max_bytes, within_s=within_s):
         file.write(piece)

@@ -1,4 +1,6 @@
-"""Plan → JobSpec: what the box is told, and where each file from home will lie there. Looks only at what a folder holds."""
+"""Plan → JobSpec: what the box is told, and where each file from home will lie there. It lists folders of files to send, and
+touches nothing else.
+"""
 
 from __future__ import annotations
 

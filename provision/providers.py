@@ -178,7 +178,9 @@ def known_providers() -> dict[str, Provider]:
 
 
 def providers_here(places: Places, environment: Mapping[str, str]) -> dict[str, Provider]:
-    """The same, each with what it lacks on this machine: so a plan does not send anybody to what is not ready."""
+    """Every provider that this version can rent from, each with what it lacks on this machine: so a plan does not send anybody
+    to what is not ready.
+    """
     from provision.parts import missing_for, parts_here
 
     parts = parts_here(places, environment)
@@ -243,7 +245,7 @@ def provisioner_of_run(
     environment: Mapping[str, str] = os.environ,
     confirm: Confirm | None = None,
 ) -> Provisioner:
-    """The same for a run, from where its box is. A local box lies in the state folder that its run was opened in."""
+    """The provisioner of a run, from where its box is. A local box lies in the state folder that its run was opened in."""
     elsewhere = claim.opened_in if claim.provider == LOCAL and claim.opened_in != claim.folder else None
     return make_provisioner(
         claim.provider,

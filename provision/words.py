@@ -43,7 +43,7 @@ def usd_words(usd: Decimal) -> str:
 
 
 def spent_words(usd: Decimal, *, assumed: bool) -> str:
-    """The same of what a run cost; marked where no provider bills it, and the price was made up to rehearse a bill."""
+    """Dollars that a run cost, in words; marked where no provider bills it, and the price was made up to rehearse a bill."""
     return f"{usd_words(usd)} (assumed)" if assumed and usd else usd_words(usd)
 
 

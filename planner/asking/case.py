@@ -128,7 +128,7 @@ def read_case(said: Mapping[str, Any]) -> Case:
 
 
 def read_within_reach(said: Mapping[str, Any], *, base: Path | None = None) -> Case:
-    """The same, and where no length was said one of as many tokens as the model reads, if those are fewer than the default.
+    """A case, checked as by `read_case`, whose length, where none was said, is at most that which the model reads.
 
     `base`: where a model's path starts. A model that nobody knows is told where it is needed; what was said of the length
     otherwise, a mean above that reach, has the default stand.

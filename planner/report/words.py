@@ -70,7 +70,7 @@ def span_range(figure: Range) -> str:
 
 
 def usd_range(figure: Range) -> str:
-    """The same for dollars, with the middle's decimals: $1.23 (1.01–1.60)."""
+    """Dollars and from where to where they may lie, with the middle's decimals: $1.23 (1.01–1.60)."""
     if figure.p90 == 0:
         return FREE
     p10, p50, p90 = (f"{amount:,.{_decimals(figure.p50)}f}" for amount in (figure.p10, figure.p50, figure.p90))
@@ -124,7 +124,7 @@ def count(number: float) -> str:
 
 
 def count_range(figure: Range) -> str:
-    """The same for counts."""
+    """A count, and from where to where it may lie."""
     return f"{count(figure.p50)} ({count(figure.p10)}–{count(figure.p90)})"
 
 
@@ -152,7 +152,7 @@ def fit(plan: Plan) -> str:
 
 
 def memory(plan: Plan) -> str:
-    """The same as a sentence: "needs 20.9 of 22.5 GiB on the GPU: fits"."""
+    """Memory needed and usable, and the verdict, as a sentence: "needs 20.9 of 22.5 GiB on the GPU: fits"."""
     needed = needed_bytes(plan)
     place = "on the GPU" if plan.gpu is not None else "of RAM"
     return f"needs {memory_gib(needed)} of {memory_gib(needed + plan.margin_bytes)} GiB {place}: {verdict(plan)}"
@@ -199,7 +199,7 @@ def age(plan: Plan) -> str:
 
 
 def age_in_short(plan: Plan) -> str:
-    """The same in a table without room: 3 d."""
+    """How old the price is, in a table without room: 3 d."""
     days = age_days(plan)
     if days is not None:
         return f"{days} d"
@@ -207,7 +207,7 @@ def age_in_short(plan: Plan) -> str:
 
 
 def age_in_full(plan: Plan) -> str:
-    """The same where there is room for a reason."""
+    """How old the price is, where there is room for a reason."""
     known = age(plan)
     return seen(plan.catalog_as_of, plan.planned_on) if known == AHEAD and plan.catalog_as_of is not None else known
 
@@ -240,7 +240,7 @@ def status(plan: Plan) -> str:
 
 
 def readiness(plan: Plan) -> str:
-    """The same without what is not known."""
+    """Whether it can be begun now, or what is missing first, without what is not known of the machine."""
     if plan.obstacle is not None:
         return unknown_words(plan) if plan.obstacle.kind == UNTOLD else plan.obstacle.kind
     if any(part.endswith(CREDENTIALS) for part in plan.missing):

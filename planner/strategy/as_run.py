@@ -77,8 +77,8 @@ def as_run(architecture: Architecture, strategy: Strategy, stack: Stack) -> Stra
 
 
 def at_rest(strategy: Strategy) -> Strategy:
-    """The same as its weights lie on the card: a base that is not quantized and is cast to fp32 whole is one of fp32, whatever
-    it was loaded in, and what trains of it has gradients and states of that.
+    """The strategy as its weights lie on the card: a base that is not quantized and is cast to fp32 whole is one of fp32,
+    whatever it was loaded in, and what trains of it has gradients and states of that.
     """
     if strategy.quant == "none" and strategy.kbit_upcast == "full":
         return msgspec.structs.replace(strategy, param_dtype="float32", kbit_upcast="none")

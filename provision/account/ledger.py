@@ -37,7 +37,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     last: tuple[int, int] | None = None  # taking and number of the last that has a number; None = none has
 
     def after(self, line: Header) -> Head:
-        """The same with one line more."""
+        """The head once one line more stands."""
         last = self.last
         if line.number and (last is None or (line.taking, line.number) > last):
             last = (line.taking, line.number)
@@ -184,7 +184,7 @@ class Ledger:
         return line if last is None else msgspec.structs.replace(line, taking=last[0], number=last[1] + 1)
 
     def copy_in(self, *raw_lines: bytes) -> None:
-        """The same of lines as they stand in another ledger, of whatever version, but for those that are here. Raises OSError.
+        """Append lines as they stand in another ledger, of whatever version, but for those that are here. Raises OSError.
 
         Two that copy at one moment leave each line once: twice it would be a second rental.
         """

@@ -30,7 +30,9 @@ def set_sentinel(run_id: str, providers: Iterable[str], places: Places, environm
 
 
 def set_again(runs: Iterable[RunState], places: Places, environment: Mapping[str, str]) -> None:
-    """The same for runs that nobody controls. One whose folder is not here, or of another machine, is ended from there."""
+    """Set a sentinel for each run that nobody controls. One whose folder is not here, or of another machine, is ended from
+    there.
+    """
     for state in runs:
         if state.rentals and places.run(state.run_id).root.is_dir():
             with suppress(OSError):  # the next command tries again

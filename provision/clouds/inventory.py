@@ -181,7 +181,7 @@ def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s:
 
 
 def with_blank_volumes(listed: Owned, claim: Claim) -> Owned:
-    """The same, with the volumes that are blank no longer among what is kept.
+    """A listing in which blank volumes are no longer among what is kept.
 
     One that a machine has is let go by the run's own machine, which goes first; any other's machine may have put something on
     it, so it stays.

@@ -35,7 +35,7 @@ class Address(msgspec.Struct, frozen=True):
 
     @property
     def command(self) -> str:
-        """The same as a person would type it."""
+        """The `ssh` command by which a person would reach the address."""
         port = f"-p {self.port} " if self.port != SSH_PORT else ""
         return f"ssh {port}{self.user}@{self.host}"
 

@@ -37,7 +37,7 @@ CLOCKS: Final = Clocks()
 
 
 def steadied(clocks: Clocks, *, ahead_s: float = 0.0) -> Clocks:
-    """The same with a wall clock that nobody can set any more: as it stands now, less what it is ahead, and from here on by the
+    """Clocks whose wall clock nobody can set any more: as it stands now, less what it is ahead, and from here on by the
     steady one.
     """
     began_s = clocks.wall() - ahead_s - clocks.steady()

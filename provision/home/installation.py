@@ -39,7 +39,7 @@ def installation_id(places: Places) -> str:
 
 
 def known_installation(places: Places) -> str | None:
-    """The same, and None where nothing was rented from yet: looking makes nothing."""
+    """The id of this state folder; None where nothing was rented from it yet: looking makes nothing."""
     file = _file(places)
     return _read(file) if file.exists() else None
 

@@ -75,7 +75,9 @@ def still_runs(pid: int, start_ticks: int) -> psutil.Process | None:
 
 
 def still_runs_by_clock(pid: int, started_s: float) -> psutil.Process | None:
-    """The same by a Unix second, which is all that was written down until 2026-11-26; a clock set since misleads it."""
+    """The process that had this pid and began at that Unix second, which is all that was written down until 2026-11-26; a clock
+    set since misleads it.
+    """
     process = living(pid)
     return process if process and abs(process.create_time() - started_s) < SAME_START_S else None
 

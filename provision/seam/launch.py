@@ -7,7 +7,7 @@ from provision.seam.ends import Ends
 
 
 class Launch(Claim, frozen=True, kw_only=True):
-    """What a provisioner is told beside that for the box which it is to create."""
+    """The order for a box: the claim on it, and what a provisioner has to know beside that to create it."""
 
     owner: str
     public_key: str  # of the per-run client key

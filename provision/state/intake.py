@@ -32,7 +32,7 @@ def take_in(book: Book, link: Link, bucket: Bucket, places: Places) -> Link:
 
 
 def take_papers(book: Book, link: Link, bucket: Bucket, places: Places) -> Link:
-    """The same of lines and papers alone."""
+    """Lay out in this home the lines and papers that a book has and it has not; no result. The link as it is then."""
     require_genuine(book, link.key)
     return _noted(book, _unpacked(book, link, bucket, places.run(book.run_id)), places)
 

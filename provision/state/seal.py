@@ -83,7 +83,7 @@ def unseal(key: bytes, data: bytes, *, run_id: str) -> bytes:
 
 
 def name_of(key: bytes, data: bytes) -> str:
-    """The same for the same bytes, and says nothing about them to whoever lacks the key."""
+    """A name that is the same for the same bytes, and says nothing about them to whoever lacks the key."""
     return hmac.new(key, data, hashlib.sha256).hexdigest()
 
 

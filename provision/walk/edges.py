@@ -36,5 +36,5 @@ class Edges:
         return self.make or provisioners(self.places, self.environment, confirm=confirm)
 
     def by(self, make: MakeProvisioner) -> Edges:
-        """The same with that to make the provisioner."""
+        """These edges with `make` as the maker of provisioners."""
         return replace(self, make=make)

@@ -1,4 +1,4 @@
-"""Another machine has taken the run over while an order of this one was under way: what that brought nobody else may know.
+"""A box that was ordered here while another machine took the run over, and of which perhaps nobody else knows.
 
 The other controller has ended what it found before it asked for a box of its own. What came only then, as from an engine that
 was asleep together with its controller, stands in no book, and bills beside the other's box.

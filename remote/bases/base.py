@@ -147,7 +147,7 @@ def hold_4bit(module: Any, packed: Any, state: Any) -> None:
 
 
 def hold_int8(module: Any, codes: Any, scales: Any) -> None:
-    """The same of an int8 weight and its scales, one per output."""
+    """Let a linear of bitsandbytes hold an int8 weight and its scales, one per output."""
     import bitsandbytes
 
     module.weight = bitsandbytes.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)

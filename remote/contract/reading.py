@@ -50,7 +50,7 @@ def reading_of(said: Reading) -> Reading:
 
 
 def with_template_at(reading: AnyReading, place: Callable[[str], str]) -> AnyReading:
-    """The same with the chat template's path as `place` has it; what is no path stays."""
+    """How rows are read, with the chat template's path as `place` has it; what is no path stays."""
     path = reading.template_path
     return reading if path is None else msgspec.structs.replace(reading, chat_template=place(path))
 

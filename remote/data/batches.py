@@ -34,11 +34,11 @@ class MicroBatch:
     weight: float | None = None  # what all of it counts in the loss; None = as many as its targets
 
     def pinned(self) -> MicroBatch:
-        """The same in memory from which a card fetches while the host goes on."""
+        """The micro-batch in memory from which a card fetches while the host goes on."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def onto(self, device: str) -> MicroBatch:
-        """The same on the device. Out of pinned memory nobody waits for the copy: what computes with it comes behind it."""
+        """The micro-batch on the device. Out of pinned memory nobody waits for the copy: what computes comes behind it."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, moved: Callable[[torch.Tensor], torch.Tensor]) -> MicroBatch:
@@ -168,7 +168,7 @@ def batch_of_step(step: int, examples: Sequence[Example], shape: Shape, seed: in
 
 
 def host_batch_of_step(step: int, examples: Sequence[Example], shape: Shape, seed: int) -> Batch:
-    """The same before it is on the device, in pinned memory where that is a card."""
+    """The batch of an optimizer step before it is on the device, in pinned memory where that is a card."""
     rows = rows_of_step(step, len(examples), shape.sequences_per_step, seed, shape.drawn)
     chosen = sorted((examples[index] for index in rows), key=_length, reverse=True)
     size = shape.micro_batch_size

@@ -110,7 +110,7 @@ def pairs_of(rows: Sequence[Row], making: Making, tokenizer: Any, cache: Path | 
 
 
 def passing_pairs(rows: Sequence[Row], making: Making, tokenizer: Any, cache: Path | None) -> Iterable[Pair]:
-    """The same for whoever looks at each once and keeps none."""
+    """What `making` makes of the rows, for whoever looks at each once and keeps none."""
     return making.pairs(rows, tokenizer) if cache is None else pairs_of(rows, making, tokenizer, cache)
 
 

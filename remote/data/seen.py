@@ -66,7 +66,7 @@ def _runs(ids: Ids, learned: Any) -> Iterator[tuple[bool, list[int]]]:
 
 
 def seen_in_bytes(rows: Sequence[Row], lines: Sequence[int]) -> tuple[Seen, ...]:
-    """The same of the byte tokenizer and the plain template, without a library."""
+    """What is seen of rows by the byte tokenizer and the plain template, without a library."""
     return tuple(_in_bytes(row, line) for row, line in zip(rows, lines, strict=True))
 
 

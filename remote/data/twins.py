@@ -30,7 +30,7 @@ def shared(learned: Rows, judged: Rows) -> Twins:
 
 
 def shared_lines(learned: Iterable[tuple[int, Row]], judged: Iterable[tuple[int, Row]]) -> Twins:
-    """The same of rows with their lines."""
+    """The held-out rows that are learned from, too, of rows with their lines."""
     known: dict[Row, int] = {}
     for _ in _again(learned, known):
         pass

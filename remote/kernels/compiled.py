@@ -43,7 +43,7 @@ def compile_blocks(model: Any, strategy: Strategy) -> None:
 
 
 def compiled(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The same as one graph, made when it is first asked for: rows and lengths are symbols in it."""
+    """`work` as one graph, made when it is first asked for: rows and lengths are symbols in it."""
     import torch
 
     made: Callable[..., Any] = torch.compile(work, backend=BACKEND, dynamic=True)

@@ -31,7 +31,7 @@ def to_card_bytes_per_s(copy: Copy, *, clock: Callable[[], float] = time.perf_co
 
 
 def measured_link(device: str, timed: Callable[[Copy], float | None] = to_card_bytes_per_s) -> float | None:
-    """The same of the job's card, from pinned memory, which is given back; None on a processor."""
+    """Bytes a second from host to the job's card, from pinned memory, which is given back; None on a processor."""
     if device != "cuda":
         return None
     import torch

@@ -44,7 +44,7 @@ def prompts_of(rows: Sequence[Row], tokenizer: Any, num_samples: int) -> tuple[P
 
 
 def prompts_of_pairs(rows: Sequence[Row], tokenizer: Any, num_samples: int) -> tuple[Prompt, ...]:
-    """The same for an encoder with a decoder: what it reads, which no template writes."""
+    """The first held-out rows as prompts of an encoder with a decoder: what it reads, which no template writes."""
     sides = [sides_of(row) for row in rows[:num_samples]]
     return tuple(
         Prompt(

@@ -65,7 +65,7 @@ def job_document(text: str, *, name: str) -> Document:
 
 
 def keyed(document: Document) -> Document:
-    """The same without what says nothing. Raises JobFileError for what is no list of keys."""
+    """A job file's document without the keys that say nothing. Raises JobFileError for what is no list of keys."""
     if not isinstance(document.values, dict):
         raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
     return msgspec.structs.replace(document, values=_without_empty_sections(document.values))

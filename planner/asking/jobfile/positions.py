@@ -72,11 +72,11 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         return self.positions.get(path, (1, 1))
 
     def with_value(self, key: str, value: Any) -> Document:
-        """The same with another value of a key at its top."""
+        """A copy of the document with another value of a key at its top."""
         return msgspec.structs.replace(self, values=self.values | {key: value})
 
     def without(self, paths: Iterable[Path]) -> Document:
-        """The same without the values at these places."""
+        """A copy of the document without the values at these places."""
         values = self.values
         for path in paths:
             values = _without(values, path)
@@ -100,7 +100,8 @@ def read_document(text: str, *, name: str) -> Document:
 
 
 def read_on(text: str, *, name: str) -> Document:
-    """The same, whatever is wrong: what can't be read is passed over with the section that it stands in, and told.
+    """A YAML document, whatever is wrong with it: what can't be read is passed over with the section that it stands in, and
+    told.
 
     Raises JobFileError where there is no such section, or nothing else.
     """

@@ -31,7 +31,7 @@ def kept_by(scene: Scene, kind: Kind) -> int:
 
 
 def kept_by_first(scene: Scene, kind: Kind) -> int:
-    """The same of a first block."""
+    """Bytes that a kind's first block keeps until its backward, outside of it."""
     if scene.checkpointed:
         return kept_by(scene, kind) - (0 if scene.checkpoints_leave else scene.hidden_bytes - scene.entering_bytes)
     return kind.first.profile.saved + kind.first.profile.saves_input * scene.entering_bytes

@@ -60,7 +60,7 @@ def memory_class(gpu: Gpu | None) -> MemoryClass:
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """Blocks of one kind: `num_layers` of each `of` that keep activations."""
+    """Blocks of one kind, of which `num_layers` in every `of` keep activations."""
 
     num_layers: int
     of: int

@@ -47,7 +47,7 @@ def disk_wait(offer: Offer, *, base_bytes: int, fetched_bytes: int) -> DiskWait 
 
 
 def waiting(came: Arrival, wait: DiskWait | None) -> Arrival:
-    """The same where the disk moves it more slowly than the hub sends it, or than it is loaded from memory."""
+    """The arrival of a base that waits for a disk, which takes it more slowly than the hub sends it or memory loads it."""
     if wait is None or not (wait.written or wait.read):
         return came
     written, read = (moving(num_bytes, wait.bytes_per_s) for num_bytes in (wait.written, wait.read))

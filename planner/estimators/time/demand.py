@@ -106,7 +106,7 @@ def demand_of(
 
 
 def streamed_as(demand: Demand, strategy: Strategy) -> Demand:
-    """The same where other blocks reside, or a visit serves others: then only what is fetched differs."""
+    """The demand where other blocks reside, or a visit serves others: only what is fetched differs from that of `demand`."""
     otherwise = msgspec.structs.replace(demand.job.strategy, streaming=strategy.streaming)
     job = msgspec.structs.replace(demand.job, strategy=otherwise)
     return msgspec.structs.replace(

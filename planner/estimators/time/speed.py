@@ -62,7 +62,7 @@ class StepTime(msgspec.Struct, frozen=True):
         return (accumulation + self.stages - 1) * self.micro_step_s + max(self.once_s, self.walked_s)
 
     def on_host(self, factor: float) -> StepTime:
-        """The same where everything that waits for Python takes so many times as long."""
+        """The step where everything that waits for Python takes `factor` times as long."""
         return msgspec.structs.replace(
             self, host_s=factor * self.host_s, held_s=factor * self.held_s, walked_s=factor * self.walked_s
         )

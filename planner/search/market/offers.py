@@ -97,7 +97,7 @@ class Market:
         self._kinds: dict[frozenset[int], tuple[Kind, ...]] = {}
 
     def beside(self, offer: Offer) -> Market:
-        """The same with one offer more."""
+        """A market with one offer more than this."""
         return Market(self.catalog, (*self.offers, offer), short=self._short, seen_on=self._seen_on)
 
     @property

@@ -47,7 +47,7 @@ def is_stated(offer: Offer, where: Where) -> bool:
 
 
 def with_ram(cards: Cards, ram_gib: float | None) -> Cards:
-    """The same, in a machine with so much RAM. Raises RequestError for cards of which nothing but the memory is told."""
+    """The cards in a machine with so much RAM. Raises RequestError for cards of which nothing but the memory is told."""
     if ram_gib is None:
         return cards
     if cards.gpu is None:

@@ -14,7 +14,7 @@ NOTHING_HEARD: Final = Measured()
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """By a run's trainers, on whichever boxes."""
+    """What a run's trainers told, on all boxes that it had."""
 
     outcome: Outcome | None
     phase_s: Mapping[str, float]  # of all of them
@@ -27,7 +27,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AtHome(msgspec.Struct, frozen=True, kw_only=True):
-    """Of what a run has made."""
+    """What a run has made that lies at home: its adapter, its newest checkpoint, a job file that goes on with it."""
 
     adapter_folder: str | None
     checkpoint_folder: str | None = None  # the newest
@@ -35,7 +35,7 @@ class AtHome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
-    """By the controller."""
+    """How the controller closed a run: when, why, and in which words."""
 
     at_s: float
     interrupted: bool = False

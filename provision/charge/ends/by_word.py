@@ -74,7 +74,7 @@ class SaidGone(NothingRented):
 
 
 def with_way_out(teardown: Teardown, state: RunState, *, now_s: float) -> Teardown:
-    """The same, with what to do about a run whose end nobody will ever see; nothing is added before deadline and grace."""
+    """The teardown with what to do about a run whose end nobody will ever see; nothing is added before deadline and grace."""
     if teardown.verdict != "unknown" or not state.may_bill or now_s <= state.deadline_at_s + DEADLINE_GRACE_S:
         return teardown
     words = (

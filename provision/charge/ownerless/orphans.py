@@ -150,7 +150,7 @@ def nameless_strays(orphans: Orphans) -> tuple[tuple[str, Resource], ...]:
 
 
 def only_run(orphans: Orphans, run_id: str) -> Orphans:
-    """The same of one run that the user has named: by that it is his to end, whoever rented it."""
+    """Those orphans that are of one run, which the user has named: by that it is his to end, whoever rented it."""
     named = tuple(each for each in orphans.strays + orphans.others if each[1].run_id == run_id)
     runs = tuple(state for state in orphans.runs if state.run_id == run_id)
     kept, off = _of_run(orphans.kept, run_id), _of_run(orphans.off, run_id)

@@ -27,7 +27,7 @@ class WouldBe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def would_be(foreseen: Foreseen, kind: str) -> WouldBe:
-    """The same for a person to read."""
+    """A foreseen resource as a person reads it."""
     flat = _flat(foreseen.inputs, "")
     return WouldBe(kind=kind, name=foreseen.name, properties={path: _words(value) for path, value in flat})
 

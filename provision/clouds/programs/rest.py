@@ -199,7 +199,7 @@ def _read(text: bytes) -> Json:
 
 
 def checked_url(cloud: str, url: str) -> str:
-    """The same. Raises ProvisionError where a token would travel in the clear."""
+    """The URL, once it is seen to be safe. Raises ProvisionError where a token would travel in the clear."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         return url.rstrip("/")

@@ -106,7 +106,7 @@ def with_absolute_paths(request: Request) -> Request:
 
 
 def with_absolute_data(data: DataAsked) -> DataAsked:
-    """The same data by absolute paths. Raises BadInput where there is none to train on."""
+    """The data that was asked for, by absolute paths. Raises BadInput where there is none to train on."""
     if data.path is None:
         raise BadInput("There is no data to train on.", hint="Name a file: --data FILE, or `data:` in the job file.")
     return data.placed(_existing)

@@ -49,8 +49,8 @@ def bring_learned(run: Run, shell: Shell, box: Box) -> None:
 
 
 def bring_only_copy(run: Run, shell: Shell, box: Box) -> None:
-    """The same from a rented box that its lease has ended and that waits for this before it goes: tried again until it is home,
-    the box has gone, or the deadline has come.
+    """Bring home what a trainer learned from a rented box that its lease has ended and that waits for this before it goes:
+    tried again until it is home, the box has gone, or the deadline has come.
 
     Raises BoxLost or TrainingFailed when the box has gone, and ControlLost.
     """

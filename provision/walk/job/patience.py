@@ -36,7 +36,7 @@ MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a box's full disk takes a moment to
 MAX_SPOILT: Final = 1  # assumed: what can't be read was perhaps being written; seen so twice, it stays so
 # assumed: whoever reads that home is full has room made by then; a box that has learned nothing yet costs no more than that
 HOME_WAIT_S: Final = 600.0
-# derived: a box's own timer forces it off after 120 s (provision/clouds/boot/bootstrap.py)
+# derived: 150 s, half the grace: a box's own timer forces it off 120 s after its deadline (FORCE_AFTER_S of its boot)
 OVERDUE_S: Final = DEADLINE_GRACE_S / 2
 
 FORSAKEN: Final = f"Before its trainer begins, a box that nobody reaches for {seconds_words(IDLE_LIMIT_S)} ends itself."

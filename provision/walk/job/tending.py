@@ -31,7 +31,7 @@ def tended(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:
 
 
 def begun_by_somebody(run: Run, shell: Shell, box: Box) -> AbstractContextManager[None]:
-    """The same for the block in which a trainer is begun, where no lease is renewed around it anyway."""
+    """The attendance of the block in which a trainer is begun, where no lease is renewed around it anyway."""
     opened = run.state.opened
     return nullcontext() if opened.lease_s is not None else run.reach.attended(shell, box, spare=opened.keep_box_on_failure)
 

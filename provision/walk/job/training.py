@@ -251,7 +251,7 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
 
 
 def allow_restart(run: Run, shell: Shell, box: Box, restarts: int, *, why: str) -> int:
-    """How often it was started again with this; a lease that has ended is no fault of the trainer's, and counts for none.
+    """The number of restarts with this one; a lease that has ended is no fault of the trainer's, and counts for none.
 
     Raises TrainingFailed where it was killed too often, LeaseEnded of a rented box whose lease has ended.
     """

@@ -64,7 +64,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def taken(self) -> Taken:
-        """The same as the limits of a next box count it."""
+        """What the run has taken so far, in the form in which the limits of its next box count it."""
         sent_bytes = Counter[str]()
         for rental in self.rentals:
             sent_bytes[rental.billing.provider] += rental.sent_bytes

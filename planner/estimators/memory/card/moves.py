@@ -31,7 +31,7 @@ MoveName = Literal[
 
 
 class Move(msgspec.Struct, frozen=True):
-    """One of them."""
+    """A change of a strategy that makes the job take less of the card."""
 
     sets: dict[str, Any]
     may: Callable[[Strategy], bool]  # whether it can be made at all; whether it is worth making is for whoever asks

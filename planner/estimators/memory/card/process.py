@@ -118,7 +118,7 @@ class Needs(NamedTuple):
         return self.assumed_bytes / max(1, self.bare_bytes)
 
     def beside(self, here: Outside, elsewhere: Outside) -> Needs:
-        """The same where other bytes lie outside of torch."""
+        """These needs with the bytes that lie outside of torch `here` in the place of those `elsewhere`."""
         more, more_assumed = here.num_bytes - elsewhere.num_bytes, here.assumed_bytes - elsewhere.assumed_bytes
         return Needs(self.required_bytes + more, self.bare_bytes + more, self.assumed_bytes + more_assumed)
 

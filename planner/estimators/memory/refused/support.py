@@ -110,7 +110,7 @@ def _require_of_dtype(architecture: Architecture, packed: object, param_dtype: s
 
 
 def require_unpacked(reference: str) -> None:
-    """The same of a copy that has no config at hand and says it by its name: the trainer would meet packed weights."""
+    """Refuses a copy without a config at hand whose name says that it is packed: the trainer would meet packed weights."""
     if (copy := packed_copy(reference)) is not None:
         how, base = copy
         instead = f"name the base that it was made from, {base}; quant nf4 or int8 quantizes it while loading"

@@ -236,7 +236,7 @@ def accumulates(strategy: Strategy) -> bool:
 
 
 def adds_up(strategy: Strategy) -> bool:
-    """The same, one by one: where gradients are cut, those of a whole unit wait until they are reduced."""
+    """Whether gradients are added up one by one: where they are cut, those of a whole unit wait until they are reduced."""
     return accumulates(strategy) and not cut_of(strategy).gradients
 
 
@@ -256,7 +256,7 @@ def _in_cache(strategy: Strategy) -> bool:
 
 
 def frozen(numerics: Numerics) -> Numerics:
-    """The same for what lies around trained blocks: nothing of the base moves there, and nothing is added."""
+    """Numerics of what lies around trained blocks: nothing of the base moves there, and nothing is added."""
     return msgspec.structs.replace(
         numerics,
         trains_linears=frozenset(),
@@ -270,7 +270,7 @@ def frozen(numerics: Numerics) -> Numerics:
 
 
 def entered(numerics: Numerics) -> Numerics:
-    """The same for the first block, whose stream is as wide as embeddings make it until its own norms or linears widen it."""
+    """Numerics of the first block, whose stream is as wide as embeddings make it until its own norms or linears widen it."""
     return msgspec.structs.replace(numerics, residual=numerics.embedded)
 
 
