@@ -50,7 +50,7 @@ _OTHERS: Final = (
         "other makers' chips",
     ),
 )
-MAX_NEAR = 5
+MAX_NEAR = 5  # assumed: more names than these are no help to whoever mistyped one
 NEAR: Final = 0.5  # assumed: of two names' letters, as difflib counts them
 SLIP: Final = 0.85  # assumed: the same where one is a slip of the pen for the other, whoever else has such a name
 USUAL = ("T4", "L4", "RTX 3090", "RTX 4090", "L40S", "A100-SXM4-80GB", "H100 SXM5", "H200 SXM")  # one of each kind, by memory

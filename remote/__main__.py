@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 # Room for the last words on a full disk: written at the start, given back before the outcome is written.
 BALLAST_FILE: Final = ".ballast"
-BALLAST_BYTES: Final = 1 << 20
+BALLAST_BYTES: Final = 1 << 20  # assumed: an outcome and the last events take some kilobytes
 
 # Set before the libraries are imported, unless the box says otherwise.
 ENVIRONMENT: Final = {

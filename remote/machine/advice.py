@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from remote.machine.readings import Figures
 
 IDLE_PERCENT: Final = 80.0  # below it for minutes a card is not what holds the run up
-MINUTES_S: Final = 120.0
+MINUTES_S: Final = 120.0  # assumed: longer than loading, a checkpoint or a held-out loss let a card wait
 DATA_SHARE: Final = 0.2  # assumed: of a step's time; more spent on making batches leaves the card waiting for them
 BUSY_CORE_PERCENT: Final = 85.0  # assumed: one thread hands out the work, and has no more to give
 BUSY_LINK_SHARE: Final = 0.5  # assumed: of what a link of its kind can carry, which counts both ways

@@ -15,7 +15,7 @@ from remote.machine.nvml import Card
 from remote.machine.readings import Host, read_card, throttles_of
 from remote.telemetry import Events
 
-LOOK_S: Final = 1.0
+LOOK_S: Final = 1.0  # assumed: a look takes milliseconds
 TELL_S: Final = 10.0  # assumed: an event of under a kilobyte each, so some 3 MB of a run of eight hours
 
 # Bytes a second of one lane both ways, by generation. PCI-SIG's rates less their coding: 8b/10b to the second, then 128b/130b.

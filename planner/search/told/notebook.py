@@ -18,8 +18,8 @@ from planner.strategy.words import describe
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Optimizer, Strategy
 
-NAMES_SHOWN: Final = 6
-STATE_IT: Final = "state ram_gib in a list of your own (rentune catalog import), or rent it yourself and use --host"
+NAMES_SHOWN: Final = 6  # assumed: more make no sentence
+STATE_RAM: Final = "state ram_gib in a list of your own (rentune catalog import), or rent it yourself and use --host"
 SAY_IT: Final = "--ram says how much your machine has"
 OF_TORCH: Final[Optimizer] = "adamw_torch_fused"  # the default, which needs no kernels of bitsandbytes'
 TENTH_OF_HOUR_S: Final = 360  # derived: a tenth of an hour in seconds
@@ -178,7 +178,7 @@ def _untold(entries: list[Short], shorter: Shorter) -> Iterator[Rejection]:
             what=names(sorted({entry.offer.instance_type for entry in group})),
             reason=f"needs {needed} GiB of RAM ({describe(nearest.strategy)}), which nobody states{most}",
             changes=changes,
-            remedy=None if changes else SAY_IT if ours else STATE_IT,
+            remedy=None if changes else SAY_IT if ours else STATE_RAM,
             needed={"ram_bytes": round(nearest.needed)},
             num_offers=len(group),
         )

@@ -60,7 +60,7 @@ def _of_time(plan: Plan, elapsed_s: float) -> Limit:
     Where time is not money the slack is long: the deadline then guards against what is forgotten, not against what is slow.
     """
     if (max_hours := plan.request.budget.max_hours) is not None:
-        return Limit(seconds=max_hours * 3600 - elapsed_s, why="--max-hours says so", longer="a larger --max-hours")
+        return Limit(seconds=max_hours * SECONDS_PER_HOUR - elapsed_s, why="--max-hours says so", longer="a larger --max-hours")
     slack_s = DEADLINE_SLACK_S if plan.offer.usd_per_hour > 0 else FREE_SLACK_S
     p90_s = plan.duration.wall_s.p90
     why = f"{DEADLINE_FACTOR:g} × the plan's {seconds_words(p90_s)} (p90), and {seconds_words(slack_s)} more"
