@@ -218,7 +218,9 @@ def ranges_of(plan: Plan) -> list[Range]:
 @given(requests(), offers())
 def test_a_range_is_in_order_and_above_nothing(request: Request, market: tuple[Offer, ...]) -> None:
     """P10 ≤ P50 ≤ P90 of every second, dollar and kilowatt-hour; the lines of a bill sum to it."""
-    for plan in asked(request, market).plans:
+    plans = asked(request, market).plans
+    assume(plans)
+    for plan in plans:
         assert all(0 <= each.p10 <= each.p50 <= each.p90 < float("inf") for each in ranges_of(plan))
         cost = plan.cost
         lines = (cost.setup_usd, cost.compute_usd, cost.rework_usd, cost.disk_usd, cost.address_usd, cost.egress_usd)
@@ -309,8 +311,10 @@ def test_a_higher_rank_longer_rows_or_larger_batches_never_take_less_memory(
     if key == "micro_batch_size":
         low, more = 1 + low % 6, 1 + more % 6
     smaller, larger = (bytes_of(case | others | {key: size}) for size in (low, low + more))
-    if smaller is not None and larger is not None:
-        assert smaller <= larger
+    assume(smaller is not None and larger is not None)
+    assert smaller is not None
+    assert larger is not None
+    assert smaller <= larger
 
 
 # ── no traceback ───────────────────────────────────────────────────────────────────────────────────────────────────

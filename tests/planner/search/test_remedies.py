@@ -68,6 +68,7 @@ def of_limits(rejection: Rejection) -> bool:
 def test_what_is_printed_to_type_brings_a_plan(wish: list[str], limits: list[str]) -> None:
     words = ["--model", "7b", *wish, *limits]
     result = answered(words)
+    assert result.recommended is not None or result.rejections, "who gets no plan is told why"
     for rejection in filter(of_limits, result.rejections):
         assert answered(typed(words, what_would_do(rejection, spelled))).plans, rejection
     for way in result.ways_out:
@@ -100,7 +101,9 @@ def test_each_change_that_a_refusal_names_brings_a_row(words: list[str]) -> None
 def test_the_plan_that_a_way_out_names_is_the_one_that_its_command_leads_to(wish: list[str], goal: str) -> None:
     """With its price: who asks for the fastest is not told what the cheapest costs."""
     words = ["--model", "32b", *wish, "--goal", goal]
-    for way in answered(words).ways_out:
+    result = answered(words)
+    assert result.recommended is not None or result.ways_out
+    for way in result.ways_out:
         command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
         recommended = answered(shlex.split(command.removeprefix("rentune run "))).recommended
         assert recommended is not None
