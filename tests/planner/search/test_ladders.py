@@ -20,8 +20,8 @@ from planner.edges import Edges
 from planner.estimators.memory import available_bytes, verdict
 from planner.refusals import CaseRefused
 from planner.search import question_of
-from planner.search.figures import Figures
-from planner.search.ways.ladders import LEVERS
+from planner.search.figures import VARYING, Figures, key_of
+from planner.search.ways.ladders import LEVERS, SETS
 from planner.search.ways.strategies import seq_len_of
 from planner.strategy.words import describe
 from remote.contract import CAPABILITIES, Capabilities, Strategy, Task
@@ -55,6 +55,19 @@ def every(figures: Figures, num_gpus: int) -> list[tuple[int, Strategy]]:
     ladders = figures.ladders(num_gpus, computes_in="bfloat16")
     by_lever = [ladders.usual, *(ladders.pulled(place) for place in range(len(LEVERS)))]
     return [(place, step) for place, pulled in enumerate(by_lever) for ladder in pulled for step in ladder]
+
+
+@pytest.mark.parametrize(("model", "training"), JOBS, ids=str)
+@pytest.mark.parametrize("num_gpus", [1, 4])
+def test_what_figures_are_remembered_by_tells_every_strategy_apart(model: str, training: dict[str, Any], num_gpus: int) -> None:
+    """Two that differ in a field which the key leaves out would share the estimates of the first."""
+    found = {step for _, step in every(figures_of(make_request(model=model, training=training)), num_gpus)}
+    assert len(found) > 1
+    assert len({key_of(step) for step in found}) == len(found)
+
+
+def test_what_a_lever_sets_is_part_of_the_key() -> None:
+    assert {key for changes in SETS for key in changes} <= set(VARYING)
 
 
 @pytest.mark.parametrize("options", [{"where": Where(gpu_memory_gib=16.0)}, {}, {"training": {"method": "full"}}], ids=str)
