@@ -16,7 +16,15 @@ import msgspec
 from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
 from provision.aboard.result import sober
-from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder, passing_places
+from provision.aboard.ship import (
+    box_marks,
+    cache_folder,
+    download_places,
+    job_folder,
+    make_room,
+    package_folder,
+    passing_places,
+)
 from provision.errors import ProvisionError, Spoilt, TrainingFailed, TransferFailed
 from provision.seam import CLOCKS_AGREE_S, Box
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
@@ -89,7 +97,7 @@ def start(
     place = shlex.quote(f"{folder}/{JOB_FILE}")
     written = shell.run(f"mkdir -p {shlex.quote(folder)} && cat > {place}.$$ && mv {place}.$$ {place}", stdin=encode(spec))
     if written.rc != 0:
-        raise TransferFailed(f"The job file can't be written on {box.host}: {written.err.strip()}")
+        raise TransferFailed(f"The job file can't be written on {box.host}: {written.err.strip()}", hint=make_room(box))
     environment = {
         "PYTHONPATH": package_folder(box),
         "PYTHONUNBUFFERED": "1",
@@ -117,7 +125,10 @@ def _by_their_clock(shell: Shell, spec: JobSpec, clock: Callable[[], float]) -> 
     asked_at_s = clock()
     said = shell.run("date +%s")
     if said.rc != 0 or not SECONDS.fullmatch(said.out.strip()):
-        raise ProvisionError(f"{shell.box.host} does not say what time it is: {said.err.strip() or said.out.strip()}")
+        raise ProvisionError(
+            f"{shell.box.host} does not say what time it is: {said.err.strip() or said.out.strip()}",
+            hint="There `date +%s` has to print whole seconds.",
+        )
     ahead_s = int(said.out) - (asked_at_s + clock()) / 2
     if abs(ahead_s) <= CLOCKS_AGREE_S:
         return spec
@@ -221,7 +232,9 @@ def log(shell: Shell, box: Box) -> str:
     """
     done = shell.script(READ_LOG, {"place": f"{job_folder(box)}/{LOG_FILE}"}, timeout_s=LOG_S)
     if done.rc != 0:
-        raise TransferFailed(f"{box.host} could not read its log: {done.err.strip()}")
+        raise TransferFailed(
+            f"{box.host} could not read its log: {done.err.strip()}", hint=f"It lies at {job_folder(box)}/{LOG_FILE} there."
+        )
     return done.out
 
 

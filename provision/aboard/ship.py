@@ -90,6 +90,11 @@ def job_folder(box: Box) -> str:
     return f"{box.folder}/job"
 
 
+def make_room(box: Box) -> str:
+    """What to look at where the box takes no file."""
+    return f"See that its disk has room, and that its user may write below {box.folder}."
+
+
 def package_folder(box: Box) -> str:
     """The folder on the box from which `python -m remote` is imported."""
     return f"{box.folder}/package"
@@ -154,7 +159,7 @@ def ship_package(shell: Shell, box: Box) -> str:
     unpacked = f"rm -rf {fresh} && mkdir {fresh} && tar -xf {folder}.tar -C {fresh}"
     done = shell.run(f"{unpacked} && rm -rf {folder} && mv {fresh} {folder} && rm {folder}.tar")
     if done.rc != 0:
-        raise TransferFailed(f"{box.host} could not unpack the trainer: {done.err.strip()}")
+        raise TransferFailed(f"{box.host} could not unpack the trainer: {done.err.strip()}", hint=make_room(box))
     return sha256
 
 

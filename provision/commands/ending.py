@@ -141,7 +141,7 @@ def end_by_word(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     """A run of this home, in its books alone. Raises Refused, also where nobody is there to say it."""
     run_id = find_run(Ledger(places.ledger), str(run), least_letters=LEAST_LETTERS).run_id
     if not sys.stdin.isatty():
-        raise Refused("Nobody is there to say it: --gone asks for the run's id to be typed.")
+        raise Refused("Nobody is there to say it: --gone asks for the run's id to be typed.", hint="Type it in a terminal.")
 
     def says(question: str) -> bool:
         return str(click.prompt(question, default="", show_default=False, err=True)).strip() == run_id

@@ -80,7 +80,7 @@ def quantize_here(asked: Packing, tell: Callable[[PackedFile], object]) -> tuple
             else:
                 last = msgspec.convert(said, _Line)
     if last.error is not None:
-        raise Refused(f"{asked.base} is not packed: {last.error}.")
+        raise Refused(f"{asked.base} is not packed: {last.error}.", hint="Mend that, or train it as it is: --quant none.")
     if packing.returncode or last.packed is None:
         hint = "type the same once more: it goes on with the file that it was at"
         raise TrainingFailed(f"Packing {asked.base} broke off with exit code {packing.returncode}.", hint=hint)

@@ -136,7 +136,9 @@ def require_free(bucket: Bucket, book: Book, stored: Stored, *, home: str | None
 def new_book(bucket: Bucket, book: Book) -> None:
     """The first writing of a run. Raises Refused where the store has that run already, StoreFailed."""
     if bucket.put_new(book_name(book.run_id), msgspec.json.encode(book)) is None:
-        raise Refused(f"{bucket.url} has a run {book.run_id} already.")
+        raise Refused(
+            f"{bucket.url} has a run {book.run_id} already.", hint="Type the same once more: each run gets a name of its own."
+        )
 
 
 def read_book(bucket: Bucket, name: str) -> tuple[Book, Stored]:

@@ -62,11 +62,13 @@ def locked(key: bytes, passphrase: str) -> Lock:
     return msgspec.structs.replace(bare, locked_key=_sealed(_from(passphrase, bare), key, WRAPPED_FOR))
 
 
-def unlocked(lock: Lock, passphrase: str) -> bytes:
-    """The run's key. Raises Refused where it is another passphrase."""
+def unlocked(lock: Lock, passphrase: str, *, variable: str) -> bytes:
+    """The run's key. Raises Refused where it is another passphrase than the one in `variable` of the environment."""
     key = _opened(_from(passphrase, lock), lock.locked_key, WRAPPED_FOR)
     if key is None:
-        raise Refused("That is not the passphrase which this run was opened with.")
+        raise Refused(
+            "That is not the passphrase which this run was opened with.", hint=f"Set {variable} to that one, and type the same."
+        )
     return key
 
 
@@ -78,7 +80,10 @@ def unseal(key: bytes, data: bytes, *, run_id: str) -> bytes:
     """Raises Refused where the bytes are not those that were sealed for this run."""
     opened = _opened(key, data, run_id.encode())
     if opened is None:
-        raise Refused(f"The papers of run {run_id} in its state are damaged.")
+        raise Refused(
+            f"The papers of run {run_id} in its state are damaged.",
+            hint=f"On the machine that opened it, type `rentune resume {run_id}` or `rentune down {run_id}`.",
+        )
     return opened
 
 

@@ -101,7 +101,7 @@ def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str]
     passphrase = require_passphrase(environment.get(PASSPHRASE), variable=PASSPHRASE)
     book, stored = read_book(bucket, book_name(run_id))
     require_free(bucket, book, stored, home=known_installation(places))
-    key = unlocked(book.lock, passphrase)
+    key = unlocked(book.lock, passphrase, variable=PASSPHRASE)
     _require_reachable(book)
     take_in(book, Link(url=bucket.url, key=key), Bucket(url, environment=environment), places)
     return run_id

@@ -139,7 +139,10 @@ def program(order: Order) -> Callable[[], None]:
     if order.region == ANYWHERE:
         raise Refused("The offer names no region of Google Cloud's.", hint="Choose one with --region.")
     if PART_OF_A_GPU.match(order.instance_type):
-        raise Refused(f"{order.instance_type} has a part of a GPU, which the image has no driver for.")
+        raise Refused(
+            f"{order.instance_type} has a part of a GPU, which the image has no driver for.",
+            hint="Choose a machine with a whole one: `rentune catalog list --provider gcp` lists them.",
+        )
     labels, admitted = labels_of(order.tags), version_4(order.allow_from)
 
     def run() -> None:

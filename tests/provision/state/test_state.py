@@ -59,9 +59,9 @@ def test_a_key_is_locked_by_a_passphrase() -> None:
     """And by no other."""
     key = new_key()
     lock = locked(key, SECRET)
-    assert unlocked(lock, SECRET) == key
+    assert unlocked(lock, SECRET, variable="V") == key
     with pytest.raises(Refused, match="not the passphrase"):
-        unlocked(lock, SECRET + ".")
+        unlocked(lock, SECRET + ".", variable="V")
 
 
 def test_sealed_papers_are_those_of_one_run() -> None:
