@@ -10,9 +10,9 @@ from typing import Final
 from remote.checkpoints.files import steps_in
 from remote.contract import EndReason, checkpoint_name
 from remote.ends import Ended
+from remote.units import MIB
 
 SPARE_BYTES: Final = 64 << 20  # assumed: for events, log and the last words
-MIB: Final = 2**20
 
 
 def make_room(folder: Path, checkpoint_bytes: int, *, keep: Collection[int | None], tell: Callable[[str], object]) -> None:

@@ -15,8 +15,8 @@ from remote.ends import Ended, first_line
 from remote.quantized.folder import pack
 from remote.quantized.index import base_mark, how_of, read_index
 from remote.quantized.shards import shards_of
+from remote.units import GB
 
-GB: Final = 1e9
 NO_WAY: Final = (EndReason.BAD_JOB, EndReason.DISK_FULL)  # a base whose files can't be packed one by one; a disk without room
 # assumed: of the files, with embeddings and head left in 16 bits; a large base takes a third in 4 bits, a little over half in 8
 PACKED_SHARE: Final[Mapping[str, float]] = {"nf4": 0.5, "fp4": 0.5, "int8": 0.75}

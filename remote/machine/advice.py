@@ -8,6 +8,7 @@ from statistics import correlation, fmean, linear_regression
 from typing import Final, NamedTuple
 
 from remote.machine.readings import Figures
+from remote.units import GB
 
 IDLE_PERCENT: Final = 80.0  # below it for minutes a card is not what holds the run up
 MINUTES_S: Final = 120.0  # assumed: longer than loading, a checkpoint or a held-out loss let a card wait
@@ -20,8 +21,6 @@ LEAK_STEPS: Final = 200
 LEAK_BYTES: Final = 64 << 20  # assumed: over those steps; less is the allocator finding its size
 LEAK_FIT: Final = 0.9  # assumed: of a straight line; what jumps once does not leak
 FIRST_STEPS: Final = 20  # assumed: in which caches fill
-
-GB: Final = 1e9
 
 
 class Second(NamedTuple):

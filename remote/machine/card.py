@@ -10,8 +10,8 @@ from typing import Final
 
 from remote.machine.drivers import TORCH_CUDA, Capability, dotted, unfit_card, unfit_driver
 from remote.machine.nvml import Card, Holder
+from remote.units import GIB
 
-GIB: Final = 2**30
 MOST_TOLD: Final = 3  # assumed: processes, as many as a sentence bears
 
 

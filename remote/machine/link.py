@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from remote.contract import Strategy
+from remote.units import GB
 
 PIECE_BYTES: Final = 64 << 20  # assumed: long beside a copy's beginning, little to pin
 NUM_PIECES: Final = 4  # derived: 256 MiB in all, 5 ms over 16 lanes of PCIe 5, 0.3 s over one of PCIe 3
 # assumed: of what the plan counts on. A link with half its lanes, or a generation older, carries half; copies of one machine
 # vary by far less.
 LOW_SHARE: Final = 0.7
-GB: Final = 1e9
 
 Copy = Callable[[], None]  # PIECE_BYTES, whole when it returns
 

@@ -53,10 +53,9 @@ from remote.machine.nvml import Card
 from remote.machine.products import fp32_products
 from remote.machine.ram import available_ram_bytes, own_ram_bytes
 from remote.reports import check_reports
+from remote.units import GIB, MIB
 
 STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "gguf")
-GIB: Final = 2**30
-MIB: Final = 2**20
 SAVING_SHARE: Final = 0.1  # assumed: of the time between two checkpoints; more is told
 DRIVER_FILE: Final = Path("/proc/driver/nvidia/version")  # of the host, in a container too
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from remote.contract import EndReason, arena_bytes
 from remote.ends import Ended, first_line
 from remote.machine.ram import available_ram_bytes
+from remote.units import GIB
 
-GIB: Final = 2**30
 MORE_RAM: Final = "take a machine with more, or let blocks wait on its disk (--offload-disk)"
 PAGEABLE: Final = "pinned false in the strategy's streaming takes pageable memory, from which each copy waits"
 

@@ -11,13 +11,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from remote.contract import EndReason
 from remote.ends import Ended, first_line
-
-GIB: Final = 2**30
-GB: Final = 1e9
+from remote.units import GIB
 
 Settled = Callable[[], None]  # returns once nothing reads a buffer any more
 

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from remote.contract import JobSpec
 from remote.machine.disk import LOW_SHARE as LOW_DISK_SHARE
-from remote.machine.link import GB, LOW_SHARE
+from remote.machine.link import LOW_SHARE
 from remote.streaming import Streamed, streamed_of
 from remote.streaming.streamed import Moved
+from remote.units import GB
 
 NOTHING: Final = Moved(0, 0)
 NUM_COPIES: Final = 4  # assumed: as before a run; of a block of 32B in 4 bits 80 ms over 16 lanes of PCIe 4

@@ -13,7 +13,7 @@ import pytest
 from remote.__main__ import carry_out
 from remote.checkpoints.checkpoint import Progress, Trained, bytes_of, read_progress, with_evaluation, write_checkpoint
 from remote.checkpoints.files import fsynced, steps_in
-from remote.checkpoints.room import MIB, SPARE_BYTES, make_room
+from remote.checkpoints.room import SPARE_BYTES, make_room
 from remote.contract import (
     CHECKPOINT_DIR,
     OUTCOME_FILE,
@@ -28,6 +28,7 @@ from remote.contract import (
     decode,
 )
 from remote.ends import Ended
+from remote.units import MIB
 from remote.watch import Watch
 from tests.remote.checkpoints.test_checkpoint import trained
 from tests.remote.checkpoints.test_disk import Disk

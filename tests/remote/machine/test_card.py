@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from remote.machine.card import GIB, Seen, runs_on, unfit
+from remote.machine.card import Seen, runs_on, unfit
 from remote.machine.nvml import Holder
+from remote.units import GIB
 from tests.remote.machine.fake_nvml import NVMLError, fake_card, process
 
 WHEEL = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
