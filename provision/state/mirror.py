@@ -214,7 +214,8 @@ class MirroredLedger(Ledger):
                 self._note(str(error))
             else:
                 if not sent:
-                    self._note(unsent_words(self._seat.run_id))
+                    state = self.runs().get(self._seat.run_id)
+                    self._note(unsent_words(self._seat.run_id, is_closed=state is None or state.billed is not None))
             finally:
                 mirror.close()
 
@@ -242,9 +243,10 @@ class MirroredLedger(Ledger):
         return False
 
 
-def unsent_words(run_id: str) -> str:
-    """For a person who wonders why other machines do not know how a run ended."""
-    return f"The last lines of run {run_id} are here alone: rentune down {run_id} sends them."
+def unsent_words(run_id: str, *, is_closed: bool = True) -> str:
+    """For whoever wonders why other machines do not know how a run stands. One that may go on is not to be ended for it."""
+    command = "down" if is_closed else "resume"
+    return f"The last lines of run {run_id} are here alone: rentune {command} {run_id} sends them."
 
 
 class Mirror:

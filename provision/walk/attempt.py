@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import math
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from provision.ssh.keys import client_key
 from provision.walk import renting
 from provision.walk.driven import Run
 from provision.walk.end import End, GoOn, Lost, NoRoom, Spared, Stopped, Telling, Trained
-from provision.walk.job.carrying import bring_pushed, meter_pushes, unasked_store
+from provision.walk.job.carrying import bring_pushed, lies_at, may_have_pushed, meter_pushes, unasked_store
 from provision.walk.job.console import told_with_console
 from provision.walk.job.driver_awaited import driver_awaited
 from provision.walk.job.left import bring_left, left_brought
@@ -93,10 +94,10 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     if not spared:
         with telling.caught():
             _end_what_is_left(run)
-    unasked = telling.is_of_lease and run.pushed is not None
+    unasked = may_have_pushed(run) and not isinstance(telling.end(spared=spared), Trained | Spared)
     with telling.caught():
         meter_pushes(run)
-        if telling.is_of_lease:
+        if unasked:
             unasked = not bring_pushed(run)
     end = telling.end(spared=spared, may_have_learned=unasked)
     with telling.caught():
@@ -111,7 +112,10 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             left_open = unasked_store(run, end.said)
             if left_open is not None:
                 return left_open
-    return telling.end(spared=spared, may_have_learned=unasked)
+    end = telling.end(spared=spared, may_have_learned=unasked)
+    if unasked and _why_another(run, end) is None:  # else it is asked again before the next
+        return dataclasses.replace(end, said=f"{end.said} {lies_at(run)}".strip())
+    return end
 
 
 def _told(tell: Callable[..., None], *what: Phase) -> None:

@@ -30,7 +30,7 @@ from provision.report.page import render_page
 from provision.walk.driven import Run
 from provision.walk.going_on import job_that_goes_on, stopped_at
 from provision.walk.job.at_home import adapter_home, read_outcome
-from provision.walk.job.carrying import forget_pushed, meter_pushes
+from provision.walk.job.carrying import forget_pushed, may_have_pushed, meter_pushes
 from provision.watch.curves import trace_curves
 from provision.watch.starts import held_out_twins, restarts_of
 from provision.watch.view import View, base_fetched_bytes, fold, measured, read_events
@@ -102,6 +102,7 @@ def _reckoned(run: Run, *, message: str, interrupted: bool, ended_by: EndedBy | 
             adapter_folder=str(home) if home else None,
             checkpoint_folder=checkpoint,
             go_on=_go_on(run, checkpoint, fold(events)),
+            is_elsewhere=may_have_pushed(run),
         ),
         closing=Closing(at_s=run.clocks.wall(), interrupted=interrupted, ended_by=ended_by, message=message),
     )
@@ -145,6 +146,11 @@ def last_checkpoint(folder: RunFolder) -> str | None:
     """The folder of the newest checkpoint that is at home."""
     steps = steps_at_home(folder.checkpoints)
     return str(folder.checkpoints / checkpoint_name(steps[-1])) if steps else None
+
+
+def write_go_on(run: Run) -> None:
+    """The job file that goes on from what came home once the books were closed; nothing where nothing did."""
+    _go_on(run, last_checkpoint(run.folder), fold(read_events(run.folder.events)))
 
 
 def _go_on(run: Run, checkpoint: str | None, view: View) -> str | None:

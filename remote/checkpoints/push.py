@@ -77,6 +77,8 @@ class Pusher:
             whole = _described(step, folder)
             if whole in self._held.values():
                 return
+            if whole.best_step not in {None, step} and whole.best_step not in {held.step for held in self._held.values()}:
+                raise NotTaken(f"the best so far, of step {whole.best_step}, is not there, and nobody can go on without it")
             number = self._free(whole.best_step)
             place = self._places[number]
             self._held.pop(number, None)

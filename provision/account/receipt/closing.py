@@ -32,6 +32,7 @@ class AtHome(msgspec.Struct, frozen=True, kw_only=True):
     adapter_folder: str | None
     checkpoint_folder: str | None = None  # the newest
     go_on: str | None = None  # a job file that begins with its weights; None where the method can't
+    is_elsewhere: bool = False  # whether checkpoints may lie in object storage, which outlive their box
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):

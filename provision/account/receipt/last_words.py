@@ -33,7 +33,8 @@ def with_what_is_left(said: str, state: RunState, home: AtHome, *, stopped: bool
     """Of a run without a result, where what it learned is at home; else, of one that was stopped, what became of its box: not
     where none came up, or its teardown tells what is left.
     """
-    left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.box else None
+    is_told = stopped and state.teardown is not None and state.box is not None and not home.is_elsewhere
+    left = WHAT_IS_LEFT.get(state.teardown.verdict) if is_told and state.teardown else None
     if home.checkpoint_folder:
         left = None if home.checkpoint_folder in said else _saved(state, home)
     return f"{said.removesuffix('.')}. {left}" if left else said

@@ -22,7 +22,7 @@ from provision.seam import Answer, Provisioner, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import PushedCheckpoints, pushed_of
 from provision.state.shared import ledger_of
 from provision.walk import renting
-from provision.walk.books import close_books
+from provision.walk.books import close_books, write_go_on
 from provision.walk.crash import crash_around, read_crash_point
 from provision.walk.driven import Run, read_run
 from provision.walk.edges import Edges
@@ -83,6 +83,8 @@ def _end_locked(run_id: str, edges: Edges, ledger: Ledger, *, discard: bool) -> 
     folder, note = edges.places.run(run_id), edges.display.note
     state = find_run(ledger, run_id)
     if state.over and state.billed and state.teardown:
+        if not state.billed.trained and not discard:
+            _bring_what_was_left(run_id, edges, ledger)
         return _ended_before(state, state.teardown, edges, ledger)
     provisioner = _made_if_rented(edges, folder, state)
     try:
@@ -98,6 +100,17 @@ def _end_locked(run_id: str, edges: Edges, ledger: Ledger, *, discard: bool) -> 
     run = read_run(run_id, edges.by(lambda _claim: provisioner), ledger=ledger)
     run = dataclasses.replace(with_steady_clock(run), pushed=_pushed_if_seen(run_id, folder))
     return end_with_books(run, discard=discard)
+
+
+def _bring_what_was_left(run_id: str, edges: Edges, ledger: Ledger) -> None:
+    """What a run has pushed whose books were closed while its store was away comes home, with a job that goes on from it."""
+    folder = edges.places.run(run_id)
+    pushed = _pushed_if_seen(run_id, folder)
+    if pushed is None or lost_papers(folder):
+        return
+    run = dataclasses.replace(read_run(run_id, edges.by(lambda _claim: NothingRented()), ledger=ledger), pushed=pushed)
+    if bring_pushed(run):
+        write_go_on(run)
 
 
 def _ended_before(state: RunState, verdict: Teardown, edges: Edges, ledger: Ledger) -> Teardown:

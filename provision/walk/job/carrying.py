@@ -14,7 +14,6 @@ from planner.estimators.time.interruptions import rhythm_s
 from provision.aboard.checkpoints import Fetched, fetch_newest
 from provision.account.lines import MOST_BYTES, Sent
 from provision.errors import BoxLost, ControlLost, Reason, RentuneError, StoreFailed, TrainingFailed, WrongHostKey
-from provision.home.checkpoints import steps_at_home
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
@@ -27,6 +26,7 @@ from remote.contract import Event
 LEARNED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
 PUSHED: Final = "checkpoint_pushed"  # the trainer's word for a checkpoint that is in object storage
 STORE_WAIT_S: Final = 600.0  # assumed: a store that is away by mistake is back by then; nothing is paid for meanwhile
+LIES_AT: Final = "What its trainer pushed lies at {place}: rentune down {run_id} brings home what is whole."
 TO_GO_ON: Final = "What lies at {place} did not come home, so no other box was rented: rentune resume {run_id} goes on from it."
 TO_BRING_HOME: Final = "What lies at {place} did not come home: rentune down {run_id} brings it, and closes the books."
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
@@ -153,6 +153,7 @@ def unasked_store(run: Run, said: str) -> LeftOpen | None:
         if bring_pushed(run, wait_s=STORE_WAIT_S) or run.pushed is None:
             return None
     except KeyboardInterrupt:
+        run.display.note("Heard: the store is waited for no longer.")
         told, interrupted = f"{STOPPED} {said}".strip(), True
     place = run.pushed.place if run.pushed is not None else ""
     way = TO_GO_ON if run.left_s > 0 else TO_BRING_HOME
@@ -160,22 +161,19 @@ def unasked_store(run: Run, said: str) -> LeftOpen | None:
 
 
 def lies_at(run: Run) -> str:
-    """Where what the run has pushed is to be looked for; empty where it pushes nothing."""
-    return "" if run.pushed is None else f"What its trainer pushed lies at {run.pushed.place}."
+    """Where what the run has pushed is to be looked for, and what brings it; empty where it pushes nothing."""
+    return "" if run.pushed is None else LIES_AT.format(place=run.pushed.place, run_id=run.run_id)
 
 
 def may_have_pushed(run: Run) -> bool:
-    """Whether more lies in object storage of the last box than is at home, or may: its trainer said so, or left unheard, as
-    its lease had ended.
+    """Whether object storage may have more of the last box than is at home: wherever its trainer may have begun. What that
+    said last is no bound, for the last pushes of a box that is gone are heard by nobody.
     """
     rental = run.state.rental
     if run.pushed is None or rental is None:
         return False
-    if rental.tried is not None and rental.tried.reason is Reason.LEASE:
-        return True
-    here = max(steps_at_home(run.folder.checkpoints), default=-1)
-    said = [event.data.get("step") for event in read_events(run.folder.events) if event.kind == PUSHED]
-    return bool(rental.pushed) and not (said and all(isinstance(step, int) and step <= here for step in said))
+    of_lease = rental.tried is not None and rental.tried.reason is Reason.LEASE
+    return of_lease or rental.furnished or bool(rental.pushed)
 
 
 def forget_pushed(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +17,17 @@ from catalogs.hardware import Offer
 from provision.aboard.checkpoints import Fetched, fetch_newest
 from provision.aboard.marks import LEASE_ENDED_FILE
 from provision.account.runs import Standing
-from provision.charge.ends.ending import end_with_books
+from provision.charge.ends.ending import end, end_with_books
 from provision.errors import Exit, HomeFailed, Reason, RentuneError, StoreFailed, TransferFailed
 from provision.home.checkpoints import steps_at_home
+from provision.providers import boxes_folder
 from provision.seam import Box, Launch
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from provision.walk.books import read_receipt
 from provision.walk.driven import Run
+from provision.walk.edges import Edges
 from provision.walk.job.training import train
 from provision.walk.run import walk
 from remote.contract import EXIT_CODES, EndReason
@@ -32,7 +35,7 @@ from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.bucket import Storage
 from tests.faults.leases.test_leased import leased
-from tests.faults.rehearsal import Rehearsal
+from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, LEARN, PUSH, ScriptedBox
 from tests.faults.test_elsewhere import opened
 
@@ -200,7 +203,66 @@ def test_down_names_what_it_can_not_bring_home(pushing: Run, monkeypatch: pytest
     receipt = read_receipt(pushing.folder)
     assert receipt is not None
     assert pushing.pushed is not None
-    assert f"What its trainer pushed lies at {pushing.pushed.place}." in receipt.ending.message
+    said = f"What its trainer pushed lies at {pushing.pushed.place}: rentune down {pushing.run_id} brings home what is whole."
+    assert said in receipt.ending.message
+    assert "checkpoints are gone" not in receipt.ending.message
+
+
+def test_down_once_more_brings_home_what_the_first_could_not(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its books are closed by then, and no other command asked the store for it."""
+    left_open(pushing, monkeypatch)
+    monkeypatch.setattr(Shaky, "num_away", 1000)
+    assert end_with_books(pushing).clean
+    assert steps_at_home(pushing.folder.checkpoints) == []
+    monkeypatch.setattr(Shaky, "num_away", 0)
+    monkeypatch.setattr("provision.charge.ends.ending.pushed_of", lambda *_: pushing.pushed)
+    assert end(pushing.run_id, Edges(pushing.places, Quiet(), make=pushing.make)).clean
+    assert steps_at_home(pushing.folder.checkpoints)[-1:] == [4]
+    assert pushing.folder.go_on.exists()
+
+
+GONE: Final = "rm -rf checkpoints; touch pushed; sleep 600"
+PUSHES_AND_STAYS: Final = f"{GOES_ON} {FINISH}\nelse\n  {LEARN}\n  {sys.executable} $HERE/push.py; {GONE}\nfi"
+
+
+@pytest.fixture(params=["on_demand", "spot"])
+def taken(request: pytest.FixtureRequest, rehearsal: Rehearsal, line: Proxy, stored: Storage) -> Run:
+    """A run without a lease, whose first box is taken away once its trainer has pushed, which nobody has heard of."""
+    box = ScriptedBox(rehearsal, line, PUSHES_AND_STAYS)
+    (box.stack / "push.py").write_text(PUSH.replace("events.jsonl", "lost.jsonl"))
+    run = opened(rehearsal, box, purchase=request.param)
+    pushed = Shaky(Bucket(f"{stored.place}/taken"), pushed_folder(run.run_id))
+
+    def take_away() -> None:
+        wait_until((boxes_folder(rehearsal.places) / run.run_id / "job" / "pushed").exists)
+        box.destroy(run.claim)
+
+    threading.Thread(target=take_away, daemon=True).start()
+    return dataclasses.replace(run, pushed=pushed, display=Quiet())
+
+
+def test_what_was_pushed_comes_home_however_its_box_has_ended(taken: Run) -> None:
+    """A lease's end alone brought it; a machine on demand that was gone, and one past its deadline, left it there unsaid."""
+    receipt = walk(taken)
+    if taken.plan.offer.purchase == "spot":
+        assert receipt.exit_code == Exit.OK, receipt.ending.message
+        assert taken.folder.log.read_text() == LEARNED
+    else:
+        assert receipt.exit_code == Exit.FAILED
+        assert steps_at_home(taken.folder.checkpoints)[-1:] == [4]
+
+
+def test_what_nobody_has_heard_of_is_unknown_while_the_store_is_away(taken: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spot machine's job began anew from the first step, and its place was told of no other."""
+    monkeypatch.setattr("provision.walk.job.carrying.STORE_WAIT_S", 0.0)
+    monkeypatch.setattr(Shaky, "num_away", 1000)
+    receipt = walk(taken)
+    assert receipt.exit_code == Exit.FAILED
+    assert taken.pushed is not None
+    assert taken.pushed.place in receipt.ending.message
+    assert len(taken.state.rentals) == 1
+    is_spot = taken.plan.offer.purchase == "spot"
+    assert receipt.ending.left_open == is_spot, "another spot machine may follow once it is known what there is"
 
 
 @pytest.mark.parametrize(

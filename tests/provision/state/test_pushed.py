@@ -161,6 +161,22 @@ def test_a_long_run_takes_no_more_than_its_places(kept: PushedCheckpoints, tmp_p
     assert len([name for name in kept.bucket.names("runs") if name.endswith(WHOLE)]) <= NUM_PLACES
 
 
+def test_one_whose_best_is_not_there_is_not_told_as_pushed(kept: PushedCheckpoints, tmp_path: Path) -> None:
+    """Nobody can go on from it; the box would be ended as if it could."""
+
+    def refuse_best(address: str, content: Path | bytes) -> None:
+        if isinstance(content, Path) and content.parent.name == checkpoint_name(1):
+            raise NotTaken("the store answered 400")
+        put_patiently(address, content)
+
+    box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
+    box.pusher._put = refuse_best
+    box.write(1, best=None)
+    box.push(2, best=1)
+    assert box.told() == [("checkpoint_not_pushed", 1), ("checkpoint_not_pushed", 2)]
+    assert kept.bring_newest(home) is None
+
+
 def test_one_that_was_cut_off_on_its_way_is_passed_over(kept: PushedCheckpoints, tmp_path: Path) -> None:
     """The machine was taken away in mid-push: what came before is whole."""
     sent: list[str] = []
