@@ -9,10 +9,13 @@ from typing import Final
 
 from planner.asking.request import ESTIMATED, Classes, DataAsked
 from planner.estimators.sequences import counts_exactly, packed_rows, rows_read
-from remote.contract import MAX_HELD_OUT_SHARE, RowsRead
+from remote.contract import MAX_HELD_OUT_SHARE, Balance, RowsRead
 
 NAMES_SHOWN: Final = 6  # assumed: more make no sentence
 ROWS_TO_HOLD_OUT: Final = 2  # derived: of each class all rows but one may be held out (remote/data/classes.py)
+
+FEW_ROWS: Final = 10  # assumed: of fewer hardly any can be held out, so no figure of that class means much
+ROWS_BESIDE_FEW: Final = 2 * FEW_ROWS  # assumed: where the commonest class has fewer all is small, and nothing to be weighed
 
 
 def cut_words(data: DataAsked, seq_len: int) -> str | None:
@@ -88,8 +91,10 @@ def _is_text(file: str) -> bool:
     return PurePath(file.lower().removesuffix(".gz").removesuffix(".zst")).suffix == ".txt"
 
 
-def label_words(classes: Classes) -> tuple[str, ...]:
-    """What is strange in the labels, as sentences: some that differ in case or blanks only, and some with a single row."""
+def label_words(classes: Classes, balance: Balance = "none") -> tuple[str, ...]:
+    """What is strange in the labels, as sentences: some that differ in case or blanks only, and some with a single row, or with
+    few beside many. `balance`: what the job does about that.
+    """
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for name, rows, _ in classes:
         alike[" ".join(name.split()).casefold()].append(f"{name!r} ({rows:,} {'row' if rows == 1 else 'rows'})")
@@ -101,7 +106,17 @@ def label_words(classes: Classes) -> tuple[str, ...]:
     if single:
         number = "1 class has" if len(single) == 1 else f"{len(single):,} classes have"
         told.append(f"{number} a single row, so that nothing judges what is learned of it: {_some(single)}")
+    told += _few_words(classes, balance)
     return tuple(told)
+
+
+def _few_words(classes: Classes, balance: Balance) -> list[str]:
+    few = [f"{name!r} ({rows})" for name, rows, _ in classes if ROWS_TO_HOLD_OUT <= rows < FEW_ROWS]
+    if not few or max(rows for _, rows, _ in classes) < ROWS_BESIDE_FEW:
+        return []
+    number = "1 class has" if len(few) == 1 else f"{len(few):,} classes have"
+    remedy = "; balance: class_weights under data: in a job file lets them weigh more" if balance == "none" else ""
+    return [f"{number} fewer than {FEW_ROWS} rows: {_some(few)}{remedy}"]
 
 
 def _some(names: list[str]) -> str:

@@ -196,7 +196,7 @@ def _one(plan: Plan) -> Iterator[Part]:
         yield f"Note: {cut}."
     if (laid := packed_words(plan.request.data, plan.strategy.seq_len)) is not None:
         yield f"Note: {laid}."
-    for words_of_labels in label_words(plan.request.data.classes):
+    for words_of_labels in label_words(plan.request.data.classes, plan.request.data.reading.balance):
         yield f"Note: {words_of_labels}."
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."

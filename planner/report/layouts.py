@@ -33,6 +33,7 @@ ADDS_UP: Final[Mapping[LayoutKind, str]] = {
     "two_bits": "nothing adds up",
     "streamed": "no card's memory adds up: frozen blocks wait in RAM and pass through one card",
 }
+SLOWER: Final = " slower"
 ON_ONE: Final[Mapping[LayoutKind, str]] = {  # of a single card, which has nothing to add up with
     "whole": "everything lies on the card",
     "streamed": "frozen blocks wait in RAM and pass through the card",
@@ -72,8 +73,19 @@ def _over_link(each: Layout) -> str:
     streamed = each.streamed
     if streamed is None:
         return ""
-    half = f"{streamed.slow_down_half - 1:.0%} on half of that"
-    return f"; {streamed.slow_down - 1:.0%} slower by a link of {streamed.link_gb_per_s:g} GB/s (assumed), {half}"
+    half = f"{pace(streamed.slow_down_half)} on half of that"
+    return f"; {pace(streamed.slow_down)} over a link of {streamed.link_gb_per_s:g} GB/s (assumed), {half}"
+
+
+def _share(slow_down: float) -> str:
+    said = pace(slow_down)
+    return said.removesuffix(SLOWER) if said.endswith(SLOWER) else f"nothing, {said}"
+
+
+def pace(slow_down: float) -> str:
+    """How long it takes beside another, as "2% slower", "4% quicker" or "as fast". `slow_down`: its time over the other's."""
+    percent = round(100 * (slow_down - 1))
+    return f"{abs(percent)}%{SLOWER if percent > 0 else ' quicker'}" if percent else "as fast"
 
 
 def _time(each: Layout) -> str:
@@ -120,8 +132,8 @@ STREAMING: Final[tuple[Line, ...]] = (
     ("  RAM needed", lambda streamed: f"{streamed.ram_bytes / GIB:.0f} GiB"),
     ("  link, assumed", lambda streamed: f"{streamed.link_gb_per_s:g} GB/s"),
     ("  hidden from", lambda streamed: f"{streamed.hiding_tokens:,} tokens a pass"),
-    ("  slower by", lambda streamed: f"{streamed.slow_down - 1:.0%} at {streamed.tokens:,} tokens"),
-    ("  on half the link", lambda streamed: f"{streamed.slow_down_half - 1:.0%}"),
+    ("  slower by", lambda streamed: f"{_share(streamed.slow_down)} at {streamed.tokens:,} tokens"),
+    ("  on half the link", lambda streamed: _share(streamed.slow_down_half)),
 )
 
 

@@ -252,7 +252,7 @@ def _warnings(asked: _Asked, ranked: _Searched) -> Iterator[str]:
     data = question.request.data
     if data.path is not None and (cut := cut_words(data, question.seq_len)) is not None:
         yield cut
-    yield from label_words(data.classes)
+    yield from label_words(data.classes, data.reading.balance)
     decisive = decisive_words(question.request, question.seq_len)
     if decisive is not None:
         saving = "" if ranked.stuck else _saving_words(ranked.found, few_rows_cut(question, market, asked.floors))
@@ -260,9 +260,10 @@ def _warnings(asked: _Asked, ranked: _Searched) -> Iterator[str]:
 
 
 def _by_another_method(question: Question, kinds: tuple[Kind, ...], floors: Floors) -> Way | None:
-    from planner.search.told.methods import first_runnable, lighter  # only where nothing can be run: it costs start-up time
+    from planner.search.told.methods import first_runnable, lighter, otherwise  # only where nothing can be run: for start-up
 
-    return first_runnable(lighter(question.request), question, kinds, floors)
+    steps = (*otherwise(question.request, question.capabilities), *lighter(question.request))
+    return first_runnable(steps, question, kinds, floors)
 
 
 def _in_fewer_steps(question: Question, kinds: tuple[Kind, ...], floors: Floors, notebook: Notebook) -> Way | None:

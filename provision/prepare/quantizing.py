@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from catalogs.bases.copies import packed_as
 from planner.nearest import near
 from provision.errors import BadInput, MissingPart, Refused, TrainingFailed
 from provision.home.interrupt import interruptible
@@ -48,7 +49,12 @@ def require_base(base: str) -> None:
         raise BadInput(
             f"{base} holds no config.json, so it is no model folder.", hint="name the folder that transformers saved"
         )
-    if path.is_dir() or _HUB_ID.fullmatch(base) is not None:
+    if path.is_dir():
+        return
+    if _HUB_ID.fullmatch(base) is not None:
+        if (stored := packed_as(base)) is not None:
+            hint = f"name the base that it was made from, or train it as it is: --model {base}"
+            raise BadInput(f"{base} is packed already, as its name says ({stored}).", hint=hint)
         return
     beside = (each.name for each in path.parent.iterdir() if each.is_dir()) if path.parent.is_dir() else ()
     meant = near(path.name, beside)

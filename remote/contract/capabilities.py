@@ -36,6 +36,11 @@ class Capabilities(Value, frozen=True, kw_only=True):
     uncompiled_quants: tuple[str, ...] = ()  # quants whose linears no graph can hold
     unstreamed: tuple[str, ...] = ()  # methods that change the base's weights, of which the host's copy would know nothing
 
+    def teaches(self, method: str, task: str) -> bool:
+        """Whether it can do the method for the task, whatever else a strategy says."""
+        for_task = {"classification": method not in self.headless, "seq2seq": method in self.paired}
+        return method in self.methods and for_task.get(task, True)
+
     def missing(self, strategy: Strategy, task: str = "causal_lm", *, packing: bool = False) -> tuple[str, ...]:
         """What of `strategy` the trainer cannot do, as "key=value" words; empty when it can do all of it."""
         asked: tuple[tuple[str, str, tuple[str, ...]], ...] = (

@@ -16,12 +16,25 @@ from planner.search.market.offers import Kind
 from planner.search.ranking import Question
 from planner.search.told.conceded import Conceded, Way
 from planner.search.told.concessions import best_without
+from remote.contract import Capabilities
 
 OF_OTHERS: Final = frozenset(
     {"method_options", "trainable_layers", "num_virtual_tokens"}
 )  # options of one method mean none of another's
 MOVED: Final = f"method {{method}}, as was said; {METHOD_CHOICE.value} {METHOD_CHOICE.reason} ({METHOD_CHOICE.source})"
 UNPACKED: Final = f"weights in 16 bits; in 4, a base learned as well ({QLORA_SOURCE})"
+
+
+def otherwise(request: Request, capabilities: Capabilities) -> Iterator[Conceded]:
+    """What to say instead of a method that the trainer cannot do for the task, whatever it runs on."""
+    method = request.training.get("method", AUTO)
+    if method in METHODS and request.loop.init_adapter is None and not capabilities.teaches(method, request.task):
+        own = {f"training.{option}": None for option in OF_OTHERS & request.training.keys()}
+        yield Conceded(
+            changes={"training.method": USUAL, **own},
+            words=f"with method {USUAL} instead of {method}",
+            given_up=f"method {method}, which the trainer cannot do for task {request.task}",
+        )
 
 
 def lighter(request: Request) -> Iterator[Conceded]:
@@ -40,7 +53,8 @@ def lighter(request: Request) -> Iterator[Conceded]:
         yield Conceded(changes={"training.quant": NF4["quant"]}, words="with the base held in 4 bits", given_up=UNPACKED)
 
 
-LIGHTER: Final = (METHOD_CHOICE.value, QLORA)
+USUAL: Final = METHOD_CHOICE.value
+LIGHTER: Final = (USUAL, QLORA)
 
 
 def first_runnable(steps: Iterable[Conceded], question: Question, kinds: tuple[Kind, ...], floors: Floors) -> Way | None:

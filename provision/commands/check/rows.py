@@ -193,5 +193,9 @@ def _as_seen(row: Seen, files: Sequence[FileBefore]) -> Panel:
         words = "\n".join(map(printable, piece.text.split("\n")))
         text.append(*((f"{LEARNED[0]}{words}{LEARNED[1]}", "green") if piece.learned else (words,)))
     where = f"Line {place_words(row.line, files)}"
-    title = f"{where} as the model sees it: {row.tokens:,} tokens, of which it learns {row.learned_tokens:,}"
+    of_tokens = f"{row.tokens:,} tokens, of which it learns {row.learned_tokens:,}"
+    is_classed = not row.learned_tokens and any(piece.learned for piece in row.pieces)
+    title = (
+        f"{where} as the model sees it: {f'{row.tokens:,} tokens, and the class that it learns' if is_classed else of_tokens}"
+    )
     return Panel(text, title=Text(f"{title}, in {' '.join(LEARNED)}"), title_align="left")

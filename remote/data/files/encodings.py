@@ -12,6 +12,20 @@ WIDE_START_BYTES: Final = 64  # assumed: as many tell it
 # Byte-order marks (The Unicode Standard 16, section 23.8); the longer ones first, since they begin like the shorter
 WIDE_MARKS: Final = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 WIDE_UNMARKED: Final = ("UTF-32LE", "UTF-32BE", "UTF-16LE", "UTF-16BE")
+# What files that are no rows begin with, as `file` tells them (PDF: ISO 32000-1, 7.5.2; ZIP: APPNOTE 4.3.7; ELF: System V gABI)
+KINDS: Final = {
+    b"%PDF-": "a PDF",
+    b"PK\x03\x04": "a ZIP, as .docx and .xlsx are",
+    b"\xd0\xcf\x11\xe0": "an Office document of before 2007, as .doc and .xls are",
+    b"\x7fELF": "a program",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"SQLite format 3": "a SQLite database",
+    b"\x1f\x8b": "packed by gzip, so its name ends with .gz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd, so its name ends with .zst",
+    b"PAR1": "Parquet, so its name ends with .parquet",
+    b"GGUF": "a base in GGUF",
+}
 CONTROLS_IN_TEXT: Final = frozenset("\t\n\v\f\r\x1a\x1b")  # what ends lines and pages, ends a file, sets colours
 
 
@@ -49,6 +63,8 @@ def wide_words(name: str, encoding: str) -> str:
 def what_it_is(name: str, file: BinaryIO) -> str:
     """One sentence on a file that could not be read as UTF-8: its encoding where that shows, else which byte is none."""
     start = file.read(START_BYTES)
+    if (kind := next((kind for first, kind in KINDS.items() if start.startswith(first)), None)) is not None:
+        return f"{name} is a binary file and no text: by its first bytes it is {kind}"
     if (encoding := wide_encoding(start)) is not None:
         return wide_words(name, encoding)
     if is_binary(start):

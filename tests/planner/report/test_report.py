@@ -99,6 +99,15 @@ def test_more_rows_asked_for_than_there_are_is_told_with_what_counts() -> None:
     assert "the data has 2,400:" in (short_words(apart) or "")
 
 
+def test_a_class_of_few_rows_beside_many_is_told_with_what_weighs_it() -> None:
+    """A class of 9 among 300 tickets went unsaid; nine of each of two classes are a small job, and nothing to weigh."""
+    classes = (("billing", 191, 1), ("refund", 100, 2), ("outage", 9, 3))
+    told = "1 class has fewer than 10 rows: 'outage' (9)"
+    assert label_words(classes) == (f"{told}; balance: class_weights under data: in a job file lets them weigh more",)
+    assert label_words(classes, "oversampling") == (told,)
+    assert label_words((("a", 9, 1), ("b", 9, 2))) == ()
+
+
 def test_labels_that_look_like_slips_are_told_with_their_rows() -> None:
     """Those that differ in case or blanks only, and those of a single row: each is a class that is learned."""
     classes = (("billing", 206, 1), ("Billing", 1, 9), ("shiping", 1, 12), ("tech  help", 40, 3), ("tech help", 50, 4))

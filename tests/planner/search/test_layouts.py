@@ -12,7 +12,7 @@ from planner.asking.quantities import parse_cards
 from planner.asking.request import RequestError, Where
 from planner.estimators.memory import available_bytes
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
-from planner.report.layouts import ADDS_UP, budget_lines, cards_lines
+from planner.report.layouts import ADDS_UP, budget_lines, cards_lines, pace
 from planner.report.lines import render
 from planner.search import cards_of
 from planner.units import GIB
@@ -163,8 +163,16 @@ def test_cards_by_name_are_told_with_hours_and_with_what_the_link_takes() -> Non
         for line in render(part, width=240, colour=False)
     ]
     assert lines[0].startswith("2 RTX 3090 (24 GiB) in one machine are not one card of 48 GiB.")
-    assert any("slower by a link of 25 GB/s (assumed)" in line for line in lines)
+    assert any("slower over a link of 25 GB/s (assumed)" in line for line in lines)
     assert {each.train_s for each in asked("7b", cards=Cards(2, 24.0)).layouts} == {None}
+
+
+@pytest.mark.parametrize(
+    ("slow_down", "said"), [(1.02, "2% slower"), (0.96, "4% quicker"), (1.004, "as fast"), (0.996, "as fast"), (1.0, "as fast")]
+)
+def test_what_the_link_takes_is_never_a_negative_share(slow_down: float, said: str) -> None:
+    """A 14B on 16 GB was told to be "-4% slower", where larger micro-batches fit than beside all weights."""
+    assert pace(slow_down) == said
 
 
 def test_a_card_by_name_multiplies_in_what_it_can() -> None:

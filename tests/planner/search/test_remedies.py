@@ -17,6 +17,7 @@ from planner.asking.request import Budget, Where
 from planner.choice.goals import GOALS
 from planner.plan import Provider, Rejection, SearchResult
 from planner.report.words import what_would_do
+from remote.contract import CAPABILITIES
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request, parsed
 from tests.planner.report.test_golden import asked
 
@@ -275,6 +276,20 @@ def test_full_tuning_that_fits_nowhere_is_answered_with_the_method_that_would() 
     recommended = ask(asked(shlex.split(command.removeprefix("rentune run "))), market).recommended
     assert recommended is not None
     assert (recommended.name, recommended.cost.total_usd) == (way.plan.name, way.plan.cost.total_usd)
+
+
+@pytest.mark.parametrize("method", CAPABILITIES.headless)
+def test_a_method_that_can_do_no_classes_is_answered_with_one_that_can(method: str) -> None:
+    """`run` sent to `plan`, which ended with nothing to type."""
+    market = make_catalog(make_offer(gpu="L4"), gpus=CARDS)
+    options = ["--model", "7b", "--task", "classification", "--method", method]
+    result = ask(asked(options), market, capabilities=CAPABILITIES)
+    (way,) = result.ways_out
+    assert way.changes == {"training.method": "lora"}
+    assert way.given_up == f"method {method}, which the trainer cannot do for task classification"
+    command = run_command(parsed(*options), changes=way.changes, has_data=True, model=None)
+    again = ask(asked(shlex.split(command.removeprefix("rentune run "))), market, capabilities=CAPABILITIES)
+    assert again.recommended is not None
 
 
 def test_where_adapters_on_16_bits_fit_nowhere_either_it_is_the_base_in_4_bits() -> None:

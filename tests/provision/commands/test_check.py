@@ -295,6 +295,20 @@ def test_what_the_model_sees_is_shown_with_what_it_learns_in_brackets(
     assert "\x1b[2J" not in told
 
 
+def test_a_row_of_a_classification_is_shown_with_the_class_that_it_teaches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said "of which it learns 0" of rows that teach their class."""
+    checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch)
+    capsys.readouterr()
+    rows = [{"text": f"Go {number}.", "label": "ab"[number % 2]} for number in range(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call(["check", "rows.jsonl", "--model", "config.json", "--task", "classification"]) == Exit.OK
+    told = capsys.readouterr().out
+    assert "tokens, and the class that it learns, in ⟦ ⟧" in told
+    assert "learns 0" not in told
+
+
 def test_rows_that_stand_twice_are_a_note_and_held_out_rows_that_are_learned_from_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from provision.cli import call
-from provision.errors import Exit
+from provision.errors import BadInput, Exit
+from provision.prepare.quantizing import require_base
 from tests.remote.quantized.test_quantized import made_base
 
 
@@ -27,6 +28,15 @@ def test_a_base_is_packed_and_what_lies_there_is_not_packed_again(tmp_path: Path
     assert 0 < data["written_bytes"] < data["read_bytes"]
     assert call(["quantize", str(into), "--into", str(tmp_path / "twice")]) == Exit.REFUSED
     assert "are packed already; name the base that they were made from" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "base", ["TheBloke/Mistral-7B-v0.1-GPTQ", "Qwen/Qwen2.5-7B-Instruct-AWQ", "unsloth/llama-3-8b-bnb-4bit"]
+)
+def test_a_base_that_is_packed_by_its_name_is_refused_without_the_hub(base: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadInput, match="is packed already, as its name says") as refused:
+        require_base(base)
+    assert refused.value.hint == f"name the base that it was made from, or train it as it is: --model {base}"
 
 
 @pytest.mark.parametrize(
