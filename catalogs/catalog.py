@@ -89,7 +89,7 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     disks: Disks = {}  # where a provider's kinds or regions differ
     disk_kinds: DiskKinds = {}  # of each provider that sells several
 
-    def rule(self, offer: Offer) -> Billing:
+    def billing_of(self, offer: Offer) -> Billing:
         """How the provider bills there. Where its regions differ in what a disk costs, or a volume, that is the region's price
         of the kind that the machine takes; of a region that nobody states, the dearest of its others.
         """

@@ -112,7 +112,7 @@ def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Qu
     sent = sent_bytes(
         duration, offer, adapter_bytes=figures.adapter_bytes(strategy), checkpoint_bytes=0, every_s=duration.wall_s.p90
     )
-    billing = question.catalog.rule(offer)
+    billing = question.catalog.billing_of(offer)
     of_one = estimate_cost(
         duration, host, offer=offer, billing=billing, sent_bytes=sent, dearest=figures.dearest(question.catalog.billing)
     )

@@ -261,7 +261,7 @@ def on_kind(
 
 def box_of(offer: Offer, question: Question) -> Box:
     """The machine on offer, as its seller rents it out."""
-    return Box(offer, question.catalog.rule(offer), question.provider(offer.provider).asks_ram)
+    return Box(offer, question.catalog.billing_of(offer), question.provider(offer.provider).asks_ram)
 
 
 def _can_be_had(offer: Offer, provider: Provider) -> tuple[bool, ...]:
@@ -342,7 +342,7 @@ def considered(question: Question, asked: Asked, figures: Figures, *, num_conces
 
 
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
-    billing, provider = question.catalog.rule(offer), question.provider(offer.provider)
+    billing, provider = question.catalog.billing_of(offer), question.provider(offer.provider)
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
     adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
     duration = figures.duration(fit.strategy, kind.gpu, offer)

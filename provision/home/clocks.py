@@ -26,7 +26,7 @@ class Clocks:
     sleep: Callable[[float], None] = time.sleep
     shown: Callable[[], float] | None = None  # what this machine's clock shows, where `wall` does not go by it
 
-    def set_s(self) -> float:
+    def clock_shift_s(self) -> float:
         """By how much this machine's clock is ahead of `wall`, negative behind: what a provider tells of the one is off by that
         of the other.
         """

@@ -35,7 +35,7 @@ from provision.ssh import Shell, Waits, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import renting
 from provision.walk.driven import Run
-from provision.walk.end import End, GoOn, Lost, NoRoom, Spared, Stopped, Telling, Trained
+from provision.walk.end import End, GoOn, Lost, Spared, Stopped, Telling, Trained, TryAnother
 from provision.walk.job.carrying import bring_pushed, lies_at, may_have_pushed, meter_pushes, unasked_store
 from provision.walk.job.console import told_with_console
 from provision.walk.job.driver_awaited import driver_awaited
@@ -130,13 +130,13 @@ def _was_spared(rented: Holding | None) -> bool:
     return rented is not None and rented.spared
 
 
-def _why_another(run: Run, end: End) -> NoRoom | GoOn | None:
+def _why_another(run: Run, end: End) -> TryAnother | GoOn | None:
     """The end after which another attempt may follow; None where it is no matter of the box. Only a spot machine is taken away
     by right.
     """
     if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
-        return NoRoom(end.said, Reason.LOST, Scope.OFFER)
-    return end if isinstance(end, NoRoom | GoOn) else None
+        return TryAnother(end.said, Reason.LOST, Scope.OFFER)
+    return end if isinstance(end, TryAnother | GoOn) else None
 
 
 def _note_down(run: Run, end: End) -> None:

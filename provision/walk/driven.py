@@ -120,7 +120,7 @@ class Run:
             clock=self.clocks.wall,
             note=self.display.note,
             teardown_s=planned.p50 if planned else None,
-            set_s=self.clocks.set_s,
+            clock_shift_s=self.clocks.clock_shift_s,
         )
 
     @property

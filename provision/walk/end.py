@@ -31,7 +31,7 @@ class Trained(End):
 
 
 @dataclass(frozen=True)
-class NoRoom(End):
+class TryAnother(End):
     """No box came, or none that is of use, and where else it would be asked for in vain."""
 
     reason: Reason
@@ -125,7 +125,7 @@ class Telling:
         if spared:
             return Spared(self._said)
         if isinstance(error, Declined):
-            return NoRoom(self._said, error.reason, error.scope, error.zone)
+            return TryAnother(self._said, error.reason, error.scope, error.zone)
         if self.is_of_lease:  # without what was learned all would begin anew: that is for the user to say
             kind = GoOn if may_have_learned or _has_learned(self._run) else Failed
             return kind(self._said, ended_by="lease")

@@ -42,7 +42,7 @@ class Renting:
     clock: Callable[[], float]  # wall
     note: Note = _unheard
     teardown_s: float | None = None  # as it is planned; None = by no plan
-    set_s: Callable[[], float] = lambda: 0.0  # by how much the clock that providers compare with theirs is ahead of `clock`
+    clock_shift_s: Callable[[], float] = lambda: 0.0  # how far the clock that providers compare with theirs is ahead of `clock`
 
     def say_that_it_orders(self) -> None:
         """For whoever presses Ctrl-C, and would see nothing until the end of it."""
@@ -121,7 +121,7 @@ def end(claim: Claim, renting: Renting) -> Teardown:
         in_charge()
         teardown = _destroy(renting.provisioner, _with_used_volumes(claim, ledger), in_charge)
         if teardown.ahead_s is not None:
-            teardown = msgspec.structs.replace(teardown, ahead_s=teardown.ahead_s - renting.set_s())
+            teardown = msgspec.structs.replace(teardown, ahead_s=teardown.ahead_s - renting.clock_shift_s())
         now_s = renting.clock()
         try:
             teardown = _with_what_had_gone(teardown, ledger, now_s)

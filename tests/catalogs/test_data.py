@@ -184,12 +184,12 @@ def test_a_disk_costs_what_its_region_asks_and_the_dearest_of_them_where_nobody_
             known = catalog.disks[provider][kind]
             for region, usd in (*known.items(), ("mars-north1", max(known.values()))):
                 offer = make_offer(provider=provider, region=region, instance_type=pattern.replace("*", "-8"))
-                rule = catalog.rule(offer)
+                rule = catalog.billing_of(offer)
                 assert (rule.disk_usd_per_gib_month, rule.volume_usd_per_gib_month) == (usd, usd)
                 assert rule.increment_s == catalog.billing[provider].increment_s
                 assert catalog.knows_disk(offer) == (region in known)
     [elsewhere, *_] = [offer for offer in catalog.offers if offer.provider == "runpod"]
-    assert catalog.rule(elsewhere) == catalog.billing["runpod"]
+    assert catalog.billing_of(elsewhere) == catalog.billing["runpod"]
     assert catalog.knows_disk(elsewhere)
 
 
@@ -207,7 +207,7 @@ def test_a_machine_of_google_s_has_the_price_of_the_kind_of_disk_that_it_takes(
     catalog: Catalog, instance_type: str, usd_per_gib_month: str
 ) -> None:
     """Families that take no persistent disk were told, and capped, at the price of one."""
-    rule = catalog.rule(make_offer(provider="gcp", region="us-central1", instance_type=instance_type))
+    rule = catalog.billing_of(make_offer(provider="gcp", region="us-central1", instance_type=instance_type))
     assert rule.disk_usd_per_gib_month == Decimal(usd_per_gib_month)
 
 

@@ -117,7 +117,7 @@ def _sold(key: str, catalog: Catalog) -> Sold:
         near = near_word(key, offers)
         hint = f"rentune catalog show {shlex.quote(near)}" if near else "rentune catalog list"
         raise BadInput(f"There is no offer {key}.", hint=hint)
-    billing = catalog.rule(offer)
+    billing = catalog.billing_of(offer)
     return Sold(offer=offer, billing=billing, sources=_sources(catalog, (offer.source, billing.source)))
 
 
