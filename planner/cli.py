@@ -69,7 +69,7 @@ def answer(request: Request, edges: Edges, market: Market, *, cards: Cards | Non
     return msgspec.structs.replace(
         result,
         warnings=(*notes, *result.warnings),
-        overdue=None if chosen is None else edges.overdue(chosen),
+        if_it_takes_longer=None if chosen is None else edges.if_it_takes_longer(chosen),
         rehearsal=edges.rehearsed(request),
     )
 

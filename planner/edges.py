@@ -29,7 +29,7 @@ class Edges(msgspec.Struct, frozen=True, kw_only=True):
     kept_at: Callable[[str], tuple[Place, ...]] = lambda _name: ()  # where a volume of that name lies; nowhere = not known
     sent: Callable[[Request], Sent] = lambda _request: NOTHING  # what goes to a machine elsewhere from here
     notes: Callable[[Request], Iterable[str]] = lambda _request: ()  # what else is to be told of the machine that asks
-    overdue: Callable[[Plan], str | None] = lambda _plan: None  # what becomes of a run of it that takes longer
+    if_it_takes_longer: Callable[[Plan], str | None] = lambda _plan: None  # what becomes of a run of it that takes longer
     rehearsed: Callable[[Request], bool] = lambda _request: False  # whether random weights would be trained
 
     def volume_at(self, request: Request) -> tuple[Place, ...]:

@@ -373,7 +373,8 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     pareto: tuple[int, ...] = ()  # of those that nothing beats in dollars, hours and risk : --json --explain
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
     considered: Considered | None = None  # None: nothing was searched
-    overdue: str | None = None  # what becomes of a run of the recommended one that takes longer; None = nothing is paid for
+    # what becomes of a run of the recommended one that takes longer; None = nothing is paid for
+    if_it_takes_longer: str | None = msgspec.field(default=None, name="overdue")
     rehearsal: bool = False  # whether the base has no weights, so that random ones are trained
 
     @property

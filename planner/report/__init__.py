@@ -111,8 +111,8 @@ def _answer(
     yield ""
     yield from _kept(_central(result))
     yield from result.attributions
-    if result.overdue is not None:
-        yield result.overdue
+    if result.if_it_takes_longer is not None:
+        yield result.if_it_takes_longer
     yield from _closing(result, commands)
 
 

@@ -27,7 +27,7 @@ from remote.contract import Strategy
 MOST_ASKED: Final = 2.0
 
 
-class Box(msgspec.Struct, frozen=True):
+class OnOffer(msgspec.Struct, frozen=True):
     """A machine on offer, how it is billed, and whether an order there says how much RAM is needed."""
 
     offer: Offer
@@ -36,7 +36,7 @@ class Box(msgspec.Struct, frozen=True):
 
 
 def held_by(
-    fits: Iterable[Fit], box: Box, kind: Kind, figures: Figures, notebook: Notebook, *, offload_disk: bool = False
+    fits: Iterable[Fit], box: OnOffer, kind: Kind, figures: Figures, notebook: Notebook, *, offload_disk: bool = False
 ) -> Fit | None:
     """The first fit for which the box has RAM and disk enough, where `offload_disk` with as few blocks on the disk as do; else
     what the one lacked that lacked least is written down.
@@ -56,17 +56,17 @@ def held_by(
     return None
 
 
-def _on_disk(fit: Fit, box: Box, kind: Kind, figures: Figures) -> Fit | None:
+def _on_disk(fit: Fit, box: OnOffer, kind: Kind, figures: Figures) -> Fit | None:
     found = _with_blocks_on_disk(fit.strategy, box, kind, figures)
     return None if found is None else msgspec.structs.replace(fit, strategy=found)
 
 
-def could_wait_on_disk(strategy: Strategy, box: Box, kind: Kind, figures: Figures) -> bool:
+def could_wait_on_disk(strategy: Strategy, box: OnOffer, kind: Kind, figures: Figures) -> bool:
     """Whether the box has RAM enough once some of its blocks wait on the disk."""
     return _with_blocks_on_disk(strategy, box, kind, figures) is not None
 
 
-def _with_blocks_on_disk(streamed: Strategy, box: Box, kind: Kind, figures: Figures) -> Strategy | None:
+def _with_blocks_on_disk(streamed: Strategy, box: OnOffer, kind: Kind, figures: Figures) -> Strategy | None:
     """With as few of its blocks on the disk as leave RAM enough; None where that is no way, or not enough."""
     if streamed.offload != "stream":
         return None
@@ -88,7 +88,7 @@ def _with_blocks_on_disk(streamed: Strategy, box: Box, kind: Kind, figures: Figu
     return strategy if lack_of(strategy, _host(strategy, kind, figures), box, kind) is None else None
 
 
-def reach_of(strategy: Strategy, boxes: Iterable[Box], kind: Kind, figures: Figures) -> Reach:
+def reach_of(strategy: Strategy, boxes: Iterable[OnOffer], kind: Kind, figures: Figures) -> Reach:
     """How many of these machines have what the strategy needs beside the GPUs."""
     host = _host(strategy, kind, figures)
     have = {lack_of(strategy, host, box, kind) is None for box in boxes}
@@ -111,7 +111,7 @@ def _host(strategy: Strategy, kind: Kind, figures: Figures) -> HostEstimate:
     return figures.host(strategy, on_cpu=kind.gpu is None)
 
 
-def lack_of(strategy: Strategy, host: HostEstimate, box: Box, kind: Kind) -> Lack | None:
+def lack_of(strategy: Strategy, host: HostEstimate, box: OnOffer, kind: Kind) -> Lack | None:
     """What the box has too little of for a strategy that takes so much, RAM before disk; None where it has enough."""
     offer = box.offer
     if offer.ram_gib is None and strategy.offload != "none" and (short := _untold(strategy, host, box, kind)) is not None:
@@ -128,7 +128,7 @@ def lack_of(strategy: Strategy, host: HostEstimate, box: Box, kind: Kind) -> Lac
     return None
 
 
-def _untold(strategy: Strategy, host: HostEstimate, box: Box, kind: Kind) -> Short | None:
+def _untold(strategy: Strategy, host: HostEstimate, box: OnOffer, kind: Kind) -> Short | None:
     """Of RAM that nobody states, what waits there takes none, or as much as an order can ask for."""
     most_gib = MOST_ASKED * kind.gpu.memory_gib * kind.num_gpus if box.asks_ram and kind.gpu is not None else 0.0
     if least_ram_gib(host.ram_peak_bytes) <= most_gib:

@@ -33,7 +33,7 @@ from planner.plan import (
     Place,
     Provider,
 )
-from planner.search.boxes import Box, held_by, reach_of
+from planner.search.boxes import OnOffer, held_by, reach_of
 from planner.search.figures import Figures, key_of
 from planner.search.floors import Floor, Floors
 from planner.search.market.offers import Asked, Kind
@@ -259,9 +259,9 @@ def on_kind(
             yield found, over
 
 
-def box_of(offer: Offer, question: Question) -> Box:
+def box_of(offer: Offer, question: Question) -> OnOffer:
     """The machine on offer, as its seller rents it out."""
-    return Box(offer, question.catalog.billing_of(offer), question.provider(offer.provider).asks_ram)
+    return OnOffer(offer, question.catalog.billing_of(offer), question.provider(offer.provider).asks_ram)
 
 
 def _can_be_had(offer: Offer, provider: Provider) -> tuple[bool, ...]:
@@ -270,7 +270,7 @@ def _can_be_had(offer: Offer, provider: Provider) -> tuple[bool, ...]:
 
 
 def _fastest_first(
-    kind: Kind, boxes: list[Box], question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool
+    kind: Kind, boxes: list[OnOffer], question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool
 ) -> tuple[Fit, ...]:
     """Everything that fits this kind, the fastest first. What is tight, or pulls a lever, comes after the rest."""
 

@@ -47,7 +47,7 @@ def search_edges() -> Edges:
         kept_at=_kept_at,
         sent=_sent,
         notes=_notes,
-        overdue=_overdue,
+        if_it_takes_longer=_if_it_takes_longer,
         rehearsed=_rehearsed,
     )
 
@@ -74,7 +74,7 @@ def _notes(request: Request) -> Iterator[str]:
         yield f"this machine has a card ({card}), and its cores are planned for; --gpu here plans with the card"
 
 
-def _overdue(plan: Plan) -> str | None:
+def _if_it_takes_longer(plan: Plan) -> str | None:
     if not plan.offer.usd_per_hour:
         return None
     from provision.prepare.limits.deadline import overdue_words  # only where something is paid for

@@ -100,7 +100,7 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     for note in narrowed(plan.request.budget, plan, edges.rules):
         saying(quiet=options["as_json"])(f"Note: {note}.")
     chosen = _priced(plan, price)
-    every = (chosen, *alternatives_of(chosen, others, offers_of_today, edges.rules, billed=today.rule))
+    every = (chosen, *alternatives_of(chosen, others, offers_of_today, edges.rules, billed=today.billing_of))
     first, *alternatives = (_to_be_run(each, edges.rules, keep=options["keep_box_on_failure"]) for each in every)
     require_time_to_train(first)
     require_earlier_whole(first.request)

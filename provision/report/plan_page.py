@@ -56,7 +56,7 @@ def _head(result: SearchResult, command: str | None) -> str:
     typed = f"<p>{escape(change)} <code>{escape(command)}</code></p>" if command is not None else ""
     given_up = next((each.given_up for each in result.ways_out[:1] if plan is None and each.given_up is not None), None)
     typed += f"<p>Given up: {escape(given_up)}.</p>" if given_up is not None else ""
-    typed += f"<p>{marked(result.overdue)}</p>" if result.overdue is not None else ""
+    typed += f"<p>{marked(result.if_it_takes_longer)}</p>" if result.if_it_takes_longer is not None else ""
     notes = "".join(f"<p>{marked(words.note(each))}</p>" for each in result.warnings)
     return f"<h1>{escape(result.request.model)}</h1><p>{escape(job_line(result))}.</p>{verdict}{typed}{notes}"
 

@@ -181,6 +181,7 @@ def test_the_recommended_dot_has_its_name_beside_it() -> None:
 
 
 def test_what_becomes_of_a_run_that_takes_longer_stands_under_the_command() -> None:
-    late = msgspec.structs.replace(result(planned(1.0, 1.0)), overdue="If it takes longer: 2 h after the start it ends itself.")
+    longer = "If it takes longer: 2 h after the start it ends itself."
+    late = msgspec.structs.replace(result(planned(1.0, 1.0)), if_it_takes_longer=longer)
     drawn = render_plan_page(late, late, command="rentune run --model x", spelled=spelled)
     assert "If it takes longer: 2 h after the start" in drawn[drawn.index("rentune run --model x") :]
