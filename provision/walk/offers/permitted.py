@@ -57,7 +57,7 @@ def permitted_plan(run: Run, plan: Plan, past: Past) -> PermittedPlan:
     """The plan as it may be rented now. Raises Refused where it may not, BadInput for a policy that can't be read."""
     rules, plan = _rules(run), next(each for each in run.plans if each.offer.key == plan.offer.key)
     if (why := _refused(plan, rules, past)) is not None:
-        raise Refused(why, hint=f"Change the policy that says so, or end the run with `rentune down {run.run_id}`.")
+        raise Refused(why)
     return PermittedPlan(plan=_capped(plan, rules), more_usd=_more_usd(plan, rules))
 
 
