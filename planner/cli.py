@@ -93,7 +93,11 @@ def _anew() -> str:
 
 def _held(result: SearchResult) -> tuple[str, ...]:
     """That a job file holds the job to a machine and a training which were chosen for something else."""
-    return (_anew(),) if result.request.chosen and result.recommended is None else ()
+    if not result.request.chosen or result.recommended is not None:
+        return ()
+    from planner.asking.jobfile.told import held_words  # only then: it costs start-up time
+
+    return (held_words(result.request),)
 
 
 def _cards(options: Mapping[str, Any], market: Market) -> Cards | None:

@@ -87,7 +87,9 @@ def _answer(
         yield from goal_lines(result)
     else:
         yield "Nothing on offer does this job as asked."
-        if result.request.where.cards and result.considered is not None and not result.considered.num_offers_admitted:
+        held = any(key.startswith("where.") for key in result.request.chosen)  # to a machine, by lines that a plan wrote
+        nothing = result.considered is not None and not result.considered.num_offers_admitted
+        if result.request.where.cards and nothing and not held:
             yield NOT_OFFERED
     if result.cards is None and result.layouts:
         yield ""

@@ -239,7 +239,9 @@ def _rejections(asked: _Asked, ranked: _Searched) -> Iterator[Rejection]:
     yield from memory_rejections(question, kinds, asked.market, figures)
     leads = not ranked.stuck or any("where.offload_disk" in way.conceded.changes for way in ranked.ways)
     below_ram = waiting_on_disk(question, figures, leads_to_a_plan=leads)
-    yield from ranked.notebook.rejections(shorter, below_ram, complete=not ranked.found)
+    yield from ranked.notebook.rejections(
+        shorter, below_ram, complete=not ranked.found, disk_was_tried=question.request.where.offload_disk
+    )
     yield from asked.admitted.rejections
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from catalogs.failure import Failure, KeyPath
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, expanded, read_text
-from planner.asking.jobfile.marks import chooses_anew, marked
+from planner.asking.jobfile.marks import ANEW, chooses_anew, marked
 from planner.asking.jobfile.positions import Document, read_document
 from planner.asking.options.table import OPTIONS, said
-from planner.asking.request import JOB_PLACES, RequestError
+from planner.asking.request import JOB_PLACES, Request, RequestError
 
 HOMES: Final[Mapping[str, KeyPath]] = {  # keys of the estimate contract that stand elsewhere in a job file
     "model": ("model",),
@@ -28,6 +29,17 @@ OF_DATA: Final[Mapping[str, tuple[KeyPath, ...]]] = {  # options -> what of a jo
     "tokens": (("data", "examples"), ("data", "mean_tokens"), ("data", "max_tokens")),
 }
 _VALUED = re.compile(r"--([a-z-]+) (?=[0-9])")  # an option before its value, in a hint
+
+
+def held_words(request: Request) -> str:
+    """Which lines, written by an earlier plan, hold the job to its machine and training, and how to be rid of them."""
+    machine = [key.removeprefix("where.") for key in request.chosen if key.startswith("where.")]
+    if not machine:
+        return ANEW
+    gpus = () if "gpus" in machine else request.where.gpus
+    option = f"--gpu {shlex.quote(gpus[0])}" if gpus else "as --provider NAME"
+    lines = f"{', '.join(machine)} under where: are such lines, and name the machine of an earlier plan"
+    return f"{ANEW}; {lines}. An option for what is to be another ({option}) does that, too"
 
 
 def overruled_by(options: Mapping[str, Any]) -> tuple[KeyPath, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from decimal import ROUND_CEILING, Decimal
 from typing import Final
@@ -95,14 +96,24 @@ class Notebook:
         """It does on a number of its GPUs, so what was written of another is no reason against it."""
         self.too_small = [each for each in self.too_small if each.kind is not kind]
 
-    def rejections(self, shorter: Shorter, below_ram: BelowRam, *, complete: bool) -> Iterator[Rejection]:
+    def rejections(
+        self, shorter: Shorter, below_ram: BelowRam, *, complete: bool, disk_was_tried: bool = False
+    ) -> Iterator[Rejection]:
         """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small.
 
         `shorter`: the longest length with which a machine that is too small would do. `below_ram`: what would do instead.
+        `disk_was_tried`: blocks could wait on a disk for want of RAM, and that is not enough.
         `complete`: every machine was looked at. Else the search had what it wanted before it came to the end, and the
         cheapest and fastest of what is written here may not be the cheapest and fastest there are.
         """
-        yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib, shorter, below_ram)
+        yield from _beside(
+            self.short_of_ram,
+            "RAM",
+            lambda offer: offer.ram_gib,
+            shorter,
+            below_ram,
+            tried="; blocks on its disk (--offload-disk) do not make that enough" if disk_was_tried else "",
+        )
         yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib, shorter, lambda _: {})
         yield from _untold(self.untold_ram, shorter)
         yield from _over(self.over, complete=complete)
@@ -145,18 +156,33 @@ def _small(entries: list[TooSmall], shorter: Shorter) -> Iterator[Rejection]:
 
 
 def _beside(
-    entries: list[Short], thing: str, has: Callable[[Offer], float | None], shorter: Shorter, below: BelowRam
+    entries: list[Short],
+    thing: str,
+    has: Callable[[Offer], float | None],
+    shorter: Shorter,
+    below: BelowRam,
+    *,
+    tried: str = "",
 ) -> Iterator[Rejection]:
+    """`tried`: what was done against that, and does not do."""
     if not entries:
         return
     largest = max(entries, key=lambda entry: has(entry.offer) or 0.0)
     needed, limit = told_apart(largest.needed / GIB, largest.limit / GIB)
     streamed = f" ({describe(largest.strategy)})" if largest.strategy.offload != "none" else ""
+    changes = (shorter([largest.kind]) or below(largest)) if streamed else {}
+    sizes = {entry.offer.instance_type: has(entry.offer) or 0 for entry in entries}
+    largest_type = largest.offer.instance_type
+    smaller = {name: size for name, size in sizes.items() if name != largest_type}
+    usable_share = largest.limit / GIB / sizes[largest_type] if sizes[largest_type] and largest.limit else 1.0
+    least_gib = math.ceil(largest.needed / GIB / usable_share)
+    rest = f"; {names(f'{name} has {size:g}' for name, size in sorted(smaller.items()))}" if smaller else ""
     yield Rejection(
-        what=names(sorted({entry.offer.instance_type for entry in entries})),
-        reason=f"needs {needed} GiB of {thing}{streamed}; {largest.offer.instance_type} has "
-        f"{has(largest.offer) or 0:g} GiB, of which {limit} can be used",
-        changes=(shorter([largest.kind]) or below(largest)) if streamed else {},
+        what=names(sorted(sizes)),
+        reason=f"need{'' if smaller else 's'} {needed} GiB of {thing}{streamed}; {largest_type} has "
+        f"{sizes[largest_type]:g} GiB, of which {limit} can be used{rest}{tried}",
+        changes=changes,
+        remedy=None if changes else f"a machine with {least_gib:,} GiB of {thing}, or a smaller base",
         needed={f"{thing.lower()}_bytes": round(largest.needed)},
         num_offers=len(entries),
     )

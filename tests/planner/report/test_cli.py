@@ -362,6 +362,18 @@ def test_a_card_that_nobody_offers_may_be_one_s_own(tmp_path: Path) -> None:
     assert "--gpu here" not in plan("--model", "70b", "--method", "full", "--gpu", "T4", "--num-gpus", "1", folder=tmp_path)[1]
 
 
+def test_a_saved_plan_of_another_card_names_the_lines_that_hold_it_to_its_machine(tmp_path: Path) -> None:
+    """Its instance type went on holding, and the answer spoke of a card that nobody offers. What it names leads to a plan."""
+    plan("--model", "7b", "--gpu", "RTX 4090", "--save", "job.yaml", folder=tmp_path)
+    job = tmp_path / "job.yaml"
+    job.write_text(job.read_text().replace('gpus: ["RTX 4090"]', 'gpus: ["RTX 5090"]'))
+    said = " ".join(plan("job.yaml", folder=tmp_path)[1].split())
+    assert f"Note: {ANEW}; instance_types, num_gpus, providers, regions, spot under where: are such lines" in said
+    assert "An option for what is to be another (--gpu 'RTX 5090') does that, too." in said
+    assert "--gpu here" not in said, "the card is on offer, and those lines are the cause"
+    assert plan("job.yaml", "--gpu", "RTX 5090", folder=tmp_path)[0] == 0
+
+
 def test_labels_that_the_task_does_not_read_are_told_and_learned_by_another(tmp_path: Path) -> None:
     """A job file's task is replaced before its data is counted."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -62,6 +63,28 @@ def test_where_ram_is_refused_the_disk_is_what_would_do_if_it_leads_to_a_plan() 
     assert remedies(4.0) == [{}]
     assert remedies(4.0, 64.0) == [{}]
     assert remedies(4.0, where=ASKED) == [{}]
+
+
+def test_a_machine_of_too_little_ram_is_answered_with_how_much_would_do() -> None:
+    """Nothing stood there; that the disk was tried, and what each of several machines has, is said as well."""
+
+    def refused(*ram_gib: float, where: Where = NOT_ASKED) -> tuple[str, str | None]:
+        (told,) = [
+            each for each in ask(make_request(model="32b", where=where), market(*ram_gib)).rejections if "RAM" in each.reason
+        ]
+        return told.reason, told.remedy
+
+    reason, remedy = refused(4.0)
+    assert reason.startswith("needs ")
+    assert remedy is not None
+    assert (enough := re.fullmatch(r"a machine with (\d+) GiB of RAM, or a smaller base", remedy)) is not None
+    assert ask(make_request(model="32b"), market(float(enough[1]))).plans
+    tried = "; blocks on its disk (--offload-disk) do not make that enough"
+    assert tried not in reason
+    assert refused(4.0, where=ASKED)[0].endswith(tried)
+    several, _ = refused(4.0, 3.0)
+    assert several.startswith("need ")
+    assert "; 4.0 has 4 GiB, of which 3.6 can be used; 3.0 has 3" in several
 
 
 def test_as_few_blocks_wait_there_as_leave_ram_enough() -> None:
