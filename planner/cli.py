@@ -61,6 +61,7 @@ def answer(request: Request, edges: Edges, market: Market, *, cards: Cards | Non
         *_short(result),
         *_unread(result),
         *_ranked(result, architecture),
+        *_moved_by_earlier_runs(result),
         *_gated(result),
         *_sent(result, architecture, sent),
         *_part(architecture),
@@ -124,6 +125,17 @@ def _ranked(result: SearchResult, architecture: Architecture) -> tuple[str, ...]
 
     plan = next(iter((*result.rows, *(way.plan for way in result.ways_out))), None)
     words = None if plan is None else rank_words(architecture, plan.strategy)
+    return () if words is None else (words,)
+
+
+def _moved_by_earlier_runs(result: SearchResult) -> tuple[str, ...]:
+    """That earlier runs moved the time of what is recommended, where by a good deal."""
+    plan = result.recommended
+    if plan is None or not plan.duration.learned_from:
+        return ()
+    from planner.report.words import learned_words  # only then: it costs start-up time
+
+    words = learned_words(plan)
     return () if words is None else (words,)
 
 

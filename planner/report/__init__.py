@@ -200,6 +200,8 @@ def _one(plan: Plan) -> Iterator[Part]:
         yield f"Note: {laid}."
     for words_of_labels in label_words(plan.request.data.classes, plan.request.data.reading.balance):
         yield f"Note: {words_of_labels}."
+    if (told := words.learned_words(plan)) is not None:
+        yield f"Note: {told}."
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."
     yield from _kept(plan)

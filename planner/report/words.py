@@ -233,6 +233,17 @@ def age_days(plan: Plan) -> int | None:
     return None if day is None or is_to_come(day, plan.planned_on) else max(0, (plan.planned_on - day).days)
 
 
+def learned_words(plan: Plan) -> str | None:
+    """That earlier runs here moved a plan's time by a good deal, as a sentence; None where they did not."""
+    factor, number = plan.duration.learned, plan.duration.learned_from
+    if 1 / MUCH_LEARNED <= factor <= MUCH_LEARNED:
+        return None
+    return f"{several(number, 'earlier run')} here took {factor:.2g} x what was reckoned a step, and the time counts that in"
+
+
+MUCH_LEARNED: Final = 1.5  # assumed: less lies within the range that is shown beside a time anyway
+
+
 def status(plan: Plan) -> str:
     """Whether it can be begun now, or what is missing first (the legend has all), and what is not known of the machine."""
     ready, unknown = readiness(plan), unknown_words(plan)

@@ -14,7 +14,7 @@ from planner.methods import METHODS
 from planner.plan import Plan
 from planner.saved import read_plan
 from provision.account.lines import Billed
-from provision.account.receipt.calibration import calibrations
+from provision.account.receipt.calibration import calibrations, was_shared
 from provision.account.receipt.closing import AtHome, Closing, Told
 from provision.account.receipt.reckoning import reckon, with_open_books
 from provision.account.receipt.value import EndedBy, Receipt, Restart
@@ -55,7 +55,8 @@ def close_books(run: Run, *, message: str, interrupted: bool, ended_by: EndedBy 
         write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
         run.ledger.append(billed(receipt))
     with _passed_over(run, "The calibration rows could not be written"):
-        append_calibrations(run.places.calibration, run.plan, receipt)
+        shared = was_shared(run.run_id, run.ledger.runs().values(), now_s=run.clocks.wall())
+        append_calibrations(run.places.calibration, run.plan, receipt, shared=shared)
     with _passed_over(run, "What it cost could not be written beside the adapter"):
         if receipt.trained and home:
             write_whole(home / COST_FILE, render_cost(receipt).encode())
@@ -173,14 +174,16 @@ def _last_rented_s(state: RunState, now_s: float) -> float:
     return now_s if ended_at_s is None else ended_at_s
 
 
-def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
-    """One JSON line a figure that was both planned and metered, of a run that trained, and only once."""
+def append_calibrations(path: Path, plan: Plan, receipt: Receipt, *, shared: bool = False) -> None:
+    """One JSON line a figure that was both planned and metered, of a run that trained, and only once. `shared`: other runs were
+    on its machine meanwhile.
+    """
     written = path.read_bytes() if path.exists() else b""
     if not receipt.trained or f'"run_id":"{receipt.run_id}"'.encode() in written:
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("ab") as rows:
-        rows.write(b"".join(msgspec.json.encode(row) + b"\n" for row in calibrations(plan, receipt)))
+        rows.write(b"".join(msgspec.json.encode(row) + b"\n" for row in calibrations(plan, receipt, shared=shared)))
 
 
 def read_receipt(folder: RunFolder) -> Receipt | None:

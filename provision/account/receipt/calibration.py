@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
+from planner.asking.request import OWN_MACHINES
 from planner.plan import Plan
 from provision.account.receipt.earlier import RANDOM, STEP
 from provision.account.receipt.value import Receipt, Unit
+from provision.account.runs import RunState
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,12 +25,30 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     measured: float
     versions: dict[str, str]
     learned: float = 1.0  # the factor within `predicted` that earlier rows taught
+    shared: bool = False  # whether other runs were on that machine meanwhile, so that its seconds teach no later plan
     schema_version: int = 1
 
 
-def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
+def was_shared(run_id: str, runs: Iterable[RunState], *, now_s: float) -> bool:
+    """Whether another run held the machine while this one did, where it is one of the user's own: both take longer then."""
+    by_id = {state.run_id: state for state in runs}
+    own = by_id.get(run_id)
+    if own is None or own.rental is None or own.rental.offer.provider not in OWN_MACHINES:
+        return False
+    begins_s, ends_s = own.rental.started_at_s, own.rental.ended_at_s or now_s
+    return any(
+        rental.offer.key == own.rental.offer.key
+        and rental.started_at_s < ends_s
+        and begins_s < (now_s if rental.ended_at_s is None else rental.ended_at_s)
+        for state in by_id.values()
+        if state is not own
+        for rental in state.rentals
+    )
+
+
+def calibrations(plan: Plan, receipt: Receipt, *, shared: bool = False) -> tuple[Calibration, ...]:
     """A row for every figure and phase that was both planned and metered. None of a run that stepped down from its plan,
-    for lack of memory: the prediction was of something else.
+    for lack of memory: the prediction was of something else. `shared`: as `was_shared` tells.
     """
     if not receipt.as_planned:
         return ()
@@ -57,6 +79,7 @@ def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
             measured=figure.metered,
             versions=receipt.versions | plan.versions,  # of the release that predicted
             learned=plan.duration.learned if figure.name == STEP else 1.0,
+            shared=shared,
         )
         for figure in (*receipt.figures, *receipt.phases)
         if figure.planned is not None and figure.metered is not None

@@ -40,19 +40,21 @@ class Row(msgspec.Struct, frozen=True):
     quantity: str
     predicted: float
     measured: float
+    shared: bool = False  # with other runs on its machine
     learned: float = 1.0  # the factor of still earlier runs within `predicted`
 
 
 def read_seen(path: Path, *, version: str) -> tuple[Seen, ...]:
     """Kinds of runs with their mean. Lines that cannot be read teach nothing, nor do those of a release other than `version`:
-    what its constants missed, the next one's may have put right.
+    what its constants missed, the next one's may have put right. A run that shared its
+    machine says nothing of one that does not.
     """
     read = (_row(line) for line in path.read_bytes().splitlines())
     rows = [row for row in read if row is not None and row.versions.get(PLANNER) == version]
     long_enough = {row.run_id for row in rows if row.quantity == STEPS and row.measured >= LEAST_STEPS}
     logs: dict[tuple[str, str, int, str, str], list[float]] = defaultdict(list)
     for row in rows:
-        if row.quantity != STEP or row.run_id not in long_enough or row.key.weights == RANDOM:
+        if row.quantity != STEP or row.run_id not in long_enough or row.key.weights == RANDOM or row.shared:
             continue
         if min(row.predicted, row.measured, row.learned) <= 0:
             continue

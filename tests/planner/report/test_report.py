@@ -99,6 +99,15 @@ def test_more_rows_asked_for_than_there_are_is_told_with_what_counts() -> None:
     assert "the data has 2,400:" in (short_words(apart) or "")
 
 
+@pytest.mark.parametrize(("factor", "told"), [(4.5, True), (0.5, True), (1.4, False), (1.0, False)])
+def test_time_that_earlier_runs_moved_by_half_is_said(factor: float, told: bool) -> None:
+    """A plan of 35 tokens/s, where 159 came, did not say that one slow run was its reason."""
+    plan = make_plan()
+    plan = msgspec.structs.replace(plan, duration=msgspec.structs.replace(plan.duration, learned=factor, learned_from=2))
+    said = f"Note: 2 earlier runs here took {factor:.2g} x what was reckoned a step, and the time counts that in."
+    assert (said in " ".join(render_plan(plan, width=200, colour=False).split())) == told
+
+
 def test_a_class_of_few_rows_beside_many_is_told_with_what_weighs_it() -> None:
     """A class of 9 among 300 tickets went unsaid; nine of each of two classes are a small job, and nothing to weigh."""
     classes = (("billing", 191, 1), ("refund", 100, 2), ("outage", 9, 3))

@@ -10,9 +10,10 @@ import pytest
 
 from planner.estimators.time.duration import CPU_STACK, GPU_STACK
 from planner.estimators.time.learned import Seen, cores_of, machine_of
-from provision.account.receipt.calibration import Calibration, calibrations
+from provision.account.receipt.calibration import Calibration, calibrations, was_shared
 from provision.account.receipt.earlier import read_seen
 from provision.account.receipt.value import BaseUsed
+from provision.account.runs import Rental, RunState
 from remote.contract import Measured
 from tests.planner.builders import exactly, make_gpu
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
@@ -61,6 +62,42 @@ def test_a_rehearsal_on_random_weights_teaches_nothing(tmp_path: Path) -> None:
     [seen] = written(tmp_path, rows("a", predicted=0.02, measured=0.06, random=True), rows("b", predicted=1.0, measured=1.1))
     assert seen.num_runs == 1
     assert math.exp(seen.mean_log) == pytest.approx(1.1)
+
+
+def test_a_run_that_shared_its_machine_teaches_nothing(tmp_path: Path) -> None:
+    """A run beside another told later plans 35 tokens/s where one alone made 159."""
+    slow = tuple(msgspec.structs.replace(row, shared=True) for row in rows("a", predicted=1.0, measured=4.0))
+    alone = rows("b", predicted=1.0, measured=1.1)
+    assert written(tmp_path, slow) == ()
+    assert written(tmp_path, slow, alone) == written(tmp_path, alone)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_shared"),
+    [
+        ((50.0, 150.0), True),
+        ((150.0, None), True),
+        ((0.0, 100.0), False),
+        ((200.0, 300.0), False),
+    ],
+)
+def test_a_machine_was_shared_where_another_run_was_on_it_meanwhile(other: tuple[float, float | None], is_shared: bool) -> None:
+    """From 100 to 200 s. On rented machines every run is alone."""
+    plan = tiny_plan(Path("/model"), Path("/data"))
+
+    def state(run_id: str, span: tuple[float, float | None], provider: str = "local") -> RunState:
+        offer = msgspec.structs.replace(plan.offer, provider=provider)
+        rental = Rental(
+            offer=offer, billing=plan.billing, disk_gib=1, asked_at_s=span[0], started_at_s=span[0], ended_at_s=span[1]
+        )
+        return run_state(plan, run_id=run_id, rentals=(rental,))
+
+    def asked(provider: str) -> bool:
+        runs = (state("a", (100.0, 200.0), provider), state("b", other, provider))
+        return was_shared("a", runs, now_s=1_000.0)
+
+    assert asked("local") == is_shared
+    assert not asked("aws")
 
 
 def test_runs_of_a_kind_are_one_mean(tmp_path: Path) -> None:
