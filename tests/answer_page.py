@@ -92,8 +92,8 @@ def sentences(result: SearchResult) -> Iterator[str]:
     way = min(result.ways_out, key=lambda each: each.changes["where.gpu_memory_gib"])
     yield (
         f"**The smallest single GPU that fits without tricks**, and can be run: {words.offer(way.plan)} with "
-        f"{words.machine(way.plan)}, which {words.memory(way.plan)}, for {words.usd_range(way.plan.cost.total_usd)} in "
-        f"{words.span_range(way.plan.duration.wall_s)}."
+        f"{words.machine(way.plan)}: {next(each for each in way.plan.assumptions if 'fits as well' in each)}, and takes "
+        f"{words.usd_range(way.plan.cost.total_usd)} and {words.span_range(way.plan.duration.wall_s)}."
     )
 
 

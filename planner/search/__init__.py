@@ -288,7 +288,7 @@ def _saving_words(ranked: tuple[Found, ...], cut: Way | None) -> str:
 
 def _streams_at_best(ranked: tuple[Found, ...]) -> bool:
     """Whether all that can be run leaves something in RAM: then it is told what else there would be, and what a link costs."""
-    return all(found.fit.strategy.offload != "none" for found in ranked if found.obstacle is None)
+    return all(found.needs_ram for found in ranked if found.obstacle is None)
 
 
 def _beats(way: Way, ranked: tuple[Found, ...], aim: Aim) -> bool:
@@ -297,7 +297,7 @@ def _beats(way: Way, ranked: tuple[Found, ...], aim: Aim) -> bool:
     """
     found = way.found
     streamed = [rank_by(each, aim) for each in ranked if each.obstacle is None]
-    told = found.fit.strategy.offload == "none" or "where.offload_disk" in way.conceded.changes
+    told = not found.needs_ram or "where.offload_disk" in way.conceded.changes
     return told and (not streamed or rank_by(found, aim) < min(streamed))
 
 

@@ -10,7 +10,7 @@ from planner.choice.goals import CHEAPEST, MEASURES, Goal
 from planner.plan import Doubts, Rank, rank_of
 from planner.search.floors import Floor, Floors
 from planner.search.market.offers import Kind
-from planner.search.ranking import Found, Name, Question, doable_floor, on_kind
+from planner.search.ranking import Found, Measure, Name, Question, doable_floor, on_kind
 from planner.search.told.notebook import Notebook
 
 Aim = Callable[[float, float, float], float]  # dollars and seconds of the job, dollars of an hour -> what is to be least
@@ -52,13 +52,18 @@ def best(question: Question, kinds: tuple[Kind, ...], floors: Floors, aim: Aim =
     reach = [(kind, doable_floor(kind, question, floors), offers) for kind in kinds if (offers := _rentable(kind, question))]
     for kind, floor, offers in sorted(reach, key=lambda each: min(rank_at_best(each[1], offer) for offer in each[2])):
         wanted = [offer for offer in offers if least is None or rank_at_best(floor, offer) <= least]
-        for each, over in on_kind(kind, wanted, question, floors.figures, Notebook(), only_doable=True):
+        for each, over in on_kind(kind, wanted, question, floors.figures, Notebook(), measure=_measured(aim), only_doable=True):
             priced.add(each.name)
             rank = rank_by(each, aim)
             is_one = each.obstacle is None and over is None
             if is_one and (least is None or found is None or (rank, each.order) < (least, found.order)):
                 found, least = each, rank
     return Best(found, frozenset(priced))
+
+
+def _measured(aim: Aim) -> Measure:
+    """By what ways to train on one machine are told apart: an hour there costs the same by each."""
+    return MEASURES[CHEAPEST] if aim is by_the_hour else lambda usd, seconds: aim(usd, seconds, 0.0)
 
 
 def _rentable(kind: Kind, question: Question) -> list[Offer]:

@@ -89,9 +89,12 @@ def _with_blocks_on_disk(streamed: Strategy, box: OnOffer, kind: Kind, figures: 
 
 
 def reach_of(strategy: Strategy, boxes: Iterable[OnOffer], kind: Kind, figures: Figures) -> Reach:
-    """How many of these machines have what the strategy needs beside the GPUs."""
-    host = _host(strategy, kind, figures)
-    have = {lack_of(strategy, host, box, kind) is None for box in boxes}
+    """How many of these machines have what the strategy needs beside the GPUs. One of untold RAM, which no order asks for,
+    keeps nothing there whatever else is chosen, so of what waits in RAM it says nothing.
+    """
+    host, waits = _host(strategy, kind, figures), strategy.offload != "none"
+    asked = (box for box in boxes if not waits or box.asks_ram or box.offer.ram_gib is not None)
+    have = {lack_of(strategy, host, box, kind) is None for box in asked}
     return "some" if len(have) > 1 else "all" if True in have else "none"
 
 

@@ -19,10 +19,10 @@ from planner.estimators.cost import Dearest, dearest_of
 from planner.estimators.host import estimate_host
 from planner.estimators.memory import estimate_needs, estimate_vram, resting_bytes
 from planner.estimators.memory.card.process import Needs, Outside, outside_of
-from planner.estimators.memory.held.offloading import streamed_plainly
+from planner.estimators.memory.held.offloading import blocks_kept, keeping, streamed_plainly
 from planner.estimators.memory.scene import memory_class
 from planner.estimators.memory.step.numerics import has_flash
-from planner.estimators.time.demand import Demand, demand_of, streamed_as
+from planner.estimators.time.demand import Demand, demand_of, kept_as, streamed_as
 from planner.estimators.time.duration import (
     Errand,
     Here,
@@ -41,7 +41,7 @@ from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, Range, VramEstimate
 from planner.refusals import CaseRefused
 from planner.search.ways.fit import Fit
-from planner.search.ways.ladders import Ladders
+from planner.search.ways.ladders import Ladder, Ladders
 from planner.search.ways.strategies import strategies
 from planner.strategy.packed import packed_of, require_taken
 from planner.strategy.stack import PINNED_STACK
@@ -113,9 +113,9 @@ class Figures:
         self._dearest: Dearest | None = None
         self._filled: dict[tuple[Any, ...], tuple[Fit, ...]] = {}
 
-    def filled(self, strategy: Strategy, gpu: Gpu, has_bytes: int, fill: Callable[[], tuple[Fit, ...]]) -> tuple[Fit, ...]:
-        """What `fill` makes of the strategy and the room that it leaves on such a card: made once."""
-        key = (gpu.name, has_bytes, *key_of(strategy))
+    def filled(self, steps: Ladder, gpu: Gpu, has_bytes: int, fill: Callable[[], tuple[Fit, ...]]) -> tuple[Fit, ...]:
+        """What `fill` makes of steps that fit and the room that they leave on such a card: made once."""
+        key = (gpu.name, has_bytes, len(steps), *key_of(steps[0]))
         if key not in self._filled:
             self._filled[key] = fill()
         return self._filled[key]
@@ -221,23 +221,24 @@ class Figures:
 
     def step(self, strategy: Strategy, gpu: Gpu) -> StepTime:
         """Of sequences that are as long as they may be, on one card over PCIe."""
-        loop, demand = self._request.loop, self._demand(strategy, flash=has_flash(gpu))
+        loop, demand = self._request.loop, self._demand(strategy, float(strategy.seq_len), flash=has_flash(gpu))
         return step_on(gpu, demand, interconnect="pcie", tf32=loop.tf32, cuda_graphs=loop.cuda_graphs)
 
-    def _demand(self, strategy: Strategy, *, flash: bool) -> Demand:
-        """Of sequences that are as long as they may be. Of one that is streamed which blocks reside is asked a dozen times."""
+    def _demand(self, strategy: Strategy, mean_seq_len: float, *, flash: bool) -> Demand:
+        """Of one that is streamed which blocks reside is asked a dozen times."""
         plain = streamed_plainly(strategy)
-        key = (flash, *key_of(plain))
+        key = (flash, mean_seq_len, *key_of(plain))
         if key not in self._demands:
-            self._demands[key] = demand_of(
-                self.architecture,
-                plain,
-                PINNED_STACK,
-                task=self._task,
-                mean_seq_len=float(strategy.seq_len),
-                flash=flash,
-            )
+            self._demands[key] = self._demand_of_kept(plain, mean_seq_len, flash=flash)
         return self._demands[key] if plain is strategy else streamed_as(self._demands[key], strategy)
+
+    def _demand_of_kept(self, plain: Strategy, mean_seq_len: float, *, flash: bool) -> Demand:
+        """Of one that is streamed which blocks keep what they save is asked often as well, and follows from none and all."""
+        kept, depth = blocks_kept(plain, self.architecture.depth), self.architecture.depth
+        if 0 < kept < depth:
+            none, every = (self._demand(keeping(plain, number), mean_seq_len, flash=flash) for number in (0, depth))
+            return kept_as(none, every, plain)
+        return demand_of(self.architecture, plain, PINNED_STACK, task=self._task, mean_seq_len=mean_seq_len, flash=flash)
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
         """Seconds by phase: the same for all rented machines that use the same GPUs over the same links, and wait for no disk
@@ -301,16 +302,21 @@ class Figures:
         flash = None if gpu is None else has_flash(gpu)
         key = (flash, padded, *key_of(strategy))
         if key not in self._errands:
-            self._errands[key] = errand_of(
-                self.architecture,
-                strategy,
-                data=self._data if padded else unpadded(self._data, strategy, on_cpu=gpu is None),
-                loop=self._request.loop,
-                task=self._task,
-                flash=flash,
-                sent=self._sent,
-            )
+            self._errands[key] = self._errand_of(strategy, flash=flash, padded=padded)
         return self._errands[key]
+
+    def _errand_of(self, strategy: Strategy, *, flash: bool | None, padded: bool) -> Errand:
+        data = self._data if padded else unpadded(self._data, strategy, on_cpu=flash is None)
+        return errand_of(
+            self.architecture,
+            strategy,
+            data=data,
+            loop=self._request.loop,
+            task=self._task,
+            flash=flash,
+            sent=self._sent,
+            demand=None if flash is None else lambda mean_seq_len: self._demand(strategy, mean_seq_len, flash=flash),
+        )
 
     def training(self, strategy: Strategy, gpu: Gpu) -> Range:
         """Seconds of the training alone on cards in one machine, whichever that is, linked by PCIe."""

@@ -74,7 +74,16 @@ def _on(kind: Kind, question: Question, figures: Figures, notebook: Notebook) ->
         num_gpus = number * kind.num_gpus
         if num_gpus > MAX_GPUS or not question.advice.spreads_over(num_gpus):
             return
-        fits = fitting(kind, num_gpus, figures, Notebook(), doable=lambda _: True, beside=lambda _: "all", only_doable=False)
+        fits = fitting(
+            kind,
+            num_gpus,
+            figures,
+            Notebook(),
+            offer=offers[0],
+            doable=lambda _: True,
+            beside=lambda _: "all",
+            only_doable=False,
+        )
         sure = [fit for fit in fits if fit.verdict == "fits" and fit.strategy.offload == "none"]
         allowed = [offer for offer in offers if _forbidden(offer, number, question) is None]
         if sure and not allowed:

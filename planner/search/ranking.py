@@ -7,7 +7,7 @@ visited in the order of their floors, and passed over once the floor is above ev
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ from planner.advise import Advice
 from planner.asking.checks import batch_comes_out
 from planner.asking.policy import Limits, Rule, limits_of
 from planner.asking.request import HOST, LOCAL, Request
-from planner.choice.goals import HASTE
+from planner.choice.goals import CHEAPEST, MEASURES, SURELY_BETTER
 from planner.estimators.cost import estimate_cost
 from planner.estimators.time.interruptions import interrupted, interval_s, made_every_s, sent_bytes
 from planner.plan import (
@@ -44,11 +44,11 @@ from planner.search.ways.fitting import Reach, fitting
 from planner.units import SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy, Task, disk_blocks
 
-SURELY_QUICKER: Final = 2**HASTE  # derived: so much does the fastest have to save at twice the dollars, too
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
 
 
 Name = tuple[object, ...]  # of a strategy on an offer
+Measure = Callable[[float, float], float]  # dollars and seconds of the job -> what is to be least
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +92,23 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     cost: CostEstimate
     obstacle: Obstacle | None  # None = this version can run it
     ready: bool  # whether nothing is known to be missing here for renting there
+    plain: Found | None = None  # the same machine without what this way moves, where that fits too and costs a good deal more
+
+    @property
+    def told(self) -> str:
+        """Its hours and dollars in words."""
+        usd, took_s = self.measured
+        return f"{took_s / SECONDS_PER_HOUR:,.1f} h for ${usd:,.{2 if usd >= 0.1 else 3}f}"
+
+    @property
+    def needs_ram(self) -> bool:
+        """Whether something waits in RAM, and the card does not hold the job by itself."""
+        return self.fit.strategy.offload != "none" and self.plain is None
+
+    @property
+    def measured(self) -> tuple[float, float]:
+        """Dollars and seconds, by which plans are compared."""
+        return self.cost.held_usd.p50, self.duration.wall_s.p50
 
     @property
     def doubts(self) -> Doubts:
@@ -228,35 +245,89 @@ def doable_floor(kind: Kind, question: Question, floors: Floors) -> Floor:
 
 
 def on_kind(
-    kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool = False
+    kind: Kind,
+    offers: list[Offer],
+    question: Question,
+    figures: Figures,
+    notebook: Notebook,
+    *,
+    measure: Measure = MEASURES[CHEAPEST],
+    only_doable: bool = False,
 ) -> Iterator[tuple[Found, Over | None]]:
     """Plans on one kind of machine: with its fastest strategy, and with the fastest that the trainer can do, or this alone.
-    Beside each the limits of money and time that it breaks, if it does.
+    Beside each the limits of money and time that it breaks, if it does. `measure`: of its dollars and seconds, by which one
+    that is far from the usual has to be a good deal less than one that is nearer.
     """
     if not offers:
         return
     boxes = [box_of(offer, question) for offer in offers]
     fits = _fastest_first(kind, boxes, question, figures, notebook, only_doable=only_doable)
     doable = tuple(fit for fit in fits if question.doable(fit.strategy))
-    # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had; where blocks
-    # have to wait on its disk the next may have RAM for them, and cost less by the job
-    placed: set[tuple[str, str, tuple[bool, ...], bool]] = set()
+    # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had, but for what is
+    # quicker; where blocks have to wait on its disk the next may have RAM for them, and cost less by the job
+    placed: dict[tuple[str, str, tuple[bool, ...], bool], int] = {}
     for box in boxes:
         offer, provider = box.offer, question.provider(box.offer.provider)
         can_rent = provider.runnable or by_hand(offer, question)
         for of_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
             place = offer.provider, offer.purchase, _can_be_had(offer, provider), of_doable
-            if place in placed or not choice:
+            if not (quicker := choice[: placed.get(place, len(choice))]):
                 continue
-            offload_disk = question.request.where.offload_disk
-            fit = held_by(choice, box, kind, figures, notebook, offload_disk=offload_disk)
+            told = notebook if place not in placed else Notebook()  # that a box lacks RAM for more is no reason against it
+            fit = held_by(quicker, box, kind, figures, told, offload_disk=question.request.where.offload_disk)
             if fit is None:
                 continue
-            found = _found(fit, kind, offer, question, figures)
+            found = _unless_nearer(_found(fit, kind, offer, question, figures), choice, box, question, figures, measure)
             over = over_of(found, question)
+            if over is not None:
+                found, over = _within(found, over, quicker, box, question, figures)
             if over is None and not disk_blocks(fit.strategy):
-                placed.add(place)
+                placed[place] = quicker.index(fit)
             yield found, over
+
+
+def _within(
+    found: Found, over: Over, choice: tuple[Fit, ...], box: OnOffer, question: Question, figures: Figures
+) -> tuple[Found, Over | None]:
+    """What does the job there within what it may cost and take, where something does: limits are held at p90, and what takes
+    less at p50 may take more there. Else what needs least beyond. Nothing that takes less at p50: then more of what is allowed
+    would lead to a dearer plan.
+    """
+    least = found, over
+    for fit in choice:
+        if fit.verdict == found.fit.verdict and held_by((fit,), box, found.kind, figures, Notebook()) is not None:
+            tried = _found(fit, found.kind, found.offer, question, figures)
+            if tried.measured < found.measured:
+                continue
+            if (needs := over_of(tried, question)) is None:
+                return tried, None
+            if (needs.needed_usd, needs.needed_s) < (least[1].needed_usd, least[1].needed_s):
+                least = tried, needs
+    return least
+
+
+def _unless_nearer(
+    found: Found, choice: tuple[Fit, ...], box: OnOffer, question: Question, figures: Figures, measure: Measure
+) -> Found:
+    """The plan, with what the box would do without what it moves, where it surely holds that; or that, where it is no good deal
+    more: what waits in RAM may take a dearer disk.
+    """
+    if not found.fit.num_moves or disk_blocks(found.fit.strategy):
+        return found
+    strategy, surely = found.fit.strategy, found.fit.verdict == "fits"
+    nearer = (
+        fit
+        for fit in sorted(choice, key=lambda each: each.num_moves)
+        if fit.verdict == "fits" and surely and (fit.num_moves == 0 or fit.strategy.offload == "none" != strategy.offload)
+    )
+    usual = held_by(nearer, box, found.kind, figures, Notebook())
+    if usual is None:
+        return found
+    plain = _found(usual, found.kind, found.offer, question, figures)
+    counted = plain.fit.counted(measure(*plain.measured))
+    if plain.fit.num_moves == 0 and counted <= found.fit.counted(measure(*found.measured)):
+        return plain
+    return msgspec.structs.replace(found, plain=plain)
 
 
 def box_of(offer: Offer, question: Question) -> OnOffer:
@@ -272,7 +343,7 @@ def _can_be_had(offer: Offer, provider: Provider) -> tuple[bool, ...]:
 def _fastest_first(
     kind: Kind, boxes: list[OnOffer], question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool
 ) -> tuple[Fit, ...]:
-    """Everything that fits this kind, the fastest first. What is tight, or pulls a lever, comes after the rest."""
+    """Everything that fits this kind, the fastest first, each move from the usual counted; what is tight comes last."""
 
     def beside(strategy: Strategy) -> Reach:
         return reach_of(strategy, boxes, kind, figures)
@@ -280,14 +351,23 @@ def _fastest_first(
     fits = [
         fit
         for each in _counts(kind, question.request)
-        for fit in fitting(kind, each, figures, notebook, doable=question.doable, beside=beside, only_doable=only_doable)
+        for fit in fitting(
+            kind,
+            each,
+            figures,
+            notebook,
+            offer=boxes[0].offer,
+            doable=question.doable,
+            beside=beside,
+            only_doable=only_doable,
+        )
     ]
     if any(question.doable(fit.strategy) for fit in fits):
         notebook.holds(kind)
 
-    def order(fit: Fit) -> tuple[bool, int, float]:
+    def order(fit: Fit) -> tuple[bool, bool, float, int]:
         duration = figures.duration(fit.strategy, kind.gpu, boxes[0].offer)
-        return fit.verdict == "tight", fit.lever, duration.wall_s.p50
+        return fit.verdict == "tight", fit.spare, fit.counted(duration.wall_s.p50), fit.lever
 
     quickest = sorted(fits, key=order)
     return _unless_clearly_quicker(quickest, kind, boxes[0].offer, figures) if figures.seen else tuple(quickest)
@@ -300,7 +380,7 @@ def _unless_clearly_quicker(fits: list[Fit], kind: Kind, offer: Offer, figures: 
     durations = {id(fit): figures.duration(fit.strategy, kind.gpu, offer) for fit in fits}
     alike = [fit for fit in fits if (fit.verdict, fit.lever) == (fits[0].verdict, fits[0].lever)]
     usual = min(alike, key=lambda fit: durations[id(fit)].unlearned_s, default=None)
-    if usual is None or durations[id(usual)].wall_s.p50 > SURELY_QUICKER * durations[id(fits[0])].wall_s.p50:
+    if usual is None or durations[id(usual)].wall_s.p50 > SURELY_BETTER * durations[id(fits[0])].wall_s.p50:
         return tuple(fits)
     return (usual, *(fit for fit in fits if fit is not usual))
 

@@ -16,7 +16,7 @@ from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights, weights_of
 from planner.estimators.memory.step.head import VOCABULARY_TASKS, head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, cut, highest
-from planner.estimators.memory.step.numerics import Numerics, entered, frozen, has_flash, numerics_of, positions_of
+from planner.estimators.memory.step.numerics import Numerics, behind, entered, frozen, has_flash, numerics_of, positions_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import (
     PlayedBlock,
@@ -150,7 +150,7 @@ def scene_of(
         share = share._replace(weights=share.weights + sizes.resident, loaded=share.loaded + sizes.resident)
     carrying = carrying_blocks(architecture, strategy)
     below = tuple(map(frozen, numerics)) if carrying < architecture.depth else numerics
-    written = _written(architecture, strategy, below[0])
+    written = _written(architecture, strategy, below[0] if architecture.outer_linears else behind(below[0]))
     asked = head_asked(architecture, strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
     checkpointed = strategy.gradient_checkpointing != "off"  # then a gradient goes down to the embedding, whatever trains
     trained_up = trained_blocks(architecture, strategy)

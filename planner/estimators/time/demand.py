@@ -114,6 +114,29 @@ def streamed_as(demand: Demand, strategy: Strategy) -> Demand:
     )
 
 
+def kept_as(none: Demand, every: Demand, strategy: Strategy) -> Demand:
+    """The same where some blocks that are streamed are not computed again, of what is asked where `none` is kept and where
+    `every` one is: what is computed, moved and launched goes by the share of the blocks that are.
+    """
+    job = msgspec.structs.replace(none.job, strategy=msgspec.structs.replace(none.job.strategy, streaming=strategy.streaming))
+    share = 1 - job.recomputes
+
+    def between(name: str) -> float:
+        least, most = getattr(every, name), getattr(none, name)
+        return float(most + share * (least - most))
+
+    flops = Flops(*(most + share * (least - most) for most, least in zip(_each(none.flops), _each(every.flops), strict=True)))
+    forward = none.forward_share * sum(_each(none.flops)) / sum(_each(flops))
+    same = msgspec.structs.replace(
+        none, job=job, flops=flops, moved_bytes=between("moved_bytes"), host_s=between("host_s"), held_s=between("held_s")
+    )
+    return msgspec.structs.replace(same, forward_share=forward)
+
+
+def _each(flops: Flops) -> tuple[float, float, float]:
+    return flops.dense, flops.experts, flops.attention
+
+
 def tokens_per_step(strategy: Strategy, stack: Stack, mean_seq_len: float) -> float:
     """Tokens that the whole job computes on in one optimizer step."""
     return strategy.micro_batch_size * mean_seq_len * strategy.gradient_accumulation_steps * stack.replicas(strategy)

@@ -231,14 +231,17 @@ def errand_of(
     stack: Stack = PINNED_STACK,
     flash: bool | None,
     sent: Sent = NOTHING,
+    demand: Callable[[float], Demand] | None = None,
 ) -> Errand:
-    """Everything that no rate of a machine is in. `flash`: whether its cards have fused attention; None = its cores train."""
+    """Everything that no rate of a machine is in. `flash`: whether its cards have fused attention; None = its cores train.
+    `demand`: what is asked of a card where sequences have so many tokens in the mean, for whoever keeps it.
+    """
     work = work_of(data, strategy, on_cpu=flash is None, by_length=loop.row_order == "by_length", cuda_graphs=loop.cuda_graphs)
-    demand = (
-        None
-        if flash is None
-        else demand_of(architecture, strategy, stack, task=task, mean_seq_len=work.train_mean, flash=flash)
-    )
+    asked = None
+    if flash is not None and demand is not None:
+        asked = demand(work.train_mean)
+    elif flash is not None:
+        asked = demand_of(architecture, strategy, stack, task=task, mean_seq_len=work.train_mean, flash=flash)
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     base_bytes = download_bytes(architecture, strategy, task)
     made, tokens, load = made_plain(architecture, task, sent), tokenized(data), _load(architecture, strategy, base_bytes)
@@ -246,7 +249,7 @@ def errand_of(
         arrival(base_bytes, sent, made=made, tokenized=tokens, load=load, on_box=there) for there in (False, True)
     )
     return Errand(
-        run=Run(architecture, strategy, task, stack, work.train_mean, demand, loop.tf32, loop.cuda_graphs),
+        run=Run(architecture, strategy, task, stack, work.train_mean, asked, loop.tf32, loop.cuda_graphs),
         loop=loop,
         work=work,
         num_steps=num_steps,

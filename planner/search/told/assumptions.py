@@ -16,6 +16,7 @@ from planner.notices.machine import electricity_words, kept_words
 from planner.notices.rows import cut_words, packed_words
 from planner.search.market.own import is_stated
 from planner.search.ranking import Found, Question
+from planner.strategy.words import describe
 from planner.units import GIB, MB, SECONDS_PER_MINUTE
 from remote.contract import disk_blocks
 
@@ -28,6 +29,7 @@ def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[st
     price = _price(found, question, today)
     return (
         *_job(question),
+        *_way(found),
         *_machine(found, asks_ram=question.provider(found.offer.provider).asks_ram),
         *price,
         *kept,
@@ -42,6 +44,14 @@ def _job(question: Question) -> Iterator[str]:
         yield cut
     if laid := packed_words(data, question.seq_len):
         yield laid
+
+
+def _way(found: Found) -> Iterator[str]:
+    """Why something was moved, though the machine holds the job without."""
+    if found.plain is None:
+        return
+    usual = describe(found.plain.fit.strategy)
+    yield f"{usual} fits as well, and would take {found.plain.told}: what is moved makes room for what is quicker"
 
 
 def _machine(found: Found, *, asks_ram: bool) -> Iterator[str]:

@@ -202,8 +202,14 @@ def _memory(where: Where, found: Found) -> Conceded:
     gpu, asked_gib = found.kind.gpu, where.gpu_memory_gib
     has_gib = 0.0 if gpu is None else gpu.memory_gib
     return Conceded(
-        changes={"where.gpu_memory_gib": has_gib}, words=f"with {has_gib:g} GiB on the GPU instead of {asked_gib:g}"
+        changes={"where.gpu_memory_gib": has_gib},
+        words=f"with {has_gib:g} GiB on the GPU instead of {asked_gib:g}{_alone(found)}",
     )
+
+
+def _alone(found: Found) -> str:
+    """What the card would take by itself, where it holds the job and something is moved all the same."""
+    return "" if found.plain is None else f", which hold it alone, too, in {found.plain.told}"
 
 
 def _machine(_where: Where, found: Found) -> Conceded:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.memory import available_bytes, judged
 from planner.search.figures import Figures
 from planner.search.market.offers import Kind
 from planner.search.ways.fit import Fit
+from planner.search.ways.ladders import Ladder
 from remote.contract import Strategy
 
 
@@ -24,6 +27,19 @@ def capacity_bytes(kind: Kind) -> int:
     if kind.gpu is not None:
         return available_bytes(kind.gpu, None)
     return usable_ram_bytes(kind.offers[0].ram_gib or 0)
+
+
+def largest_that_fits(ladder: Ladder, kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
+    """The largest micro-batch that there is room for, by halving; where only the smallest may do, that one, tight or not."""
+    if floor_bytes(ladder[-1], kind, figures) > has_bytes:
+        return None
+    smallest = fit_of(ladder[-1], kind, has_bytes, figures)
+    if smallest.margin_bytes < 0:
+        return None if smallest.verdict == "does_not_fit" else smallest
+    index = bisect.bisect_left(
+        ladder, 1, hi=len(ladder) - 1, key=lambda step: fit_of(step, kind, has_bytes, figures).margin_bytes >= 0
+    )
+    return fit_of(ladder[index], kind, has_bytes, figures)
 
 
 def required_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:

@@ -37,6 +37,9 @@ SETS: Final = tuple({key: value for name in lever for key, value in MOVES[name].
 SMALL_STATES: Final = LEVERS.index(("states of 8 bits",))
 NO_LOGITS: Final = LEVERS.index(("no logits",))
 PARTS: Final = "fsdp"
+# Moves after which the same is trained: what is learned doesn't depend on where a tensor lies, or whether it is whole
+SAME: Final[frozenset[MoveName]] = frozenset({"no logits", "parted by ZeRO", "states in RAM", "streamed", "weights in RAM"})
+SAME_LEVERS: Final = tuple(place for place, lever in enumerate(LEVERS) if SAME.issuperset(lever))
 USUAL: Final = {
     "optimizer": "adamw_torch_fused",
     "loss": "hf",
@@ -117,9 +120,11 @@ class Ladders:
         return (ladder for ladder, levers in zip(self.usual, self._levers, strict=True) if lever in levers)
 
 
-# Whether a move that may be made is worth it. Of adapters the states are small, and a paged optimizer's are in RAM already
+# Whether a move that may be made is worth it. Of adapters the states are small, and a paged optimizer's are in RAM already;
+# what no block computes again would have to be kept of blocks that are gone
 WORTH: Final[Mapping[MoveName, Callable[[Strategy], bool]]] = {
     "states in RAM": lambda step: METHODS[step.method].moves_all and cut_of(step).engine != PARTS,
+    "streamed": lambda step: step.gradient_checkpointing != "off",
     "weights in RAM": lambda step: METHODS[step.method].moves_all and (cut_of(step).weights or step.sharding == "none"),
 }
 

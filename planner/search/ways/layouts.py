@@ -222,7 +222,8 @@ def _laid(
         check_quant(steps[-1].method, steps[-1].quant)
         strategy = _largest(steps, card, figures) if largest or (streams and card.gpu is not None) else steps[-1]
         if largest and streams and card.gpu is not None:
-            strategy = _filled(strategy, card.gpu, card.has_bytes, figures)
+            smaller = tuple(step for step in steps if step.micro_batch_size < strategy.micro_batch_size)
+            strategy = _filled(strategy, smaller, card.gpu, card.has_bytes, figures)
         needs = figures.needs(strategy, card.gpu)
         word, _ = judged(needs, card.has_bytes)
         streamed = _streamed(strategy, card.gpu, figures) if streams and card.gpu is not None else None
@@ -249,10 +250,10 @@ def _steps(base: Ladder, way: _Way, global_batch_size: int) -> list[Strategy]:
     return [_changed(step, way, global_batch_size) for step in exact or base]
 
 
-def _filled(strategy: Strategy, gpu: Gpu, has_bytes: int, figures: Figures) -> Strategy:
+def _filled(strategy: Strategy, smaller: Ladder, gpu: Gpu, has_bytes: int, figures: Figures) -> Strategy:
     """As a plan streams: with the room that the card has left used."""
     kind = Kind(gpu=gpu, num_gpus=1, offers=(), num_sold=0)
-    return filled(fit_of(strategy, kind, has_bytes, figures), kind, has_bytes, figures)[0].strategy
+    return filled(fit_of(strategy, kind, has_bytes, figures), kind, has_bytes, figures, smaller)[0].strategy
 
 
 def _changed(step: Strategy, way: _Way, global_batch_size: int) -> Strategy:

@@ -22,6 +22,7 @@ from planner.asking.data import stated_data
 from planner.asking.options.overlay import request_of
 from planner.asking.options.table import OPTIONS, request_options
 from planner.asking.request import Budget, Purpose, Request, Where
+from planner.choice.goals import SURELY_BETTER
 from planner.choice.recipes import ACCURACIES, DEPLOYMENTS, USE_CASES
 from planner.estimators.memory import estimate_vram
 from planner.methods import supported_methods
@@ -186,7 +187,9 @@ def test_a_disk_for_what_ram_does_not_hold_never_makes_the_recommended_plan_wors
 def test_a_card_with_more_memory_is_never_the_worse_choice(
     request: Request, market: tuple[Offer, ...], memory_gib: int, more_gib: int
 ) -> None:
-    """Of the same speed, at the same price: what fits comes before what is tight, and then the cheaper job."""
+    """Of the same speed, at the same price: what fits comes before what is tight, and then the cheaper job, where what is moved
+    to fit has to save a good deal.
+    """
 
     def on(gib: int) -> tuple[bool, float]:
         card = make_gpu("Card", memory_gib=float(gib), driver_memory_mib=gib * 1_000)
@@ -194,7 +197,8 @@ def test_a_card_with_more_memory_is_never_the_worse_choice(
         _, recommended = worth(ask(request, make_catalog(*same, gpus=(card,))))
         return recommended
 
-    assert on(memory_gib + more_gib) <= on(memory_gib)
+    (tight, usd), (tight_with_more, usd_with_more) = on(memory_gib), on(memory_gib + more_gib)
+    assert (tight_with_more, usd_with_more) <= (tight, usd * SURELY_BETTER)
 
 
 @settings(max_examples=30)

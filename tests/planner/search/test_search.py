@@ -348,7 +348,8 @@ def test_a_visit_serves_as_many_micro_batches_as_make_a_step_quicker() -> None:
     def planned(lanes: int) -> Plan:
         card = make_gpu(f"Card by {lanes}", memory_gib=16.0, driver_memory_mib=15360, achievable_tflops=776.0, pcie_lanes=lanes)
         catalog = make_catalog(make_offer(gpu=card.name), gpus=(card,))
-        return ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), catalog).plans[0]
+        asked = make_request(model="32b", where=Where(gpu_memory_gib=16.0), training={"loss": "hf", "micro_batch_size": 4})
+        return ask(asked, catalog).plans[0]
 
     wide, narrow = planned(16), planned(1)
     assert wide.strategy.streaming is not None
@@ -365,7 +366,7 @@ def test_room_goes_to_what_blocks_save_where_computing_decides() -> None:
     asked = make_request(
         model="32b",
         data=stated_data(num_examples=1_000, num_tokens=None, tokens_per_example=64),
-        training={"quant": "int8"},
+        training={"quant": "int8", "loss": "hf"},
         where=Where(gpu_memory_gib=20.0),
     )
     (plan,) = ask(asked, make_catalog(make_offer(gpu=card.name, ram_gib=128.0), gpus=(card,))).plans

@@ -100,6 +100,12 @@ def fetched_head_bytes(architecture: Architecture, strategy: Strategy, weights: 
     return (0, *vocabulary_bytes(architecture, strategy, weights))[-1]
 
 
+def keeping(strategy: Strategy, number: int) -> Strategy:
+    """The strategy with so many of its streamed blocks keeping what they save."""
+    kept = msgspec.structs.replace(streaming_of(strategy), num_blocks_without_recompute=number)
+    return msgspec.structs.replace(strategy, streaming=kept)
+
+
 def visits_of(strategy: Strategy) -> int:
     """How many micro-batches one visit of a block serves, and so how many wait at each block's input."""
     return streaming_of(strategy).num_visits if strategy.offload == "stream" else 1

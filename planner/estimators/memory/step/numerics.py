@@ -269,6 +269,22 @@ def frozen(numerics: Numerics) -> Numerics:
     )
 
 
+def behind(numerics: Numerics) -> Numerics:
+    """The same for a head with no linear of its own but the output matrix: nothing is packed there, and no adapter hangs on it.
+    So bases that are held in different ways share what is played of it.
+    """
+    return msgspec.structs.replace(
+        numerics,
+        quant="none",
+        four_bit=False,
+        nested_scales=False,
+        adapter=DTYPE_BYTES["float32"],
+        resting=DTYPE_BYTES["float32"],
+        adapted=frozenset(),
+        adapted_experts=(),
+    )
+
+
 def entered(numerics: Numerics) -> Numerics:
     """Numerics of the first block, whose stream is as wide as embeddings make it until its own norms or linears widen it."""
     return msgspec.structs.replace(numerics, residual=numerics.embedded)
