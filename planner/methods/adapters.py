@@ -208,8 +208,8 @@ ADALORA: Final = Adapter(
     leaves=False,
 )
 LOHA: Final = Adapter("loha", _loha, conv1d=False)
-LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], conv1d=False)
-OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], frozen=_triangles, conv1d=False)
+LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], conv1d=False, ranked="cut")
+OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], frozen=_triangles, conv1d=False, ranked="count")
 BOFT: Final = Adapter("boft", _boft, OPTIONS["boft"], frozen=_permutations, conv1d=False)
 VERA: Final = Adapter("vera", _vera, frozen=_projections, follows_base=True)
 FOURIERFT: Final = Adapter("fourierft", _fourierft, OPTIONS["fourierft"])

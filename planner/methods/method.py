@@ -16,6 +16,7 @@ Formula = Callable[[Architecture, Strategy], int]
 Chosen = Callable[[Architecture, Strategy], tuple[Linear, ...]]
 Part = Literal["weights", "norms", "biases"]
 EVERYTHING: Final[frozenset[Part]] = frozenset(get_args(Part))
+Ranked = Literal["size", "cut", "count"]
 Kind = Literal["lora", "dora", "adalora", "loha", "lokr", "fourierft", "oft", "boft", "vera", "ia3"]
 
 
@@ -87,6 +88,7 @@ class Adapter(msgspec.Struct, frozen=True):
     names_blocks: bool = True  # whether its configuration in peft can choose blocks among modules that are named
     remembers: int = 0  # numbers for each trained one that the method itself keeps from step to step
     regularized: bool = False  # the loss has a term over its tensors, whose gradients so come before all others
+    ranked: Ranked = "size"  # what a rank is: its factors' width, where a long one is cut in two, how many parts it has
     leaves: bool = True  # products read the trained tensors as they are, so that autocast keeps a 16-bit copy of each
 
     def trained(self, linear: Linear, dials: Dials) -> tuple[int, ...]:
