@@ -19,7 +19,7 @@ from planner.asking.request import Budget, Request, Where
 from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.time.duration import GPU_STACK
 from planner.estimators.time.learned import Seen, machine_of
-from planner.plan import Plan, Provider, QuotaShort
+from planner.plan import PRICE_ONLY, Plan, Provider, QuotaShort
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 FAST = make_gpu(
@@ -343,8 +343,12 @@ def test_each_seller_and_each_card_that_is_named_has_its_best_row(
     catalog = make_catalog(*offers, gpus=CARDS, billing=(make_billing("bare", increment_s=3_600),))
     providers = (CLOUD, LACKING, ELSEWHERE)
 
-    def rank(plans: Sequence[Plan]) -> tuple[bool, float] | None:
-        return min(((plan.why_not is not None, plan.cost.held_usd.p50) for plan in plans), default=None)
+    def rank(plans: Sequence[Plan]) -> tuple[int, float] | None:
+        return min(((standing(plan), plan.cost.held_usd.p50) for plan in plans), default=None)
+
+    def standing(plan: Plan) -> int:
+        """What can be run before what somebody has to rent himself, that before what can't be run at all."""
+        return 0 if plan.obstacle is None else 1 if plan.is_kept_by(PRICE_ONLY) else 2
 
     def plans(where: Where) -> tuple[Plan, ...]:
         return ask(make_request(model="3b", top=1, data=DATA, where=where), catalog, providers=providers).plans
