@@ -175,6 +175,10 @@ class RunFolder(msgspec.Struct, frozen=True):
         return self.root / "lock"  # held by the process that controls the run
 
     @property
+    def ungranted(self) -> Path:
+        return self.root / "ungranted"  # the trainer of the last attempt was given no place in object storage to push to
+
+    @property
     def wish(self) -> Path:
         return self.root / "to-end"  # who has said that the run is to end: nothing more is ordered for it
 

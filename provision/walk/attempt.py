@@ -225,7 +225,7 @@ def _deadline(run: Run, allowed: PermittedPlan, past: Past, *, now_s: float) -> 
 
 def _set_aside(folder: RunFolder, *, number: int) -> None:
     """What the trainer of an earlier attempt has left at home: the next box begins its own."""
-    for paper in (folder.job, folder.environment_log, folder.events, folder.log, folder.outcome):
+    for paper in (folder.job, folder.environment_log, folder.events, folder.log, folder.outcome, folder.ungranted):
         if paper.exists():
             (folder.tries / str(number)).mkdir(parents=True, exist_ok=True, mode=0o700)
             paper.replace(folder.tries / str(number) / paper.name)

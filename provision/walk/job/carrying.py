@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from planner.estimators.time.interruptions import rhythm_s
 from provision.aboard.checkpoints import Fetched, fetch_newest
 from provision.account.lines import MOST_BYTES, Sent
 from provision.errors import BoxLost, ControlLost, Reason, RentuneError, StoreFailed, TrainingFailed, WrongHostKey
+from provision.home.whole import at_home
 from provision.seam import Box
 from provision.ssh import Shell
 from provision.walk.driven import Run
@@ -107,13 +108,21 @@ def ended_after(shell: Shell, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def granted(run: Run) -> Grants | None:
-    """Where in object storage the trainer may put its checkpoints until the deadline. A store that is away is told."""
+def granted(run: Run, *, again: bool) -> Grants | None:
+    """Where in object storage the trainer may put its checkpoints until the deadline. A store that is away is told; that there
+    was none is kept, unless one of this box that began before (`again`) may have had some.
+    """
     if run.pushed is None:
         return None
     try:
-        return run.pushed.grant(valid_s=run.left_s)
+        grants = run.pushed.grant(valid_s=run.left_s)
+        with at_home(run.folder.root):
+            run.folder.ungranted.unlink(missing_ok=True)
+        return grants
     except StoreFailed as error:
+        if not again:
+            with suppress(OSError):  # then it is unknown, and the store is asked
+                run.folder.ungranted.touch()
         run.display.note(f"{error} Checkpoints stay on the box, and come home from there if it is a spot machine.")
         return None
 
@@ -166,14 +175,14 @@ def lies_at(run: Run) -> str:
 
 
 def may_have_pushed(run: Run) -> bool:
-    """Whether object storage may have more of the last box than is at home: wherever its trainer may have begun. What that
-    said last is no bound, for the last pushes of a box that is gone are heard by nobody.
+    """Whether object storage may have more of the last box than is at home: wherever its trainer may have begun, unless it is
+    known to have had no place there. What it said last is no bound, for the last pushes of a box that is gone nobody hears.
     """
     rental = run.state.rental
     if run.pushed is None or rental is None:
         return False
     of_lease = rental.tried is not None and rental.tried.reason is Reason.LEASE
-    return of_lease or rental.furnished or bool(rental.pushed)
+    return of_lease or bool(rental.pushed) or (rental.furnished and not run.folder.ungranted.exists())
 
 
 def forget_pushed(run: Run) -> None:

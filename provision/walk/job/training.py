@@ -163,7 +163,8 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
             ship_checkpoints(shell, box, run.folder.checkpoints)
     secrets = hub_secrets(run.base, os.environ)
     armed_again(run, box)  # a reboot may have come before, too: while the environment was built
-    job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run), clock=run.clocks.wall)
+    grants = granted(run, again=again)
+    job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=grants, clock=run.clocks.wall)
 
 
 def _ensured_environment(run: Run, shell: Shell, box: Box) -> str:
