@@ -12,6 +12,7 @@ from catalogs.user_file import printable
 from provision.account.receipt.value import Figure, Receipt
 from provision.account.upkeep import Upkeep, upkeep_words
 from provision.errors import Exit
+from provision.report.told_apart import class_rows, confusion_rows
 from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words, trained_words
 from provision.seam import Answer, Resource, ResourceEnd, Teardown
 from provision.words import METRICS, bytes_words, seconds_words, spent_words, usd_words
@@ -80,6 +81,8 @@ def tables(receipt: Receipt) -> tuple[Table, ...]:
         rows_table(receipt),
         loss_table(receipt),
         metrics_table(receipt),
+        classes_table(receipt),
+        confusion_table(receipt),
         teardown_table(receipt),
     )
     return tuple(table for table in made if table is not None)
@@ -294,6 +297,27 @@ def metrics_table(receipt: Receipt) -> Table | None:
         rows=tuple((words, f"{one.before:.3f}", f"{one.after:.3f}", f"{one.after - one.before:.3f}") for words, one in changes),
         note=None if "auc" in metrics else _no_auc_words(receipt),
     )
+
+
+def classes_table(receipt: Receipt) -> Table | None:
+    """How well each class was told from the others, by the weights that came home."""
+    learning = receipt.learning
+    if not learning.confusion:
+        return None
+    rows = class_rows(learning)
+    left = len(learning.classes) - len(rows)
+    return Table(
+        title="Each class, after",
+        columns=("class", "rows held out", "precision", "recall", "F1"),
+        rows=rows,
+        note=f"Those told worst; {left:,} more stand in the model card." if left else None,
+    )
+
+
+def confusion_table(receipt: Receipt) -> Table | None:
+    """Which class was taken for which."""
+    rows = confusion_rows(receipt.learning)
+    return Table(title="Held-out rows by class, and what they were taken for", columns=rows[0], rows=rows[1:]) if rows else None
 
 
 def teardown_table(receipt: Receipt) -> Table | None:

@@ -8,6 +8,14 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 from __future__ import annotations
 
 from remote.contract.capabilities import CAPABILITIES, FUSED_FAMILIES, Capabilities, ungraphed
+from remote.contract.confusion import (
+    DRAWN_CLASSES,
+    ClassFigures,
+    Confusion,
+    confusion_of,
+    figures_of,
+    table_of,
+)
 from remote.contract.earlier import ADAPTER_CONFIG, Begun, other_job, stranger
 from remote.contract.event import FIGURES, LOSSES, Event, parse_event
 from remote.contract.files import (
@@ -132,6 +140,7 @@ __all__ = [
     "CHECKPOINT_DIR",
     "CHECKPOINT_FILES",
     "DOUBLE_QUANTS",
+    "DRAWN_CLASSES",
     "EVENTS_FILE",
     "EXIT_CODES",
     "FIGURES",
@@ -185,6 +194,8 @@ __all__ = [
     "BestBy",
     "Capabilities",
     "Checkpointing",
+    "ClassFigures",
+    "Confusion",
     "Count",
     "DataFormat",
     "DataSource",
@@ -231,12 +242,14 @@ __all__ = [
     "best_by_of",
     "checkpoint_name",
     "checkpoint_step",
+    "confusion_of",
     "decode",
     "disk_blocks",
     "encode",
     "evenly_spaced",
     "exit_code",
     "fate_of_long",
+    "figures_of",
     "has_tf32",
     "keeps_apart",
     "names_label",
@@ -253,6 +266,7 @@ __all__ = [
     "staged",
     "steps_sorted",
     "stranger",
+    "table_of",
     "trained_multiple",
     "ungraphed",
     "waiting_bytes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from remote.contract.confusion import Confusion
 from remote.contract.phases import EXIT_CODES, EndReason
 from remote.contract.strategy import Strategy
 from remote.contract.value import SCHEMA_VERSION, Count, Measure, PathBelow, Signed, Value
@@ -26,6 +27,7 @@ class Evaluation(Value, frozen=True, kw_only=True):
     step: Count
     mean_loss: Signed
     row_losses: tuple[Signed, ...]
+    confusion: Confusion = ()  # of a classification, by the numbers of `Outcome.classes`; of an older trainer ()
     metrics: dict[str, Measure] = {}  # of a classification: accuracy, macro_f1, auc (where every class has rows and others)
 
 
@@ -63,6 +65,7 @@ class RowsRead(Value, frozen=True, kw_only=True):
         0  # of those used: into several sequences; a turn that is too long alone is cut, and its row counts there too
     )
     too_long: Count = 0  # of those left out
+    twins: Count = 0  # of rows held out: those that say word for word what is learned
     files: tuple[tuple[str, Count], ...] = ()  # see `place_words`
 
     @property
@@ -135,6 +138,7 @@ class Outcome(Value, frozen=True, kw_only=True):
     held_out_rows: RowsRead | None = None  # likewise
     before: Evaluation | None = None
     after: Evaluation | None = None
+    classes: tuple[str, ...] = ()  # of a classification, in the order of their numbers
     samples: tuple[Sample, ...] = ()
     doubts: tuple[Doubt, ...] = ()
     base_revision: str | None = None  # of a base from the hub: the commit that was trained

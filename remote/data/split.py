@@ -91,6 +91,7 @@ def load_data(
         of = f"{again:,} of {len(held_out.rows):,} held-out rows"
         said = f"{of} say word for word what is learned, so that what they are judged by looks better than it is"
         warn(message=said, held_out_twins=again)
+        held_out_read = msgspec.structs.replace(held_out_read, twins=again)
     return Data(
         train=examples,
         held_out=judged.examples,

@@ -12,7 +12,19 @@ from typing import Final
 
 from remote.adapters import is_adapter, way_of
 from remote.checkpoints.checkpoint import Progress
-from remote.contract import Balance, Evaluation, JobSpec, Loop, RowsRead, Sample, warm_up_of
+from remote.contract import (
+    DRAWN_CLASSES,
+    Balance,
+    Confusion,
+    Evaluation,
+    JobSpec,
+    Loop,
+    RowsRead,
+    Sample,
+    figures_of,
+    table_of,
+    warm_up_of,
+)
 from remote.data.labelled import Class
 from remote.result.licence import licence_of
 from remote.result.saved import base_name
@@ -31,6 +43,7 @@ def model_card(
     samples: tuple[Sample, ...],
     *,
     read: RowsRead,
+    held_out: RowsRead | None = None,
     classes: Sequence[Class] = (),
     trainable_params: int,
     base_sha256: Mapping[str, str] = MappingProxyType({}),
@@ -51,7 +64,7 @@ def model_card(
             "",
             *_table(_method(spec, progress, trainable_params)),
             *_classes(classes, spec.data.balance),
-            *_judged(progress),
+            *_judged(progress, held_out, classes),
             *(line for number, sample in enumerate(samples, start=1) for line in _sample(number, sample)),
             *_use(spec),
             *_cost(spec, progress),
@@ -142,7 +155,7 @@ def _method(spec: JobSpec, progress: Progress, trainable_params: int) -> dict[st
     return rows
 
 
-def _judged(progress: Progress) -> list[str]:
+def _judged(progress: Progress, held_out: RowsRead | None, classes: Sequence[Class]) -> list[str]:
     before, after = progress.evaluation_at(0), progress.evaluation_at(progress.best_step)
     if before is None or after is None:
         return ["Not judged on held-out rows.", ""]
@@ -152,10 +165,40 @@ def _judged(progress: Progress) -> list[str]:
         "",
         f"{_loss(before)} before, **{_loss(after)}** after {after.step} steps.",
         "",
-        f"Mean over {len(after.row_losses)} rows, not trained on, of each row's {what}.",
+        f"Mean over {len(after.row_losses)} rows, {_apart_words(held_out)}, of each row's {what}.",
         "",
         *_metrics(before, after),
+        *_told_apart(after.confusion, [_cell(each.name) for each in classes]),
     ]
+
+
+def _apart_words(held_out: RowsRead | None) -> str:
+    twins = 0 if held_out is None else held_out.twins
+    if not twins:
+        return "not trained on"
+    return f"held out, of which {twins:,} {'says' if twins == 1 else 'say'} word for word what was trained on"
+
+
+def _told_apart(confusion: Confusion, names: Sequence[str]) -> list[str]:
+    """Of each class how well it was told from the others; of a few also which was taken for which."""
+    if not confusion:
+        return []
+    figures = (
+        f"| {name} | {each.rows:,} | {_share(each.precision)} | {_share(each.recall)} | {_share(each.f1)} |"
+        for name, each in zip(names, figures_of(confusion, len(names)), strict=True)
+    )
+    lines = ["| class | rows held out | precision | recall | F1 |", "| --- | --- | --- | --- | --- |", *figures, ""]
+    if len(names) > DRAWN_CLASSES:
+        return lines
+    counted = (
+        f"| {name} | {' | '.join(f'{rows:,}' for rows in row)} |"
+        for name, row in zip(names, table_of(confusion, len(names)), strict=True)
+    )
+    return [*lines, f"| is, taken for: | {' | '.join(names)} |", "| --- |" + " --- |" * len(names), *counted, ""]
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.3f}"
 
 
 METRICS: Final[Mapping[str, str]] = {"accuracy": "accuracy", "macro_f1": "F1, mean of the classes", "auc": "AUC"}

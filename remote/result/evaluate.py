@@ -13,7 +13,7 @@ from remote.contract import Evaluation
 from remote.data.batches import MicroBatch, Shape, collated, filled
 from remote.data.tokens import IGNORED, Example
 from remote.losses import class_logits, class_losses, token_losses
-from remote.result.metrics import metrics_of
+from remote.result.metrics import metrics_of, taken_for
 from remote.step import StepSettings, autocast
 
 
@@ -49,8 +49,14 @@ def evaluate(
         model.train(was_training)
     by_row = tuple(losses[row] for row in range(len(examples)))
     in_order = np.asarray([chances[row] for row in sorted(chances)])
-    metrics = metrics_of(in_order, [int(example.labels[0]) for example in examples]) if chances else {}
-    return Evaluation(step=step, mean_loss=fmean(by_row), row_losses=by_row, metrics=metrics)
+    labels = [int(example.labels[0]) for example in examples] if chances else []
+    return Evaluation(
+        step=step,
+        mean_loss=fmean(by_row),
+        row_losses=by_row,
+        metrics=metrics_of(in_order, labels) if chances else {},
+        confusion=taken_for(in_order, labels) if chances else (),
+    )
 
 
 def _judged_classes(model: Any, micro: MicroBatch, settings: StepSettings) -> tuple[list[float], list[list[float]]]:

@@ -8,6 +8,8 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
+from remote.contract import Confusion, confusion_of
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -20,6 +22,11 @@ def metrics_of(chances: Floats, labels: Sequence[int]) -> dict[str, float]:
         judged = numbers if chances.shape[1] > 2 else (1,)
         found["auc"] = fmean(auc(chances[:, number], true == number) for number in judged)
     return found
+
+
+def taken_for(chances: Floats, labels: Sequence[int]) -> Confusion:
+    """Which classes were taken for which, each row for the likeliest."""
+    return confusion_of(zip(labels, (int(said) for said in chances.argmax(axis=1)), strict=True))
 
 
 def macro_f1(said: npt.NDArray[np.int64], true: npt.NDArray[np.int64]) -> float:

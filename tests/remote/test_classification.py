@@ -98,6 +98,8 @@ def test_every_method_with_a_head_learns_the_classes_and_comes_home(
     assert outcome.after.mean_loss < outcome.before.mean_loss
     assert outcome.after.metrics.keys() == {"accuracy", "macro_f1", "auc"}
     assert outcome.after.metrics["macro_f1"] > 0.9
+    assert sum(rows for _, _, rows in outcome.after.confusion) == len(outcome.after.row_losses)
+    assert {true for true, _, _ in outcome.after.confusion} == set(range(len(outcome.classes)))
     assert [sample.reference for sample in outcome.samples] != []
 
 

@@ -142,6 +142,8 @@ def _learning(plan: Plan, told: Told, outcome: Outcome) -> Learning:
         reached=outcome.reached,
         loss=compare(*both) if both else None,
         metrics=changes_of(*both) if both else {},
+        classes=outcome.classes,
+        confusion=both[1].confusion if both else (),
         train_rows=outcome.train_rows,
         held_out_rows=outcome.held_out_rows,
         samples=outcome.samples,

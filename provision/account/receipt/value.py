@@ -13,7 +13,7 @@ from provision.account.bill import LineName
 from provision.account.upkeep import Upkeep
 from provision.errors import Reason, Scope
 from provision.seam import Resource, Teardown
-from remote.contract import Doubt, EndReason, Reached, RowsRead, Sample
+from remote.contract import Confusion, Doubt, EndReason, Reached, RowsRead, Sample
 
 RECEIPT_VERSION = 2  # since 2 in parts: ending, adapter, learning, base, span, left
 Unit = Literal["bytes", "s", "tokens/s", "steps", "tokens", "parameters", "kWh"]
@@ -113,6 +113,8 @@ class Learning(msgspec.Struct, frozen=True, kw_only=True):
     reached: Reached | None = None  # how far the training came; None without a result
     loss: LossChange | None = None
     metrics: dict[str, MetricChange] = {}  # of a classification: accuracy, macro_f1, auc, as far as its rows tell them
+    classes: tuple[str, ...] = ()  # of a classification, in the order of the numbers in `confusion`
+    confusion: Confusion = ()  # of its held-out rows, by the result
     train_rows: RowsRead | None = None  # what became of the rows
     held_out_rows: RowsRead | None = None  # likewise; None also where none were held out
     samples: tuple[Sample, ...] = ()

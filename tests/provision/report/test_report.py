@@ -152,6 +152,27 @@ def test_a_classification_shows_how_well_classes_are_told_apart(plan: Plan) -> N
     assert "Classes of held-out rows" not in printed(receipt_of(plan, run_state(plan), outcome_of()))
 
 
+def test_each_class_is_told_and_which_was_taken_for_which(plan: Plan) -> None:
+    """Of many classes those that were told worst, and no square of them."""
+    before = Evaluation(step=0, mean_loss=0.7, row_losses=(0.7, 0.8), metrics={"accuracy": 0.5})
+    after = msgspec.structs.replace(before, step=8, confusion=((0, 0, 2), (0, 1, 1), (1, 1, 1)))
+    few = receipt_of(plan, run_state(plan), outcome_of(before=before, after=after, classes=("ham", "spam")))
+    told = {table.title: table for table in tables(few)}
+    assert told["Each class, after"].rows == (("ham", "3", "1.000", "0.667", "0.800"), ("spam", "1", "0.500", "1.000", "0.667"))
+    square = told["Held-out rows by class, and what they were taken for"]
+    assert (square.columns, square.rows) == (("is, taken for", "ham", "spam"), (("ham", "2", "1"), ("spam", "0", "1")))
+    names = tuple(f"class {number}" for number in range(30))
+    right = tuple((number, number, 1) for number in range(29))
+    after = msgspec.structs.replace(after, confusion=(*right, (29, 0, 1)))
+    many = receipt_of(plan, run_state(plan), outcome_of(before=before, after=after, classes=names))
+    told = {table.title: table for table in tables(many)}
+    assert "Held-out rows by class, and what they were taken for" not in told
+    worst = told["Each class, after"]
+    assert worst.rows[-1] == ("class 29", "1", "–", "0.000", "0.000")
+    assert (len(worst.rows), worst.note) == (20, "Those told worst; 10 more stand in the model card.")
+    assert "Each class, after" not in {table.title for table in tables(receipt_of(plan, run_state(plan), outcome_of()))}
+
+
 def test_a_class_of_which_no_row_could_be_held_out_is_named(plan: Plan) -> None:
     """Where there is no AUC for want of it; of others it is not known which have none."""
     found = {"accuracy": 0.5}

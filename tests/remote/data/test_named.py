@@ -88,9 +88,10 @@ def test_held_out_rows_that_are_learned_from_are_told(tmp_path: Path) -> None:
     for held_out, told in ((str(tmp_path / "b.csv"), ["1 of 2 held-out rows say word for word what is learned"]), (None, [])):
         warned: list[dict[str, Any]] = []
         source = DataSource(train=str(tmp_path / "a.csv"), held_out=held_out, held_out_rows=0)
-        load_data(source, byte_tokenizer(), seq_len=64, seed=0, warn=partial(told_to, warned))
-        said = [data["message"] for data in warned]
-        counted = [data["held_out_twins"] for data in warned]
+        data = load_data(source, byte_tokenizer(), seq_len=64, seed=0, warn=partial(told_to, warned))
+        assert data.held_out_read.twins == len(told), "the model card takes it from there"
+        said = [each["message"] for each in warned]
+        counted = [each["held_out_twins"] for each in warned]
         assert [each.partition(", so that")[0] for each in said] == told
         assert counted == [1] * len(told), "the receipt takes it from there"
 

@@ -10,6 +10,7 @@ import pytest
 
 from remote.checkpoints.checkpoint import Progress
 from remote.contract import DataSource, Evaluation, JobSpec, ModelSource, RowsRead, Sample
+from remote.data.labelled import Class
 from remote.result.card import model_card
 from remote.result.licence import licence_of
 from tests.remote.conftest import LOOP, STRATEGY
@@ -123,3 +124,44 @@ def test_a_head_that_is_cut_off_tells_no_licence(tmp_path: Path, kept: int) -> N
     cut = tmp_path / "cut.gguf"
     cut.write_bytes((tmp_path / "whole.gguf").read_bytes()[:kept])
     assert licence_of(ModelSource(kind="gguf", location=str(cut))) is None
+
+
+@pytest.mark.parametrize(
+    ("twins", "words"),
+    [
+        (0, "Mean over 2 rows, not trained on, of each row's"),
+        (1, "Mean over 2 rows, held out, of which 1 says word for word what was trained on, of each row's"),
+    ],
+)
+def test_held_out_rows_that_were_learned_are_counted(tmp_path: Path, twins: int, words: str) -> None:
+    """The card said of them that they were not trained on."""
+    held_out = RowsRead(used=2, cut=0, left_out=0, left_out_lines=(), twins=twins)
+    card = model_card(
+        job(tmp_path, kind="hub", location="o/base"),
+        PROGRESS,
+        SAMPLES,
+        read=READ,
+        held_out=held_out,
+        trainable_params=98_304,
+        versions={"torch": "2"},
+    )
+    assert words in card
+    assert ("not trained on" in card) == (twins == 0)
+
+
+@pytest.mark.parametrize("num_classes", [2, 20])
+def test_a_classification_tells_each_class_and_of_a_few_which_was_taken_for_which(tmp_path: Path, num_classes: int) -> None:
+    classes = [Class(name=f"class|{number}", rows=9) for number in range(num_classes)]
+    after = msgspec.structs.replace(AFTER, metrics={"accuracy": 0.75}, confusion=((0, 0, 2), (0, 1, 1), (1, 1, 1)))
+    progress = msgspec.structs.replace(PROGRESS, evaluations=(BEFORE, after))
+    card = model_card(
+        job(tmp_path, kind="hub", location="o/base"),
+        progress,
+        SAMPLES,
+        read=READ,
+        classes=classes,
+        trainable_params=98_304,
+        versions={"torch": "2"},
+    )
+    assert "| class\\|0 | 3 | 1.000 | 0.667 | 0.800 |\n| class\\|1 | 1 | 0.500 | 1.000 | 0.667 |" in card
+    assert ("| class\\|0 | 2 | 1 |\n| class\\|1 | 0 | 1 |" in card) == (num_classes == 2)
