@@ -97,11 +97,12 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     unasked = may_have_pushed(run) and not isinstance(telling.end(spared=spared), Trained | Spared)
     with telling.caught():
         meter_pushes(run)
+    with telling.caught():  # before what was pushed comes home: that takes long, and may be the end of this controller
+        _note_down(run, telling.end(spared=spared, may_have_learned=unasked))
+    with telling.caught():
         if unasked:
             unasked = not bring_pushed(run)
     end = telling.end(spared=spared, may_have_learned=unasked)
-    with telling.caught():
-        _note_down(run, end)
     with telling.caught():
         confirm(run, phases)
     with telling.caught():
@@ -113,7 +114,8 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             if left_open is not None:
                 return left_open
     end = telling.end(spared=spared, may_have_learned=unasked)
-    if unasked and _why_another(run, end) is None:  # else it is asked again before the next
+    is_asked_again = _why_another(run, end) is not None and run.state.standing is Standing.BETWEEN  # before the next
+    if unasked and not is_asked_again:
         return dataclasses.replace(end, said=f"{end.said} {lies_at(run)}".strip())
     return end
 

@@ -30,7 +30,14 @@ from provision.walk.books import close_books, with_books_open
 from provision.walk.driven import Run
 from provision.walk.end import STOPPED, End, Failed, GoOn, LeftOpen, Stopped, Telling, Trained
 from provision.walk.job.at_home import adapter_home, read_outcome
-from provision.walk.job.carrying import bring_pushed, lies_at, may_have_pushed, meter_pushes, unasked_store
+from provision.walk.job.carrying import (
+    bring_pushed,
+    brought_or_lies_at,
+    lies_at,
+    may_have_pushed,
+    meter_pushes,
+    unasked_store,
+)
 from provision.walk.job.left import bring_left
 from provision.walk.job.patience import has_gone
 from provision.walk.offers.attempts import MAX_LEASES, Next, NoneLeft, choose, idle_leases
@@ -81,11 +88,11 @@ def _settled(run: Run, phases: Phases) -> End | None:
     if state.standing is Standing.BETWEEN:  # whoever wrote that may have died before anybody had seen that nothing is left
         confirm(run, phases)
         if run.state.standing is not Standing.BETWEEN:
-            return Failed(f"{said} {UNCONFIRMED}".strip())
+            return Failed(_in_words(said, UNCONFIRMED, brought_or_lies_at(run)))
     num_idle_leases, learned, of_lease = 0, _newest_step(run), False
     while True:
         if run.state.standing in (Standing.OPENED, Standing.BETWEEN) and end_is_wished(run.folder):
-            return Stopped(f"{said} {STOPPED}".strip(), ended_by=ended_by)
+            return Stopped(_in_words(said, STOPPED, brought_or_lies_at(run)), ended_by=ended_by)
         if run.state.standing is Standing.BETWEEN and (ends := _without_learned(run, said)) is not None:
             return ends
         before, learned = learned, _newest_step(run)  # only now: what was pushed may have come home just before
@@ -94,11 +101,16 @@ def _settled(run: Run, phases: Phases) -> End | None:
             return Failed(f"{said} {LEASES_ENDED}", ended_by="lease")
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
-            return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))), ended_by=ended_by)
+            return Failed(_in_words(said, plan), ended_by=ended_by)
         end = attempt(run, phases, plan)
         if isinstance(end, Stopped | LeftOpen) or run.state.standing is not Standing.BETWEEN or _result_is_home(run):
             return end
         said, ended_by, of_lease = end.said, end.ended_by, isinstance(end, GoOn)
+
+
+def _in_words(*said: str) -> str:
+    """What is to be said, each once."""
+    return " ".join(dict.fromkeys(filter(None, said)))
 
 
 def _newest_step(run: Run) -> int:

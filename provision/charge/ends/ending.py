@@ -83,9 +83,10 @@ def _end_locked(run_id: str, edges: Edges, ledger: Ledger, *, discard: bool) -> 
     folder, note = edges.places.run(run_id), edges.display.note
     state = find_run(ledger, run_id)
     if state.over and state.billed and state.teardown:
-        if not state.billed.trained and not discard:
+        teardown = _ended_before(state, state.teardown, edges, ledger)
+        if teardown.clean and not state.billed.trained and not discard:  # what bills comes first, and is told first
             _bring_what_was_left(run_id, edges, ledger)
-        return _ended_before(state, state.teardown, edges, ledger)
+        return teardown
     provisioner = _made_if_rented(edges, folder, state)
     try:
         ledger.append(this_process(run_id, at_s=edges.clocks.wall(), ending=True))

@@ -169,6 +169,18 @@ def unasked_store(run: Run, said: str) -> LeftOpen | None:
     return LeftOpen(f"{told} {way.format(place=place, run_id=run.run_id)}".strip(), interrupted=interrupted)
 
 
+def brought_or_lies_at(run: Run) -> str:
+    """What the last box may have pushed comes home, by one more ask of a run that goes on no more. Empty then; else where it
+    lies, also where somebody presses Ctrl-C meanwhile.
+    """
+    try:
+        if not may_have_pushed(run) or bring_pushed(run):
+            return ""
+    except KeyboardInterrupt:
+        run.display.note("Heard: the store is waited for no longer.")
+    return lies_at(run)
+
+
 def lies_at(run: Run) -> str:
     """Where what the run has pushed is to be looked for, and what brings it; empty where it pushes nothing."""
     return "" if run.pushed is None else LIES_AT.format(place=run.pushed.place, run_id=run.run_id)

@@ -20,8 +20,10 @@ from provision.account.runs import Standing
 from provision.charge.ends.ending import end, end_with_books
 from provision.errors import Exit, HomeFailed, Reason, RentuneError, StoreFailed, TransferFailed
 from provision.home.checkpoints import steps_at_home
+from provision.home.places import Places
+from provision.home.wish import end_wished
 from provision.providers import boxes_folder
-from provision.seam import Box, Launch
+from provision.seam import Answer, Box, Claim, InCharge, Launch, Owned, Teardown, unshared
 from provision.ssh import Shell
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
@@ -125,9 +127,11 @@ def test_a_store_that_stays_away_leaves_the_run_open_and_resume_goes_on(pushing:
 
 def test_ctrl_c_while_a_store_is_waited_for_leaves_the_run_open(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever would not wait has not given up what lies there: closed books would leave its place in a note alone."""
+    asked = list[int]()
 
     def away(*_: object) -> int | None:
-        if pushing.state.standing is Standing.BETWEEN:
+        asked.append(1)
+        if len(asked) == 2:  # the first is at once, before the last box is confirmed to be gone
             raise KeyboardInterrupt
         raise StoreFailed("The store is away.")
 
@@ -219,6 +223,104 @@ def test_down_once_more_brings_home_what_the_first_could_not(pushing: Run, monke
     assert end(pushing.run_id, Edges(pushing.places, Quiet(), make=pushing.make)).clean
     assert steps_at_home(pushing.folder.checkpoints)[-1:] == [4]
     assert pushing.folder.go_on.exists()
+
+
+def test_down_once_more_ends_what_bills_before_it_asks_the_store(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its provider lists all the same billed on for as long as the fetch took."""
+    left_open(pushing, monkeypatch)
+    monkeypatch.setattr(Shaky, "num_away", 1000)
+    assert end_with_books(pushing).clean
+    box, done = pushing.state.box, list[str]()
+    assert box is not None
+
+    def ends(_self: ScriptedBox, claim: Claim, *_: object) -> Teardown:
+        done.append("end")
+        return Teardown.destroyed(claim.run_id, "It is gone.")
+
+    def fetches(*_: object) -> None:
+        done.append("fetch")
+
+    lists = Owned(resources=box.resources, complete=Answer.YES)
+    monkeypatch.setattr(ScriptedBox, "owned", lambda *_: Owned(resources=(), complete=Answer.YES) if done else lists)
+    monkeypatch.setattr(ScriptedBox, "destroy", ends)
+    monkeypatch.setattr(Shaky, "bring_newest", fetches)
+    monkeypatch.setattr("provision.charge.ends.ending.pushed_of", lambda *_: pushing.pushed)
+    assert end(pushing.run_id, Edges(pushing.places, Quiet(), make=pushing.make)).clean
+    assert done == ["end", "fetch"]
+
+
+class Killed(BaseException):
+    """Of a controller: nothing answers it."""
+
+
+def test_resume_goes_on_where_a_controller_died_while_it_fetched(pushing: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ledger had the box's end and not why, so the run was over, and what lay there was gone on from by nobody."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Shaky, "bring_newest", killed)
+        with pytest.raises(Killed):
+            walk(pushing)
+    assert pushing.state.standing is Standing.BETWEEN
+    receipt = walk(pushing)
+    assert receipt.exit_code == Exit.OK, receipt.ending.message
+    assert pushing.folder.log.read_text() == LEARNED
+
+
+class Told(ScriptedBox):
+    """While it is ended somebody says that its run is to end, and no signal comes."""
+
+    home: Places
+
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
+        with end_wished(self.home.run(claim.run_id), Quiet().note):
+            return super().destroy(claim, in_charge)
+
+
+class Unseen(ScriptedBox):
+    """Nobody can see whether it is gone."""
+
+    def destroy(self, claim: Claim, in_charge: InCharge = unshared) -> Teardown:
+        super().destroy(claim, in_charge)
+        return Teardown.unknown(claim.run_id, "Nobody could see.")
+
+
+def of_lease(box: ScriptedBox, rehearsal: Rehearsal, stored: Storage) -> Run:
+    """A run on this box, which ends by its lease once its trainer has pushed."""
+    (box.stack / "push.py").write_text(PUSH)
+    run = opened(rehearsal, box, change=lambda plan: leased(plan, lease_s=600.0))
+    return dataclasses.replace(run, pushed=Shaky(Bucket(f"{stored.place}/told"), pushed_folder(run.run_id)), display=Quiet())
+
+
+@pytest.mark.parametrize("is_back", [True, False], ids=["store back", "store away"])
+def test_a_run_that_is_to_end_asks_the_store_once_more_or_names_the_place(
+    is_back: bool, rehearsal: Rehearsal, line: Proxy, stored: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its books were closed without what lay there, and without a word of where."""
+    box = Told(rehearsal, line, TRAINS)
+    box.home = rehearsal.places
+    run = of_lease(box, rehearsal, stored)
+    monkeypatch.setattr(Shaky, "num_away", 1 if is_back else 1000)
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.INTERRUPTED
+    assert run.state.billed is not None
+    assert run.pushed is not None
+    assert (steps_at_home(run.folder.checkpoints)[-1:] == [4]) == is_back
+    assert (f"lies at {run.pushed.place}: rentune down {run.run_id}" in receipt.ending.message) == (not is_back)
+
+
+def test_a_box_whose_end_is_unseen_names_the_place_while_the_store_is_away(
+    rehearsal: Rehearsal, line: Proxy, stored: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other box follows, before which it would be asked again."""
+    run = of_lease(Unseen(rehearsal, line, TRAINS), rehearsal, stored)
+    monkeypatch.setattr(Shaky, "num_away", 1000)
+    receipt = walk(run)
+    assert len(run.state.rentals) == 1
+    assert run.pushed is not None
+    assert f"lies at {run.pushed.place}: rentune down {run.run_id}" in receipt.ending.message
 
 
 GONE: Final = "rm -rf checkpoints; touch pushed; sleep 600"
