@@ -18,6 +18,7 @@ from provision.errors import Refused
 from provision.home.clocks import Clocks
 from provision.home.places import RunFolder
 from provision.home.processes import boot_id, machine_id, machine_ids, start_of, still_runs, still_runs_by_clock
+from provision.home.wish import wish_no_end
 from provision.seam import DEADLINE_GRACE_S
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
@@ -56,15 +57,21 @@ def opened_lock(lock: Path) -> int:
 
 
 @contextmanager
-def in_control(run_id: str, folder: RunFolder, ledger: Ledger, *, clocks: Clocks, detached: bool = False) -> Iterator[None]:
-    """Hold the run's lock, and a shared run against other machines, and say so in the ledger.
+def in_control(
+    run_id: str, folder: RunFolder, ledger: Ledger, *, clocks: Clocks, detached: bool = False, goes_on: bool = False
+) -> Iterator[None]:
+    """Hold the run's lock, and a shared run against other machines, and say so in the ledger. `goes_on`: somebody has said so,
+    and takes back by it that the run is to end.
 
-    Raises Refused while another process or machine holds it, StoreFailed where its state can't be reached.
+    Raises Refused while another process or machine holds it, or waits for its end; StoreFailed where its state can't be
+    reached.
     """
     with lock_of(folder, clocks) as held:
         state = ledger.runs().get(run_id)
         if not held or lives_on(state):
             raise controlled_by_another(run_id, state)
+        if goes_on:  # under the very lock that it is driven by: before it, a moment's look of somebody else kept the word there
+            wish_no_end(folder, run_id=run_id)
         with ledger.charge():
             ledger.append(this_process(run_id, at_s=clocks.wall(), detached=detached))
             yield

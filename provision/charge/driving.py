@@ -23,8 +23,11 @@ from provision.walk.run import forbidden, rented_elsewhere, result_is_elsewhere,
 from provision.walk.timekeeping import with_steady_clock
 
 
-def drive(run_id: str, edges: Edges, *, detached: bool = False, attendant: Attendant = NOBODY_THERE) -> Receipt:
-    """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge,
+def drive(
+    run_id: str, edges: Edges, *, detached: bool = False, goes_on: bool = False, attendant: Attendant = NOBODY_THERE
+) -> Receipt:
+    """Take charge of a run wherever it stands and go on to its receipt. `goes_on`: a word from before that it is to end is
+    taken back. Raises Refused while somebody else is in charge,
     where another machine has the result, where the box is another account's (EndUnseen while it may bill), and where a policy
     forbids by now what would be rented.
     """
@@ -48,7 +51,8 @@ def drive(run_id: str, edges: Edges, *, detached: bool = False, attendant: Atten
     run = with_steady_clock(run)
     with bell(run) as ringing:
         driven, answers = leaving(ringing, attendant)
-        with interruptible(answers), in_control(run_id, run.folder, ledger, clocks=run.clocks, detached=detached):
+        held = in_control(run_id, run.folder, ledger, clocks=run.clocks, detached=detached, goes_on=goes_on)
+        with interruptible(answers), held:
             ringing.started()
             _set_sentinel(run, edges.environment)
             receipt = walk(driven)

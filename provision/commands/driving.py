@@ -29,13 +29,15 @@ if TYPE_CHECKING:
 LONGER: Final = "a larger --max-hours or --max-cost"  # of a run whose ledger does not say which of them set its deadline
 
 
-def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool, confirm: Confirm | None = None) -> int:
-    """Drive a run to its end, show its report, and return its exit code."""
+def drive_and_report(
+    run_id: str, places: Places, *, command: str, as_json: bool, goes_on: bool = False, confirm: Confirm | None = None
+) -> int:
+    """Drive a run to its end, show its report, and return its exit code. `goes_on` as in `drive`."""
     from provision.envelope.show import console, show
     from provision.report.terminal import print_report
 
     with told_if_cut_off(run_id, Ledger(places.ledger)):
-        receipt = _watched(run_id, places, quiet=as_json, confirm=confirm)
+        receipt = _watched(run_id, places, quiet=as_json, goes_on=goes_on, confirm=confirm)
     report = places.run(run_id).report
     report_file = str(report) if report.exists() else None  # a full disk takes none, which was told
     return show(
@@ -48,7 +50,7 @@ def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool
     )
 
 
-def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | None) -> Receipt:
+def _watched(run_id: str, places: Places, *, quiet: bool, goes_on: bool, confirm: Confirm | None) -> Receipt:
     from planner.saved import read_plan
     from provision.envelope.show import columns_of, console
 
@@ -56,7 +58,7 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     if quiet or not sys.stdout.isatty():
         out = sys.stderr if quiet else sys.stdout
         reader = Attendant(confirm=confirm, hand_over=leave)
-        return drive(run_id, Edges(places, LineDisplay(out, columns=columns_of(out))), attendant=reader)
+        return drive(run_id, Edges(places, LineDisplay(out, columns=columns_of(out))), goes_on=goes_on, attendant=reader)
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
     ledger.remember(run_id)
@@ -72,7 +74,7 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
 
     with LiveDisplay(console(), plan, opened_at_s=opened.at_s, deadline_at_s=deadline_at_s, spent_usd=spent_usd) as display:
         watcher = Attendant(confirm=confirm, agrees=partial(_agrees, display), hand_over=leave)
-        return drive(run_id, Edges(places, display), attendant=watcher)
+        return drive(run_id, Edges(places, display), goes_on=goes_on, attendant=watcher)
 
 
 def _agrees(display: LiveDisplay, question: str) -> bool:

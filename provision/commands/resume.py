@@ -28,13 +28,11 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
     A run that was opened with --state can be taken up on any machine that has its passphrase (RENTUNE_STATE_PASSPHRASE). One
     machine at a time has it: another is refused until the first has let go, or was silent for a minute and a half.
     """
-    from provision.charge.controller import controlled_by_another, hold_alone, lives_on
+    from provision.charge.controller import controlled_by_another, lives_on
     from provision.commands.driving import drive_and_report
     from provision.commands.whereabouts import run_brought
     from provision.errors import EndUnseen, MissingPart, PapersLost, Refused
-    from provision.home.clocks import CLOCKS
     from provision.home.places import read_places
-    from provision.home.wish import wish_no_end
     from provision.prepare.papers import lost_papers
 
     places = read_places()
@@ -48,11 +46,8 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
         refusal = Refused if not stands.may_bill else PapersLost
         what = "is damaged" if lost[0].exists() else "is missing"
         raise refusal(f"{lost[0]} {what}, and the run can't go on without it.", hint=f"rentune down {stands.run_id}")
-    with hold_alone(folder.lock, CLOCKS) as alone:
-        if alone:  # else whoever has it is told of below
-            wish_no_end(folder, run_id=stands.run_id)
     try:
-        return drive_and_report(stands.run_id, places, command="resume", as_json=as_json)
+        return drive_and_report(stands.run_id, places, command="resume", as_json=as_json, goes_on=True)
     except MissingPart as error:
         if not stands.may_bill:
             raise

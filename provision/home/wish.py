@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,8 @@ from provision.home.places import RunFolder
 from provision.home.processes import boot_id, start_of, still_runs
 from provision.home.whole import write_whole
 from remote.contract import decode
+
+STANDS: Final = "Run {0} is to end all the same, and nothing more is ordered for it: rentune down {0} waits for that again."
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +32,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def end_wished(folder: RunFolder, note: Callable[[str], object]) -> Iterator[None]:
     """Say that the run is to end, and in the block that it is waited for. The word stays: nothing more is ordered for it until
-    somebody says that it is to go on. A home that takes no file is told.
+    somebody says that it is to go on, which is told where Ctrl-C ends the block. A home that takes no file is told.
     """
     here = Wish(pid=os.getpid(), boot_id=boot_id(), start_ticks=start_of(os.getpid()))
     try:
@@ -40,6 +43,9 @@ def end_wished(folder: RunFolder, note: Callable[[str], object]) -> Iterator[Non
         return
     try:
         yield
+    except KeyboardInterrupt:
+        note(STANDS.format(folder.root.name))
+        raise
     finally:
         with suppress(OSError):
             if folder.root.exists():
@@ -54,13 +60,19 @@ def end_is_wished(folder: RunFolder) -> bool:
 def wish_no_end(folder: RunFolder, *, run_id: str) -> None:
     """Say that it is to go on after all. For whoever holds the run's lock.
 
-    Raises Refused while a process waits for its end, and OSError.
+    Raises Refused while a process waits for its end, and where the word can't be taken back.
     """
     if not end_is_wished(folder):
         return
     if (pid := _waiting(folder)) is not None:
         raise Refused(f"Process {pid} is ending run {run_id}.", hint=f"Once that is done: rentune ls; rentune resume {run_id}")
-    folder.wish.unlink(missing_ok=True)
+    try:
+        folder.wish.unlink(missing_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"{folder.wish} says that run {run_id} is to end, and can't be removed ({error.strerror}).",
+            hint=f"Remove it by hand, then: rentune resume {run_id}",
+        ) from None
 
 
 def _waiting(folder: RunFolder) -> int | None:

@@ -83,7 +83,8 @@ class MirroredLedger(Ledger):
             if not ending:
                 raise
             self._note(f"{error} The run is ended all the same.")
-            yield
+            with self._written_here_alone():
+                yield
             return
         mirror = Mirror(book, self._seat.link, held, self._book_bucket, self._places, self._note)
         if not self._adopted(mirror, ending=ending):
@@ -218,6 +219,16 @@ class MirroredLedger(Ledger):
                     self._note(unsent_words(self._seat.run_id, is_closed=state is None or state.billed is not None))
             finally:
                 mirror.close()
+
+    @contextmanager
+    def _written_here_alone(self) -> Iterator[None]:
+        """Around what ends a run without the store: that other machines don't know of its lines is told."""
+        before = self.num_lines(self._seat.run_id)
+        try:
+            yield
+        finally:
+            if self.num_lines(self._seat.run_id) > before:
+                self._note(unsent_words(self._seat.run_id))
 
     def leave(self) -> None:
         """The lines so far, and nobody's name, by one try that is waited for so long as a line is. What was being written when

@@ -100,6 +100,14 @@ def is_ending(state: RunState) -> bool:
     return meant or (state.phase in ENDING and state.standing is not Standing.BETWEEN)
 
 
+def _brings_pushed(state: RunState) -> bool:
+    """Whether it has ended the box and seen that, and is at what that has pushed: it takes hours, bills no box, and whoever
+    asks brings it home himself, or doesn't want it.
+    """
+    of_attempt = state.controlled is not None and not state.controlled.ending
+    return of_attempt and state.standing is Standing.OVER and state.phase == Phase.TEARDOWN and not state.fetched
+
+
 def _ask(state: RunState, note: Note, clocks: Clocks, *, at_once: bool, asked: Asked) -> None:
     """To stop with what is finished, each process once; a second time, a moment later, means at once. One that ends something
     is looked at again: another attempt may follow that.
@@ -107,7 +115,7 @@ def _ask(state: RunState, note: Note, clocks: Clocks, *, at_once: bool, asked: A
     controlled = state.controlled
     if controlled is None or controlled.pid in asked.signalled or not is_alive(controlled):
         return
-    if is_ending(state):
+    if is_ending(state) and not _brings_pushed(state):
         if controlled.pid not in asked.awaited:
             note(f"Process {controlled.pid} is ending it already; waiting for that.")
         asked.awaited.add(controlled.pid)

@@ -20,6 +20,7 @@ from provision.commands.driving import next_command, problems_of
 from provision.commands.logs import growing
 from provision.errors import Exit
 from provision.home.places import Places
+from provision.home.wish import end_is_wished, end_wished
 from remote.contract import EndReason, Event, Phase, encode
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted
@@ -40,6 +41,14 @@ def test_with_json_the_envelope_is_alone_on_stdout_and_the_notes_are_on_stderr(
     told = capsys.readouterr()
     assert json.loads(told.out)["exit_code"] == Exit.FAILED
     assert "rows.jsonl is no longer there" in told.err
+
+
+def test_resume_takes_back_that_a_run_is_to_end(never_rented: str, places: Places) -> None:
+    """It fails by what is missing, and is not stopped by the word."""
+    with end_wished(places.run(never_rented), print):
+        pass
+    assert call(["resume", never_rented]) == Exit.FAILED
+    assert not end_is_wished(places.run(never_rented))
 
 
 @pytest.mark.parametrize("command", ["resume", "down"])

@@ -343,7 +343,8 @@ def test_who_can_not_ask_the_store_does_not_take_charge_unless_to_end_the_run(te
         pytest.fail("nobody knows who has the run")
     with ledger.charge(ending=True):
         ledger.append(entered(team.run_id, "teardown"))
-    assert "ended all the same" in display.notes[-1]
+    assert "ended all the same" in display.notes[-2]
+    assert display.notes[-1] == f"The last lines of run {team.run_id} are here alone: rentune down {team.run_id} sends them."
     team.storage.be_well()
     with team.ledger(team.here).charge():
         pass
@@ -352,12 +353,12 @@ def test_who_can_not_ask_the_store_does_not_take_charge_unless_to_end_the_run(te
 
 
 def test_lines_that_could_not_be_sent_are_sent_by_the_next_controller(team: Team) -> None:
-    """How to make that happen is said."""
+    """How to make that happen is said: one that may go on is not to be ended for it."""
     display = Quiet()
     with team.ledger(team.here, display).charge():
         team.storage.away = True
         team.ledger(team.here).append(entered(team.run_id, "create"))
-    assert f"rentune down {team.run_id} sends them" in display.notes[-1]
+    assert f"rentune resume {team.run_id} sends them" in display.notes[-1]
     team.storage.be_well()
     with team.ledger(team.here).charge():
         pass

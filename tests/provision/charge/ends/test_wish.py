@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import threading
 import time
@@ -13,12 +14,13 @@ import pytest
 from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.account.lines import Controlled, PhaseStarted
+from provision.account.lines import Controlled, Ended, PhaseStarted
 from provision.account.runs import Standing
 from provision.charge.driving import drive
 from provision.charge.ends.ending import end
 from provision.charge.ends.handover import is_ending
 from provision.errors import Declined, Exit, Reason, Refused, Scope
+from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.home.processes import boot_id, start_of
 from provision.home.wish import Wish, end_is_wished, end_wished, wish_no_end
@@ -144,6 +146,42 @@ def test_nobody_goes_on_with_a_run_whose_end_somebody_waits_for(
     assert end_is_wished(folder)
 
 
+def test_a_look_of_somebody_else_at_the_lock_does_not_keep_the_word(opened: str, places: Places) -> None:
+    """`resume` took it back where it had the lock at once; else it had it a moment later, and obeyed the word."""
+    say(places, opened)
+    folder, market = places.run(opened), Market(FULL)
+    released = list[bool]()
+    with folder.lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def sleep(_seconds: float) -> None:  # once it has been seen to be held
+            fcntl.flock(held, fcntl.LOCK_UN)
+            released.append(end_is_wished(folder))
+
+        edges = dataclasses.replace(Edges(places, Quiet(), make=lambda _claim: market), clocks=Clocks(sleep=sleep))
+        drive(opened, edges, goes_on=True)
+    assert released[0]
+    assert market.asked == [HERE, THERE]
+
+
+def test_a_word_that_can_not_be_taken_back_is_told(opened: str, places: Places) -> None:
+    """A folder of that name ended in a fault of ours."""
+    folder = places.run(opened)
+    folder.wish.mkdir()
+    with pytest.raises(Refused, match="can't be removed") as refused:
+        wish_no_end(folder, run_id=opened)
+    assert str(folder.wish) in str(refused.value)
+
+
+def test_whoever_waits_no_longer_hears_that_the_word_stands(opened: str, places: Places) -> None:
+    """Ctrl-C at a `down` that waited left it without saying so, and the run was ended at its next step."""
+    display = Quiet()
+    with pytest.raises(KeyboardInterrupt), end_wished(places.run(opened), display.note):
+        raise KeyboardInterrupt
+    assert end_is_wished(places.run(opened))
+    assert any(f"Run {opened} is to end all the same" in note for note in display.notes)
+
+
 def test_a_word_that_a_full_disk_cut_short_counts(opened: str, places: Places) -> None:
     folder = places.run(opened)
     folder.wish.touch()
@@ -178,3 +216,17 @@ def test_a_controller_that_ended_one_attempt_is_asked_once_it_is_between_two(
         f"Process {pid} is ending it already",
         f"Asking its controller (process {pid}) to stop and tear down.",
     ]
+
+
+def test_a_controller_that_fetches_what_a_box_that_is_gone_has_pushed_is_asked(
+    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process
+) -> None:
+    """It was waited for until the fetch was done, hours later, by a `down` that brings the same or discards it."""
+    display, pid = Quiet(), other_process.pid
+    started_s = other_process.create_time()
+    ledger.append(Controlled(run_id=run_id, at_s=1.0, pid=pid, process_started_s=started_s, boot_id=boot_id()))
+    ledger.append(attempted(run_id, at_s=2.0))
+    ledger.append(PhaseStarted(run_id=run_id, at_s=3.0, phase="teardown"))
+    ledger.append(Ended(run_id=run_id, at_s=4.0, teardown=Teardown.destroyed(run_id, "Gone.")))
+    assert end(run_id, Edges(places, display, make=lambda _launch: Paper()), hand_over_s=120.0).clean
+    assert f"Asking its controller (process {pid}) to stop and tear down." in display.notes
