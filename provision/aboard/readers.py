@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from provision.aboard.compiler import is_seen_to
-from provision.aboard.ship import PACKAGE, Environment, ensure_built, is_built, stack_hash
+from provision.aboard.ship import PACKAGE, UNLESS_BUILT, Environment, ensure_built, is_built, stack_hash
 from provision.errors import ProvisionError
 from provision.seam import Box
 from remote.contract import STORED_QUANTS, Strategy
@@ -20,13 +20,9 @@ REQUIREMENTS: Final = PACKAGE / "requirements-stored.txt"
 # Of "$python", an environment that has the stack: a further one that sees it. The lock is whole, nothing is looked up beside
 # it, and what has not its hash is refused. Some of it is published as sources alone, one in C, so it is built here; what builds
 # it has no lock, since two ask for versions of setuptools that exclude each other.
-BUILD_OVER: Final = """\
-set -e
-mkdir -p "$(dirname "$stack")"
-exec 9> "$stack.lock"
-flock 9
-[ "$(cat "$stack/$mark" 2>/dev/null)" != "$hash" ] || exit 0
-rm -rf "$stack"
+BUILD_OVER: Final = (
+    UNLESS_BUILT
+    + """\
 PATH="$HOME/.local/bin:$PATH"
 locked="--require-hashes --no-deps"
 if command -v uv > /dev/null; then
@@ -40,6 +36,7 @@ packages='import sysconfig; print(sysconfig.get_path("purelib"))'
 "$python" -c "$packages" > "$("$stack/bin/python" -c "$packages")/stack.pth"
 printf %s "$hash" > "$stack/$mark"
 """
+)
 
 
 def readers_hash() -> str:

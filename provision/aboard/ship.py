@@ -47,16 +47,22 @@ LeaveOut = Callable[[Path], bool]
 NOTHING_LEFT_OUT: Mapping[Path, LeaveOut] = {}
 LARGE_BYTES = 32 * 1024 * 1024  # assumed: two pieces; from here on a file of a folder travels by itself: in pieces, hashed
 
-# Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written. The lock is whole, so
-# nothing is looked up beside it, nothing is built, and a package that has not its hash is refused; and torch on a machine
-# without an NVIDIA GPU needs no triton, which weighs a gigabyte.
-BUILD = """\
+# An environment is built once a cache, by one process at a time; what is half there is begun anew
+UNLESS_BUILT = """\
 set -e
 mkdir -p "$(dirname "$stack")"
 exec 9> "$stack.lock"
 flock 9
 [ "$(cat "$stack/$mark" 2>/dev/null)" != "$hash" ] || exit 0
 rm -rf "$stack"
+"""
+
+# Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written. The lock is whole, so
+# nothing is looked up beside it, nothing is built, and a package that has not its hash is refused; and torch on a machine
+# without an NVIDIA GPU needs no triton, which weighs a gigabyte.
+BUILD = (
+    UNLESS_BUILT
+    + """\
 if ! command -v nvidia-smi > /dev/null; then
   sed '/^triton==/,/[^\\]$/d' "$requirements" > "$requirements.cpu"
   requirements="$requirements.cpu"
@@ -72,6 +78,7 @@ else
 fi
 printf %s "$hash" > "$stack/$mark"
 """
+)
 
 # Of an environment that lay on a volume: each file has the size that its package's own record says. A machine that was cut off
 # may leave files without content beside a mark that is whole. Sizes alone: to read all of it takes longer than to install it.
